@@ -1,0 +1,72 @@
+"""Documentation of the action plugin `check_settings`, which does its work on the controller."""
+
+DOCUMENTATION = r"""
+module: check_settings
+short_description: Check the settings of a role before anything is changed
+description:
+  - Finds every mistake in the settings of one role on one host, not only the first.
+  - Names no setting of the role has (a misspelling is shown with the nearest right name), wrong types and
+    values outside the choices come from the role's own C(meta/argument_specs.yml). What a type cannot say is
+    given as O(rules).
+  - Changes nothing and does not connect to the host.
+  - Fails with one message for each mistake. While the variable C(preflight_collect) is true, as in
+    C(playbooks/preflight.yml), it adds the messages to the fact C(preflight_errors) instead.
+options:
+  role:
+    description: Name of the role whose settings are checked. Its public variables start with this name.
+    type: str
+    required: true
+  rules:
+    description: What must hold beyond the types.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      variable:
+        description: Name of the setting, with the path into it where it is a list or dictionary.
+        type: str
+        required: true
+      that:
+        description: What must be true, as an expression without braces, like C(that) of M(ansible.builtin.assert).
+        type: str
+        required: true
+      value:
+        description: An expression for the value in the message, where it is not simply O(rules[].variable).
+        type: str
+      secret:
+        description: Whether the value must stay out of the message.
+        type: bool
+        default: false
+      problem:
+        description: What is wrong with it, as the end of a sentence that starts with the variable and its value.
+        type: str
+        required: true
+      remedy:
+        description: What to write instead, as a sentence.
+        type: str
+        required: true
+  warnings:
+    description: Like O(rules), but a rule that does not hold is a warning.
+    type: list
+    elements: dict
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Check the settings
+  check_settings:
+    role: web
+    rules:
+      - variable: web_server_name
+        that: web_server_name is match('^[a-z0-9.-]+$')
+        problem: is not a host name
+        remedy: Give the name people type into the browser, such as jupyter.example.org.
+"""
+
+RETURN = r"""
+errors:
+  description: One message for each mistake.
+  returned: always
+  type: list
+  elements: str
+"""
