@@ -1,0 +1,101 @@
+"""Show everything that stands in the way as one list; see plugins/modules/preflight_report.py."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+
+BUILTIN_GROUPS = ("all", "ungrouped")
+
+
+def group_errors(members: Mapping[str, Iterable[str]], groups: Mapping[str, str], required: Iterable[str]) -> list[str]:
+    """Return what is wrong with the groups of an inventory; `members` gives the hosts of each."""
+    errors = []
+    named = set()
+    for name in members:
+        if name in groups or name in BUILTIN_GROUPS:
+            continue
+        # Other groups are the site's own business, as long as every host is in one that does something
+        # and the name is not nearly that of one that does.
+        nearest = difflib.get_close_matches(name, groups, n=1, cutoff=0.7)
+        if nearest:
+            errors.append(f"inventory: the group {name} does nothing. Did you mean {nearest[0]}?")
+            named |= set(members[name])
+    placed = {host for group in groups for host in members.get(group, ())} | named
+    for host in members.get("all", ()):
+        if host not in placed:
+            errors.append(f"inventory: host {host} is in no group that does something. Put it in one of: {', '.join(groups)}.")
+    for name in required:
+        if not members.get(name):
+            errors.append(f"inventory: the group {name} has no host. Put {groups[name]} in it.")
+    return errors
+
+
+def first_line(result: Mapping[str, Any]) -> str:
+    """The sentence of a failed result that says most."""
+    text = str(result.get("module_stderr") or result.get("msg") or "no answer").strip()
+    return text.splitlines()[0].strip() if text else "no answer"
+
+
+def connection_error(host: str, result: Mapping[str, Any]) -> str | None:
+    """Return why nothing is known of a host, if so."""
+    reason = first_line(result)
+    if result.get("unreachable"):
+        return f"{host}: cannot be reached: {reason} Check that it is up, its ansible_host, ansible_user and key."
+    if "sudo" in reason.lower() or "become" in reason.lower() or "privilege" in reason.lower():
+        return f"{host}: its user may not become root: {reason} Allow sudo without a password or run with --ask-become-pass."
+    if "ansible_facts" not in result:
+        return f"{host}: Python does not run there: {reason} Install python3 (3.9 or newer)."
+    return None
+
+
+def merged(errors: Iterable[str], hosts: Iterable[str]) -> list[str]:
+    """Join messages that differ only in the host they start with, in the order they came."""
+    hosts = set(hosts)
+    places: dict[str, list[str]] = {}
+    for error in errors:
+        host, separator, text = error.partition(": ")
+        if not separator or host not in hosts:
+            host, text = "", error
+        where = places.setdefault(text, [])
+        if host and host not in where:
+            where.append(host)
+    return [f"{', '.join(where)}: {text}" if where else text for text, where in places.items()]
+
+
+class ActionModule(ActionBase):
+    """Collect on the controller what the checks found; no connection is made and no host is changed."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Print the list; fail if there is anything on it."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        arguments = self._task.args
+        hosts = list(task_vars["ansible_play_hosts_all"])
+        errors = group_errors(dict(task_vars["groups"]), arguments["groups"], arguments.get("required_groups") or [])
+        for host in hosts:
+            variables = task_vars["hostvars"][host]
+            error = connection_error(host, variables.get(arguments["facts"]) or {})
+            if error:
+                errors.append(error)
+            errors += variables.get("ansible_facts", {}).get("preflight_errors", [])
+            errors += [f"{host}: {problem}" for problem in (variables.get(arguments["checked"]) or {}).get("problems", [])]
+        errors = merged(errors, hosts)
+        if not errors:
+            return {"changed": False, "errors": []}
+        width = max(60, min(display.columns, 120) - 1) if hasattr(display, "columns") else 100
+        listed = [textwrap.fill(error, width, initial_indent="  - ", subsequent_indent="    ", break_long_words=False,
+                                break_on_hyphens=False) for error in errors]
+        count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+        display.display(f"\n{count} to put right before anything is changed:\n\n" + "\n".join(listed) + "\n", color="red")
+        return {"changed": False, "failed": True, "errors": errors, "msg": f"{count}, see the list above; nothing was changed."}
