@@ -38,24 +38,6 @@ def group_errors(members: Mapping[str, Iterable[str]], groups: Mapping[str, str]
     return errors
 
 
-def first_line(result: Mapping[str, Any]) -> str:
-    """The sentence of a failed result that says most."""
-    text = str(result.get("module_stderr") or result.get("msg") or "no answer").strip()
-    return text.splitlines()[0].strip() if text else "no answer"
-
-
-def connection_error(host: str, result: Mapping[str, Any]) -> str | None:
-    """Return why nothing is known of a host, if so."""
-    reason = first_line(result)
-    if result.get("unreachable"):
-        return f"{host}: cannot be reached: {reason} Check that it is up, its ansible_host, ansible_user and key."
-    if "sudo" in reason.lower() or "become" in reason.lower() or "privilege" in reason.lower():
-        return f"{host}: its user may not become root: {reason} Allow sudo without a password or run with --ask-become-pass."
-    if "ansible_facts" not in result:
-        return f"{host}: Python does not run there: {reason} Install python3 (3.9 or newer)."
-    return None
-
-
 def merged(errors: Iterable[str], hosts: Iterable[str]) -> list[str]:
     """Join messages that differ only in the host they start with, in the order they came."""
     hosts = set(hosts)
@@ -84,18 +66,13 @@ class ActionModule(ActionBase):
         hosts = list(task_vars["ansible_play_hosts_all"])
         errors = group_errors(dict(task_vars["groups"]), arguments["groups"], arguments.get("required_groups") or [])
         for host in hosts:
-            variables = task_vars["hostvars"][host]
-            error = connection_error(host, variables.get(arguments["facts"]) or {})
-            if error:
-                errors.append(error)
-            errors += variables.get("ansible_facts", {}).get("preflight_errors", [])
-            errors += [f"{host}: {problem}" for problem in (variables.get(arguments["checked"]) or {}).get("problems", [])]
+            errors += task_vars["hostvars"][host].get("ansible_facts", {}).get("preflight_errors", [])
         errors = merged(errors, hosts)
         if not errors:
             return {"changed": False, "errors": []}
-        width = max(60, min(display.columns, 120) - 1) if hasattr(display, "columns") else 100
+        width = max(60, min(display.columns, 120))
         listed = [textwrap.fill(error, width, initial_indent="  - ", subsequent_indent="    ", break_long_words=False,
                                 break_on_hyphens=False) for error in errors]
         count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
         display.display(f"\n{count} to put right before anything is changed:\n\n" + "\n".join(listed) + "\n", color="red")
-        return {"changed": False, "failed": True, "errors": errors, "msg": f"{count}, see the list above; nothing was changed."}
+        return {"changed": False, "failed": True, "msg": f"{count}, see the list above; nothing was changed."}

@@ -1,0 +1,436 @@
+"""Check what a host must have before anything is installed on it, without changing it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: check_host
+short_description: Check what a host must have before anything is installed on it
+description:
+  - Finds everything on a host that would stop an installation half way, not only the first fault. Ports that
+    another program holds, too little disk or memory, no systemd, an old Python, package sources that do not
+    answer, a clock that is far off.
+  - A host that cannot be reached, has no Python, or does not let its user become root is a message too, not a
+    failure of the task.
+  - Changes nothing and takes as long as the slowest package source, at most O(deadline).
+  - Adds its messages, each beginning with the name of the host, to the fact C(preflight_errors) while the variable
+    C(preflight_collect) is true, and fails with them otherwise.
+options:
+  ports:
+    description: Ports that must be free or held by one of the units that belong there.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description: Number of the TCP port.
+        type: int
+        required: true
+      address:
+        description: Address that the port will be opened on; C(*) is all of them.
+        type: str
+        default: '*'
+      units:
+        description: systemd units that may hold it.
+        type: list
+        elements: str
+        default: []
+      purpose:
+        description: What needs the port, as the end of "is needed for".
+        type: str
+        required: true
+      remedy:
+        description: What else to do than to stop the other program, such as the name of the setting.
+        type: str
+        default: ''
+  disk_path:
+    description: Directory that will be filled. The nearest one above it that exists is looked at.
+    type: path
+    default: /opt/campushub
+  disk_mb:
+    description: How much must be free there, in megabytes.
+    type: int
+    default: 0
+  memory_mb:
+    description: How much memory the host must have, in megabytes.
+    type: int
+    default: 0
+  installed_path:
+    description:
+      - When this exists the host has been installed before. The disk need not have room for it again, and package
+        sources that do not answer are a warning, since a change of settings does not need them.
+    type: path
+    default: ''
+  sources:
+    description: Package sources that must answer.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      url:
+        description: What to ask for. C(apt) stands for the sources that apt has on the host.
+        type: str
+        required: true
+      setting:
+        description: The variable that gives it.
+        type: str
+        required: true
+  http_proxy:
+    description: Proxy for C(http) sources.
+    type: str
+    default: ''
+  https_proxy:
+    description: Proxy for C(https) sources.
+    type: str
+    default: ''
+  no_proxy:
+    description: Names that are reached without a proxy, with commas between them.
+    type: str
+    default: ''
+  ca_certificates:
+    description: Certificates in PEM that are trusted besides those of the host.
+    type: list
+    elements: str
+    default: []
+  deadline:
+    description: Seconds after which a package source counts as silent.
+    type: int
+    default: 5
+"""
+
+EXAMPLES = r"""
+- name: Check the host
+  check_host:
+    disk_mb: 5000
+    memory_mb: 1500
+    ports:
+      - port: 443
+        units: [nginx.service]
+        purpose: the front door
+    sources:
+      - url: apt
+        setting: base_apt_mirror
+"""
+
+RETURN = r"""
+problems:
+  description: One message for each fault.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import email.utils  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
+import socket  # noqa: E402
+import ssl  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import time  # noqa: E402
+import urllib.error  # noqa: E402
+import urllib.request  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, NamedTuple  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+OLDEST_PYTHON = (3, 9)
+CLOCK_TOLERANCE = 300
+WILDCARDS = ("0.0.0.0", "::")
+
+
+class Listener(NamedTuple):
+    """A TCP socket that waits for connections."""
+
+    port: int
+    address: str
+    inode: str
+
+
+class Answer(NamedTuple):
+    """What a package source said: a fault in words, and how far the clocks are apart in seconds."""
+
+    fault: str | None
+    remedy: str = ""
+    skew: float | None = None
+
+
+def address_of(field: str) -> tuple[str, int]:
+    """Translate `0100007F:1F40`, as /proc/net/tcp writes it, to an address and a port."""
+    host, port = field.split(":")
+    words = [bytes.fromhex(host[i : i + 8])[::-1] if sys.byteorder == "little" else bytes.fromhex(host[i : i + 8])
+             for i in range(0, len(host), 8)]
+    packed = b"".join(words)
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, packed), int(port, 16)
+
+
+def listeners(proc: Path) -> list[Listener]:
+    """All TCP sockets that listen, of both families."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (proc / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == "0A":
+                address, port = address_of(fields[1])
+                found.append(Listener(port, address, fields[9]))
+    return found
+
+
+def conflicts(wanted: str, held: str) -> bool:
+    """Whether a socket on one address keeps another program from the same port of the other."""
+    return wanted == "*" or held in WILDCARDS or held == wanted or held == f"::ffff:{wanted}"
+
+
+def holders(proc: Path, inodes: set[str]) -> dict[str, tuple[str, str]]:
+    """Name and unit of the processes that hold the sockets, by inode."""
+    found: dict[str, tuple[str, str]] = {}
+    links = {f"socket:[{inode}]": inode for inode in inodes}
+    for directory in proc.glob("[0-9]*"):
+        try:
+            for descriptor in os.scandir(directory / "fd"):
+                inode = links.get(os.readlink(descriptor.path))
+                # systemd holds a socket together with the service that it passed the socket to.
+                if inode and (inode not in found or directory.name != "1"):
+                    found[inode] = process(directory)
+        except OSError:
+            continue  # It ended while it was looked at.
+        if len(found) == len(inodes):
+            break
+    return found
+
+
+def process(directory: Path) -> tuple[str, str]:
+    """Name and systemd unit of a process."""
+    name = (directory / "comm").read_text().strip()
+    units = re.findall(r"/([^/\n]+\.(?:service|scope|socket))", (directory / "cgroup").read_text())
+    return f"{name} (process {directory.name})", units[-1] if units else ""
+
+
+def port_problems(ports: list[dict[str, Any]], proc: Path = Path("/proc")) -> list[str]:
+    """Say which ports something else holds."""
+    problems = []
+    open_sockets = listeners(proc)
+    taken = [
+        (wanted, socket_)
+        for wanted in ports
+        for socket_ in open_sockets
+        if socket_.port == wanted["port"] and conflicts(wanted["address"], socket_.address)
+    ]
+    who = holders(proc, {socket_.inode for _, socket_ in taken}) if taken else {}
+    for wanted, socket_ in taken:
+        name, unit = who.get(socket_.inode, ("a program that cannot be seen from here", ""))
+        if unit in wanted["units"]:
+            continue
+        if unit:
+            name += f" of {unit}"
+        remedy = "Stop that program" + (f" or {wanted['remedy']}" if wanted["remedy"] else "") + "."
+        problem = f"port {wanted['port']} is needed for {wanted['purpose']} but {name} holds it. {remedy}"
+        if problem not in problems:
+            problems.append(problem)
+    return problems
+
+
+def disk_problems(path: str, megabytes: int) -> list[str]:
+    """Say whether the file system of a directory, or of where it will be, has too little room."""
+    place = Path(path)
+    while not place.exists():
+        place = place.parent
+    state = os.statvfs(place)
+    free = state.f_bavail * state.f_frsize // 1000**2
+    if free >= megabytes:
+        return []
+    return [f"{path} has {free} MB of free disk (on {place}) and needs {megabytes} MB. Free some or mount a bigger disk there."]
+
+
+def memory_problems(megabytes: int, meminfo: Path = Path("/proc/meminfo")) -> list[str]:
+    """Say whether the host has too little memory."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    total = int(match.group(1)) * 1024 // 1000**2 if match else 0
+    if total >= megabytes:
+        return []
+    return [f"memory is {total} MB and the least that works is {megabytes} MB. Give the host more memory."]
+
+
+def system_problems(run: Path = Path("/run/systemd/system"), python: tuple[int, ...] = sys.version_info[:3]) -> list[str]:
+    """Say whether the host has another init than systemd or too old a Python."""
+    problems = []
+    if not run.is_dir():
+        problems.append("does not run systemd, which starts, stops and limits everything here. Use a host or virtual machine booted with systemd.")
+    if python < OLDEST_PYTHON:
+        problems.append(
+            f"its Python is {'.'.join(map(str, python))} ({sys.executable}) and {'.'.join(map(str, OLDEST_PYTHON))} is needed. "
+            "Install a newer one and name it in ansible_python_interpreter."
+        )
+    return problems
+
+
+def apt_sources(etc: Path = Path("/etc/apt")) -> list[str]:
+    """Release files of the sources that apt has, one a server."""
+    text = ""
+    for file in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list"))]:
+        text += file.read_text() if file.is_file() else ""
+    found = re.findall(r"^deb\s+(?:\[[^]]*\]\s+)?(https?://\S+)\s+(\S+)", text, re.MULTILINE)
+    for file in sorted((etc / "sources.list.d").glob("*.sources")):
+        for stanza in re.split(r"\n\s*\n", file.read_text()):
+            fields = dict(re.findall(r"^(Types|URIs|Suites|Enabled):[ \t]*(.*)$", stanza, re.MULTILINE | re.IGNORECASE))
+            fields = {name.lower(): value.split() for name, value in fields.items()}
+            if "deb" in fields.get("types", []) and fields.get("enabled") != ["no"] and fields.get("suites"):
+                found += [(uri, fields["suites"][0]) for uri in fields.get("uris", []) if uri.startswith("http")]
+    servers: dict[str, str] = {}
+    for uri, suite in found:
+        release = f"{uri.rstrip('/')}/{suite.rstrip('/')}/Release" if suite.endswith("/") else f"{uri.rstrip('/')}/dists/{suite}/Release"
+        servers.setdefault(uri.split("/")[2], release)
+    return list(servers.values())
+
+
+def ask(opener: urllib.request.OpenerDirector, url: str, seconds: int) -> Answer:
+    """Ask a package source for nothing but whether it is there."""
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "campushub-preflight"})
+    try:
+        with opener.open(request, timeout=seconds) as response:
+            return Answer(None, skew=skew_of(response.headers.get("Date")))
+    except urllib.error.HTTPError as error:
+        skew = skew_of(error.headers.get("Date")) if error.headers else None
+        if error.code in (405, 501):
+            return Answer(None, skew=skew)  # It is there; it only does not like the question.
+        if error.code == 407:
+            return Answer("the proxy asks for a password", "Put user and password in the URL of the proxy")
+        if error.code in (401, 403):
+            return Answer(f"it refuses with {error.code} {error.reason}", "Put user and password in the URL, or have this host allowed", skew)
+        return Answer(f"it answers {error.code} {error.reason}", "Check the path of the URL", skew)
+    except urllib.error.URLError as error:
+        reason = error.reason
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return Answer(f"its certificate is not trusted ({reason.verify_message})", "Put the certificate of the site's authority in base_ca_certificates")
+        if isinstance(reason, socket.gaierror):
+            return Answer("its name cannot be resolved", "Check the name, /etc/resolv.conf and the proxy settings")
+        if isinstance(reason, (TimeoutError, socket.timeout)):
+            return Answer(f"no answer in {seconds} s", "Check the firewall and the proxy settings")
+        return Answer(f"no connection ({getattr(reason, 'strerror', None) or reason})", "Check the URL, the firewall and the proxy settings")
+    except (TimeoutError, socket.timeout):
+        return Answer(f"no answer in {seconds} s", "Check the firewall and the proxy settings")
+    except (OSError, ValueError) as error:
+        return Answer(f"no connection ({error})", "Check the URL, the firewall and the proxy settings")
+
+
+def skew_of(date: str | None) -> float | None:
+    """Seconds by which the clock here is ahead of a Date header."""
+    parsed = email.utils.parsedate_tz(date) if date else None
+    return time.time() - email.utils.mktime_tz(parsed) if parsed else None
+
+
+def shown_url(url: str) -> str:
+    """A URL without the password that it may carry."""
+    return re.sub(r"(?<=//)[^/@]*@", "…@", url)
+
+
+def opener_for(parameters: dict[str, Any]) -> urllib.request.OpenerDirector:
+    """Make what asks the sources: with the proxies and authorities that the roles will set up."""
+    context = ssl.create_default_context()
+    for certificate in parameters["ca_certificates"]:
+        context.load_verify_locations(cadata=certificate)
+    proxies = {scheme: parameters[f"{scheme}_proxy"] for scheme in ("http", "https") if parameters[f"{scheme}_proxy"]}
+    # urllib looks for the exceptions in the environment only.
+    os.environ["no_proxy"] = parameters["no_proxy"]
+    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context))
+
+
+def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Ask all sources at once; return the faults of sources and of the clock."""
+    wanted: list[tuple[str, str]] = []
+    for source in parameters["sources"]:
+        urls = apt_sources() if source["url"] == "apt" else [source["url"]]
+        wanted += [(url, source["setting"]) for url in urls if (url, source["setting"]) not in wanted]
+    try:
+        opener = opener_for(parameters)
+    except (ssl.SSLError, ValueError) as error:
+        return [f"base_ca_certificates has something that is no certificate in PEM ({error}). Give the text from BEGIN to END."], []
+    answers: dict[str, Answer] = {}
+
+    def work(url: str) -> None:
+        answers[url] = ask(opener, url, parameters["deadline"])
+
+    threads = [threading.Thread(target=work, args=(url,), daemon=True) for url, _ in wanted]
+    for thread in threads:
+        thread.start()
+    # A deadline of the socket starts anew with each step; this one holds for all of it.
+    end = time.monotonic() + parameters["deadline"] + 0.5
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+
+    problems, skews = [], []
+    for url, setting in wanted:
+        answer = answers.get(url) or Answer(f"no answer in {parameters['deadline']} s", "Check the firewall and the proxy settings")
+        if answer.fault:
+            remedy = f"{answer.remedy}, or set {setting}" if setting not in answer.remedy else answer.remedy
+            problems.append(f"the package source {shown_url(url)} is of no use: {answer.fault}. {remedy}.")
+        if answer.skew is not None:
+            skews.append(answer.skew)
+    clock = []
+    # A mirror with a wrong clock must not make the host's look wrong, so the nearest one counts.
+    if skews and min(map(abs, skews)) > CLOCK_TOLERANCE:
+        off = min(skews, key=abs)
+        clock.append(
+            f"its clock is {abs(round(off / 60))} minutes {'ahead of' if off > 0 else 'behind'} that of the package sources, so "
+            "certificates and logins will fail. Switch on time synchronisation (timedatectl set-ntp true)."
+        )
+    return problems, clock
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "ports": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "port": {"type": "int", "required": True},
+                    "address": {"type": "str", "default": "*"},
+                    "units": {"type": "list", "elements": "str", "default": []},
+                    "purpose": {"type": "str", "required": True},
+                    "remedy": {"type": "str", "default": ""},
+                },
+            },
+            "disk_path": {"type": "path", "default": "/opt/campushub"},
+            "disk_mb": {"type": "int", "default": 0},
+            "memory_mb": {"type": "int", "default": 0},
+            "installed_path": {"type": "path", "default": ""},
+            "sources": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"url": {"type": "str", "required": True}, "setting": {"type": "str", "required": True}},
+            },
+            "http_proxy": {"type": "str", "default": ""},
+            "https_proxy": {"type": "str", "default": ""},
+            "no_proxy": {"type": "str", "default": ""},
+            "ca_certificates": {"type": "list", "elements": "str", "default": []},
+            "deadline": {"type": "int", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    installed = bool(parameters["installed_path"]) and Path(parameters["installed_path"]).exists()
+    problems = system_problems()
+    problems += port_problems(parameters["ports"])
+    if not installed:
+        problems += disk_problems(parameters["disk_path"], parameters["disk_mb"])
+    problems += memory_problems(parameters["memory_mb"])
+    silent, clock = source_problems(parameters)
+    if installed:
+        for message in silent:
+            module.warn(message)
+    else:
+        problems += silent
+    module.exit_json(changed=False, problems=problems + clock)
+
+
+if __name__ == "__main__":
+    main()
