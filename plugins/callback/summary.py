@@ -1,0 +1,74 @@
+"""Say at the end of a run which hosts are not finished, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible import constants as C
+from ansible.executor.stats import AggregateStats
+from ansible.executor.task_result import CallbackTaskResult
+from ansible.playbook.play import Play
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: summary
+type: aggregate
+short_description: Say which hosts are not finished, and what to do
+description:
+  - A host on which a task fails takes no part in what follows, while the others go on. Among many lines that is
+    easily missed, so the last lines of the output name the hosts, where each stopped, and what to do.
+  - Prints nothing when all went well, nor when the preflight checks have just printed their list.
+requirements:
+  - C(callbacks_enabled = summary) in ansible.cfg
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Remembers where each host stopped."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "summary"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Start with no host having stopped."""
+        super().__init__(*args, **kwargs)
+        self._stopped: dict[str, str] = {}
+        self._together = False
+        self._explained = False
+        self._play: Play | None = None
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Keep the play: it knows whether one host stops all."""
+        self._play = play
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        """Keep where a host failed."""
+        if ignore_errors:
+            return
+        self._stopped[result.host.get_name()] = f"stopped at: {result.task.get_name()}"
+        self._explained |= result.task.action == "preflight_report"
+        self._together |= bool(self._play and self._play.any_errors_fatal)
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        """Keep that a host went away."""
+        self._stopped[result.host.get_name()] = f"went away at: {result.task.get_name()}"
+        self._together |= bool(self._play and self._play.any_errors_fatal)
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        """Print the summary."""
+        stopped, finished = [], []
+        for host in sorted(stats.processed):
+            counts = stats.summarize(host)
+            if counts["failures"] or counts["unreachable"]:
+                stopped.append(f"  {host}: {self._stopped.get(host, 'stopped')}")
+            elif host != "localhost":
+                finished.append(host)
+        if not stopped or self._explained:
+            return
+        lines = ["", "NOT FINISHED:", *stopped]
+        if finished:
+            lines.append(f"{'STOPPED WITH THEM' if self._together else 'FINISHED'}: {', '.join(finished)}")
+        lines.append("What was done stays. Put the cause right, which is shown above, and run the same command again: it goes on from there.")
+        self._display.display("\n".join(lines), color=C.COLOR_ERROR)
