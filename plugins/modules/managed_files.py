@@ -1,0 +1,329 @@
+"""Many small files of one role, written in one call."""
+
+from __future__ import annotations
+
+import glob
+import grp
+import os
+import pwd
+import re
+import shlex
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: managed_files
+short_description: Write, link and remove many small files at once
+description:
+  - Does for a list of files what M(ansible.builtin.copy), M(ansible.builtin.file) and M(ansible.builtin.blockinfile)
+    would do one by one, in the time of one of them.
+  - A file that somebody else wrote is not lost. When O(files[].content) holds O(marker) and the file that is there
+    does not, that file is kept as C(PATH.campushub.disabled), and comes back when ours is removed.
+  - A file is replaced in one step, so that nobody reads half of it.
+options:
+  files:
+    description: The files.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Where the file is. Missing directories above it are made, mode 0755.
+        type: path
+        required: true
+      state:
+        description:
+          - V(present) writes O(files[].content), O(files[].block) or O(files[].link).
+          - V(absent) removes a link, a block, or a file that holds O(marker); a file of somebody else stays.
+          - V(aside) renames a file of somebody else to C(PATH.campushub.disabled), V(restored) renames it back.
+        type: str
+        choices: [present, absent, aside, restored]
+        default: present
+      content:
+        description: The whole text of the file.
+        type: str
+      block:
+        description: Lines kept between two comments with O(marker) in a file that others write, too.
+        type: str
+      link:
+        description: Target of a symbolic link.
+        type: str
+      mode:
+        description: Permissions of the file.
+        type: str
+        default: "0644"
+      owner:
+        description: Owner of the file.
+        type: str
+        default: root
+      group:
+        description: Group of the file.
+        type: str
+        default: root
+      validate:
+        description:
+          - A command that ends with an error if the text is wrong; C(%s) in it stands for a file with the new text.
+            It runs before the new file takes the place of the old one.
+        type: str
+      secret:
+        description: Whether the text must stay out of differences.
+        type: bool
+        default: false
+  prune:
+    description: Patterns of paths that are ours alone. What matches and is not among O(files) is removed.
+    type: list
+    elements: str
+    default: []
+  marker:
+    description: Words by which our files and blocks are known.
+    type: str
+    default: Managed by CampusHub
+"""
+
+EXAMPLES = r"""
+- name: Configure pip and npm
+  managed_files:
+    files:
+      - path: /etc/pip.conf
+        content: |
+          # Managed by CampusHub
+          [global]
+          index-url = https://mirror.example.org/simple
+      - path: /etc/environment
+        block: NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
+"""
+
+RETURN = r"""
+changed_paths:
+  description: Paths of the files that were written, moved or removed.
+  returned: always
+  type: list
+  elements: str
+"""
+
+ASIDE = ".campushub.disabled"
+
+
+def with_block(text: str, block: str, marker: str) -> str:
+    """Return a text with the block in place of the one it has, or at its end; an empty block removes it."""
+    begin, end = f"# BEGIN {marker}", f"# END {marker}"
+    wanted = f"{begin}\n{block.rstrip()}\n{end}\n" if block.strip() else ""
+    pattern = re.compile(rf"^{re.escape(begin)}$.*?^{re.escape(end)}$\n?", re.MULTILINE | re.DOTALL)
+    if pattern.search(text):
+        return pattern.sub(lambda _: wanted, text, count=1)
+    if wanted and text and not text.endswith("\n"):
+        text += "\n"
+    return text + wanted
+
+
+def read(path: str) -> str | None:
+    """Return the text of a regular file; None where there is none."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return None
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+class RefusedError(Exception):
+    """The program that reads a file does not accept its new text."""
+
+
+def write(path: str, text: str, mode: int, uid: int, gid: int, validate: str | None = None) -> None:
+    """
+    Put a file in its place with its final owner and mode from the first moment on.
+
+    Raises RefusedError, and leaves the old file, if the command `validate` does not accept the new one.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".campushub-")
+    try:
+        with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.chown(temporary, uid, gid)
+        os.chmod(temporary, mode)
+        if validate:
+            command = [temporary if word == "%s" else word for word in shlex.split(validate)]
+            checked = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            if checked.returncode:
+                raise RefusedError(f"{command[0]} refuses the new text: {checked.stdout.strip()}")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class Files:
+    """Brings files to their wanted state and remembers what that changed."""
+
+    def __init__(self, marker: str, check: bool) -> None:
+        """Change nothing at all if `check`."""
+        self.marker = marker
+        self.check = check
+        self.changed: list[str] = []
+        self.differences: list[dict[str, str]] = []
+
+    def apply(self, wanted: Mapping[str, Any]) -> None:
+        """Bring one file to its state."""
+        path = wanted["path"]
+        if wanted["state"] == "aside":
+            self._aside(path)
+        elif wanted["state"] == "restored":
+            self._restore(path)
+        elif wanted["link"] is not None:
+            self._link(path, wanted["link"], wanted["state"])
+        elif wanted["block"] is not None:
+            self._block(path, wanted)
+        elif wanted["state"] == "absent":
+            self._remove(path)
+        else:
+            self._content(path, wanted)
+
+    def prune(self, patterns: Iterable[str], keep: set[str]) -> None:
+        """Remove what matches our own patterns and is no longer wanted."""
+        for pattern in patterns:
+            for path in sorted(set(glob.glob(pattern)) - keep):
+                self._note(path, "present", "absent")
+                if not self.check:
+                    os.unlink(path)
+
+    def _note(self, path: str, before: str, after: str) -> None:
+        if path not in self.changed:
+            self.changed.append(path)
+        self.differences.append({"before_header": path, "after_header": path, "before": before, "after": after})
+
+    def _move(self, source: str, target: str) -> None:
+        self._note(source, f"{source}\n", f"{target}\n")
+        if not self.check:
+            os.replace(source, target)
+
+    def _aside(self, path: str) -> None:
+        text = read(path)
+        if text is not None and self.marker not in text:
+            self._move(path, path + ASIDE)
+
+    def _restore(self, path: str) -> None:
+        if os.path.lexists(path + ASIDE) and (self.check or not os.path.lexists(path)):
+            self._move(path + ASIDE, path)
+
+    def _link(self, path: str, target: str, state: str) -> None:
+        current = os.readlink(path) if os.path.islink(path) else None
+        if state == "absent":
+            if current == target:
+                self._note(path, f"link to {current}\n", "absent\n")
+                if not self.check:
+                    os.unlink(path)
+        elif current != target:
+            self._note(path, f"link to {current}\n" if current else "", f"link to {target}\n")
+            if not self.check:
+                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+                temporary = f"{path}.campushub-link"
+                if os.path.lexists(temporary):
+                    os.unlink(temporary)
+                os.symlink(target, temporary)
+                os.replace(temporary, path)
+
+    def _block(self, path: str, wanted: Mapping[str, Any]) -> None:
+        text = read(path)
+        after = with_block(text or "", wanted["block"] if wanted["state"] == "present" else "", self.marker)
+        if after == (text or ""):
+            return
+        self._note(path, text or "", after)
+        if self.check:
+            return
+        if text is None:
+            self._write(path, after, wanted)
+        else:
+            # The file is another's: its owner and mode stay.
+            now = os.stat(path)
+            write(path, after, stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid)
+
+    def _remove(self, path: str) -> None:
+        text = read(path)
+        if text is None or self.marker in text:
+            if text is not None:
+                self._note(path, text, "")
+                if not self.check:
+                    os.unlink(path)
+            self._restore(path)
+
+    def _content(self, path: str, wanted: Mapping[str, Any]) -> None:
+        text = read(path)
+        after = wanted["content"]
+        if text == after and self._attributes(path, wanted):
+            return
+        if text is not None and self.marker in after and self.marker not in text:
+            self._move(path, path + ASIDE)
+        if wanted["secret"]:
+            self._note(path, "a secret\n" if text is not None else "", "a new secret\n")
+        else:
+            self._note(path, text or "", after)
+        if not self.check:
+            self._write(path, after, wanted)
+
+    def _attributes(self, path: str, wanted: Mapping[str, Any]) -> bool:
+        """Whether mode, owner and group are right."""
+        now = os.stat(path)
+        try:
+            owner, group = pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid
+        except KeyError:
+            return False
+        return (stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid) == (int(wanted["mode"], 8), owner, group)
+
+    def _write(self, path: str, text: str, wanted: Mapping[str, Any]) -> None:
+        owner, group = pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid
+        write(path, text, int(wanted["mode"], 8), owner, group, wanted["validate"])
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "mutually_exclusive": [("content", "block", "link")],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "state": {
+                        "type": "str",
+                        "default": "present",
+                        "choices": ["present", "absent", "aside", "restored"],
+                    },
+                    "content": {"type": "str"},
+                    "block": {"type": "str"},
+                    "link": {"type": "str"},
+                    "mode": {"type": "str", "default": "0644"},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                    "validate": {"type": "str"},
+                    "secret": {"type": "bool", "default": False},
+                },
+            },
+            "prune": {"type": "list", "elements": "str", "default": []},
+            "marker": {"type": "str", "default": "Managed by CampusHub"},
+        },
+        supports_check_mode=True,
+    )
+    files = Files(module.params["marker"], module.check_mode)
+    for wanted in module.params["files"]:
+        if wanted["state"] == "present" and all(wanted[kind] is None for kind in ("content", "block", "link")):
+            module.fail_json(msg=f"{wanted['path']}: one of content, block or link is needed")
+        try:
+            files.apply(wanted)
+        except (OSError, KeyError, RefusedError) as error:
+            module.fail_json(msg=f"{wanted['path']}: {error}", changed_paths=files.changed)
+    files.prune(module.params["prune"], {wanted["path"] for wanted in module.params["files"]})
+    module.exit_json(changed=bool(files.changed), changed_paths=files.changed, diff=files.differences)
+
+
+if __name__ == "__main__":
+    main()
