@@ -1,0 +1,97 @@
+"""Asks a role what it thinks of settings: its `tasks/validate.yml` runs for fake hosts, and nothing is connected to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FAMILIES = {"Debian": "Debian", "Ubuntu": "Debian", "Rocky": "RedHat", "AlmaLinux": "RedHat", "Fedora": "RedHat"}
+
+
+def facts(distribution: str = "Debian", version: str = "12", release: str = "bookworm", **others: Any) -> dict[str, Any]:
+    """What Ansible would find out about a host, as far as roles ask for it."""
+    family = FAMILIES.get(distribution, distribution)
+    return {
+        "ansible_distribution": distribution,
+        "ansible_distribution_version": version,
+        "ansible_distribution_major_version": version.split(".")[0],
+        "ansible_distribution_release": release,
+        "ansible_os_family": family,
+        "ansible_pkg_mgr": "apt" if family == "Debian" else "dnf",
+        "ansible_service_mgr": "systemd",
+        "ansible_python_version": "3.11.2",
+        "ansible_python": {"version": {"major": 3, "minor": 11, "micro": 2}, "executable": "/usr/bin/python3"},
+        "ansible_architecture": "x86_64",
+        **{f"ansible_{name}": value for name, value in others.items()},
+    }
+
+
+def messages(
+    role: str, hosts: dict[str, dict[str, Any]], groups: dict[str, list[str]] | None = None
+) -> dict[str, list[str]]:
+    """
+    Return every mistake that `role` finds in the settings of each host.
+
+    `hosts` maps the name of a fake host to its variables; the variable `facts` (see the function `facts`) replaces
+    what is assumed about the host, Debian 12. A message starts with its host's name, which is left out here. All
+    hosts are asked in one run, so a test module calls this once.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
+        inventory: dict[str, Any] = {
+            "all": {
+                "hosts": {
+                    host: {
+                        "__facts": facts(),
+                        **{("__facts" if name == "facts" else name): value for name, value in variables.items()},
+                    }
+                    for host, variables in hosts.items()
+                },
+                # Nothing listens there: a role that connects while it validates fails at once.
+                "vars": {"ansible_host": "127.0.0.1", "ansible_port": 1},
+                "children": {group: {"hosts": dict.fromkeys(members)} for group, members in (groups or {}).items()},
+            }
+        }
+        (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, allow_unicode=True))
+        answer = "dict(groups['all'] | zip(groups['all'] | map('extract', hostvars, ['ansible_facts', 'preflight_errors'])))"
+        known = {name for variables in hosts.values() for name in variables.get("facts", facts())}
+        tasks: list[dict[str, Any]] = [
+            {
+                "ansible.builtin.set_fact": {
+                    **{name: "{{ __facts['%s'] | default(omit) }}" % name for name in known},
+                    "cacheable": True,
+                }
+            },
+            {"ansible.builtin.include_role": {"name": role, "tasks_from": "validate"}},
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ %s | to_json }}" % answer,
+                    "dest": str(scratch / "answer.json"),
+                    "mode": "0600",
+                },
+                "delegate_to": "localhost",
+                "run_once": True,
+            },
+        ]
+        playbook = [{"hosts": "all", "gather_facts": False, "vars": {"preflight_collect": True}, "tasks": tasks}]
+        (scratch / "validate.yml").write_text(yaml.safe_dump(playbook))
+        run = subprocess.run(
+            [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", scratch / "validate.yml"],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        answers = json.loads((scratch / "answer.json").read_text())
+        return {host: [text.removeprefix(f"{host}: ") for text in answers[host]] for host in hosts}
