@@ -28,9 +28,12 @@ def failure(result: dict[str, Any]) -> str:
     output = f"{result.get('module_stderr', '')}\n{result.get('module_stdout', '')}\n{result.get('msg', '')}"
     if "sudo" in output or "privilege" in output.lower() or "become" in output.lower():
         reason = first_line(str(result.get("module_stderr") or result.get("msg") or ""))
-        return f"its user cannot become root: {reason}. Allow sudo for ansible_user, or give its password with --ask-become-pass."
+        return (
+            f"its user cannot become root: {reason}. Allow sudo for ansible_user, or give its password with "
+            "--ask-become-pass."
+        )
     if result.get("rc") == 127 or "interpreter" in output:
-        return f"has no Python at {result.get('interpreter', 'the place that ansible_python_interpreter names')}. Install python3."
+        return "has no Python where ansible_python_interpreter says (/usr/bin/python3 by default). Install python3."
     return f"cannot be checked: {first_line(output)}. Look at it with: ansible -m ansible.builtin.ping HOST -vvv"
 
 
@@ -77,7 +80,9 @@ class ActionModule(ActionBase):
         errors = [f"{task_vars['inventory_hostname']}: {problem}" for problem in problems]
         if boolean(self._templar.template(task_vars.get("preflight_collect", False)), strict=False):
             collected = list(task_vars.get("ansible_facts", {}).get("preflight_errors", []))
-            result["ansible_facts"] = {"preflight_errors": collected + [error for error in errors if error not in collected]}
+            result["ansible_facts"] = {
+                "preflight_errors": collected + [error for error in errors if error not in collected]
+            }
         elif errors:
             result.update(failed=True, msg="\n".join(errors))
         return result

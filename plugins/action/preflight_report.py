@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 display = Display()
 
@@ -29,12 +31,16 @@ def group_errors(members: Mapping[str, Iterable[str]], groups: Mapping[str, str]
             errors.append(f"inventory: the group {name} does nothing. Did you mean {nearest[0]}?")
             named |= set(members[name])
     placed = {host for group in groups for host in members.get(group, ())} | named
-    for host in members.get("all", ()):
-        if host not in placed:
-            errors.append(f"inventory: host {host} is in no group that does something. Put it in one of: {', '.join(groups)}.")
-    for name in required:
-        if not members.get(name):
-            errors.append(f"inventory: the group {name} has no host. Put {groups[name]} in it.")
+    errors += [
+        f"inventory: host {host} is in no group that does something. Put it in one of: {', '.join(groups)}."
+        for host in members.get("all", ())
+        if host not in placed
+    ]
+    errors += [
+        f"inventory: the group {name} has no host. Put {groups[name]} in it."
+        for name in required
+        if not members.get(name)
+    ]
     return errors
 
 
@@ -71,8 +77,19 @@ class ActionModule(ActionBase):
         if not errors:
             return {"changed": False, "errors": []}
         width = max(60, min(display.columns, 120))
-        listed = [textwrap.fill(error, width, initial_indent="  - ", subsequent_indent="    ", break_long_words=False,
-                                break_on_hyphens=False) for error in errors]
+        listed = [
+            textwrap.fill(
+                error,
+                width,
+                initial_indent="  - ",
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for error in errors
+        ]
         count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-        display.display(f"\n{count} to put right before anything is changed:\n\n" + "\n".join(listed) + "\n", color="red")
+        display.display(
+            f"\n{count} to put right before anything is changed:\n\n" + "\n".join(listed) + "\n", color="red"
+        )
         return {"changed": False, "failed": True, "msg": f"{count}, see the list above; nothing was changed."}

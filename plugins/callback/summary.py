@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible import constants as C
-from ansible.executor.stats import AggregateStats
-from ansible.executor.task_result import CallbackTaskResult
-from ansible.playbook.play import Play
+from ansible import constants
 from ansible.plugins.callback import CallbackBase
+
+if TYPE_CHECKING:
+    from ansible.executor.stats import AggregateStats
+    from ansible.executor.task_result import CallbackTaskResult
+    from ansible.playbook.play import Play
 
 DOCUMENTATION = """
 name: summary
@@ -70,5 +72,7 @@ class CallbackModule(CallbackBase):
         lines = ["", "NOT FINISHED:", *stopped]
         if finished:
             lines.append(f"{'STOPPED WITH THEM' if self._together else 'FINISHED'}: {', '.join(finished)}")
-        lines.append("What was done stays. Put the cause right, which is shown above, and run the same command again: it goes on from there.")
-        self._display.display("\n".join(lines), color=C.COLOR_ERROR)
+        lines.append(
+            "What was done stays. Put right the cause shown above and run the same command again: it goes on there."
+        )
+        self._display.display("\n".join(lines), color=constants.COLOR_ERROR)

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+import email.utils
+import os
+import re
+import socket
+import ssl
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule
+
 DOCUMENTATION = r"""
 module: check_host
 short_description: Check what a host must have before anything is installed on it
@@ -119,24 +134,9 @@ problems:
   elements: str
 """
 
-import email.utils  # noqa: E402
-import os  # noqa: E402
-import re  # noqa: E402
-import socket  # noqa: E402
-import ssl  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
-import urllib.error  # noqa: E402
-import urllib.request  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, NamedTuple  # noqa: E402
-
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
 OLDEST_PYTHON = (3, 9)
 CLOCK_TOLERANCE = 300
-WILDCARDS = ("0.0.0.0", "::")
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (nothing is opened)
 
 
 class Listener(NamedTuple):
@@ -158,8 +158,10 @@ class Answer(NamedTuple):
 def address_of(field: str) -> tuple[str, int]:
     """Translate `0100007F:1F40`, as /proc/net/tcp writes it, to an address and a port."""
     host, port = field.split(":")
-    words = [bytes.fromhex(host[i : i + 8])[::-1] if sys.byteorder == "little" else bytes.fromhex(host[i : i + 8])
-             for i in range(0, len(host), 8)]
+    words = [
+        bytes.fromhex(host[i : i + 8])[::-1] if sys.byteorder == "little" else bytes.fromhex(host[i : i + 8])
+        for i in range(0, len(host), 8)
+    ]
     packed = b"".join(words)
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, packed), int(port, 16)
@@ -183,20 +185,20 @@ def listeners(proc: Path) -> list[Listener]:
 
 def conflicts(wanted: str, held: str) -> bool:
     """Whether a socket on one address keeps another program from the same port of the other."""
-    return wanted == "*" or held in WILDCARDS or held == wanted or held == f"::ffff:{wanted}"
+    return wanted == "*" or held in (*WILDCARDS, wanted, f"::ffff:{wanted}")
 
 
 def holders(proc: Path, inodes: set[str]) -> dict[str, tuple[str, str]]:
     """Name and unit of the processes that hold the sockets, by inode."""
     found: dict[str, tuple[str, str]] = {}
     links = {f"socket:[{inode}]": inode for inode in inodes}
-    for directory in proc.glob("[0-9]*"):
+    # systemd, which holds a socket together with the service that it passed the socket to, is asked last.
+    for directory in sorted(proc.glob("[0-9]*"), key=lambda directory: directory.name == "1"):
         try:
             for descriptor in os.scandir(directory / "fd"):
-                inode = links.get(os.readlink(descriptor.path))
-                # systemd holds a socket together with the service that it passed the socket to.
-                if inode and (inode not in found or directory.name != "1"):
-                    found[inode] = process(directory)
+                target = os.readlink(descriptor.path)
+                if target in links:
+                    found.setdefault(links[target], process(directory))
         except OSError:
             continue  # It ended while it was looked at.
         if len(found) == len(inodes):
@@ -244,7 +246,12 @@ def disk_problems(path: str, megabytes: int) -> list[str]:
     free = state.f_bavail * state.f_frsize // 1000**2
     if free >= megabytes:
         return []
-    return [f"{path} has {free} MB of free disk (on {place}) and needs {megabytes} MB. Free some or mount a bigger disk there."]
+    return [
+        (
+            f"{path} has {free} MB of free disk (on {place}) and needs {megabytes} MB. "
+            "Free some or mount a bigger disk there."
+        )
+    ]
 
 
 def memory_problems(megabytes: int, meminfo: Path = Path("/proc/meminfo")) -> list[str]:
@@ -256,14 +263,20 @@ def memory_problems(megabytes: int, meminfo: Path = Path("/proc/meminfo")) -> li
     return [f"memory is {total} MB and the least that works is {megabytes} MB. Give the host more memory."]
 
 
-def system_problems(run: Path = Path("/run/systemd/system"), python: tuple[int, ...] = sys.version_info[:3]) -> list[str]:
+def system_problems(
+    run: Path = Path("/run/systemd/system"), python: tuple[int, ...] = sys.version_info[:3]
+) -> list[str]:
     """Say whether the host has another init than systemd or too old a Python."""
     problems = []
     if not run.is_dir():
-        problems.append("does not run systemd, which starts, stops and limits everything here. Use a host or virtual machine booted with systemd.")
+        problems.append(
+            "does not run systemd, which starts, stops and limits everything here. "
+            "Use a machine that was booted with systemd."
+        )
     if python < OLDEST_PYTHON:
         problems.append(
-            f"its Python is {'.'.join(map(str, python))} ({sys.executable}) and {'.'.join(map(str, OLDEST_PYTHON))} is needed. "
+            f"its Python ({sys.executable}) is {'.'.join(map(str, python))} and {'.'.join(map(str, OLDEST_PYTHON))} is "
+            "needed. "
             "Install a newer one and name it in ansible_python_interpreter."
         )
     return problems
@@ -283,39 +296,54 @@ def apt_sources(etc: Path = Path("/etc/apt")) -> list[str]:
                 found += [(uri, fields["suites"][0]) for uri in fields.get("uris", []) if uri.startswith("http")]
     servers: dict[str, str] = {}
     for uri, suite in found:
-        release = f"{uri.rstrip('/')}/{suite.rstrip('/')}/Release" if suite.endswith("/") else f"{uri.rstrip('/')}/dists/{suite}/Release"
-        servers.setdefault(uri.split("/")[2], release)
+        release = f"{suite.rstrip('/')}/Release" if suite.endswith("/") else f"dists/{suite}/Release"
+        servers.setdefault(uri.split("/")[2], f"{uri.rstrip('/')}/{release}")
     return list(servers.values())
+
+
+def refusal(error: urllib.error.HTTPError) -> Answer:
+    """What an answer other than success means."""
+    skew = skew_of(error.headers.get("Date")) if error.headers else None
+    status = f"{error.code} {error.reason}".strip()
+    if error.code in (405, 501):
+        return Answer(None, skew=skew)  # It is there; it only does not like the question.
+    if error.code == 407:
+        return Answer("the proxy asks for a password", "Put user and password in the URL of the proxy")
+    if error.code in (401, 403):
+        return Answer(f"it refuses with {status}", "Put user and password in the URL, have this host allowed", skew)
+    return Answer(f"it answers {status}", "Check the path of the URL", skew)
+
+
+def silence(reason: Any, seconds: int) -> Answer:
+    """What it means that there is no answer at all."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        fault = f"its certificate is not trusted ({reason.verify_message})"
+        return Answer(fault, "Put the certificate of the site's authority in base_ca_certificates")
+    if isinstance(reason, socket.gaierror):
+        return Answer("its name cannot be resolved", "Check the name, /etc/resolv.conf and the proxy settings")
+    if isinstance(reason, TimeoutError):
+        return no_answer(seconds)
+    fault = f"no connection ({getattr(reason, 'strerror', None) or reason})"
+    return Answer(fault, "Check the URL, the firewall and the proxy settings")
+
+
+def no_answer(seconds: int) -> Answer:
+    """Something swallows the packets."""
+    return Answer(f"no answer in {seconds} s", "Check the firewall and the proxy settings")
 
 
 def ask(opener: urllib.request.OpenerDirector, url: str, seconds: int) -> Answer:
     """Ask a package source for nothing but whether it is there."""
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "campushub-preflight"})
     try:
+        request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "campushub"})  # noqa: S310 (settings)
         with opener.open(request, timeout=seconds) as response:
             return Answer(None, skew=skew_of(response.headers.get("Date")))
     except urllib.error.HTTPError as error:
-        skew = skew_of(error.headers.get("Date")) if error.headers else None
-        if error.code in (405, 501):
-            return Answer(None, skew=skew)  # It is there; it only does not like the question.
-        if error.code == 407:
-            return Answer("the proxy asks for a password", "Put user and password in the URL of the proxy")
-        if error.code in (401, 403):
-            return Answer(f"it refuses with {error.code} {error.reason}", "Put user and password in the URL, or have this host allowed", skew)
-        return Answer(f"it answers {error.code} {error.reason}", "Check the path of the URL", skew)
+        return refusal(error)
     except urllib.error.URLError as error:
-        reason = error.reason
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            return Answer(f"its certificate is not trusted ({reason.verify_message})", "Put the certificate of the site's authority in base_ca_certificates")
-        if isinstance(reason, socket.gaierror):
-            return Answer("its name cannot be resolved", "Check the name, /etc/resolv.conf and the proxy settings")
-        if isinstance(reason, (TimeoutError, socket.timeout)):
-            return Answer(f"no answer in {seconds} s", "Check the firewall and the proxy settings")
-        return Answer(f"no connection ({getattr(reason, 'strerror', None) or reason})", "Check the URL, the firewall and the proxy settings")
-    except (TimeoutError, socket.timeout):
-        return Answer(f"no answer in {seconds} s", "Check the firewall and the proxy settings")
+        return silence(error.reason, seconds)
     except (OSError, ValueError) as error:
-        return Answer(f"no connection ({error})", "Check the URL, the firewall and the proxy settings")
+        return silence(error, seconds)
 
 
 def skew_of(date: str | None) -> float | None:
@@ -337,7 +365,9 @@ def opener_for(parameters: dict[str, Any]) -> urllib.request.OpenerDirector:
     proxies = {scheme: parameters[f"{scheme}_proxy"] for scheme in ("http", "https") if parameters[f"{scheme}_proxy"]}
     # urllib looks for the exceptions in the environment only.
     os.environ["no_proxy"] = parameters["no_proxy"]
-    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context)
+    )
 
 
 def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -349,7 +379,12 @@ def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
     try:
         opener = opener_for(parameters)
     except (ssl.SSLError, ValueError) as error:
-        return [f"base_ca_certificates has something that is no certificate in PEM ({error}). Give the text from BEGIN to END."], []
+        return [
+            (
+                f"base_ca_certificates has something that is no certificate in PEM ({error}). "
+                "Give the text from BEGIN to END."
+            )
+        ], []
     answers: dict[str, Answer] = {}
 
     def work(url: str) -> None:
@@ -365,7 +400,9 @@ def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
 
     problems, skews = [], []
     for url, setting in wanted:
-        answer = answers.get(url) or Answer(f"no answer in {parameters['deadline']} s", "Check the firewall and the proxy settings")
+        answer = answers.get(url) or Answer(
+            f"no answer in {parameters['deadline']} s", "Check the firewall and the proxy settings"
+        )
         if answer.fault:
             remedy = f"{answer.remedy}, or set {setting}" if setting not in answer.remedy else answer.remedy
             problems.append(f"the package source {shown_url(url)} is of no use: {answer.fault}. {remedy}.")
@@ -376,8 +413,8 @@ def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
     if skews and min(map(abs, skews)) > CLOCK_TOLERANCE:
         off = min(skews, key=abs)
         clock.append(
-            f"its clock is {abs(round(off / 60))} minutes {'ahead of' if off > 0 else 'behind'} that of the package sources, so "
-            "certificates and logins will fail. Switch on time synchronisation (timedatectl set-ntp true)."
+            f"its clock is {abs(round(off / 60))} minutes {'ahead of' if off > 0 else 'behind'} that of the package "
+            "sources, so certificates and logins will fail. Switch on time synchronisation (timedatectl set-ntp true)."
         )
     return problems, clock
 
