@@ -1,0 +1,105 @@
+"""Secrets that a host makes for itself."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: generated_secrets
+short_description: Make secrets on a host, once
+description:
+  - Writes files of lines C(NAME=secret), as C(EnvironmentFile) of systemd reads them, with 32 random bytes in hexadecimal.
+  - A name that a file has already keeps its secret; a name that is missing is added. Nothing is ever sent to the
+    controller, and no secret is in the result or in a difference.
+  - Files are 0600 and directories made for them 0700, owned by root.
+options:
+  files:
+    description: The files.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Where the file is.
+        type: path
+        required: true
+      names:
+        description: Names of the secrets in it.
+        type: list
+        elements: str
+        required: true
+"""
+
+EXAMPLES = r"""
+- name: Make the secrets, once
+  generated_secrets:
+    files:
+      - path: /etc/jupyterhub/secrets/proxy.env
+        names: [CONFIGPROXY_AUTH_TOKEN]
+"""
+
+RETURN = r"""
+made:
+  description: Names of the secrets that were made.
+  returned: always
+  type: list
+  elements: str
+"""
+
+
+def present(text: str) -> set[str]:
+    """Return the names that a file has a secret for."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name.strip() for name, _, value in pairs if value.strip()}
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file, readable by nobody else at any moment, in one step."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "names": {"type": "list", "elements": "str", "required": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    made: list[str] = []
+    tightened = False
+    for wanted in module.params["files"]:
+        path = Path(wanted["path"])
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        missing = [name for name in wanted["names"] if name not in present(text)]
+        made += missing
+        if missing and not module.check_mode:
+            lines = [line for line in text.splitlines() if line.partition("=")[0].strip() not in missing]
+            write(path, "\n".join(lines + [f"{name}={secrets.token_hex(32)}" for name in missing]) + "\n")
+        elif path.exists() and path.stat().st_mode & 0o077:
+            tightened = True
+            if not module.check_mode:
+                path.chmod(0o600)
+    module.exit_json(changed=bool(made) or tightened, made=made)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""JupyterHub's configuration from one document, /etc/jupyterhub/settings.json, that role `jupyterhub` writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+LIBRARY = Path(__file__).resolve().parent
+SITE_DIRECTORY = Path("/etc/jupyterhub")
+STATE_DIRECTORY = Path("/var/lib/jupyterhub")
+
+
+def configure(c: Any, settings: dict[str, Any]) -> None:
+    """Fill JupyterHub's configuration `c` from the settings."""
+    from .login import CampusPAMAuthenticator
+    from .spawners import CampusSudoSpawner, CampusSystemdSpawner, environment_path
+
+    hub = c.JupyterHub
+    hub.bind_url = f"http://127.0.0.1:{settings['port']}"
+    hub.hub_bind_url = f"http://127.0.0.1:{settings['hub_port']}"
+    hub.log_level = settings["log_level"]
+    # Servers and the proxy are units of their own: the hub comes and goes without them.
+    hub.cleanup_servers = False
+    hub.cleanup_proxy = False
+    c.ConfigurableHTTPProxy.should_start = False
+    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings['proxy_api_port']}"
+    hub.db_url = database_url()
+    hub.pid_file = ""
+
+    hub.authenticator_class = CampusPAMAuthenticator
+    c.PAMAuthenticator.service = "jupyterhub"
+    c.PAMAuthenticator.admin_groups = set(settings["admin_groups"])
+    c.LocalAuthenticator.allowed_groups = set(settings["allowed_groups"])
+    c.Authenticator.admin_users = set(settings["admin_users"])
+    c.Authenticator.allowed_users = set(settings["allowed_users"])
+    c.Authenticator.allow_all = settings["allow_all"]
+
+    spawners = {"systemd": CampusSystemdSpawner, "sudo": CampusSudoSpawner}
+    hub.spawner_class = spawners[settings["spawner"]]
+    c.CampusSpawner.settings = {key: settings[key] for key in ("limits", "group_limits", "uid_minimum")}
+    c.Spawner.cmd = [f"{settings['user_environment']}/bin/jupyterhub-singleuser"]
+    c.Spawner.default_url = settings["default_url"]
+    c.Spawner.notebook_dir = settings["notebook_directory"]
+    c.Spawner.start_timeout = settings["start_timeout"]
+    c.Spawner.http_timeout = settings["start_timeout"]
+    # The hub's own environment is none of the users' business.
+    c.Spawner.env_keep = ["LANG", "LC_ALL", "TZ"]
+    c.Spawner.environment = {"PATH": environment_path(settings["user_environment"]), **settings["environment"]}
+    c.SystemdSpawner.disable_user_sudo = not settings["allow_sudo"]
+    c.SudoSpawner.sudospawner_path = str(LIBRARY / "mediator.py")
+    # The sudo rule allows the mediator without arguments and nothing else.
+    c.SudoSpawner.mediator_log_level = ""
+
+    hub.allow_named_servers = settings["named_servers"] > 0
+    hub.named_server_limit_per_user = settings["named_servers"]
+    hub.active_server_limit = settings["active_servers"]
+
+    hub.template_paths = [str(SITE_DIRECTORY / "templates"), str(LIBRARY / "templates")]
+    hub.template_vars = {
+        "site_name": settings["site_name"],
+        "help_url": settings["help_url"],
+        "announcement": settings["announcement"],
+    }
+    if settings["logo"]:
+        hub.logo_file = settings["logo"]
+
+    hub.services = [{"name": "proxy-routes", "api_token": os.environ.get("CAMPUSHUB_ROUTES_TOKEN", "")}]
+    hub.load_roles = [{"name": "proxy-routes", "services": ["proxy-routes"], "scopes": ["proxy"]}]
+    if settings["idle_timeout"]:
+        hub.services.append({"name": "idle-culler", "command": culler(settings)})
+        scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+        hub.load_roles.append({"name": "idle-culler", "services": ["idle-culler"], "scopes": scopes})
+
+
+def culler(settings: dict[str, Any]) -> list[str]:
+    """Return the command of the idle culler; it looks ten times within the timeout, but not more than once a minute."""
+    timeout = settings["idle_timeout"]
+    command = [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={timeout}"]
+    command.append(f"--cull-every={min(600, max(60, timeout // 10)) if timeout >= 60 else timeout}")
+    if settings["max_age"]:
+        command.append(f"--max-age={settings['max_age']}")
+    return command
+
+
+def database_url() -> str:
+    """Return the database's URL; one with a password in it is a file of its own."""
+    secret = SITE_DIRECTORY / "database_url"
+    return secret.read_text().splitlines()[-1] if secret.exists() else f"sqlite:///{STATE_DIRECTORY}/jupyterhub.sqlite"
+
+
+def read_settings(path: Path = SITE_DIRECTORY / "settings.json") -> dict[str, Any]:
+    """Read the settings document."""
+    settings: dict[str, Any] = json.loads(path.read_text())
+    return settings
+
+
+if __name__ == "__main__":
+    # Called by the role before a new settings.json replaces the old one:
+    # python -m campushub_hub.configuration FILE
+    from traitlets.config import Config
+
+    configure(Config(), read_settings(Path(sys.argv[1])))

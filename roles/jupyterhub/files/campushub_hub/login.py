@@ -1,0 +1,39 @@
+"""A login page in the language of the browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyterhub.auth import PAMAuthenticator
+from jupyterhub.handlers.login import LoginHandler
+
+LANGUAGES = ("en", "ru")
+
+
+class LocalizedLoginHandler(LoginHandler):  # type: ignore[misc]
+    """Tells the template `login.html` which language to speak."""
+
+    def browser_language(self) -> str:
+        """Return the first of our languages that the browser asks for, else English."""
+        wanted = []
+        for part in self.request.headers.get("Accept-Language", "").split(","):
+            tag, _, quality = part.strip().partition(";q=")
+            try:
+                wanted.append((float(quality or 1), tag.lower()[:2]))
+            except ValueError:
+                continue
+        wanted.sort(key=lambda pair: -pair[0])
+        return next((tag for _, tag in wanted if tag in LANGUAGES), LANGUAGES[0])
+
+    @property
+    def template_namespace(self) -> dict[str, Any]:
+        """Add the language to what templates see."""
+        return {**super().template_namespace, "language": self.browser_language()}
+
+
+class CampusPAMAuthenticator(PAMAuthenticator):  # type: ignore[misc]
+    """PAMAuthenticator with our login page."""
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type[LoginHandler]]]:
+        """Serve the login page ourselves."""
+        return [("/login", LocalizedLoginHandler)]

@@ -1,0 +1,239 @@
+"""
+SystemdSpawner and SudoSpawner as CampusHub runs them.
+
+What both gain here:
+
+- `start()` returns when the user's own process listens, looked up every 50 ms. The hub's next step, an HTTP
+  request, then succeeds at once; without this the hub tries, fails and backs off by random waits of up to 5 s.
+- A port counts only if the socket on it belongs to the user. Another user of the host who binds the port first
+  would otherwise be sent the browser of the one who is logging in.
+- Memory, CPU and task limits hold for the user, over all their servers; see `user_session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.spawner import Spawner
+from sudospawner import SudoSpawner
+from systemdspawner import SystemdSpawner
+from traitlets import Dict, Float
+
+from . import user_session
+
+LISTENING = "0A"
+
+
+class ServerStartError(Exception):
+    """A server that did not start, with a message for its user."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        # JupyterHub shows this attribute on the page that waits for the server.
+        self.jupyterhub_message = message
+
+
+def socket_owners(port: int) -> Iterator[int]:
+    """Yield the user number of each TCP socket of this host that listens on a port (proc_net_tcp(5))."""
+    suffix = f":{port:04X}"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[1].endswith(suffix) and fields[3] == LISTENING:
+                yield int(fields[7])
+
+
+def unit_part(name: str) -> str:
+    """Return a name in the characters that a unit name and a path may have, distinct for distinct names."""
+    escaped = re.sub(r"[^a-zA-Z0-9_-]", lambda match: f".{match[0].encode().hex()}", name)
+    return escaped if len(escaped) <= 80 else f"{escaped[:60]}.h{sha256(name.encode()).hexdigest()[:16]}"
+
+
+class CampusSpawner(Spawner):  # type: ignore[misc]
+    """What the spawners of CampusHub have in common."""
+
+    listen_interval = Float(0.05, config=True, help="Seconds between two looks for the server's port.")
+
+    settings = Dict(config=True, help="The document /etc/jupyterhub/settings.json.")
+
+    @property
+    def account(self) -> pwd.struct_passwd:
+        """The Unix account that the server runs as."""
+        try:
+            return pwd.getpwnam(self.user.name)
+        except KeyError:
+            raise ServerStartError(
+                f"There is no Unix account {self.user.name} on this host. Please tell your administrator."
+            ) from None
+
+    def get_env(self) -> dict[str, str]:
+        """Add what the server needs to know of the user's place on the host."""
+        environment: dict[str, str] = super().get_env()
+        # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
+        environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
+        return environment
+
+    def choose_limits(self) -> None:
+        """Look the user's limits up, so that the server can show them."""
+        limits = user_session.limits_of(user_session.groups_of(self.account), self.settings)
+        self.mem_limit = limits["memory"]
+        self.cpu_limit = limits["cpu"]
+
+    async def wait_until_listening(self) -> None:
+        """
+        Wait until the user's own process listens on the server's port.
+
+        Raises ServerStartError if the server ends before, or if somebody else holds the port.
+        """
+        uid = self.account.pw_uid
+        last_poll = time.monotonic()
+        while True:
+            owners = set(socket_owners(self.port))
+            if owners == {uid}:
+                return
+            if owners:
+                self.log.error("Port %s of %s's server is held by user number %s", self.port, self.user.name, owners)
+                raise ServerStartError("Somebody else holds the port of this server. Please start it again.")
+            if time.monotonic() - last_poll > 0.5:
+                if await self.poll() is not None:
+                    raise ServerStartError("The server ended while it was starting. Please tell your administrator.")
+                last_poll = time.monotonic()
+            await asyncio.sleep(self.listen_interval)
+
+
+class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
+    """SystemdSpawner with a unit for each named server, in the slice of its user."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The parent's template knows no server names: a second server would replace the first one.
+        self.unit_name = f"jupyterhub-user-{unit_part(self.user.name)}"
+        if self.name:
+            self.unit_name += f".s-{unit_part(self.name)}"
+        self._submitting = False
+
+    async def start(self) -> tuple[str, int]:
+        """Start the unit and return the server's address once it listens."""
+        account = self.account
+        self.choose_limits()
+        session = await asyncio.create_subprocess_exec(
+            user_session.__file__, account.pw_name, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        )
+        _, problem = await session.communicate()
+        if session.returncode:
+            self.log.error("Cannot prepare the session of %s: %s", account.pw_name, problem.decode(errors="replace"))
+            raise ServerStartError("Your session could not be prepared. Please tell your administrator.")
+        self.slice = user_session.slice_of(account.pw_uid)
+        self.default_shell = account.pw_shell or "/bin/bash"
+        self._submitting = True
+        try:
+            address: tuple[str, int] = await super().start()
+        finally:
+            self._submitting = False
+        await self.wait_until_listening()
+        return address
+
+    async def poll(self) -> int | None:
+        """Return None while the server runs."""
+        # The parent's start() looks once a second, for up to a minute, for a unit that ended at once.
+        # wait_until_listening() does that better.
+        if self._submitting:
+            return None
+        status: int | None = await super().poll()
+        return status
+
+
+class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
+    """SudoSpawner with a mediator of our own, see `mediator`, and a stop that leaves nothing running."""
+
+    stop_patience = Float(10, config=True, help="Seconds that a server has to end by itself.")
+
+    def get_state(self) -> dict[str, Any]:
+        """Remember the process well enough to know it again."""
+        state: dict[str, Any] = super().get_state()
+        if self.pid:
+            state["pid_started"] = self._pid_started
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read what `get_state` wrote."""
+        super().load_state(state)
+        self._pid_started = state.get("pid_started")
+
+    def clear_state(self) -> None:
+        """Forget the process."""
+        super().clear_state()
+        self._pid_started = None
+
+    _pid_started: str | None = None
+
+    def _start_time(self) -> str | None:
+        """Return the kernel's start time of the server's process, or None if there is no such process."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        # A process number comes around again, after a reboot within minutes; with its start time it does not.
+        return None if fields[0] == "Z" else fields[19]
+
+    async def do(self, action: str, **kwargs: Any) -> dict[str, Any]:
+        """Have the mediator do something as the user."""
+        answer: dict[str, Any] = await super().do(action, **kwargs)
+        if not answer["ok"]:
+            self.log.error("Mediator of %s: %s", self.user.name, answer["error"])
+            raise ServerStartError("The server could not be started. Please tell your administrator.")
+        return answer
+
+    def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        """Add what a login would set."""
+        account = self.account
+        env.update(USER=account.pw_name, LOGNAME=account.pw_name, HOME=account.pw_dir)
+        env["SHELL"] = account.pw_shell or "/bin/bash"
+        return env
+
+    async def start(self) -> tuple[str, int]:
+        """Start the server and return its address once it listens."""
+        self.choose_limits()
+        try:
+            address: tuple[str, int] = await super().start()
+        except RuntimeError as error:
+            # sudo's own words, such as a refused rule or a failed session, are in the log already.
+            raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
+        self._pid_started = self._start_time()
+        await self.wait_until_listening()
+        return address
+
+    async def poll(self) -> int | None:
+        """Return None while the server runs."""
+        if not self.pid:
+            return 0
+        started = self._start_time()
+        if started is None or (self._pid_started is not None and started != self._pid_started):
+            self.clear_state()
+            return 0
+        return None
+
+    async def stop(self, now: bool = False) -> None:
+        """Stop the server and whatever it left behind."""
+        if await self.poll() is None:
+            await self.do("stop", pid=self.pid, patience=0 if now else self.stop_patience)
+        self.clear_state()
+
+
+def environment_path(user_environment: str) -> str:
+    """Return the PATH of users' servers: their environment first, nothing of the hub's."""
+    places = [f"{user_environment}/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/games", "/usr/games"]
+    return os.pathsep.join(places)
