@@ -61,11 +61,12 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Print the summary."""
         stopped, finished = [], []
-        for host in sorted(stats.processed):
+        # What stops on the controller says itself what is wrong, and no host was touched.
+        for host in sorted(set(stats.processed) - {"localhost"}):
             counts = stats.summarize(host)
             if counts["failures"] or counts["unreachable"]:
                 stopped.append(f"  {host}: {self._stopped.get(host, 'stopped')}")
-            elif host != "localhost":
+            else:
                 finished.append(host)
         if not stopped or self._explained:
             return

@@ -1,0 +1,113 @@
+"""What the preflight checks say about inventories and about hosts that cannot be looked at."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUPS = {"hub": "the host that people log in to", "compute": "the hosts on which their notebooks run"}
+# Nothing listens there: ssh gives up at once.
+DEAD = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+HERE = {"ansible_connection": "local"}
+
+
+def load() -> Any:
+    spec = importlib.util.spec_from_file_location("preflight_report", ROOT / "plugins/action/preflight_report.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+report = load()
+
+
+@pytest.mark.parametrize(
+    ("members", "errors"),
+    [
+        ({"hub": ["h"], "compute": ["c"]}, []),
+        ({"hub": ["h"], "lab": ["h"]}, []),
+        ({"hub": []}, ["inventory: the group hub has no host. Put the host that people log in to in it."]),
+        ({"compute": ["c"]}, ["inventory: the group hub has no host. Put the host that people log in to in it."]),
+        (
+            {"hub": ["h"], "computes": ["c"]},
+            ["inventory: the group computes does nothing. Did you mean compute?"],
+        ),
+        (
+            {"hub": ["h"], "nodes": ["c"]},
+            ["inventory: host c is in no group that does something. Put it in one of: hub, compute."],
+        ),
+    ],
+)
+def test_groups(members: dict[str, list[str]], errors: list[str]) -> None:
+    hosts = sorted({host for group in members.values() for host in group})
+    assert report.group_errors({**members, "all": hosts, "ungrouped": []}, GROUPS, ["hub"]) == errors
+
+
+def test_equal_messages_of_several_hosts_are_one_line() -> None:
+    found = ["a: base_x is bad", "inventory: y", "b: base_x is bad", "b: z: q", "a: base_x is bad"]
+    assert report.merged(found, ["a", "b"]) == ["a, b: base_x is bad", "inventory: y", "b: z: q"]
+
+
+def preflight(scratch: Path, inventory: dict[str, Any], *options: str) -> tuple[int, str]:
+    """Run the playbook; return its exit status and what it printed, without the line breaks of the list."""
+    (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    run = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", "playbooks/preflight.yml", *options],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, " ".join((run.stdout + run.stderr).split())
+
+
+def test_no_host_at_all(tmp_path: Path) -> None:
+    status, output = preflight(tmp_path, {"all": {"hosts": {}}})
+    assert status != 0
+    assert "has no hosts. Name one that has" in output
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_everything_is_in_one_list_though_no_host_answers(tmp_path: Path, options: tuple[str]) -> None:
+    sudo = tmp_path / "sudo"
+    sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+    sudo.chmod(0o755)
+    status, output = preflight(
+        tmp_path,
+        {
+            "hub": {"hosts": {"dead": {**DEAD, "base_timezon": "UTC"}}},
+            "compute": {
+                "hosts": {
+                    "snakeless": {**HERE, "ansible_python_interpreter": "/nonexistent/python3"},
+                    "powerless": {**HERE, "ansible_become_exe": str(sudo), "ansible_become_user": "nobody"},
+                    "dead2": {**DEAD, "base_timezon": "UTC", "base_state": "gone"},
+                }
+            },
+            "comput": {"hosts": {"dead2": {}}},
+        },
+        *options,
+    )
+    assert status != 0
+    for message in (
+        "8 mistakes to put right before anything is changed:",
+        "- inventory: the group comput does nothing. Did you mean compute?",
+        "- dead, dead2: cannot be reached: connect to host 127.0.0.1 port 1: Connection refused. Is it up, and are its "
+        "ansible_host, ansible_user and key right?",
+        "- dead, dead2: base_timezon is no setting of role base. Did you mean base_timezone?",
+        "- dead2: value of base_state must be one of: present, absent, got: gone.",
+        "- snakeless: has no Python where ansible_python_interpreter says (/usr/bin/python3 by default). Install python3.",
+        "- powerless: its user cannot become root: sudo: a password is required. Allow sudo for ansible_user, or give "
+        "its password with --ask-become-pass.",
+    ):
+        assert message in output
