@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.vars.reserved import get_reserved_names
@@ -32,6 +34,25 @@ SPECIFICATION_KEYS = (
     "no_log",
 )
 
+TYPES = {
+    "str": "a text",
+    "path": "a path",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a dictionary",
+}
+PLURALS = {
+    "str": "texts",
+    "path": "paths",
+    "int": "whole numbers",
+    "float": "numbers",
+    "bool": "true and false",
+    "list": "lists",
+    "dict": "dictionaries",
+}
+
 
 def argument_spec(options: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a role's documented options to what Ansible's validator accepts."""
@@ -47,6 +68,134 @@ def shown(value: Any) -> str:
     """A value as the administrator wrote it, short enough for a message."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def kind(value: Any) -> str:
+    """The type of a value in words."""
+    if value is None:
+        return "empty"
+    for types, words in (
+        (bool, "true or false"),
+        (int, "a number"),
+        (float, "a number"),
+        (str, "a text"),
+        (Mapping, "a dictionary"),
+        (Iterable, "a list"),
+    ):
+        if isinstance(value, types):
+            return words
+    return f"a {type(value).__name__}"
+
+
+def expected(option: Mapping[str, Any]) -> str:
+    """The type that an option wants, in words."""
+    wanted = option.get("type", "str")
+    words = TYPES.get(wanted, wanted)
+    if wanted == "list" and option.get("elements") in PLURALS:
+        words += f" of {PLURALS[option['elements']]}"
+    return words
+
+
+def fits(value: Any, wanted: str) -> bool:
+    """
+    Whether a value has a type.
+
+    Roles get values as they were written, so what only a conversion would make right is wrong: a text with commas
+    is no list. A number is as good as its digits in quotes, though, and as the text of them.
+    """
+    if wanted in ("raw", "any"):
+        return True
+    if wanted in ("list", "dict"):
+        return isinstance(value, list if wanted == "list" else Mapping)
+    if wanted == "bool":
+        return isinstance(value, bool) or (isinstance(value, str) and value.lower() in BOOLEANS)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    if wanted in ("int", "float"):
+        pattern = r"[+-]?\d+" if wanted == "int" else r"[+-]?\d+(\.\d+)?"
+        return re.fullmatch(pattern, str(value)) is not None
+    return True
+
+
+@dataclass
+class Types:
+    """Compares values with the types, choices and names that a role documents, all the way down."""
+
+    role: str
+    errors: list[str] = field(default_factory=list)
+    #: Paths of values that no rule can say anything sensible about.
+    mistyped: list[str] = field(default_factory=list)
+
+    def check(self, path: str, value: Any, option: Mapping[str, Any], secret: bool = False) -> None:
+        """Check one value and all that it holds."""
+        secret = secret or bool(option.get("no_log"))
+        wanted = option.get("type", "str")
+        if value is None and not option.get("required") and option.get("default") is None:
+            return
+        if not fits(value, wanted):
+            self._wrong_type(path, value, option, secret)
+            return
+        self._check_choices(path, value, option, secret)
+        if wanted == "list":
+            element = {**option, "type": option.get("elements", "raw"), "required": True}
+            for index, entry in enumerate(value):
+                self.check(f"{path}[{index}]", entry, element, secret)
+        elif wanted == "dict" and "options" in option:
+            self._check_names(path, value, option["options"])
+            for name, inner in option["options"].items():
+                if name in value:
+                    self.check(f"{path}.{name}", value[name], inner, secret)
+
+    def _wrong_type(self, path: str, value: Any, option: Mapping[str, Any], secret: bool) -> None:
+        written = "" if secret else f" = {shown(value)}"
+        hint = ""
+        if isinstance(value, bool) and option.get("type", "str") == "str":
+            hint = " Put it in quotes."
+        elif isinstance(value, str) and option.get("type") == "list":
+            hint = " Begin each entry on a line of its own with a dash."
+        elif value is None and option.get("type") in ("list", "dict"):
+            hint = f" Write {'[]' if option['type'] == 'list' else '{}'} for none."
+        problem = f"is {kind(value)}, but {expected(option)} is needed."
+        self.errors.append(f"{path}{written} {problem}{hint} See roles/{self.role}/README.md.")
+        self.mistyped.append(path)
+
+    def _check_choices(self, path: str, value: Any, option: Mapping[str, Any], secret: bool) -> None:
+        choices = option.get("choices")
+        # The choices of a list are those of its entries.
+        if not choices or isinstance(value, list) or value in choices:
+            return
+        if option.get("type") == "bool" or str(value) in map(str, choices):
+            return
+        written = "" if secret else f" = {shown(value)}"
+        words = ", ".join(str(choice) for choice in choices)
+        nearest = [] if secret else difflib.get_close_matches(str(value), map(str, choices), n=1, cutoff=0.6)
+        hint = f"Did you mean {nearest[0]}?" if nearest else f"See roles/{self.role}/README.md."
+        self.errors.append(f"{path}{written} is none of {words}. {hint}")
+        self.mistyped.append(path)
+
+    def _check_names(self, path: str, value: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        for name in value:
+            if name not in options:
+                nearest = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+                hint = f"Did you mean {nearest[0]}?" if nearest else f"There are {', '.join(options)}."
+                self.errors.append(f"{path}.{name} is no setting of {path.partition('[')[0]}. {hint}")
+        for name, option in options.items():
+            if option.get("required") and name not in value:
+                self.errors.append(f"{path}.{name} is missing. See roles/{self.role}/README.md.")
+                self.mistyped.append(f"{path}.{name}")
+
+    def concern(self, path: str) -> bool:
+        """Whether a value is wrong already, in whole or in part, so that a rule would only repeat it."""
+        return any(_within(path, wrong) or _within(wrong, path) for wrong in self.mistyped)
+
+    def mentioned(self, expression: str) -> bool:
+        """Whether an expression speaks of a setting that is wrong already."""
+        settings = {re.split(r"[.\[]", wrong)[0] for wrong in self.mistyped}
+        return any(re.search(rf"\b{re.escape(setting)}\b", expression) for setting in settings)
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
 
 
 def unknown_names(
@@ -100,21 +249,13 @@ class ActionModule(ActionBase):
             hint = f"Did you mean {nearest}?" if nearest else f"Its settings are listed in roles/{role}/README.md."
             errors.append(f"{name} is no setting of role {role}. {hint}")
 
-        values = {}
-        for name in options:
-            if name in task_vars:
-                values[name] = self._templar.template(task_vars[name])
-        checked = ArgumentSpecValidator(argument_spec(options)).validate(values)
-        for message in checked.error_messages:
-            errors.append(f"{message}. See roles/{role}/README.md.")
-        # A rule about a value of the wrong type would only repeat the complaint in other words.
-        mistyped = {name for name in options for message in checked.error_messages if name in message}
+        types = self._types(role, options, task_vars)
+        errors.extend(types.errors)
         for rule in arguments.get("rules") or []:
-            if re.split(r"[.\[ ]", rule["variable"])[0] not in mistyped:
-                errors.extend(self._broken(rule))
+            errors.extend(self._broken(rule, types))
 
         for rule in arguments.get("warnings") or []:
-            for message in self._broken(rule):
+            for message in self._broken(rule, types):
                 result.setdefault("warnings", []).append(message)
 
         host = task_vars.get("inventory_hostname", "?")
@@ -126,6 +267,30 @@ class ActionModule(ActionBase):
         elif errors:
             result.update(failed=True, msg="\n".join(errors))
         return result
+
+    def _types(self, role: str, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Types:
+        """Compare all values of the role with what it documents."""
+        types = Types(role)
+        values = {}
+        for name, option in options.items():
+            if name in task_vars:
+                try:
+                    values[name] = self._templar.template(task_vars[name])
+                except AnsibleError as error:
+                    types.errors.append(f"{name} cannot be worked out: {str(error).splitlines()[0]}")
+                    types.mistyped.append(name)
+                    continue
+                types.check(name, values[name], option)
+            elif option.get("required"):
+                types.errors.append(f"{name} is missing. See roles/{role}/README.md.")
+                types.mistyped.append(name)
+        if not types.errors:
+            # What depends on several values (required_if and its like) is left to Ansible.
+            checked = ArgumentSpecValidator(argument_spec(options)).validate(values)
+            for message in checked.error_messages:
+                safe = functools.reduce(lambda text, secret: text.replace(secret, "…"), checked._no_log_values, message)
+                types.errors.append(f"{safe}. See roles/{role}/README.md.")
+        return types
 
     def _roles_directory(self) -> Path:
         return Path(__file__).resolve().parents[2] / "roles"
@@ -148,18 +313,57 @@ class ActionModule(ActionBase):
         }
         return names - set(get_reserved_names())
 
-    def _broken(self, rule: Mapping[str, Any]) -> list[str]:
-        """Return the message of a rule that does not hold."""
+    def _broken(self, rule: Mapping[str, Any], types: Types) -> list[str]:
+        """Return the messages of a rule that does not hold."""
+        if "each" not in rule:
+            message = self._ask(rule, rule["variable"], types, {})
+            return [message] if message else []
+        messages = []
+        for path, local in self._entries(rule, types):
+            message = self._ask(rule, path, types, local)
+            if message:
+                messages.append(message)
+        return messages
+
+    def _entries(self, rule: Mapping[str, Any], types: Types) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return the path and the local variables of each entry of the list or dictionary that a rule is for."""
+        if re.split(r"[.\[ ]", rule["variable"])[0] in types.mistyped:
+            return
+        entries = self._templar.evaluate_expression(rule["each"])
+        pairs = entries.items() if isinstance(entries, Mapping) else enumerate(entries)
+        for index, item in pairs:
+            place = f"[{index}]" if isinstance(index, int) else f"[{json.dumps(str(index), ensure_ascii=False)}]"
+            yield rule["variable"].replace("[]", place, 1), {"item": item, "index": index}
+
+    def _ask(self, rule: Mapping[str, Any], path: str, types: Types, local: dict[str, Any]) -> str | None:
+        """Return the message of a rule for one value, unless it holds or the value is wrong already."""
+        if types.concern(re.split(" ", path)[0]):
+            return None
         try:
-            if self._templar.evaluate_conditional(rule["that"]):
-                return []
-        except AnsibleError as error:
+            if boolean(self._templar.evaluate_expression(rule["that"], local_variables=local)):
+                return None
+        except (AnsibleError, TypeError) as error:
+            if types.mentioned(rule["that"]):
+                return None
             # The value is so wrong that the rule cannot even be asked; the cause belongs to the message.
             display.vvv(f"check_settings: {rule['that']}: {error}")
-        value = ""
+        text = path
         if not rule.get("secret", False):
-            try:
-                value = f" = {shown(self._templar.evaluate_expression(rule.get('value', rule['variable'])))}"
-            except AnsibleError:
-                value = " (undefined)"
-        return [f"{rule['variable']}{value} {rule['problem']}. {rule['remedy']}"]
+            text += self._value(rule, local)
+        item = local.get("item")
+        if isinstance(item, Mapping) and isinstance(item.get("name"), str) and not path.endswith(".name"):
+            text += f" ({item['name']})"
+        return f"{text} {rule['problem']}. {rule['remedy']}"
+
+    def _value(self, rule: Mapping[str, Any], local: dict[str, Any]) -> str:
+        """The value that a rule is about, as the part of its message."""
+        try:
+            if "value" in rule or not local:
+                expression = rule.get("value", rule["variable"])
+                return f" = {shown(self._templar.evaluate_expression(expression, local_variables=local))}"
+            value = local["item"]
+            for name in filter(None, rule["variable"].partition("[]")[2].split(".")):
+                value = value[name]
+        except (AnsibleError, KeyError, TypeError):
+            return " (undefined)"
+        return f" = {shown(value)}"

@@ -6,8 +6,10 @@ short_description: Check the settings of a role before anything is changed
 description:
   - Finds every mistake in the settings of one role on one host, not only the first.
   - Names no setting of the role has (a misspelling is shown with the nearest right name), wrong types and
-    values outside the choices come from the role's own C(meta/argument_specs.yml). What a type cannot say is
-    given as O(rules).
+    values outside the choices come from the role's own C(meta/argument_specs.yml), to any depth. What a type cannot
+    say is given as O(rules).
+  - Values are taken as the role will see them, so a text with commas is no list.
+  - Values of options with C(no_log) do not appear in messages.
   - Changes nothing and does not connect to the host.
   - Fails with one message for each mistake. While the variable C(preflight_collect) is true, as in
     C(playbooks/preflight.yml), it adds the messages to the fact C(preflight_errors) instead.
@@ -32,6 +34,11 @@ options:
         required: true
       value:
         description: An expression for the value in the message, where it is not simply O(rules[].variable).
+        type: str
+      each:
+        description:
+          - An expression for a list or dictionary, each entry of which must fulfil the rule.
+          - C([]) in O(rules[].variable) stands for the place of the entry. The expressions know it as C(item) and C(index).
         type: str
       secret:
         description: Whether the value must stay out of the message.
@@ -61,6 +68,16 @@ EXAMPLES = r"""
         that: web_server_name is match('^[a-z0-9.-]+$')
         problem: is not a host name
         remedy: Give the name people type into the browser, such as jupyter.example.org.
+
+- name: Check the settings of entries
+  check_settings:
+    role: accounts
+    rules:
+      - variable: accounts_users[].uid
+        each: accounts_users
+        that: item.uid is not defined or item.uid | int >= 1000
+        problem: belongs to the system
+        remedy: Give a number from 1000 on.
 """
 
 RETURN = r"""

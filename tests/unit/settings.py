@@ -17,13 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {"Debian": "Debian", "Ubuntu": "Debian", "Rocky": "RedHat", "AlmaLinux": "RedHat", "Fedora": "RedHat"}
 
 
-def facts(distribution: str = "Debian", version: str = "12", release: str = "bookworm", **others: Any) -> dict[str, Any]:
+def facts(
+    distribution: str = "Debian", version: str = "12", release: str = "bookworm", **others: Any
+) -> dict[str, Any]:
     """What Ansible would find out about a host, as far as roles ask for it."""
     family = FAMILIES.get(distribution, distribution)
     return {
         "ansible_distribution": distribution,
         "ansible_distribution_version": version,
-        "ansible_distribution_major_version": version.split(".")[0],
+        "ansible_distribution_major_version": version.partition(".")[0],
         "ansible_distribution_release": release,
         "ansible_os_family": family,
         "ansible_pkg_mgr": "apt" if family == "Debian" else "dnf",
@@ -62,21 +64,23 @@ def messages(
             }
         }
         (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, allow_unicode=True))
-        answer = "dict(groups['all'] | zip(groups['all'] | map('extract', hostvars, ['ansible_facts', 'preflight_errors'])))"
         known = {name for variables in hosts.values() for name in variables.get("facts", facts())}
         tasks: list[dict[str, Any]] = [
             {
                 "ansible.builtin.set_fact": {
-                    **{name: "{{ __facts['%s'] | default(omit) }}" % name for name in known},
+                    **{name: "{{ __facts['" + name + "'] | default(omit) }}" for name in known},
                     "cacheable": True,
                 }
             },
             {"ansible.builtin.include_role": {"name": role, "tasks_from": "validate"}},
             {
                 "ansible.builtin.copy": {
-                    "content": "{{ %s | to_json }}" % answer,
+                    "content": "{{ dict(groups.all | zip(collected)) | to_json }}",
                     "dest": str(scratch / "answer.json"),
                     "mode": "0600",
+                },
+                "vars": {
+                    "collected": "{{ groups.all | map('extract', hostvars, ['ansible_facts', 'preflight_errors']) }}"
                 },
                 "delegate_to": "localhost",
                 "run_once": True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -35,16 +34,10 @@ def base_certificate_files(entries: Iterable[str], directory: str) -> list[dict[
 
 
 @cache
-def _digest(path: str, modified: int, size: int) -> str:
-    """Return the hash of a file; the other arguments make an answer from before a change void."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def base_file_key(path: str) -> str:
-    """Return a short name for the content of a file on the controller."""
-    now = os.stat(path)
-    return _digest(str(path), now.st_mtime_ns, now.st_size)[:16]
+    """Return a short name for the content of a file on the controller, which stays the same while a playbook runs."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 class FilterModule:
