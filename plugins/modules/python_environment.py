@@ -1,4 +1,3 @@
-#!/usr/bin/python
 """Python environments in versions that are switched, never changed in place."""
 
 from __future__ import annotations
@@ -39,7 +38,9 @@ options:
       - Required while O(state=present).
     type: str
   overrides:
-    description: Text of the overrides that O(requirements) was locked with. They hold for O(extra_packages) too.
+    description:
+      - Text of the overrides that O(requirements) was locked with. They hold for what O(extra_packages) need, too.
+      - An override of a package that O(extra_packages) names is left out.
     type: str
     default: ""
   extra_packages:
@@ -62,11 +63,14 @@ options:
       - The packages of the distribution stay out of sight either way.
     type: bool
     default: false
-  without_user_site:
-    description: Programs of the environment that do not look at people's own packages even with O(user_site=true).
-    type: list
-    elements: str
-    default: []
+  programs:
+    description:
+      - Python programs to put among those of the environment, in place of one of the same name. Keys are names,
+        values are texts without a first line for the interpreter.
+      - They do not look at people's own packages, so that a broken one cannot keep them from starting. What they
+        start does, with O(user_site=true).
+    type: dict
+    default: {}
   uv:
     description: The installer.
     type: path
@@ -121,9 +125,10 @@ class BuildError(Exception):
     """A version cannot be built; the text says why."""
 
 
-def normalised(name: str) -> str:
-    """Return a project's name in the form in which names are compared."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def project(text: str) -> str:
+    """Return the name that a requirement or folder of metadata starts with, in the form in which names are compared."""
+    name = re.match(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", text)
+    return re.sub(r"[-_.]+", "-", name[0]).lower() if name else ""
 
 
 def last_lines(text: str, count: int = 25) -> str:
@@ -143,7 +148,7 @@ class Environment:
         self.extra_packages: list[str] = settings["extra_packages"]
         self.python: str = settings["python"]
         self.user_site: bool = settings["user_site"]
-        self.without_user_site: list[str] = settings["without_user_site"]
+        self.programs: dict[str, str] = settings["programs"]
         self.uv: str = settings["uv"]
         self.keep: int = settings["keep"]
 
@@ -158,8 +163,9 @@ class Environment:
                 sorted(self.extra_packages),
                 self.python_version(),
                 self.user_site,
-                sorted(self.without_user_site),
-            ]
+                self.programs,
+            ],
+            sort_keys=True,
         )
         return hashlib.sha256(described.encode()).hexdigest()[:KEY_LENGTH]
 
@@ -178,11 +184,11 @@ class Environment:
         return self.link.with_name(f"{self.link.name}-{key}")
 
     def versions(self) -> list[Path]:
-        """Return the directories of all versions, whether complete or not."""
+        """Return the directories of all versions, whether complete or not, and the links in place of removed ones."""
         name = re.compile(re.escape(self.link.name) + rf"-[0-9a-f]{{{KEY_LENGTH}}}")
         if not self.link.parent.is_dir():
             return []
-        return [entry for entry in self.link.parent.iterdir() if name.fullmatch(entry.name) and not entry.is_symlink()]
+        return [entry for entry in self.link.parent.iterdir() if name.fullmatch(entry.name)]
 
     def current(self) -> Path | None:
         """Return the version that the link leads to."""
@@ -191,7 +197,7 @@ class Environment:
     @staticmethod
     def complete(directory: Path) -> bool:
         """Tell whether a version was built to its end and still has its interpreter."""
-        return (directory / MARKER).is_file() and (directory / "bin/python").exists()
+        return not directory.is_symlink() and (directory / MARKER).is_file() and (directory / "bin/python").exists()
 
     # Change it
 
@@ -206,7 +212,7 @@ class Environment:
 
     def prune(self, current: Path | None, keep: int) -> list[Path]:
         """Remove what was never finished, and versions beyond those to keep that nothing runs from."""
-        others = [directory for directory in self.versions() if directory != current]
+        others = [directory for directory in self.versions() if directory != current and not directory.is_symlink()]
         finished = [directory for directory in others if self.complete(directory)]
         finished.sort(key=lambda directory: (directory / MARKER).stat().st_mtime, reverse=True)
         old = [directory for directory in others if directory not in finished[:keep]]
@@ -215,6 +221,9 @@ class Environment:
             old = [directory for directory in old if directory not in used]
         for directory in old:
             remove(directory)
+            if self.user_site and directory in finished:
+                # What people installed for themselves names the interpreter it was installed with.
+                directory.symlink_to(self.link.name)
         return old
 
     def build(self, directory: Path) -> None:
@@ -245,7 +254,9 @@ class Environment:
         wanted = work / "extra.in"
         wanted.write_text("\n".join(self.extra_packages) + "\n")
         overrides = work / "overrides.txt"
-        overrides.write_text(self.overrides + "\n")
+        asked_for = {project(line) for line in self.extra_packages}
+        kept = [line for line in self.overrides.splitlines() if project(line) not in asked_for]
+        overrides.write_text("\n".join(kept) + "\n")
         arguments = ["--no-header", "--no-annotate", "--python", self.python]
         arguments += ["--constraint", str(lock), "--override", str(overrides), str(wanted)]
         try:
@@ -253,14 +264,13 @@ class Environment:
         except BuildError as error:
             packages = ", ".join(self.extra_packages)
             raise BuildError(f"the extra packages ({packages}) do not go with the locked ones: {error}") from error
-        return [line for line in pinned.splitlines() if re.match(r"[A-Za-z0-9]", line)]
+        return [line for line in pinned.splitlines() if project(line)]
 
     def add_layer(self, work: Path, directory: Path, pinned: Iterable[str]) -> None:
         """Install what the lock does not have beside it, and make it found."""
         site_packages = self.site_packages(directory)
-        present = {normalised(info.name.split("-")[0]) for info in site_packages.glob("*.dist-info")}
-        names = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-        missing = [line for line in pinned if normalised(names.findall(line)[0]) not in present]
+        present = {project(info.name.split("-")[0]) for info in site_packages.glob("*.dist-info")}
+        missing = [line for line in pinned if project(line) not in present]
         if not missing:
             return
         listed = work / "extra.txt"
@@ -278,12 +288,11 @@ class Environment:
             # latter are looked for.
             isolate = self.site_packages(directory) / "campushub-site.pth"
             isolate.write_text("import site, sys; site.PREFIXES[:] = [sys.prefix]\n")
-        for name in self.without_user_site:
-            script = directory / "bin" / name
-            if not script.is_file():
-                raise BuildError(f"without_user_site names {name}, which the environment does not have")
-            first, _, rest = script.read_text().partition("\n")
-            script.write_text(f"{first} -s\n{rest}")
+        for name, text in self.programs.items():
+            program = directory / "bin" / name
+            program.unlink(missing_ok=True)
+            program.write_text(f"#!{directory}/bin/python -s\n{text}")
+            program.chmod(0o755)
         # uv leaves a file to lock by that everybody may write.
         (directory / ".lock").unlink(missing_ok=True)
         (directory / MARKER).write_text("\n".join(self.extra_packages) + "\n")
@@ -305,11 +314,28 @@ class Environment:
     def run_uv(self, work: Path, *arguments: str) -> str:
         """Run uv with a cache that goes away, and return what it printed."""
         command = [self.uv, "--no-python-downloads", "--no-progress", "--color=never", f"--cache-dir={work / 'cache'}"]
-        # A project that happens to lie in the current directory has no say.
-        result = subprocess.run([*command, *arguments], cwd=work, capture_output=True, text=True)
+        result = subprocess.run(
+            [*command, *arguments],
+            check=False,
+            # A project that happens to lie in the current directory has no say.
+            cwd=work,
+            env={**proxies(), **os.environ},
+            capture_output=True,
+            text=True,
+        )
         if result.returncode != 0:
             raise BuildError(f"uv {' '.join(arguments[:2])} failed:\n{last_lines(result.stderr or result.stdout)}")
         return result.stdout
+
+
+def proxies() -> dict[str, str]:
+    """Return the host's settings of proxies, which sudo keeps from its programs and uv has no file for."""
+    try:
+        text = Path("/etc/environment").read_text()
+    except OSError:
+        return {}
+    setting = re.compile(r"^(\w+_proxy)=[\"']?([^\"'\n]*)", re.IGNORECASE | re.MULTILINE)
+    return dict(setting.findall(text))
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -325,8 +351,10 @@ def link_tree(source: Path, target: Path) -> None:
 
 def remove(directory: Path) -> None:
     """Remove a version. Without its marker it counts as unfinished should this be cut off."""
-    (directory / MARKER).unlink(missing_ok=True)
-    if directory.exists():
+    if directory.is_symlink():
+        directory.unlink()
+    elif directory.exists():
+        (directory / MARKER).unlink(missing_ok=True)
         shutil.rmtree(directory)
 
 
@@ -408,7 +436,7 @@ def main() -> None:
             "extra_packages": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "user_site": {"type": "bool", "default": False},
-            "without_user_site": {"type": "list", "elements": "str", "default": []},
+            "programs": {"type": "dict", "default": {}},
             "uv": {"type": "path", "default": "/opt/campushub/uv/bin/uv"},
             "keep": {"type": "int", "default": 1},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
