@@ -152,7 +152,7 @@ class Types:
         if isinstance(value, bool) and option.get("type", "str") == "str":
             hint = " Put it in quotes."
         elif isinstance(value, str) and option.get("type") == "list":
-            hint = " Begin each entry on a line of its own with a dash."
+            hint = " Begin a line with a dash for each entry."
         elif value is None and option.get("type") in ("list", "dict"):
             hint = f" Write {'[]' if option['type'] == 'list' else '{}'} for none."
         problem = f"is {kind(value)}, but {expected(option)} is needed."

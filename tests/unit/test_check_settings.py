@@ -39,7 +39,7 @@ SEE = "See roles/hub/README.md."
         (
             "a,b",
             {"type": "list", "elements": "str"},
-            f'x = "a,b" is a text, but a list of texts is needed. Begin each entry on a line of its own with a dash. {SEE}',
+            f'x = "a,b" is a text, but a list of texts is needed. Begin a line with a dash for each entry. {SEE}',
         ),
         (None, {"type": "list", "default": []}, f"x = null is empty, but a list is needed. Write [] for none. {SEE}"),
         (
