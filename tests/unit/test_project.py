@@ -1,0 +1,120 @@
+"""What holds for the project as a whole: settings are described, locks agree, files are where the README says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.parent.parent for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
+LOCKS = sorted(
+    [*ROOT.glob("requirements.txt"), *ROOT.glob("tests/requirements.txt"), *ROOT.glob("roles/*/files/**/*.txt")]
+)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+
+
+def options(role: Path) -> dict[str, Any]:
+    return dict(load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"].get("options", {}))
+
+
+def pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+
+
+def test_every_role_describes_its_settings() -> None:
+    roles = {path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml")}
+    assert roles == {role.name for role in ROLES}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_settings_bear_the_name_of_their_role(role: Path) -> None:
+    wrong = [name for name in options(role) if not name.startswith(f"{role.name}_")]
+    assert not wrong
+    internal = load(role / "vars" / "main.yml")
+    assert not [name for name in internal if not name.startswith(f"__{role.name}_")]
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_and_descriptions_are_of_the_same_settings(role: Path) -> None:
+    described, defaults = options(role), load(role / "defaults" / "main.yml")
+    assert set(defaults) <= set(described)
+    for name, option in described.items():
+        assert option.get("description"), f"{name} has no description"
+        text = " ".join(option["description"]) if isinstance(option["description"], list) else option["description"]
+        if name not in defaults:
+            assert option.get("required") or "When not set" in text, f"{name} has no default in defaults/main.yml"
+        elif "default" in option:
+            assert option["default"] == defaults[name], f"{name} has two different defaults"
+
+
+def test_readmes_of_roles_are_made_from_their_descriptions() -> None:
+    check = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "roles_readme.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))
+def test_locks_have_a_hash_for_each_package_and_no_address(lock: Path) -> None:
+    if lock.with_suffix(".in").exists():
+        text = lock.read_text()
+        entries = re.split(r"^(?=[A-Za-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", text), flags=re.MULTILINE)[1:]
+        assert entries
+        assert not [entry for entry in entries if "==" not in entry or "--hash=sha256:" not in entry]
+        assert "://" not in "".join(entries), "an address in a lock breaks mirrors"
+        wanted = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", lock.with_suffix(".in").read_text(), re.MULTILINE)
+        locked = {name.lower().replace("_", "-") for name in pins(lock)}
+        assert {name.lower().replace("_", "-") for name in wanted} <= locked
+
+
+def test_tests_run_with_what_the_controller_runs_with() -> None:
+    controller, tests = pins(ROOT / "requirements.txt"), pins(ROOT / "tests" / "requirements.txt")
+    assert controller
+    assert {name: tests.get(name) for name in controller} == controller
+
+
+def test_scripts_can_be_run() -> None:
+    scripts = ["campushub", ".ci/run", "tests/run", "tests/roles_readme.py", "tests/hosts/testhost"]
+    for script in scripts:
+        path = ROOT / script
+        assert path.stat().st_mode & 0o111, f"{script} is not executable"
+        assert path.read_text().startswith("#!/usr/bin/env ")
+
+
+def test_inventories_explain_each_setting() -> None:
+    """A setting without a comment above it, or above the group of settings it stands in, explains nothing."""
+    for path in ROOT.glob("inventories/*/group_vars/*.yml"):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if re.match(r"[a-z_]+:", line):
+                above = number
+                while above and lines[above].strip() and not lines[above].startswith("#"):
+                    above -= 1
+                assert lines[above].startswith("#"), f"{path.relative_to(ROOT)}:{number + 1} {line} has no comment"
+
+
+def test_readme_names_files_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", readme)
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_dependencies_in_the_readme_are_those_of_the_locks() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for requirements in (ROOT / "requirements.in", ROOT / "tests" / "requirements.in"):
+        names = re.findall(r"^([A-Za-z0-9][A-Za-z0-9_.-]*)", requirements.read_text(), re.MULTILINE)
+        missing = [name for name in names if f"`{name}`" not in readme]
+        assert not missing, f"the README does not say why these are needed: {missing}"
