@@ -1,0 +1,277 @@
+"""What runs on a host, for people and for the health check after an upgrade."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import urllib.parse
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: host_status
+short_description: Say what runs on a host and whether it is well
+description:
+  - Looks at the units, asks the hub, its proxy and the web server whether they answer, and reads versions, the
+    certificate that is served, the users' servers, disk and memory.
+  - Changes nothing, and waits at most O(deadline) for each answer.
+options:
+  units:
+    description: Units that must run, such as C(jupyterhub.service).
+    type: list
+    elements: str
+    default: []
+  answers:
+    description: What must answer. Keys are names for people, values are URLs. Certificates are not checked here.
+    type: dict
+    default: {}
+  server_name:
+    description: Name whose certificate is looked at on the port of C(https) in O(https_port). Empty looks at none.
+    type: str
+    default: ''
+  https_port:
+    description: Port on which the web server serves the certificate.
+    type: int
+    default: 443
+  address:
+    description: Address of the host that is asked, whatever the names in URLs lead to.
+    type: str
+    default: 127.0.0.1
+  environments:
+    description: Directory that holds the environments of hub, proxy and users.
+    type: path
+    default: /opt/campushub
+  disks:
+    description: Directories whose file systems are looked at.
+    type: list
+    elements: path
+    default: [/, /home, /opt, /var]
+  deadline:
+    description: Seconds to wait for an answer.
+    type: int
+    default: 5
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  host_status:
+    units: [jupyterhub.service]
+    answers:
+      hub: http://127.0.0.1:8081/hub/api/
+"""
+
+RETURN = r"""
+page:
+  description: What was found, in lines for people.
+  returned: always
+  type: str
+faults:
+  description: What is not well, one sentence each.
+  returned: always
+  type: list
+  elements: str
+servers:
+  description: How many users' servers run.
+  returned: always
+  type: int
+"""
+
+# Packages whose versions people ask for, by environment.
+SHOWN = {
+    "hub": ("jupyterhub",),
+    "user": ("jupyterlab", "notebook", "ipykernel"),
+}
+CERTIFICATE_DAYS = 14
+LEAST_FREE = 0.05
+
+
+class Unit(NamedTuple):
+    """State of a unit as systemd tells it."""
+
+    name: str
+    active: str
+    since: str
+    restarts: int
+
+
+def run(*command: str, text: str | None = None) -> str:
+    """Return what a program prints; nothing when it fails."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=20)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def unit_states(names: list[str]) -> list[Unit]:
+    """Ask systemd about units, all in one question."""
+    if not names:
+        return []
+    output = run("systemctl", "show", "--property=Id,LoadState,ActiveState,ActiveEnterTimestamp,NRestarts", *names)
+    states = []
+    for name, block in zip(names, output.split("\n\n")):  # noqa: B905 (strict is newer than the Python of EL 9)
+        values = dict(line.split("=", 1) for line in block.strip().splitlines() if "=" in line)
+        active = "not installed" if values.get("LoadState") == "not-found" else values.get("ActiveState", "unknown")
+        states.append(Unit(name, active, values.get("ActiveEnterTimestamp", ""), int(values.get("NRestarts") or 0)))
+    return states
+
+
+def answer(url: str, address: str, deadline: int) -> tuple[float, str]:
+    """Ask a URL of this host, whatever its name leads to elsewhere; return the seconds it took and what is wrong."""
+    parts = urllib.parse.urlsplit(url)
+    name = parts.hostname or address
+    started = time.monotonic()
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        connection = http.client.HTTPConnection(name, port, timeout=deadline)
+        connection.sock = socket.create_connection((address, port), deadline)
+        if parts.scheme == "https":
+            # What is asked is the program on this host; whether browsers will trust it is looked at on its own.
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+        with closing(connection):
+            connection.request("GET", parts.path or "/")
+            response = connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return time.monotonic() - started, f"does not answer ({reason})"
+    fault = f"answers {response.status} {response.reason}" if response.status >= 400 else ""
+    return time.monotonic() - started, fault
+
+
+def certificate_end(name: str, address: str, port: int) -> dt.datetime | None:
+    """Until when the certificate is valid that this host serves for a name."""
+    served = run("openssl", "s_client", "-connect", f"{address}:{port}", "-servername", name, text="")
+    text = run("openssl", "x509", "-noout", "-enddate", text=served).strip().partition("=")[2]
+    if not text:
+        return None
+    return dt.datetime.strptime(text, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=dt.timezone.utc)
+
+
+def versions(environment: Path, packages: tuple[str, ...]) -> list[str]:
+    """Versions of packages, read from the names of their folders: nothing has to be started."""
+    found = []
+    for package in packages:
+        for folder in sorted(environment.glob(f"lib/python3*/site-packages/{package}-*.dist-info")):
+            found.append(f"{package} {folder.name[len(package) + 1 : -len('.dist-info')]}")  # noqa: PERF401 (clearer)
+    return found
+
+
+def environment_lines(base: Path) -> list[tuple[str, str]]:
+    """Environments with their version and what is in them."""
+    lines = []
+    for name, packages in SHOWN.items():
+        link = base / name
+        if not link.is_symlink():
+            continue
+        others = [path for path in base.glob(f"{name}-*") if path.is_dir() and path.name != link.resolve().name]
+        kept = f", {len(others)} older kept" if others else ""
+        lines.append((f"{name} env", f"{', '.join(versions(link, packages)) or 'empty'} ({link.resolve().name}{kept})"))
+    manifest = base / "proxy/node_modules/configurable-http-proxy/package.json"
+    if manifest.is_file():
+        lines.append(("proxy env", f"configurable-http-proxy {json.loads(manifest.read_text()).get('version')}"))
+    return lines
+
+
+def servers() -> tuple[int, int]:
+    """How many users' servers run, and the bytes of memory that all users' programs have."""
+    pattern = ("jupyterhub-user-*.service", "jupyterhub-user-*.scope")
+    listed = run("systemctl", "list-units", "--plain", "--no-legend", "--state=running", *pattern).split("\n")
+    slices = run("systemctl", "show", "--property=MemoryCurrent", "jupyterhub-*.slice")
+    memory = sum(int(value) for value in re.findall(r"MemoryCurrent=(\d+)\b", slices) if int(value) < 2**62)
+    return len([line for line in listed if line.strip()]), memory
+
+
+def size(number: float) -> str:
+    """Write bytes the way people read them."""
+    return f"{number / 1000**3:.1f} GB" if number >= 1000**3 else f"{number / 1000**2:.0f} MB"
+
+
+def disk_lines(places: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Free room of each file system once, and which are nearly full."""
+    lines, faults, seen = [], [], set()
+    for place in places:
+        path = Path(place)
+        if not path.exists() or path.stat().st_dev in seen:
+            continue
+        seen.add(path.stat().st_dev)
+        usage = shutil.disk_usage(path)
+        lines.append(("disk", f"{size(usage.free)} of {size(usage.total)} free on {place}"))
+        if usage.free < LEAST_FREE * usage.total:
+            faults.append(f"The disk of {place} is nearly full: {size(usage.free)} of {size(usage.total)} are free.")
+    return lines, faults
+
+
+def memory_line() -> tuple[str, str]:
+    """Free and whole memory."""
+    values = dict(re.findall(r"^(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    return ("memory", f"{size(1024 * int(values['MemAvailable']))} of {size(1024 * int(values['MemTotal']))} available")
+
+
+def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], int]:
+    """Collect the lines of the page, the faults and the number of servers."""
+    lines: list[tuple[str, str]] = []
+    faults: list[str] = []
+    for unit in unit_states(parameters["units"]):
+        often = f", restarted {unit.restarts} times by systemd" if unit.restarts else ""
+        lines.append(
+            (unit.name.removesuffix(".service"), f"{unit.active}{f' since {unit.since}' if unit.since else ''}{often}")
+        )
+        if unit.active != "active":
+            faults.append(f"{unit.name} is {unit.active}. Its journal says why: journalctl -u {unit.name} -n 50")
+    for name, url in parameters["answers"].items():
+        seconds, fault = answer(url, parameters["address"], parameters["deadline"])
+        lines.append((name, fault or f"answers in {1000 * seconds:.0f} ms"))
+        if fault:
+            faults.append(f"{name} {fault} at {url}.")
+    if parameters["server_name"]:
+        end = certificate_end(parameters["server_name"], parameters["address"], parameters["https_port"])
+        days = (end - dt.datetime.now(dt.timezone.utc)).days if end else 0
+        lines.append(
+            (
+                "certificate",
+                f"{parameters['server_name']} until {end:%Y-%m-%d} ({days} days)" if end else "none is served",
+            )
+        )
+        if end and days < CERTIFICATE_DAYS:
+            faults.append(f"The certificate of {parameters['server_name']} ends on {end:%Y-%m-%d}, in {days} days.")
+    count, memory = servers()
+    lines.append(("servers", f"{count} running" + (f", {size(memory)} of memory" if memory else "")))
+    lines += environment_lines(Path(parameters["environments"]))
+    disks, full = disk_lines(parameters["disks"])
+    lines += [*disks, memory_line()]
+    return lines, faults + full, count
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "units": {"type": "list", "elements": "str", "default": []},
+            "answers": {"type": "dict", "default": {}},
+            "server_name": {"type": "str", "default": ""},
+            "https_port": {"type": "int", "default": 443},
+            "address": {"type": "str", "default": "127.0.0.1"},
+            "environments": {"type": "path", "default": "/opt/campushub"},
+            "disks": {"type": "list", "elements": "path", "default": ["/", "/home", "/opt", "/var"]},
+            "deadline": {"type": "int", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    lines, faults, count = look(module.params)
+    width = max(len(label) for label, _ in lines) + 2
+    page = [f"{label:{width}}{text}" for label, text in lines] + [f"NOT WELL: {fault}" for fault in faults]
+    module.exit_json(changed=False, page="\n".join(page), faults=faults, servers=count)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""The state of the hub as one file, and back."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tarfile
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOCUMENTATION = r"""
+module: hub_archive
+short_description: Put the state of the hub into one file, or take it from there
+description:
+  - The file has the hub's database as it is at one moment, its secrets and its configuration, and is readable by
+    root only. The hub may be at work while it is made.
+  - An SQLite database is copied by SQLite itself, one on PostgreSQL by C(pg_dump) and C(pg_restore).
+  - For O(state=restored) the hub must be stopped. What was there before is kept beside it, with C(.before-restore)
+    at the end of the name.
+options:
+  path:
+    description: The file, a compressed tar.
+    type: path
+    required: true
+  state:
+    description: Whether to make the file or to put back what is in it.
+    type: str
+    choices: [created, restored]
+    default: created
+  configuration:
+    description: Directory of configuration and secrets.
+    type: path
+    default: /etc/jupyterhub
+  data:
+    description: Directory of the database.
+    type: path
+    default: /var/lib/jupyterhub
+  database_url:
+    description:
+      - The hub's database when it is not SQLite in O(data). When empty it is read from C(database_url) in
+        O(configuration).
+    type: str
+    default: ''
+"""
+
+EXAMPLES = r"""
+- name: Put the state of the hub into one file
+  hub_archive:
+    path: /var/lib/jupyterhub/.backup.tar.gz
+"""
+
+RETURN = r"""
+manifest:
+  description: What is in the file.
+  returned: success
+  type: dict
+size:
+  description: Bytes of the file.
+  returned: success
+  type: int
+"""
+
+FORMAT = 1
+MANIFEST = "campushub.json"
+DUMP = "postgresql.dump"
+SQLITE = "jupyterhub.sqlite"
+
+
+class ArchiveError(Exception):
+    """A reason, for people, why it cannot be done."""
+
+
+def database_url(given: str, configuration: Path) -> str:
+    """URL of a database server without the name of SQLAlchemy's driver, or nothing for SQLite."""
+    file = configuration / "database_url"
+    url = given
+    if not url and file.is_file():
+        lines = [line.strip() for line in file.read_text().splitlines()]
+        url = next((line for line in lines if line and not line.startswith("#")), "")
+    scheme, separator, rest = url.partition("://")
+    kind = scheme.partition("+")[0]
+    if not separator or kind == "sqlite":
+        return ""
+    if kind not in ("postgresql", "postgres"):
+        raise ArchiveError(f"The database is {kind}; only SQLite and PostgreSQL can be saved and restored from here.")
+    return f"postgresql://{rest}"
+
+
+def postgresql(program: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL's; its complaint is the reason."""
+    if not shutil.which(program):
+        raise ArchiveError(f"{program} is missing on this host: apt-get install postgresql-client")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ArchiveError(f"{program} failed: {done.stderr.strip() or done.returncode}")
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a database that may be written at this moment, and check the copy."""
+    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+        verdict = new.execute("PRAGMA integrity_check").fetchone()[0]
+    if verdict != "ok":
+        raise ArchiveError(f"The database {source} is damaged: {verdict}")
+    state = source.stat()
+    os.chown(target, state.st_uid, state.st_gid)
+    target.chmod(state.st_mode & 0o777)
+
+
+def is_state(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out what belongs to a moment: other copies of the database, sockets, our own unfinished files."""
+    name = Path(info.name).name
+    if not (info.isfile() or info.isdir() or info.issym()):
+        return None
+    return None if SQLITE in name or name.startswith(".campushub-") else info
+
+
+def create(path: Path, configuration: Path, data: Path, url: str) -> dict[str, Any]:
+    """Write the archive next to where it will be and rename it when it is whole."""
+    if not configuration.is_dir():
+        raise ArchiveError(f"There is no {configuration} on this host, so there is no hub to save.")
+    server = database_url(url, configuration)
+    manifest = {
+        "format": FORMAT,
+        "host": socket.gethostname(),
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "database": "postgresql" if server else "sqlite",
+    }
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".campushub-") as directory:
+        scratch = Path(directory)
+        whole = scratch / "archive"
+        whole.touch(mode=0o600)
+        with tarfile.open(whole, "w:gz") as archive:
+            text = json.dumps(manifest).encode()
+            info = tarfile.TarInfo(MANIFEST)
+            info.size, info.mode, info.mtime = len(text), 0o600, int(time.time())
+            archive.addfile(info, io.BytesIO(text))
+            archive.add(configuration, "configuration", filter=is_state)
+            archive.add(data, "data", filter=is_state)
+            if server:
+                postgresql("pg_dump", "--format=custom", f"--file={scratch / DUMP}", server)
+                archive.add(scratch / DUMP, DUMP)
+            elif (data / SQLITE).exists():
+                copy_sqlite(data / SQLITE, scratch / SQLITE)
+                archive.add(scratch / SQLITE, f"data/{SQLITE}")
+        whole.replace(path)
+    return manifest
+
+
+def read_manifest(archive: tarfile.TarFile) -> dict[str, Any]:
+    """What an archive says about itself."""
+    try:
+        member = archive.extractfile(MANIFEST)
+        manifest: dict[str, Any] = json.load(member) if member else {}
+    except (KeyError, ValueError):
+        manifest = {}
+    if manifest.get("format") != FORMAT:
+        raise ArchiveError("The file is no backup of CampusHub, or one of a newer version.")
+    return manifest
+
+
+def replace(target: Path, new: Path) -> Callable[[], None]:
+    """Put a directory in the place of another, which is kept; return what undoes it."""
+    kept = target.with_name(f"{target.name}.before-restore")
+    shutil.rmtree(kept, ignore_errors=True)
+    if target.exists():
+        target.rename(kept)
+    new.rename(target)
+
+    def undo() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        if kept.exists():
+            kept.rename(target)
+
+    return undo
+
+
+def restore_postgresql(server: str, dump: Path) -> None:
+    """Put a dump in the place of what is in the database."""
+    if not server:
+        raise ArchiveError("The backup is of a PostgreSQL database, but no URL of one is known here.")
+    postgresql("pg_restore", "--clean", "--if-exists", "--no-owner", f"--dbname={server}", str(dump))
+
+
+def restore(path: Path, configuration: Path, data: Path, url: str) -> dict[str, Any]:
+    """Unpack everything beside its place first, so that a broken archive changes nothing."""
+    try:
+        archive = tarfile.open(path)  # noqa: SIM115 (closed below)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArchiveError(f"The backup cannot be read: {error}") from error
+    undo: list[Callable[[], None]] = []
+    places = {"configuration": configuration, "data": data}
+    staging = {name: Path(tempfile.mkdtemp(dir=place.parent, prefix=".campushub-")) for name, place in places.items()}
+    try:
+        with archive:
+            manifest = read_manifest(archive)
+            # Owners and modes are part of the state; newer Pythons would leave them out.
+            archive.extraction_filter = lambda member, _: member
+            for member in archive:
+                top = member.name.split("/")[0]
+                safe = ".." not in member.name.split("/") and not member.name.startswith("/")
+                if safe and top in places:
+                    archive.extract(member, staging[top])
+                elif member.name == DUMP:
+                    archive.extract(member, staging["data"])
+        for name, place in places.items():
+            undo.append(replace(place, staging[name] / name))
+        if manifest["database"] == "postgresql":
+            restore_postgresql(database_url(url, configuration), staging["data"] / DUMP)
+    except (ArchiveError, tarfile.TarError, OSError, EOFError) as error:
+        for step in reversed(undo):
+            step()
+        reason = str(error).rstrip(".")
+        raise ArchiveError(f"The backup could not be put in place, and nothing was changed: {reason}.") from error
+    finally:
+        for directory in staging.values():
+            shutil.rmtree(directory, ignore_errors=True)
+    return manifest
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["created", "restored"], "default": "created"},
+            "configuration": {"type": "path", "default": "/etc/jupyterhub"},
+            "data": {"type": "path", "default": "/var/lib/jupyterhub"},
+            "database_url": {"type": "str", "default": "", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    path = Path(parameters["path"])
+    if module.check_mode:
+        module.exit_json(changed=True, manifest={}, size=0)
+    work = create if parameters["state"] == "created" else restore
+    os.umask(0o077)
+    try:
+        manifest = work(path, Path(parameters["configuration"]), Path(parameters["data"]), parameters["database_url"])
+    except ArchiveError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=True, manifest=manifest, size=path.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The hub's state goes into one file and comes back, with real databases and at work."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sqlite3
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load() -> Any:
+    spec = importlib.util.spec_from_file_location("hub_archive", ROOT / "plugins/modules/hub_archive.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+hub_archive = load()
+
+
+class Hub:
+    """The directories of a hub and a database with some users."""
+
+    def __init__(self, directory: Path) -> None:
+        self.configuration = directory / "etc/jupyterhub"
+        self.data = directory / "lib/jupyterhub"
+        self.backup = directory / "backup.tar.gz"
+        (self.configuration / "secrets").mkdir(parents=True)
+        (self.configuration / "secrets").chmod(0o700)
+        (self.configuration / "secrets/hub.env").write_text("JPY_COOKIE_SECRET=old\n")
+        (self.configuration / "secrets/hub.env").chmod(0o600)
+        self.data.mkdir(parents=True)
+        self.database = self.data / "jupyterhub.sqlite"
+        self.write("CREATE TABLE users (name TEXT)")
+        self.write("INSERT INTO users VALUES ('alice')")
+
+    def write(self, statement: str) -> None:
+        with sqlite3.connect(self.database) as connection:
+            connection.execute(statement)
+        connection.close()
+
+    def users(self) -> list[str]:
+        with sqlite3.connect(self.database) as connection:
+            names = [row[0] for row in connection.execute("SELECT name FROM users ORDER BY name")]
+        connection.close()
+        return names
+
+    def save(self, url: str = "") -> dict[str, Any]:
+        manifest: dict[str, Any] = hub_archive.create(self.backup, self.configuration, self.data, url)
+        return manifest
+
+    def put_back(self, url: str = "") -> None:
+        hub_archive.restore(self.backup, self.configuration, self.data, url)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Hub:
+    return Hub(tmp_path)
+
+
+def test_everything_comes_back_with_its_modes(hub: Hub) -> None:
+    hub.save()
+    hub.write("DELETE FROM users")
+    (hub.configuration / "secrets/hub.env").write_text("JPY_COOKIE_SECRET=new\n")
+    hub.put_back()
+    assert hub.users() == ["alice"]
+    assert (hub.configuration / "secrets/hub.env").read_text() == "JPY_COOKIE_SECRET=old\n"
+    assert (hub.configuration / "secrets/hub.env").stat().st_mode & 0o777 == 0o600
+    assert (hub.configuration / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_was_there_before_is_kept(hub: Hub) -> None:
+    hub.save()
+    hub.write("INSERT INTO users VALUES ('bob')")
+    hub.put_back()
+    kept = sqlite3.connect(hub.data.with_name("jupyterhub.before-restore") / "jupyterhub.sqlite")
+    assert [row[0] for row in kept.execute("SELECT name FROM users ORDER BY name")] == ["alice", "bob"]
+    kept.close()
+
+
+def test_only_its_owner_can_read_the_file(hub: Hub) -> None:
+    hub.save()
+    assert hub.backup.stat().st_mode & 0o777 == 0o600
+
+
+def test_other_copies_of_the_database_stay_out(hub: Hub) -> None:
+    (hub.data / "jupyterhub.sqlite.2026-01-01-000000").write_text("an older copy")
+    (hub.data / "jupyterhub.sqlite-wal").write_text("of a moment")
+    hub.save()
+    with tarfile.open(hub.backup) as archive:
+        assert [name for name in archive.getnames() if "sqlite" in name] == ["data/jupyterhub.sqlite"]
+
+
+def test_database_is_whole_although_the_hub_writes_to_it(hub: Hub) -> None:
+    """Two rows are always written together: a plain copy of the file could see one of them."""
+    hub.write("PRAGMA journal_mode=WAL")
+    stop = threading.Event()
+
+    def work() -> None:
+        connection = sqlite3.connect(hub.database)
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with connection:
+                connection.execute("INSERT INTO users VALUES (?)", (f"a{number}",))
+                connection.execute("INSERT INTO users VALUES (?)", (f"b{number}",))
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(5):
+            hub.save()
+            copy = hub.backup.with_name("copy.sqlite")
+            with tarfile.open(hub.backup) as archive:
+                member = archive.extractfile("data/jupyterhub.sqlite")
+                assert member
+                copy.write_bytes(member.read())
+            with sqlite3.connect(copy) as connection:
+                names = [row[0] for row in connection.execute("SELECT name FROM users WHERE name != 'alice'")]
+                assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            connection.close()
+            assert {name[1:] for name in names if name[0] == "a"} == {name[1:] for name in names if name[0] == "b"}
+    finally:
+        stop.set()
+        thread.join()
+
+
+def refused(hub: Hub) -> str:
+    with pytest.raises(hub_archive.ArchiveError) as caught:
+        hub.put_back()
+    assert hub.users() == ["alice"]
+    assert sorted(path.name for path in hub.data.parent.iterdir()) == ["jupyterhub"]
+    return str(caught.value)
+
+
+def test_file_that_is_cut_off_changes_nothing(hub: Hub) -> None:
+    (hub.configuration / "big").write_bytes(bytes(range(256)) * 4000)
+    hub.save()
+    whole = hub.backup.read_bytes()
+    hub.backup.write_bytes(whole[: len(whole) // 2])
+    assert refused(hub).startswith("The backup could not be put in place, and nothing was changed: ")
+
+
+def test_file_that_is_no_archive(hub: Hub) -> None:
+    hub.backup.write_text("hello")
+    assert refused(hub).startswith("The backup cannot be read: ")
+
+
+def test_archive_of_something_else(hub: Hub) -> None:
+    with tarfile.open(hub.backup, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("data/x"), io.BytesIO())
+    assert refused(hub) == (
+        "The backup could not be put in place, and nothing was changed: The file is no backup of CampusHub, or one of "
+        "a newer version."
+    )
+
+
+def test_archive_cannot_write_outside(hub: Hub) -> None:
+    hub.save()
+    with tarfile.open(hub.backup) as archive:
+        members = [(info, archive.extractfile(info)) for info in archive]
+        contents = [(info, member.read() if member else b"") for info, member in members]
+    evil = tarfile.TarInfo("data/../../../evil")
+    with tarfile.open(hub.backup, "w:gz") as archive:
+        for info, content in [*contents, (evil, b"")]:
+            archive.addfile(info, io.BytesIO(content))
+    hub.put_back()
+    assert not (hub.backup.parent.parent / "evil").exists()
+    assert not (hub.backup.parent / "evil").exists()
+
+
+def test_no_hub(tmp_path: Path) -> None:
+    with pytest.raises(hub_archive.ArchiveError, match="so there is no hub to save"):
+        hub_archive.create(tmp_path / "x", tmp_path / "none", tmp_path / "none", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("", ""),
+        ("sqlite:///jupyterhub.sqlite", ""),
+        ("postgresql+psycopg://hub:secret@db/hub", "postgresql://hub:secret@db/hub"),
+        ("postgresql://hub@db/hub", "postgresql://hub@db/hub"),
+    ],
+)
+def test_url_is_given_to_postgresql_without_the_driver(tmp_path: Path, url: str, server: str) -> None:
+    assert hub_archive.database_url(url, tmp_path) == server
+    (tmp_path / "database_url").write_text(f"# Managed\n{url}\n")
+    assert hub_archive.database_url("", tmp_path) == server
+
+
+def test_database_of_another_kind(hub: Hub) -> None:
+    with pytest.raises(hub_archive.ArchiveError) as caught:
+        hub.save("mysql://db/hub")
+    assert str(caught.value) == (
+        "The database is mysql; only SQLite and PostgreSQL can be saved and restored from here."
+    )
+
+
+def test_program_that_is_missing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(hub_archive.ArchiveError) as caught:
+        hub.save("postgresql://db/hub")
+    assert str(caught.value) == "pg_dump is missing on this host: apt-get install postgresql-client"
+    assert not hub.backup.exists()
