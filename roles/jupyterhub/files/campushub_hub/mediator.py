@@ -55,6 +55,8 @@ def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
             output = journal()
             os.dup2(output, 1)
             os.dup2(output, 2)
+            # The hub's own umask hides everything, also from those people want to share a file with.
+            os.umask(0o022)
             os.chdir(os.path.expanduser("~"))
             os.execve(command[0], [*command, *args], environment)
         except OSError as error:

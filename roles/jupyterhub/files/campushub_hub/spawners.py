@@ -23,10 +23,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jupyterhub.spawner import Spawner
 from sudospawner import SudoSpawner
 from systemdspawner import SystemdSpawner
 from traitlets import Dict, Float
+from traitlets.config import LoggingConfigurable
 
 from . import user_session
 
@@ -62,8 +62,8 @@ def unit_part(name: str) -> str:
     return escaped if len(escaped) <= 80 else f"{escaped[:60]}.h{sha256(name.encode()).hexdigest()[:16]}"
 
 
-class CampusSpawner(Spawner):  # type: ignore[misc]
-    """What the spawners of CampusHub have in common."""
+class CampusSpawner(LoggingConfigurable):
+    """What the spawners of CampusHub have in common, to be mixed into a Spawner of JupyterHub."""
 
     listen_interval = Float(0.05, config=True, help="Seconds between two looks for the server's port.")
 

@@ -148,8 +148,9 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    # pam_exec hands over whatever environment its caller has.
+    # pam_exec hands over whatever environment and umask its caller has.
     caller = dict(os.environ)
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+    os.umask(0o022)
     sys.exit(main(sys.argv, caller))

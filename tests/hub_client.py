@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""
+A user of the hub without a browser: logs in, starts a server, runs code in a kernel, stops the server.
+
+Tests and benchmarks import it, or copy it to a test host and run it there with the hub's Python:
+
+    python hub_client.py URL USER PASSWORD ACTION [ARGUMENT]
+
+    login           log in; prints the address of the page that follows
+    start [NAME]    start a server, wait until it answers; prints the seconds that took
+    stop [NAME]     stop it
+    run CODE        run code in a new kernel of a running server; prints what it printed
+    shell COMMAND   run a command in a terminal of a running server; prints what it printed
+    get PATH        prints the status and the start of the answer
+
+Needs tornado (for the kernel's websocket) and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from http.cookiejar import CookieJar
+from typing import Any
+
+
+class HubError(Exception):
+    """The hub refused something; the text has its status and its words."""
+
+
+class Hub:
+    """A session with a hub, as one browser has it."""
+
+    def __init__(self, url: str, user: str) -> None:
+        """Talk to the hub at `url`; certificates are not checked, for test hosts sign their own."""
+        self.url = url.rstrip("/")
+        self.user = user
+        self.cookies = CookieJar()
+        self.tls = ssl.create_default_context()
+        self.tls.check_hostname = False
+        self.tls.verify_mode = ssl.CERT_NONE
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=self.tls),
+            urllib.request.HTTPCookieProcessor(self.cookies),
+        )
+
+    def request(
+        self, path: str, method: str = "GET", data: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, str, str]:
+        """Return status, final address and text of an answer, after redirects."""
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers or {})
+        try:
+            with self._opener.open(request, timeout=90) as answer:
+                return answer.status, answer.url, answer.read().decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            return error.code, error.url, error.read().decode(errors="replace")
+
+    def xsrf(self, prefix: str) -> str:
+        """Return the token that the pages under a path must send back."""
+        found = [c.value or "" for c in self.cookies if c.name == "_xsrf" and prefix.startswith(c.path)]
+        return max(found, key=len) if found else ""
+
+    def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """Call a JSON interface under the hub's address; raise HubError unless it succeeds."""
+        prefix = re.match(r"(/hub/|/user/[^/]+/(?:[^/]+/)?)", path)
+        token = next(
+            (
+                c.value or ""
+                for c in sorted(self.cookies, key=lambda c: -len(c.path))
+                if c.name == "_xsrf" and prefix and path.startswith(c.path)
+            ),
+            "",
+        )
+        headers = {"X-XSRFToken": token, "Content-Type": "application/json"}
+        data = json.dumps(body).encode() if body is not None else (b"" if method != "GET" else None)
+        status, _, text = self.request(path, method, data, headers)
+        if status >= 400:
+            raise HubError(f"{status} {method} {path}: {text[:500]}")
+        try:
+            return json.loads(text) if text else None
+        except ValueError:
+            raise HubError(f"{method} {path} answered no JSON: {text[:200]}") from None
+
+    def login(self, password: str) -> str:
+        """Log in by the form; return the address of the page that follows. Raise HubError if refused."""
+        self.request("/hub/login")
+        token = next((c.value or "" for c in self.cookies if c.name == "_xsrf"), "")
+        form = {"username": self.user, "password": password, "_xsrf": token}
+        target = "/hub/login?" + urllib.parse.urlencode({"next": "/hub/home"})
+        status, address, text = self.request(target, "POST", urllib.parse.urlencode(form).encode())
+        if status != 200 or "/hub/home" not in address:
+            words = re.search(r'class="login_error"[^>]*>([^<]*)<', text)
+            raise HubError(f"{status} {words[1] if words else text[:200]}")
+        return address
+
+    def server_path(self, name: str = "") -> str:
+        """Return the path of a server of this user."""
+        return f"/user/{self.user}/{name}/" if name else f"/user/{self.user}/"
+
+    def start(self, name: str = "") -> float:
+        """
+        Start a server and return the seconds until it has answered a page of its own.
+
+        Does what the browser does after *Start*: request, wait on the progress stream, open the server.
+        """
+        begin = time.monotonic()
+        end = f"/hub/api/users/{self.user}/servers/{name}" if name else f"/hub/api/users/{self.user}/server"
+        status, _, text = self.request(
+            end, "POST", b"{}", {"X-XSRFToken": self.xsrf("/hub/"), "Content-Type": "application/json"}
+        )
+        if status == 202:
+            self._progress(end + "/progress")
+        elif status != 201:
+            raise HubError(f"{status} {text[:500]}")
+        status, address, text = self.request(self.server_path(name) + "lab")
+        if status != 200 or not urllib.parse.urlsplit(address).path.startswith(self.server_path(name)):
+            raise HubError(f"the server does not answer: {status} {address}")
+        return time.monotonic() - begin
+
+    def _progress(self, path: str) -> None:
+        request = urllib.request.Request(self.url + path, headers={"Accept": "text/event-stream"})
+        with self._opener.open(request, timeout=120) as stream:
+            for line in stream:
+                if line.startswith(b"data:"):
+                    event = json.loads(line[5:])
+                    if event.get("failed"):
+                        raise HubError(event["message"])
+                    if event.get("ready"):
+                        return
+        raise HubError("the progress stream ended before the server was ready")
+
+    def stop(self, name: str = "") -> None:
+        """Stop a server and wait until it is gone."""
+        end = f"/hub/api/users/{self.user}/servers/{name}" if name else f"/hub/api/users/{self.user}/server"
+        self.api(end, "DELETE", {} if name else None)
+        while name in self.api(f"/hub/api/users/{self.user}")["servers"]:
+            time.sleep(0.1)
+
+    def run(self, code: str, name: str = "", kernel: str = "", timeout: float = 60) -> str:
+        """Run code in a kernel, a new one unless given, and return what it printed, errors included."""
+        base = self.server_path(name)
+        kernel = kernel or self.new_kernel(name)
+        return asyncio.run(asyncio.wait_for(self._run(base, kernel, code), timeout))
+
+    def new_kernel(self, name: str = "", kind: str = "python3") -> str:
+        """Start a kernel and return its identifier."""
+        self.request(self.server_path(name) + "lab")
+        started: dict[str, str] = self.api(self.server_path(name) + "api/kernels", "POST", {"name": kind})
+        return started["id"]
+
+    def _cookie_header(self, path: str) -> str:
+        chosen = sorted((c for c in self.cookies if path.startswith(c.path)), key=lambda c: -len(c.path))
+        return "; ".join(f"{c.name}={c.value}" for c in chosen)
+
+    async def _connect(self, path: str) -> Any:
+        from tornado.httpclient import HTTPRequest
+        from tornado.websocket import websocket_connect
+
+        request = HTTPRequest(
+            self.url.replace("http", "ws", 1) + path,
+            headers={"Cookie": self._cookie_header(path), "Origin": self.url},
+            validate_cert=False,
+        )
+        return await websocket_connect(request, max_message_size=2**26)
+
+    async def _run(self, base: str, kernel: str, code: str) -> str:
+        socket = await self._connect(f"{base}api/kernels/{kernel}/channels")
+        identifier = uuid.uuid4().hex
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "user_expressions": {}}
+        header = {"msg_id": identifier, "msg_type": "execute_request", "username": "", "session": "s", "version": "5.3"}
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
+        await socket.write_message(json.dumps(message))
+        printed = []
+        while True:
+            text = await socket.read_message()
+            if text is None:
+                raise HubError("the kernel's connection was closed")
+            if isinstance(text, bytes):
+                continue
+            answer = json.loads(text)
+            if answer["parent_header"].get("msg_id") != identifier:
+                continue
+            kind, content = answer["msg_type"], answer["content"]
+            if kind == "stream":
+                printed.append(content["text"])
+            elif kind in ("execute_result", "display_data"):
+                data = content["data"]
+                printed.append(data.get("text/plain", "") + (" [image/png]" if "image/png" in data else ""))
+            elif kind == "error":
+                printed.append(f"{content['ename']}: {content['evalue']}")
+            elif kind == "status" and content["execution_state"] == "idle":
+                socket.close()
+                return "".join(printed)
+
+    def shell(self, command: str, name: str = "", timeout: float = 60) -> str:
+        """Run a command in a new terminal and return what it printed."""
+        self.request(self.server_path(name) + "lab")
+        terminal = self.api(self.server_path(name) + "api/terminals", "POST", {})["name"]
+        return asyncio.run(asyncio.wait_for(self._shell(self.server_path(name), terminal, command), timeout))
+
+    async def _shell(self, base: str, terminal: str, command: str) -> str:
+        socket = await self._connect(f"{base}terminals/websocket/{terminal}")
+        # The marks are put together by the shell, so that its echo of the line is no match.
+        await socket.write_message(json.dumps(["stdin", f"printf '<%s>' be''gin; {command}; printf '<%s>' e''nd\r"]))
+        printed = ""
+        while "<end>" not in printed:
+            text = await socket.read_message()
+            if text is None:
+                raise HubError(f"the terminal was closed: {printed}")
+            kind, *content = json.loads(text)
+            if kind == "stdout":
+                printed += content[0]
+        socket.close()
+        return printed.rpartition("<begin>")[2].partition("<end>")[0].replace("\r\n", "\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says."""
+    url, user, password, action, *rest = arguments
+    hub = Hub(url, user)
+    try:
+        address = hub.login(password)
+        if action == "login":
+            print(address)
+        elif action == "start":
+            print(f"{hub.start(*rest):.3f}")
+        elif action == "stop":
+            hub.stop(*rest)
+        elif action == "run":
+            print(hub.run(rest[0]), end="")
+        elif action == "shell":
+            print(hub.shell(rest[0]), end="")
+        elif action == "get":
+            status, address, text = hub.request(rest[0])
+            print(status, address, text[:2000])
+        else:
+            print(f"unknown action {action}", file=sys.stderr)
+            return 2
+    except HubError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
