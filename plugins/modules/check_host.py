@@ -40,10 +40,11 @@ options:
         description: Number of the TCP port.
         type: int
         required: true
-      address:
-        description: Address that the port will be opened on; C(*) is all of them.
-        type: str
-        default: '*'
+      addresses:
+        description: Addresses of the host that the port will be opened on; those of IPv6 may be in brackets.
+        type: list
+        elements: str
+        default: [0.0.0.0]
       units:
         description: systemd units that may hold it.
         type: list
@@ -82,7 +83,9 @@ options:
     default: []
     suboptions:
       url:
-        description: What to ask for. C(apt) stands for the sources that apt has on the host.
+        description:
+          - What to ask for. C(apt) stands for the sources that apt has on the host, and C(apt:) before a URL for a
+            mirror of the host's distribution there.
         type: str
         required: true
       setting:
@@ -183,9 +186,10 @@ def listeners(proc: Path) -> list[Listener]:
     return found
 
 
-def conflicts(wanted: str, held: str) -> bool:
-    """Whether a socket on one address keeps another program from the same port of the other."""
-    return wanted == "*" or held in (*WILDCARDS, wanted, f"::ffff:{wanted}")
+def conflicts(wanted: list[str], held: str) -> bool:
+    """Whether a socket on one address keeps another program from the same port of others."""
+    addresses = [address.strip("[]") for address in wanted]
+    return any(address in WILDCARDS or held in (*WILDCARDS, address, f"::ffff:{address}") for address in addresses)
 
 
 def holders(proc: Path, inodes: set[str]) -> dict[str, tuple[str, str]]:
@@ -221,7 +225,7 @@ def port_problems(ports: list[dict[str, Any]], proc: Path = Path("/proc")) -> li
         (wanted, socket_)
         for wanted in ports
         for socket_ in open_sockets
-        if socket_.port == wanted["port"] and conflicts(wanted["address"], socket_.address)
+        if socket_.port == wanted["port"] and conflicts(wanted["addresses"], socket_.address)
     ]
     who = holders(proc, {socket_.inode for _, socket_ in taken}) if taken else {}
     for wanted, socket_ in taken:
@@ -280,6 +284,12 @@ def system_problems(
             "Install a newer one and name it in ansible_python_interpreter."
         )
     return problems
+
+
+def release_of(mirror: str, release: Path = Path("/etc/os-release")) -> str:
+    """The file that a mirror must have for this host's distribution."""
+    match = re.search(r"^VERSION_CODENAME=\"?(\w+)", release.read_text(), re.MULTILINE)
+    return f"{mirror.rstrip('/')}/dists/{match.group(1)}/Release" if match else mirror
 
 
 def apt_sources(etc: Path = Path("/etc/apt")) -> list[str]:
@@ -374,7 +384,11 @@ def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Ask all sources at once; return the faults of sources and of the clock."""
     wanted: list[tuple[str, str]] = []
     for source in parameters["sources"]:
-        urls = apt_sources() if source["url"] == "apt" else [source["url"]]
+        urls = [source["url"]]
+        if source["url"] == "apt":
+            urls = apt_sources()
+        elif source["url"].startswith("apt:"):
+            urls = [release_of(source["url"].removeprefix("apt:"))]
         wanted += [(url, source["setting"]) for url in urls if (url, source["setting"]) not in wanted]
     try:
         opener = opener_for(parameters)
@@ -429,7 +443,7 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "port": {"type": "int", "required": True},
-                    "address": {"type": "str", "default": "*"},
+                    "addresses": {"type": "list", "elements": "str", "default": [WILDCARDS[0]]},
                     "units": {"type": "list", "elements": "str", "default": []},
                     "purpose": {"type": "str", "required": True},
                     "remedy": {"type": "str", "default": ""},

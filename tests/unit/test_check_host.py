@@ -45,7 +45,7 @@ def listening(address: str) -> Iterator[int]:
 
 
 def wanted(port: int, **others: Any) -> dict[str, Any]:
-    return {"port": port, "address": "*", "units": [], "purpose": "the hub", "remedy": "", **others}
+    return {"port": port, "addresses": ["0.0.0.0"], "units": [], "purpose": "the hub", "remedy": "", **others}
 
 
 def me() -> str:
@@ -69,8 +69,8 @@ def test_taken_port_names_who_holds_it_and_what_to_do(address: str) -> None:
 
 def test_socket_on_another_address_does_not_stand_in_the_way() -> None:
     with listening("127.0.0.2") as port:
-        assert check_host.port_problems([wanted(port, address="127.0.0.1")]) == []
-        assert len(check_host.port_problems([wanted(port, address="127.0.0.2")])) == 1
+        assert check_host.port_problems([wanted(port, addresses=["127.0.0.1"])]) == []
+        assert len(check_host.port_problems([wanted(port, addresses=["[::1]", "127.0.0.2"])])) == 1
 
 
 @pytest.fixture
@@ -156,6 +156,14 @@ def test_apt_sources_of_both_formats(tmp_path: Path) -> None:
         "https://flat.example.org/repo/./Release",
         "http://security.example.org/debian-security/dists/trixie-security/Release",
     ]
+
+
+def test_mirror_must_have_the_distribution_of_the_host(tmp_path: Path) -> None:
+    release = tmp_path / "os-release"
+    release.write_text('NAME="Debian"\nVERSION_CODENAME=trixie\n')
+    assert check_host.release_of("http://mirror/debian/", release) == "http://mirror/debian/dists/trixie/Release"
+    release.write_text('NAME="Red Hat"\n')
+    assert check_host.release_of("http://mirror/el", release) == "http://mirror/el"
 
 
 class Source(http.server.BaseHTTPRequestHandler):
