@@ -31,31 +31,11 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
     der.write_bytes(b"\x30\x82\x01")
     text.write_text("no certificate")
     pem = directory / "ca.pem"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=Test CA",
-            "-keyout",
-            directory / "ca.key",
-            "-out",
-            pem,
-        ],
-        check=True,
-        capture_output=True,
-    )
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=Test -keyout"
+    subprocess.run(["openssl", *request.split(), directory / "ca.key", "-out", pem], check=True, capture_output=True)
     with tarfile.open(tar, "w") as archive:
         archive.add(text, "note.txt")
-    torn = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
+    torn = "-----BEGIN CERTIFICATE-----AAAA-----END CERTIFICATE-----"
     return {
         "defaults": ({}, []),
         "everything": (
@@ -103,12 +83,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         ),
         "ca-torn": (
             {"base_ca_certificates": [torn]},
-            [
-                (
-                    r'base_ca_certificates[0] = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----" holds no PEM'
-                    f" certificate, or one that cannot be read. {NO_PEM}"
-                )
-            ],
+            [f'base_ca_certificates[0] = "{torn}" holds no PEM certificate, or one that cannot be read. {NO_PEM}'],
         ),
         "proxies": (
             {
