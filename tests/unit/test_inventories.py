@@ -1,0 +1,78 @@
+"""The example inventories show every setting there is, and what they say of it is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ["single-server", "cluster"]
+# What a new site decides is said at the top, with a value that need not be the role's default.
+DECIDED = {"web_server_name", "web_tls_mode", "jupyterhub_admin_users", "jupyterhub_allowed_groups"}
+# Not for an inventory: removal is a playbook, and the URL between two roles is wired in playbooks/group_vars.
+ELSEWHERE = re.compile(r"[a-z]+_state$|web_upstream_url$")
+
+
+def roles() -> list[str]:
+    return sorted(path.parts[-3] for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
+
+
+def options(role: str) -> dict[str, Any]:
+    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
+    found: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+    return found
+
+
+def defaults(role: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
+    return found
+
+
+def shown(inventory: str) -> dict[str, Any]:
+    """Settings in an example's file, those in comments too."""
+    text = (ROOT / f"inventories/{inventory}/group_vars/all.yml").read_text()
+    pattern = re.compile(rf"^(?:# )?((?:{'|'.join(roles())})_[a-z0-9_]+): (.*)$", re.MULTILINE)
+    found = pattern.findall(text)
+    assert len(found) == len({name for name, _ in found}), "a setting is shown twice"
+    return {name: yaml.safe_load(value) for name, value in found}
+
+
+@pytest.mark.parametrize("inventory", EXAMPLES)
+def test_every_setting_is_shown_and_none_that_does_not_exist(inventory: str) -> None:
+    known = {name for role in roles() for name in options(role) if not ELSEWHERE.match(name)}
+    assert set(shown(inventory)) == known
+
+
+@pytest.mark.parametrize("inventory", EXAMPLES)
+def test_values_shown_are_the_defaults(inventory: str) -> None:
+    true = {name: value for role in roles() for name, value in defaults(role).items()}
+    said = {name: value for name, value in shown(inventory).items() if name not in DECIDED}
+    assert said == {name: true.get(name) for name in said}
+
+
+@pytest.mark.parametrize("role", roles())
+def test_every_default_is_a_documented_setting(role: str) -> None:
+    assert set(defaults(role)) <= set(options(role))
+
+
+@pytest.mark.parametrize("inventory", EXAMPLES)
+def test_file_is_what_ansible_can_read_and_decides_only_what_a_site_must(inventory: str) -> None:
+    values = yaml.safe_load((ROOT / f"inventories/{inventory}/group_vars/all.yml").read_text())
+    assert set(values) <= DECIDED
+
+
+def test_examples_differ_in_what_a_site_decides_only() -> None:
+    parts = [(ROOT / f"inventories/{name}/group_vars/all.yml").read_text().partition("# === ")[2] for name in EXAMPLES]
+    assert parts[0] == parts[1] != ""
+
+
+def test_wiring_repeats_the_defaults_of_the_roles() -> None:
+    wiring = (ROOT / "playbooks/group_vars/all.yml").read_text()
+    true = {name: value for role in roles() for name, value in defaults(role).items()}
+    repeated = re.findall(r"([a-z]+_[a-z_]+) \| default\('?([^')]+)'?\)", wiring)
+    assert repeated
+    assert dict(repeated) == {name: str(true[name]) for name, _ in repeated}
