@@ -1,0 +1,219 @@
+"""What local_accounts plans for a host, and how it keeps users' own keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest, with_keys
+
+OLD, NEW = "$6$salt$old", "$6$salt$new"
+
+
+def ann(**changes: Any) -> Account:
+    return Account(**{"uid": 1001, "gid": 1001, "full_name": "", "home": "/home/ann", "shell": "/bin/bash", **changes})
+
+
+def host(**changes: Any) -> Host:
+    """Return a host with ann as this module would have made her."""
+    parts: dict[str, Any] = {
+        "users": {"root": Account(0, 0, "root", "/root", "/bin/sh"), "ann": ann(hashed=OLD)},
+        "groups": {"root": Group(0, []), "ann": Group(1001, []), "hub": Group(1002, ["ann"]), "sudo": Group(27, [])},
+        "homes": {"/home/ann": Home(1001, 0o700)},
+        "applied": {"ann": digest(OLD)},
+    }
+    return Host(**{**parts, **changes})
+
+
+def plan(before: Host, *users: dict[str, Any], groups: tuple[dict[str, Any], ...] = ()) -> Plan:
+    return Planner(before, list(users), list(groups), "hub").make()
+
+
+def commands(made: Plan) -> list[list[str]]:
+    return [action.argv or ["close", str(action.close)] for action in made.actions]
+
+
+def test_nothing_is_done_where_all_is_as_listed() -> None:
+    made = plan(host(), {"name": "ann", "uid": 1001, "password_hash": OLD}, {"name": "eve", "state": "absent"})
+    assert (made.actions, made.problems) == ([], [])
+
+
+def test_a_new_account_comes_after_its_groups_and_its_hash_goes_through_standard_input() -> None:
+    user = {"name": "bob", "uid": 2001, "full_name": "Bob", "groups": ["lab", "sudo"], "password_hash": NEW}
+    made = plan(Host(groups={"sudo": Group(27, [])}), user, groups=({"name": "lab", "gid": 3000},))
+    assert commands(made) == [
+        ["groupadd", "-g", "3000", "lab"],
+        ["groupadd", "hub"],
+        [
+            "useradd",
+            "-K",
+            "HOME_MODE=0700",
+            "-m",
+            "-d",
+            "/home/bob",
+            "-s",
+            "/bin/bash",
+            "-u",
+            "2001",
+            "-c",
+            "Bob",
+            "-U",
+            "-G",
+            "hub,lab,sudo",
+            "bob",
+        ],
+        ["chpasswd", "-e"],
+    ]
+    assert made.actions[-1].stdin == f"bob:{NEW}\n"
+    assert made.applied == {"bob": digest(NEW)}
+    assert all(NEW not in word for command in commands(made) for word in command)
+    assert all(NEW not in action.words for action in made.actions)
+
+
+def test_a_password_changes_only_when_another_hash_is_listed() -> None:
+    user = {"name": "ann", "password_hash": OLD}
+    changed_by_ann = host(users={"ann": ann(hashed="$6$salt$hers")})
+    assert plan(changed_by_ann, user).actions == []
+    assert commands(plan(changed_by_ann, {**user, "password_hash": NEW})) == [["chpasswd", "-e"]]
+    assert plan(host(users={"ann": ann(hashed=f"!{OLD}")}, applied={}), user).actions == [], (
+        "a locked account stays locked"
+    )
+    assert commands(plan(host(applied={}), {**user, "password_hash": NEW})) == [["chpasswd", "-e"]]
+
+
+def test_memberships_end_only_in_groups_that_are_listed() -> None:
+    groups = {"hub": Group(1002, ["ann"]), "lab": Group(3000, ["ann"]), "docker": Group(999, ["ann"])}
+    made = plan(host(groups=groups), {"name": "ann", "access": False}, groups=({"name": "lab"},))
+    assert commands(made) == [["usermod", "-G", "docker", "ann"]]
+    assert made.actions[0].words == "change user ann: groups docker, hub, lab → docker"
+
+
+def test_name_and_shell_follow_the_list() -> None:
+    made = plan(host(), {"name": "ann", "full_name": "Ann", "shell": "/bin/sh"})
+    assert commands(made) == [["usermod", "-c", "Ann", "-s", "/bin/sh", "ann"]]
+
+
+def test_an_open_home_is_closed_and_a_missing_one_is_made() -> None:
+    assert commands(plan(host(homes={"/home/ann": Home(1001, 0o755)}), {"name": "ann"})) == [["close", "/home/ann"]]
+    assert commands(plan(host(homes={}), {"name": "ann"})) == [["mkhomedir_helper", "ann", "0077"]]
+    assert plan(host(homes={"/home/ann": Home(0, 0o755)}), {"name": "ann"}).actions == [], (
+        "another's directory is left alone"
+    )
+
+
+def test_an_account_that_comes_back_owns_its_home_again() -> None:
+    made = plan(Host(groups={"hub": Group(1002, [])}, homes={"/home/ann": Home(1001, 0o755)}), {"name": "ann"})
+    assert commands(made) == [
+        [
+            "useradd",
+            "-K",
+            "HOME_MODE=0700",
+            "-m",
+            "-d",
+            "/home/ann",
+            "-s",
+            "/bin/bash",
+            "-u",
+            "1001",
+            "-U",
+            "-G",
+            "hub",
+            "ann",
+        ],
+        ["close", "/home/ann"],
+    ]
+
+
+def test_a_removed_account_loses_its_home_only_when_asked() -> None:
+    assert commands(plan(host(), {"name": "ann", "state": "absent"})) == [["userdel", "ann"]]
+    made = plan(host(), {"name": "ann", "state": "absent", "remove_home": True})
+    assert commands(made) == [["userdel", "-r", "ann"]]
+    assert made.applied == {}
+
+
+def test_a_group_goes_after_its_members() -> None:
+    made = plan(
+        host(),
+        {"name": "ann", "state": "absent"},
+        groups=({"name": "hub", "state": "absent"}, {"name": "no", "state": "absent"}),
+    )
+    assert commands(made) == [["userdel", "ann"], ["groupdel", "hub"]]
+
+
+def test_what_would_orphan_or_expose_files_is_refused_in_words() -> None:
+    foreign = host(homes={"/home/bob": Home(1001, 0o755)})
+    cases: list[tuple[Host, dict[str, Any], tuple[dict[str, Any], ...], str]] = [
+        (
+            host(),
+            {"name": "ann", "uid": 2001},
+            (),
+            (
+                "user ann has uid 1001 on this host, not 2001. Change uid in accounts_users, or move the files by hand:"
+                " usermod -u 2001 ann."
+            ),
+        ),
+        (
+            host(),
+            {"name": "bob", "uid": 1001},
+            (),
+            "user bob: uid 1001 belongs to ann on this host. Choose another in accounts_users.",
+        ),
+        (
+            foreign,
+            {"name": "bob"},
+            (),
+            (
+                "user bob: /home/bob is there and belongs to number 1001 (ann)."
+                " Move it away, or give that uid in accounts_users."
+            ),
+        ),
+        (host(), {"name": "root"}, (), "user root is an account of the system (uid 0). Choose another name."),
+        (
+            host(),
+            {"name": "root", "state": "absent"},
+            (),
+            "user root is an account of the system (uid 0) and is not removed.",
+        ),
+        (
+            host(),
+            {"name": "ann", "groups": ["docker"]},
+            (),
+            "user ann: there is no group docker on this host. Add it to accounts_groups.",
+        ),
+        (
+            host(),
+            {"name": "ann"},
+            ({"name": "sudo", "gid": 3000},),
+            (
+                "group sudo has number 27 on this host, not 3000. Change gid in accounts_groups, or move its files by"
+                " hand: groupmod -g 3000 sudo."
+            ),
+        ),
+        (
+            host(),
+            {"name": "ann"},
+            ({"name": "lab", "gid": 27},),
+            "number 27 of group lab belongs to group sudo. Choose another gid in accounts_groups.",
+        ),
+        (
+            host(),
+            {"name": "bob"},
+            ({"name": "ann", "state": "absent"},),
+            "group ann is the first group of ann and is not removed.",
+        ),
+    ]
+    for before, user, groups, problem in cases:
+        assert plan(before, user, groups=groups).problems == [problem]
+
+
+def test_one_impossible_account_does_not_stop_the_others() -> None:
+    made = plan(host(), {"name": "root"}, {"name": "bob"})
+    assert [command[0] for command in commands(made)] == ["useradd"]
+
+
+def test_keys_of_the_user_stay_beside_those_that_are_listed() -> None:
+    mine = "ssh-ed25519 MINE"
+    first = with_keys(mine, ["ssh-ed25519 A"])
+    assert first == f"{mine}\n# BEGIN Managed by CampusHub\nssh-ed25519 A\n# END Managed by CampusHub\n"
+    assert with_keys(first, ["ssh-ed25519 A"]) == first
+    assert with_keys(first, []) == f"{mine}\n"
+    assert with_keys("", []) == ""
