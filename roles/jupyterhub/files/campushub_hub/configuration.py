@@ -28,6 +28,8 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings['proxy_api_port']}"
     hub.db_url = database_url()
+    # An SQLite database is copied before; for PostgreSQL the unit runs backup_database.py first.
+    hub.upgrade_db = True
     hub.pid_file = ""
 
     hub.authenticator_class = CampusPAMAuthenticator
