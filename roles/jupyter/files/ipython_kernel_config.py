@@ -1,4 +1,5 @@
 # Managed by CampusHub
+# ruff: noqa: SLF001  # the two private methods are what is replaced here
 """
 Keep kernels from listening on TCP ports, which every user of the host can connect to.
 
@@ -6,8 +7,13 @@ What a kernel says to its server goes through sockets in the user's own director
 which ipykernel has no setting for. All Python kernels read this file, those in users' own environments too.
 """
 
+from __future__ import annotations
+
+import atexit
+import contextlib
 import os
 import sys
+from typing import Any
 
 import zmq
 from ipykernel.iostream import IOPubThread
@@ -15,10 +21,12 @@ from jupyter_core.paths import jupyter_runtime_dir
 from zmq.eventloop.zmqstream import ZMQStream
 
 
-def listen_to_children(self):
+def listen_to_children(self: Any) -> None:
     """Let forked children print through a socket that only the user can reach."""
     self._pipe_uuid = os.urandom(16)
-    self._pipe_port = f"ipc://{jupyter_runtime_dir()}/kernel-{os.getpid()}-children"
+    os.makedirs(jupyter_runtime_dir(), mode=0o700, exist_ok=True)
+    path = f"{jupyter_runtime_dir()}/kernel-{os.getpid()}-children"
+    self._pipe_port = f"ipc://{path}"
     socket = self.socket.context.socket(zmq.PULL)
     socket.linger = 0
     try:
@@ -28,11 +36,19 @@ def listen_to_children(self):
         self._pipe_flag = False
         socket.close()
         return
+    atexit.register(remove_own, path, os.getpid())
     self._pipe_in = ZMQStream(socket, self.io_loop)
     self._pipe_in.on_recv(self._handle_pipe_msg)
 
 
-def connect_to_parent(self):
+def remove_own(path: str, process: int) -> None:
+    """Remove the socket when the kernel ends, but not when one of its children does."""
+    if os.getpid() == process:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def connect_to_parent(self: Any) -> tuple[zmq.Context[Any], zmq.Socket[Any]]:
     """Connect a forked child to its parent. A context does not survive a fork."""
     context = zmq.Context()
     socket = context.socket(zmq.PUSH)
@@ -47,10 +63,7 @@ if hasattr(IOPubThread, "_setup_pipe_in") and hasattr(IOPubThread, "_setup_pipe_
 
 # The debugger listens without a password. A kernel that does not find debugpy when it starts offers none.
 if "debugpy" not in sys.modules:
-    sys.modules["debugpy"] = None
-    try:
+    sys.modules["debugpy"] = None  # type: ignore[assignment]  # this is how Python marks what must not be found
+    with contextlib.suppress(ImportError):
         import ipykernel.debugger  # noqa: F401
-    except ImportError:
-        pass
-    finally:
-        del sys.modules["debugpy"]
+    del sys.modules["debugpy"]

@@ -12,7 +12,7 @@ import types
 class Unused(types.ModuleType):
     """A module of which only names are needed: each is a class that nothing is ever an instance of."""
 
-    __path__ = ()
+    __path__ = []  # noqa: RUF012  # a package, so that it can have modules
 
     def __getattr__(self, name: str) -> type:
         """Return such a class. It is an exception, so that it can be one to catch."""

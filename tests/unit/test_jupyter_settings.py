@@ -1,0 +1,131 @@
+"""Every message of role jupyter about its settings, settings that it takes, and its lock."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.unit.settings import ROOT, facts, messages
+
+SUPPORTED = (
+    "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
+    "or Enterprise Linux 9 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+)
+PACKAGE = (
+    "cannot be read as a package. Write one name an entry, with the versions that are wanted, "
+    "such as astropy>=6 or jupyterlab-git==0.51.*."
+)
+PATH = "is no absolute path. Write the whole path, such as /usr/bin/python3.12, or leave it out."
+
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "debian11": (
+        {"facts": facts("Debian", "11", "bullseye")},
+        [f'distribution = "Debian 11" {SUPPORTED}'],
+    ),
+    "ubuntu2004": (
+        {"facts": facts("Ubuntu", "20.04", "focal")},
+        [f'distribution = "Ubuntu 20.04" {SUPPORTED}'],
+    ),
+    "rocky8": ({"facts": facts("Rocky", "8.10", "Green Obsidian")}, [f'distribution = "Rocky 8" {SUPPORTED}']),
+    "python": ({"jupyter_python": "python3"}, [f'jupyter_python = "python3" {PATH}']),
+    "option": (
+        {"jupyter_extra_packages": ["numpy", "--index-url=https://example.org"]},
+        [f'jupyter_extra_packages[1] = "--index-url=https://example.org" {PACKAGE}'],
+    ),
+    "two-packages": (
+        {"jupyter_extra_packages": ["astropy fitsio"]},
+        [f'jupyter_extra_packages[0] = "astropy fitsio" {PACKAGE}'],
+    ),
+    "two-lines": (
+        {"jupyter_extra_packages": ["astropy\n--pre"]},
+        [f'jupyter_extra_packages[0] = "astropy\\n--pre" {PACKAGE}'],
+    ),
+    "single-equals": (
+        {"jupyter_extra_packages": ["astropy=6"]},
+        [f'jupyter_extra_packages[0] = "astropy=6" {PACKAGE}'],
+    ),
+    "keep": (
+        {"jupyter_keep_versions": -1},
+        ["jupyter_keep_versions = -1 is negative. Write how many older versions to keep, such as 1."],
+    ),
+    "timeout": (
+        {"jupyter_kernel_idle_timeout": -5},
+        ["jupyter_kernel_idle_timeout = -5 is negative. Write a number of seconds, or 0 to stop no kernel."],
+    ),
+    "several": (
+        {"jupyter_python": "3.12", "jupyter_keep_versions": -2, "jupyter_extra_packages": ["ok", "-e ."]},
+        [
+            f'jupyter_python = "3.12" {PATH}',
+            f'jupyter_extra_packages[1] = "-e ." {PACKAGE}',
+            "jupyter_keep_versions = -2 is negative. Write how many older versions to keep, such as 1.",
+        ],
+    ),
+    "misspelt": (
+        {"jupyter_extra_package": ["astropy"]},
+        ["jupyter_extra_package is no setting of role jupyter. Did you mean jupyter_extra_packages?"],
+    ),
+}
+
+GOOD: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "debian13": {"facts": facts("Debian", "13", "trixie")},
+    "ubuntu2204": {"facts": facts("Ubuntu", "22.04", "jammy")},
+    "rocky9": {"facts": facts("Rocky", "9.5", "Blue Onyx")},
+    "everything": {
+        "jupyter_python": "/opt/python/bin/python3.12",
+        "jupyter_extra_packages": [
+            "astropy",
+            "astropy>=6,<8",
+            "dask[array, distributed] ~= 2025.1",
+            "jupyterlab-git==0.51.*",
+            "mine @ https://example.org/mine-1.0-py3-none-any.whl",
+            "pyqt5; python_version < '3.13'",
+        ],
+        "jupyter_keep_versions": 0,
+        "jupyter_kernel_idle_timeout": 0,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[str]]:
+    return messages("jupyter", {name: settings for name, (settings, _) in BAD.items()} | GOOD)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings_are_named_with_a_remedy(found: dict[str, list[str]], name: str) -> None:
+    assert found[name] == BAD[name][1]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_settings_pass(found: dict[str, list[str]], name: str) -> None:
+    assert found[name] == []
+
+
+def locked(role: str) -> dict[str, str]:
+    """Versions of the packages in a role's lock."""
+    text = (ROOT / "roles" / role / "files/requirements.txt").read_text()
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ \\]+)", text, re.MULTILINE))
+
+
+def test_users_servers_have_the_version_of_their_hub() -> None:
+    assert locked("jupyter")["jupyterhub"] == locked("jupyterhub")["jupyterhub"]
+
+
+def test_lock_has_what_is_asked_for_and_nothing_that_is_left_out() -> None:
+    files = ROOT / "roles/jupyter/files"
+    text = (files / "requirements.txt").read_text()
+    asked = re.findall(r"^([a-z0-9-]+)", (files / "requirements.in").read_text(), re.MULTILINE)
+    assert set(asked) <= set(locked("jupyter"))
+    left_out = re.findall(r"^([a-z0-9-]+) ;", (files / "overrides.txt").read_text(), re.MULTILINE)
+    assert left_out
+    for name in left_out:
+        assert re.search(rf"^{name}==\S+ ; sys_platform == 'never'", text, re.MULTILINE), name
+
+
+def test_every_locked_package_has_hashes() -> None:
+    text = (ROOT / "roles/jupyter/files/requirements.txt").read_text()
+    entries = re.split(r"^(?=[a-z0-9])", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)[1:]
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
