@@ -27,7 +27,8 @@ def failure(result: dict[str, Any]) -> str:
     """Turn the result of a module that did not run into a fault of the host and its remedy."""
     output = f"{result.get('module_stderr', '')}\n{result.get('module_stdout', '')}\n{result.get('msg', '')}"
     if "sudo" in output or "privilege" in output.lower() or "become" in output.lower():
-        reason = first_line(str(result.get("module_stderr") or result.get("msg") or ""))
+        complaint = re.search(r"^sudo: .+", output, re.MULTILINE)
+        reason = first_line(complaint.group() if complaint else output)
         return (
             f"its user cannot become root: {reason}. Allow sudo for ansible_user, or give its password with "
             "--ask-become-pass."
