@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -10,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +378,17 @@ def used_directories(directories: Sequence[Path]) -> set[Path]:
     return used
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Wait for a run that was cut off and may still be at work on the host, then find what it built."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Bring the environment into the state that is asked for."""
     environment = Environment(module.params)
@@ -413,15 +425,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return result
 
     link.parent.mkdir(parents=True, exist_ok=True)
-    # A run that was cut off may still be at work here: wait for it, then find what it built.
-    descriptor = os.open(link.parent, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    if not environment.complete(directory):
-        environment.build(directory)
-        result["built"] = result["changed"] = True
-    if environment.current() != directory:
-        environment.switch(directory)
-    result["removed"] = [str(old) for old in environment.prune(directory, environment.keep)]
+    with locked(link.parent):
+        if not environment.complete(directory):
+            environment.build(directory)
+            result["built"] = result["changed"] = True
+        if environment.current() != directory:
+            environment.switch(directory)
+        result["removed"] = [str(old) for old in environment.prune(directory, environment.keep)]
     result["changed"] |= bool(result["removed"])
     return result
 
