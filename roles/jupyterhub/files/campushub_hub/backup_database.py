@@ -13,23 +13,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 URL = Path("/etc/jupyterhub/database_url")
 HUB = Path("/opt/campushub/hub")
 STATE = Path("/var/lib/jupyterhub")
 
 
-def connection(url: str) -> dict[str, str]:
-    """Return the environment in which PostgreSQL's programs reach a database; its password is in no argument."""
+def connection(url: str) -> tuple[str, dict[str, str]]:
+    """Return a database's address as PostgreSQL's programs take it, and their environment with its password."""
     parts = urlsplit(url)
-    environment = {"PATH": "/usr/bin:/bin", "PGDATABASE": unquote(parts.path.lstrip("/"))}
-    for name, value in (("PGHOST", parts.hostname), ("PGPORT", parts.port), ("PGUSER", parts.username)):
-        if value:
-            environment[name] = unquote(str(value))
-    if parts.password:
-        environment["PGPASSWORD"] = unquote(parts.password)
-    return environment
+    login, _, place = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    environment = {"PATH": "/usr/bin:/bin"}
+    if password:
+        # Other users of the host see arguments, but not this.
+        environment["PGPASSWORD"] = unquote(password)
+    return urlunsplit(("postgresql", f"{user}@{place}" if user else place, parts.path, parts.query, "")), environment
 
 
 def main() -> int:
@@ -38,13 +38,18 @@ def main() -> int:
         return 0
     url = URL.read_text().splitlines()[-1]
     stamp = STATE / "last-version"
-    version = os.readlink(HUB)
+    version = Path(os.readlink(HUB)).name
     if not url.startswith("postgresql") or (stamp.exists() and stamp.read_text() == version):
         return 0
     os.umask(0o077)
     dump = STATE / f"before-{version}.dump"
+    address, environment = connection(url)
     done = subprocess.run(
-        ["pg_dump", "--format=custom", f"--file={dump}.new"], env=connection(url), capture_output=True, text=True
+        ["pg_dump", "--format=custom", f"--file={dump}.new", f"--dbname={address}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         print(f"The database could not be copied, so the hub does not touch it: {done.stderr.strip()}", file=sys.stderr)

@@ -35,10 +35,12 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     hub.authenticator_class = CampusPAMAuthenticator
     c.PAMAuthenticator.service = "jupyterhub"
     c.PAMAuthenticator.admin_groups = set(settings["admin_groups"])
-    c.LocalAuthenticator.allowed_groups = set(settings["allowed_groups"])
+    c.LocalAuthenticator.allowed_groups = {*settings["allowed_groups"], *settings["admin_groups"]}
     c.Authenticator.admin_users = set(settings["admin_users"])
-    c.Authenticator.allowed_users = set(settings["allowed_users"])
+    c.Authenticator.allowed_users = {*settings["allowed_users"], *settings["admin_users"]}
     c.Authenticator.allow_all = settings["allow_all"]
+    # By default whoever has been in once could come again, whatever the lists say now.
+    c.Authenticator.allow_existing_users = False
 
     spawners = {"systemd": CampusSystemdSpawner, "sudo": CampusSudoSpawner}
     hub.spawner_class = spawners[settings["spawner"]]
@@ -50,7 +52,8 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     c.Spawner.http_timeout = settings["start_timeout"]
     # The hub's own environment is none of the users' business.
     c.Spawner.env_keep = ["LANG", "LC_ALL", "TZ"]
-    c.Spawner.environment = {"PATH": environment_path(settings["user_environment"]), **settings["environment"]}
+    path = environment_path(settings["user_environment"])
+    c.Spawner.environment = {"PATH": path, **{name: str(value) for name, value in settings["environment"].items()}}
     c.SystemdSpawner.disable_user_sudo = not settings["allow_sudo"]
     c.SudoSpawner.sudospawner_path = str(LIBRARY / "mediator.py")
     # The sudo rule allows the mediator without arguments and nothing else.

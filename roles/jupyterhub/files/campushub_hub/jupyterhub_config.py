@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from campushub_hub.configuration import SITE_DIRECTORY, configure, read_settings  # noqa: E402
+from campushub_hub.configuration import SITE_DIRECTORY, configure, read_settings
 
 c = get_config()  # noqa: F821
 configure(c, read_settings())

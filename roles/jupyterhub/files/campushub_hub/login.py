@@ -32,8 +32,20 @@ class LocalizedLoginHandler(LoginHandler):  # type: ignore[misc]
 
 
 class CampusPAMAuthenticator(PAMAuthenticator):  # type: ignore[misc]
-    """PAMAuthenticator with our login page."""
+    """PAMAuthenticator with our login page, which takes the settings at their word."""
 
-    def get_handlers(self, app: Any) -> list[tuple[str, type[LoginHandler]]]:
+    async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
+        """Return the user's name if PAM accepts the password. Without a password nobody gets in."""
+        # Some PAM stacks let in accounts with an empty password, which is meant for the console.
+        if not data.get("password"):
+            return None
+        name: str | None = await super().authenticate(handler, data)
+        return name
+
+    async def is_admin(self, handler: Any, authentication: dict[str, Any]) -> bool:
+        """Return whether the settings name the user; who was an administrator before stays none."""
+        return bool(await super().is_admin(handler, authentication))
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type[LoginHandler]]]:  # noqa: ARG002 (JupyterHub's signature)
         """Serve the login page ourselves."""
         return [("/login", LocalizedLoginHandler)]

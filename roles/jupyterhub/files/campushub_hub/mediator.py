@@ -44,12 +44,10 @@ def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setsid()
-        pid = os.fork()
-        if pid:
-            os.write(writer, str(pid).encode())
+        if os.fork():
             os._exit(0)
         # The server's own process. A failed exec is told through the pipe that a good one closes.
-        os.set_inheritable(writer, False)
+        os.write(writer, str(os.getpid()).encode())
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         try:
             output = journal()
@@ -58,8 +56,8 @@ def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
             # The hub's own umask hides everything, also from those people want to share a file with.
             os.umask(0o022)
             os.chdir(os.path.expanduser("~"))
-            os.execve(command[0], [*command, *args], environment)
-        except OSError as error:
+            os.execve(command[0], [*command, *args], environment)  # noqa: S606
+        except (OSError, TypeError, ValueError) as error:
             os.write(writer, f" {error}".encode())
             os._exit(1)
     os.close(writer)
@@ -77,6 +75,15 @@ def control_group(pid: int) -> str:
         return ""
 
 
+def runs(pid: int) -> bool:
+    """Return whether a process of this user's is there and has not ended."""
+    try:
+        return send(pid, 0) and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        # It ended between the two.
+        return False
+
+
 def send(pid: int, number: int) -> bool:
     """Send a signal and return whether there was somebody to get it."""
     try:
@@ -88,17 +95,23 @@ def send(pid: int, number: int) -> bool:
 
 def stop(pid: int, patience: float) -> dict[str, Any]:
     """End a server, and after it or after `patience` seconds all that it left in its control group."""
+    if pid <= 1:
+        # To kill(2) such a number is everything that the user runs.
+        return {"ok": False, "error": f"{pid} is no server"}
     group = control_group(pid)
     end = time.monotonic() + patience
     alive = send(pid, signal.SIGTERM)
     while alive and time.monotonic() < end:
         time.sleep(0.05)
-        alive = send(pid, 0) and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        alive = runs(pid)
     send(pid, signal.SIGKILL)
     if f"jupyterhub-{os.getuid()}.slice" in group and group != control_group(os.getpid()):
-        for process in Path("/proc").glob("[0-9]*"):
-            if control_group(int(process.name)) == group:
-                send(int(process.name), signal.SIGKILL)
+        # More than once, for a process may start another one while it is looked for.
+        for _ in range(20):
+            members = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+            if not [pid for pid in members if control_group(pid) == group and send(pid, signal.SIGKILL)]:
+                break
+            time.sleep(0.02)
     return {"ok": True, "alive": False}
 
 

@@ -18,13 +18,13 @@ import pwd
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from sudospawner import SudoSpawner
-from systemdspawner import SystemdSpawner
+from systemdspawner import SystemdSpawner, systemd
 from traitlets import Dict, Float
 from traitlets.config import LoggingConfigurable
 
@@ -65,6 +65,11 @@ def unit_part(name: str) -> str:
 class CampusSpawner(LoggingConfigurable):
     """What the spawners of CampusHub have in common, to be mixed into a Spawner of JupyterHub."""
 
+    # What the Spawner has that this is mixed into.
+    user: Any
+    port: int
+    poll: Callable[[], Awaitable[int | None]]
+
     listen_interval = Float(0.05, config=True, help="Seconds between two looks for the server's port.")
 
     settings = Dict(config=True, help="The document /etc/jupyterhub/settings.json.")
@@ -81,7 +86,7 @@ class CampusSpawner(LoggingConfigurable):
 
     def get_env(self) -> dict[str, str]:
         """Add what the server needs to know of the user's place on the host."""
-        environment: dict[str, str] = super().get_env()
+        environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
         environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
         return environment
@@ -129,6 +134,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         """Start the unit and return the server's address once it listens."""
         account = self.account
         self.choose_limits()
+        await self.end_remains()
         session = await asyncio.create_subprocess_exec(
             user_session.__file__, account.pw_name, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
         )
@@ -145,6 +151,25 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             self._submitting = False
         await self.wait_until_listening()
         return address
+
+    def has_directory(self) -> bool:
+        """Return whether there is a directory for the unit, which the service manager makes and removes with it."""
+        return Path(systemd.RUN_ROOT, self.unit_name).exists()
+
+    async def end_remains(self) -> None:
+        """
+        End what is left of the unit, and with it the directory that is the user's as long as it lasts.
+
+        The parent's start() writes a file into that directory, as root. A unit of which something refuses to end
+        counts as stopped already; its user could have put a link to any file of the host there.
+        """
+        for command in (["kill", "--signal=SIGKILL"], ["stop"]):
+            if self.has_directory():
+                process = await asyncio.create_subprocess_exec("systemctl", *command, self.unit_name)
+                await process.wait()
+        if self.has_directory():
+            self.log.error("%s does not run, but still has its directory in %s", self.unit_name, systemd.RUN_ROOT)
+            raise ServerStartError("Your last server has not quite ended. Please try again in a minute.")
 
     async def poll(self) -> int | None:
         """Return None while the server runs."""
@@ -209,8 +234,8 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         self.choose_limits()
         try:
             address: tuple[str, int] = await super().start()
-        except RuntimeError as error:
-            # sudo's own words, such as a refused rule or a failed session, are in the log already.
+        except (OSError, RuntimeError, ValueError) as error:
+            # No answer, or none that is JSON. sudo's own words, such as a refused rule, are in the log already.
             raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
         self._pid_started = self._start_time()
         await self.wait_until_listening()

@@ -116,12 +116,11 @@ def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
     Raises TimeoutError if the service manager has not done it within the deadline (seconds).
     """
     scope = f"jupyterhub-user-{uid}-{pid}.scope"
-    subprocess.run(
-        ["/usr/bin/busctl", "call", "--quiet", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"]
-        + ["org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))", scope, "fail", "3"]
-        + ["PIDs", "au", "1", str(pid), "Slice", "s", slice_of(uid), "CollectMode", "s", "inactive-or-failed", "0"],
-        check=True,
-    )
+    manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
+    properties = ["PIDs", "au", "1", str(pid), "Slice", "s", slice_of(uid), "CollectMode", "s", "inactive-or-failed"]
+    command = ["/usr/bin/busctl", "call", "--quiet", *manager]
+    command += ["StartTransientUnit", "ssa(sv)a(sa(sv))", scope, "fail", "3", *properties, "0"]
+    subprocess.run(command, check=True)
     end = time.monotonic() + deadline
     while scope not in Path(f"/proc/{pid}/cgroup").read_text():
         if time.monotonic() > end:
