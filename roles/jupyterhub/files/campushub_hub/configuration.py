@@ -68,6 +68,7 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
         "site_name": settings["site_name"],
         "help_url": settings["help_url"],
         "announcement": settings["announcement"],
+        "own_logo": bool(settings["logo"]),
     }
     if settings["logo"]:
         hub.logo_file = settings["logo"]

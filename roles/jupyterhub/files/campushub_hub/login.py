@@ -6,8 +6,11 @@ from typing import Any
 
 from jupyterhub.auth import PAMAuthenticator
 from jupyterhub.handlers.login import LoginHandler
+from tornado.web import HTTPError
 
 LANGUAGES = ("en", "ru")
+# The login page has it in each language.
+NOT_ALLOWED = "You may not use this service. Please ask its administrator for access."
 
 
 class LocalizedLoginHandler(LoginHandler):  # type: ignore[misc]
@@ -41,6 +44,13 @@ class CampusPAMAuthenticator(PAMAuthenticator):  # type: ignore[misc]
             return None
         name: str | None = await super().authenticate(handler, data)
         return name
+
+    def check_allowed(self, username: str, authentication: dict[str, Any] | None = None) -> bool:
+        """Return True for those who may log in. Tell the others, whose password was right, why they cannot."""
+        if not super().check_allowed(username, authentication):
+            self.log.warning("User %r is not in any of the lists of those who may log in", username)
+            raise HTTPError(403, NOT_ALLOWED)
+        return True
 
     async def is_admin(self, handler: Any, authentication: dict[str, Any]) -> bool:
         """Return whether the settings name the user; who was an administrator before stays none."""
