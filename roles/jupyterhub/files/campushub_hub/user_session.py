@@ -115,12 +115,16 @@ def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
 
     Raises TimeoutError if the service manager has not done it within the deadline (seconds).
     """
-    scope = f"jupyterhub-user-{uid}-{pid}.scope"
     manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
+    command = ["/usr/bin/busctl", "call", "--quiet", *manager, "StartTransientUnit", "ssa(sv)a(sa(sv))"]
     properties = ["PIDs", "au", "1", str(pid), "Slice", "s", slice_of(uid), "CollectMode", "s", "inactive-or-failed"]
-    command = ["/usr/bin/busctl", "call", "--quiet", *manager]
-    command += ["StartTransientUnit", "ssa(sv)a(sa(sv))", scope, "fail", "3", *properties, "0"]
-    subprocess.run(command, check=True)
+    # A kernel that is killed for its memory must not take the whole scope, and so the server, with it.
+    scope = f"jupyterhub-user-{uid}-{pid}.scope"
+    surviving = [*command, scope, "fail", "4", *properties, "OOMPolicy", "s", "continue", "0"]
+    if subprocess.run(surviving, check=False, capture_output=True).returncode:
+        # Service managers that do not know the property do not end scopes for it either; the name is spent.
+        scope = f"jupyterhub-user-{uid}-{pid}-0.scope"
+        subprocess.run([*command, scope, "fail", "3", *properties, "0"], check=True)
     end = time.monotonic() + deadline
     while scope not in Path(f"/proc/{pid}/cgroup").read_text():
         if time.monotonic() > end:
