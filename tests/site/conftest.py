@@ -1,0 +1,124 @@
+"""
+A whole centre, installed by site.yml on one host of each platform, for tests that use it in a real browser.
+
+    CAMPUSHUB_KEEP_HOSTS=1       leave the hosts, and use those that are there: quick while tests are written
+    CAMPUSHUB_SCREENSHOTS=DIR    where the pictures of the pages go (docs/screenshots for those of the README)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.site import centre, person
+
+KEEP = os.environ.get("CAMPUSHUB_KEEP_HOSTS") == "1"
+PLATFORMS = {
+    "debian12": ("bookworm", "sudo", 9500),
+    "debian13": ("trixie", "systemd", 9600),
+}
+CHROMIUM = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+@dataclass(frozen=True)
+class Centre:
+    """The hosts of this run and the inventory that they were installed from."""
+
+    hosts: dict[str, centre.Host]
+    inventory: Path
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
+    """Start the hosts and install the centre on all of them at once."""
+    centre.RESULTS.mkdir(parents=True, exist_ok=True)
+    for path in centre.RESULTS.iterdir():
+        path.unlink()
+    hosts = {key: centre.Host(f"site-{key}", *platform) for key, platform in PLATFORMS.items()}
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(centre.Host.up, hosts.values()))
+        inventory = centre.write_inventory(list(hosts.values()), tmp_path_factory.mktemp("inventory"))
+        centre.apply_site(inventory)
+        yield Centre(hosts, inventory)
+    finally:
+        if not KEEP:
+            for host in hosts.values():
+                host.down()
+
+
+@pytest.fixture(scope="session", params=PLATFORMS)
+def host(request: pytest.FixtureRequest, site: Centre) -> centre.Host:
+    """One of the hosts; all tests of one come together."""
+    return site.hosts[str(request.param)]
+
+
+@pytest.fixture(scope="session")
+def browser(site: Centre) -> Iterator[Browser]:
+    """Chromium, for which the names of the hosts lead to their ports on this machine, as DNS would have it."""
+    rules = [
+        f"MAP {host.name}:{port} 127.0.0.1:{host.port(port)}" for host in site.hosts.values() for port in (80, 443)
+    ]
+    program = shutil.which("chromium")
+    assert program, "'chromium' is missing: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=[*CHROMIUM, f"--host-resolver-rules={', '.join(rules)}"]
+        )
+        yield browser
+        browser.close()
+
+
+Visit = Callable[..., person.Person]
+
+
+@pytest.fixture
+def visit(request: pytest.FixtureRequest, browser: Browser, host: centre.Host) -> Iterator[Visit]:
+    """Sit somebody down in front of a browser: `visit("alice")`, `visit("alice", locale="ru-RU", phone=True)`."""
+    people: list[person.Person] = []
+
+    def arrive(user: str = "alice", locale: str = "en-US", phone: bool = False) -> person.Person:
+        people.append(person.Person(browser, host, user, locale, phone))
+        return people[-1]
+
+    yield arrive
+    if request.node.stash.get(FAILED, False):
+        keep_evidence(request.node.name, host, people)
+    for one in people:
+        one.leave()
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the fixtures of a test that it has failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+def keep_evidence(name: str, host: centre.Host, people: list[person.Person]) -> None:
+    """Keep what everybody saw at the time of a failure, and the journal of the host."""
+    for number, one in enumerate(people):
+        try:
+            one.page.screenshot(path=centre.RESULTS / f"failed-{name}-{number}-{one.user}.png")
+        except Error as error:
+            print(f"no screenshot of {one.user}'s page: {error}")
+    journal = host.run("journalctl --boot --no-pager --since '-15 min'", check=False)
+    (centre.RESULTS / f"failed-{name}.journal").write_text(journal)

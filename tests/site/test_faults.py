@@ -1,0 +1,121 @@
+"""What breaks on the host must not break people's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.site.centre import Host, wait_until
+from tests.site.conftest import Visit
+from tests.site.person import Person, outputs
+
+# Prints until it is told to end, so that a test need not guess how long the repair takes.
+LOOP = """
+import pathlib, time
+end = pathlib.Path.home() / "end"
+end.unlink(missing_ok=True)
+line = 0
+while not end.exists():
+    line += 1
+    print("line", line, flush=True)
+    time.sleep(0.2)
+print("finished after", line)
+""".strip()
+
+
+def restart_hub(host: Host) -> None:
+    """Restart the hub as an administrator does."""
+    host.run("systemctl restart jupyterhub")
+
+
+def kill_hub(host: Host) -> None:
+    """Let the hub vanish, and wait until there is another one."""
+    replace(host, "jupyterhub")
+
+
+def kill_proxy(host: Host) -> None:
+    """Let the proxy vanish, and wait until there is another one."""
+    replace(host, "jupyterhub-proxy")
+
+
+def replace(host: Host, unit: str) -> None:
+    """Kill the main process of a unit and wait until another one runs."""
+    before = host.main_pid(unit)
+    assert before
+    host.run(f"kill -9 {before}")
+    wait_until(lambda: host.main_pid(unit) not in (0, before), f"{unit} is back")
+    wait_until(lambda: host.run(f"systemctl is-active {unit}", check=False).strip() == "active", f"{unit} is active")
+
+
+def lines(cell: Locator) -> int:
+    """Return how many lines the loop has printed so far."""
+    return sum(text.count("line") for text in outputs(cell).all_inner_texts())
+
+
+def keeps_printing(cell: Locator) -> None:
+    """Wait until lines come in that were not there before."""
+    seen = lines(cell)
+    wait_until(lambda: lines(cell) > seen + 2, "new lines in the running cell")
+
+
+@pytest.mark.parametrize("fault", [restart_hub, kill_hub, kill_proxy], ids=lambda fault: fault.__name__)
+def test_running_cell_and_open_page_outlive(visit: Visit, host: Host, fault: Callable[[Host], None]) -> None:
+    alice = visit()
+    alice.start_lab()
+    alice.open_notebook()
+    alice.execute("home = 'still here'")
+    cell = alice.execute(LOOP)
+    keeps_printing(cell)
+    server = host.server_pid("alice")
+
+    fault(host)
+
+    # The page that is open goes on by itself.
+    keeps_printing(cell)
+    host.run("touch ~alice/end")
+    expect(outputs(cell).last).to_contain_text("finished after")
+    printed = "".join(outputs(cell).all_inner_texts()).split()
+    numbers = [int(number) for word, number in pairwise(printed) if word == "line"]
+    assert numbers == list(range(1, len(numbers) + 1)), "lines were lost"
+    expect(outputs(alice.execute("print(home)"))).to_contain_text("still here")
+    alice.wait_idle()
+    alice.save()
+    assert host.server_pid("alice") == server
+    # And others can come in.
+    newcomer = visit("bob")
+    newcomer.see_login()
+    newcomer.log_in()
+    newcomer.page.wait_for_url("**/user/bob/**")
+
+
+def test_after_a_reboot_all_is_back(visit: Visit, host: Host) -> None:
+    alice = visit()
+    alice.start_lab()
+    alice.open_notebook()
+    expect(outputs(alice.execute("open('kept.txt', 'w').write('kept'); print('written')"))).to_contain_text("written")
+    alice.save()
+
+    host.reboot()
+
+    # She is still logged in: the hub's secret is the same one. Her server is not running, and is started by a click.
+    alice.page.goto("/hub/home")
+    assert urlsplit(alice.page.url).path == "/hub/home"
+    start_from_home(alice)
+    alice.open_lab()
+    alice.open_notebook()
+    expect(outputs(alice.execute("print(open('kept.txt').read())"))).to_contain_text("kept")
+    # And one who was not logged in can log in.
+    bob = visit("bob")
+    bob.start_lab()
+
+
+def start_from_home(person: Person) -> None:
+    """Start the server from the hub's page, which knows that none runs."""
+    button = person.page.locator("#start")
+    expect(button).to_contain_text("Start")
+    button.click()
+    person.page.wait_for_url(f"**{person.lab_path}**")

@@ -1,0 +1,115 @@
+"""What one user does is nobody else's business and nobody else's burden."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.hub_client import Hub
+from tests.site.centre import MEMORY_MB, Host
+from tests.site.conftest import Visit
+from tests.site.person import outputs
+
+# What bob tries in a cell: each file, and each address, with what came of it.
+PROBE = """
+import json, urllib.error, urllib.request
+found = {{}}
+for path in {paths!r}:
+    try:
+        open(path, "rb").read(1)
+        found[path] = "read"
+    except OSError as error:
+        found[path] = type(error).__name__
+for address in {addresses!r}:
+    try:
+        found[address] = urllib.request.urlopen(address, timeout=5).status
+    except urllib.error.HTTPError as error:
+        found[address] = error.code
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def alice(host: Host) -> Hub:
+    """Alice with a server that runs and a file of her own."""
+    hub = host.hub("alice")
+    hub.start()
+    hub.run("open('diary.txt', 'w').write('private')")
+    return hub
+
+
+@pytest.fixture(scope="module")
+def bob(host: Host) -> Iterator[Hub]:
+    """Bob with a server that runs."""
+    hub = host.hub("bob")
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+def test_others_server_is_refused_in_the_browser(visit: Visit, alice: Hub) -> None:
+    bob = visit("bob")
+    bob.start_lab()
+    answer = bob.page.goto("/user/alice/lab")
+    assert answer
+    assert answer.status == 403
+    bob.picture("forbidden")
+    for path in ("api/contents", "api/kernels", "files/diary.txt", "api/terminals"):
+        assert bob.page.request.get(f"/user/alice/{path}").status == 403, path
+    assert alice.request("/user/alice/files/diary.txt")[2] == "private"
+
+
+def test_terminal_finds_nothing_of_others(host: Host, alice: Hub, bob: Hub) -> None:
+    assert alice.shell("cat ~/diary.txt") == "private"
+    assert "Permission denied" in bob.shell("LC_ALL=C cat ~alice/diary.txt")
+    port = host.server_port("alice")
+    status = bob.shell(
+        f"curl --silent --output /dev/null --write-out '%{{http_code}}' http://127.0.0.1:{port}/user/alice/api/kernels"
+    )
+    assert status == "403"
+
+
+def test_code_of_a_user_reads_no_secrets_and_opens_no_doors(host: Host, alice: Hub, bob: Hub) -> None:
+    server = host.server_pid("alice")
+    uid = host.run("id --user alice").strip()
+    hub_pid = host.main_pid("jupyterhub")
+    files = host.run("find /etc/jupyterhub/secrets /var/lib/jupyterhub -type f").split()
+    assert any("secrets/" in file for file in files)
+    assert any(file.endswith(".sqlite") for file in files)
+    runtime = host.run(f"find /run/jupyterhub-users/{uid} -type f").split()
+    assert runtime, "alice's server has no file with its address"
+    processes = [server, hub_pid, host.main_pid("jupyterhub-proxy")]
+    paths = [*files, *runtime, *(f"/proc/{pid}/environ" for pid in processes), "/home/alice/diary.txt"]
+    port = host.server_port("alice")
+    addresses = [f"http://127.0.0.1:{port}/user/alice/{path}" for path in ("api/contents", "files/diary.txt")]
+    addresses += ["http://127.0.0.1:8001/api/routes", "http://127.0.0.1:8081/hub/api/users"]
+
+    found = json.loads(bob.run(PROBE.format(paths=paths, addresses=addresses)))
+
+    assert {path: found[path] for path in paths} == dict.fromkeys(paths, "PermissionError")
+    assert {address: found[address] for address in addresses} == dict.fromkeys(addresses, 403)
+    assert alice.run(PROBE.format(paths=["diary.txt"], addresses=[])).strip() == '{"diary.txt": "read"}'
+
+
+def test_kernel_beyond_the_memory_limit_ends_alone(visit: Visit, host: Host, alice: Hub, bob: Hub) -> None:
+    carol = visit("carol")
+    carol.start_lab()
+    carol.open_notebook()
+    servers = {user: host.server_pid(user) for user in ("alice", "bob", "carol")}
+
+    carol.execute(f"x = b'x' * ({MEMORY_MB} * 2**20)")
+    dialog = carol.page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("appears to have died")
+    carol.picture("out-of-memory")
+    dialog.get_by_role("button", name="Ok").click()
+    carol.wait_idle()
+    # The kernel that took its place works, and nobody's server has noticed.
+    expect(outputs(carol.execute("print('new kernel')"))).to_contain_text("new kernel")
+    assert {user: host.server_pid(user) for user in servers} == servers
+    assert alice.run("print('fine')").strip() == "fine"
+    # Bob's group may have as much.
+    assert bob.run(f"x = b'x' * ({MEMORY_MB} * 2**20); print(len(x) >> 20, 'MB')").strip() == f"{MEMORY_MB} MB"
+    carol.save()
