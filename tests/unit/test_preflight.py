@@ -60,7 +60,7 @@ def test_equal_messages_of_several_hosts_are_one_line() -> None:
 
 def preflight(scratch: Path, inventory: dict[str, Any], *options: str) -> tuple[int, str]:
     """Run the playbook; return its exit status and what it printed, without the line breaks of the list."""
-    (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
     run = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", "playbooks/preflight.yml", *options],
         cwd=ROOT,
