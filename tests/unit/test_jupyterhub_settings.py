@@ -1,0 +1,362 @@
+"""Every message of role jupyterhub about its settings, and settings that it takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.settings import ROOT, facts, messages
+
+NAME = (
+    "Use at most 32 lower-case letters, digits, dots, hyphens and underscores, "
+    "and begin with a letter or an underscore."
+)
+USER = f"cannot be the name of a Unix user. {NAME}"
+GROUP = f"cannot be the name of a Unix group. {NAME}"
+SIZE = 'is not a size. Write a number and one of K, M, G and T without a space, such as 512M or 2G; "" is unlimited.'
+MEMORY = "is too small for a Jupyter server. Give at least 256M."
+CPU = (
+    "is not a number of processor cores that a server can run with. "
+    "Give a number from 0.1 on, such as 2; 0 is unlimited."
+)
+TASKS = "is too small for a Jupyter server. Give at least 64; 0 is unlimited."
+PORT = "is not a port that an ordinary user can open. Give a number from 1024 to 65535;"
+ABSOLUTE = (
+    "is not an absolute path. Begin it with a slash, or with {{ inventory_dir }}/ "
+    "when the file is kept beside the inventory."
+)
+ADDRESS = "is no address. Begin it with https://, mailto: or /, and leave no space in it."
+VARIABLE = "is neither a text nor a number. Put into quotes what the variable is to be."
+DATABASE = (
+    "jupyterhub_database_url is not a URL of a database that the hub has a driver for. Use "
+    "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, with special characters of the password written like %40 for @, "
+    "or leave it empty for SQLite."
+)
+SUPPORTED = (
+    "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
+    "or Enterprise Linux 9 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+)
+README = "See roles/jupyterhub/README.md."
+
+
+def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """For each fake host its settings and what must be said about them."""
+    logo, code = directory / "logo.svg", directory / "10-site.py"
+    text, other = directory / "notes.txt", directory / "more" / "10-site.py"
+    other.parent.mkdir()
+    for path in (logo, code, text, other):
+        path.touch()
+    gone = f"{directory}/gone.py"
+    return {
+        "defaults": ({}, []),
+        "everything": (
+            {
+                "jupyterhub_spawner": "sudo",
+                "jupyterhub_allow_all": "false",
+                "jupyterhub_allowed_groups": ["_staff", "physics.lab"],
+                "jupyterhub_allowed_users": ["alice", "b" * 32],
+                "jupyterhub_admin_users": ["alice-2"],
+                "jupyterhub_admin_groups": ["wheel"],
+                "jupyterhub_uid_minimum": 500,
+                "jupyterhub_memory_limit": "1.5G",
+                "jupyterhub_cpu_limit": "0.5",
+                "jupyterhub_tasks_limit": 0,
+                "jupyterhub_group_limits": [
+                    {"group": "physics.lab", "memory": "256M", "cpu": 0, "tasks": 64},
+                    {"group": "chemistry", "memory": ""},
+                    {"group": "empty", "memory": None, "cpu": None},
+                ],
+                "jupyterhub_environment": {"OMP_NUM_THREADS": 4, "_COURSE": "", "PI": 3.14},
+                "jupyterhub_start_timeout": 5,
+                "jupyterhub_named_servers": "3",
+                "jupyterhub_idle_timeout": 0,
+                "jupyterhub_help_url": "mailto:help@example.org",
+                "jupyterhub_logo": str(logo),
+                "jupyterhub_config_files": [str(code)],
+                "jupyterhub_port": 1024,
+                "jupyterhub_proxy_api_port": 65535,
+                "jupyterhub_database_url": "postgresql+psycopg://hub:p%40ss@db.example.org:5432/hub?sslmode=require",
+            },
+            [],
+        ),
+        "memory-in-bytes": ({"jupyterhub_memory_limit": 268435456}, []),
+        "memory-unlimited": ({"jupyterhub_memory_limit": ""}, []),
+        "everybody": ({"jupyterhub_allow_all": True, "jupyterhub_allowed_groups": []}, []),
+        "postgresql-socket": ({"jupyterhub_database_url": "postgresql+psycopg:///hub?host=/run/postgresql"}, []),
+        "postgresql-address": ({"jupyterhub_database_url": "postgresql+psycopg://hub@[2001:db8::1]:5432/hub"}, []),
+        "sqlite": ({"jupyterhub_database_url": "sqlite:////srv/hub.sqlite"}, []),
+        "ubuntu": ({"facts": facts("Ubuntu", "24.04", "noble")}, []),
+        "rocky": ({"facts": facts("Rocky", "9.5", "Blue Onyx")}, []),
+        "absent": ({"jupyterhub_state": "absent", "jupyterhub_allowed_groups": [], "jupyterhub_port": 1}, []),
+        "fedora": ({"facts": facts("Fedora", "42", "")}, [f'distribution = "Fedora 42" {SUPPORTED}']),
+        "debian11": ({"facts": facts("Debian", "11.9", "bullseye")}, [f'distribution = "Debian 11" {SUPPORTED}']),
+        "ubuntu2310": ({"facts": facts("Ubuntu", "23.10", "mantic")}, [f'distribution = "Ubuntu 23.10" {SUPPORTED}']),
+        "absent-on-fedora": (
+            {"jupyterhub_state": "absent", "facts": facts("Fedora", "42", "")},
+            [f'distribution = "Fedora 42" {SUPPORTED}'],
+        ),
+        "nobody": (
+            {"jupyterhub_allowed_groups": [], "jupyterhub_admin_users": ["alice"]},
+            [
+                (
+                    "jupyterhub_allowed_groups = [] lets nobody log in, and jupyterhub_allowed_users is empty too. "
+                    "Name a Unix group or some users, or say jupyterhub_allow_all: true to let in everybody who has an "
+                    "account."
+                )
+            ],
+        ),
+        "everybody-and-some": (
+            {"jupyterhub_allow_all": True, "jupyterhub_allowed_users": ["alice"]},
+            [
+                (
+                    "jupyterhub_allow_all = true lets in everybody, while jupyterhub_allowed_users names some. "
+                    "Decide: jupyterhub_allow_all: false, or jupyterhub_allowed_users: []."
+                )
+            ],
+        ),
+        "names": (
+            {
+                "jupyterhub_allowed_groups": ["Staff", "lab"],
+                "jupyterhub_allowed_users": ["alice", "al ice", "1st", "c" * 33],
+                "jupyterhub_admin_groups": ["%wheel"],
+                "jupyterhub_admin_users": ["Алиса", "root, ALL", "eve\n"],
+                "jupyterhub_group_limits": [{"group": "domain users"}],
+            },
+            [
+                f'jupyterhub_allowed_groups[0] = "Staff" {GROUP}',
+                f'jupyterhub_allowed_users[1] = "al ice" {USER}',
+                f'jupyterhub_allowed_users[2] = "1st" {USER}',
+                f'jupyterhub_allowed_users[3] = "{"c" * 33}" {USER}',
+                f'jupyterhub_admin_groups[0] = "%wheel" {GROUP}',
+                f'jupyterhub_admin_users[0] = "Алиса" {USER}',
+                f'jupyterhub_admin_users[1] = "root, ALL" {USER}',
+                f'jupyterhub_admin_users[2] = "eve\\n" {USER}',
+                f'jupyterhub_group_limits[0].group = "domain users" {GROUP}',
+            ],
+        ),
+        "uid": (
+            {"jupyterhub_uid_minimum": 0},
+            [
+                (
+                    "jupyterhub_uid_minimum = 0 would let accounts of the system in. "
+                    "Give the first user number that belongs to a person, at least 500; 1000 is usual."
+                )
+            ],
+        ),
+        "limits-gigs": ({"jupyterhub_memory_limit": "2 gigs"}, [f'jupyterhub_memory_limit = "2 gigs" {SIZE}']),
+        "limits-unit": ({"jupyterhub_memory_limit": "2GB"}, [f'jupyterhub_memory_limit = "2GB" {SIZE}']),
+        "limits-negative": ({"jupyterhub_memory_limit": "-1G"}, [f'jupyterhub_memory_limit = "-1G" {SIZE}']),
+        "limits-line": ({"jupyterhub_memory_limit": "2G\n"}, [f'jupyterhub_memory_limit = "2G\\n" {SIZE}']),
+        "limits-memory": ({"jupyterhub_memory_limit": "2"}, [f'jupyterhub_memory_limit = "2" {MEMORY}']),
+        "limits-number": ({"jupyterhub_memory_limit": 2}, [f"jupyterhub_memory_limit = 2 {MEMORY}"]),
+        "limits-cpu": (
+            {"jupyterhub_cpu_limit": 0.05, "jupyterhub_tasks_limit": 10},
+            [f"jupyterhub_cpu_limit = 0.05 {CPU}", f"jupyterhub_tasks_limit = 10 {TASKS}"],
+        ),
+        "limits-below-zero": (
+            {"jupyterhub_cpu_limit": -1, "jupyterhub_tasks_limit": -1},
+            [f"jupyterhub_cpu_limit = -1 {CPU}", f"jupyterhub_tasks_limit = -1 {TASKS}"],
+        ),
+        "limits-groups": (
+            {
+                "jupyterhub_group_limits": [
+                    {"group": "a", "memory": "2 gigs", "cpu": -0.5, "tasks": 1},
+                    {"group": "b", "memory": "100M"},
+                    {"group": "a", "memory": "1G"},
+                ]
+            },
+            [
+                (
+                    'jupyterhub_group_limits[2].group = "a" has an entry before this one, which counts. '
+                    "Remove one of the two."
+                ),
+                f'jupyterhub_group_limits[0].memory = "2 gigs" {SIZE}',
+                f'jupyterhub_group_limits[1].memory = "100M" {MEMORY}',
+                f"jupyterhub_group_limits[0].cpu = -0.5 {CPU}",
+                f"jupyterhub_group_limits[0].tasks = 1 {TASKS}",
+            ],
+        ),
+        "limits-groups-keys": (
+            {"jupyterhub_group_limits": [{"group": "a", "memmory": "1G"}, {"memory": "1G"}]},
+            [
+                ("jupyterhub_group_limits[0].memmory is no setting of jupyterhub_group_limits. Did you mean memory?"),
+                f"jupyterhub_group_limits[1].group is missing. {README}",
+            ],
+        ),
+        "paths": (
+            {"jupyterhub_user_environment": "opt/user", "jupyterhub_default_url": "lab"},
+            [
+                (
+                    'jupyterhub_user_environment = "opt/user" is not an absolute path without spaces. '
+                    "Use /opt/campushub/user, where role jupyter puts it."
+                ),
+                'jupyterhub_default_url = "lab" is not a path of the server. Use /lab or /tree.',
+            ],
+        ),
+        "environment": (
+            {"jupyterhub_environment": {"MY-VARIABLE": "x", "2ND": "y", "DEBUG": True, "LIST": ["a"], "NONE": None}},
+            [
+                *(
+                    f'jupyterhub_environment["{name}"] = "{value}" has a name that no environment variable can have. '
+                    "Use letters, digits and underscores, and do not begin with a digit."
+                    for name, value in (("2ND", "y"), ("MY-VARIABLE", "x"))
+                ),
+                f'jupyterhub_environment["DEBUG"] = true {VARIABLE}',
+                f'jupyterhub_environment["LIST"] = ["a"] {VARIABLE}',
+                f'jupyterhub_environment["NONE"] = null {VARIABLE}',
+            ],
+        ),
+        "numbers": (
+            {
+                "jupyterhub_start_timeout": 0,
+                "jupyterhub_named_servers": -1,
+                "jupyterhub_active_servers": -1,
+                "jupyterhub_idle_timeout": -60,
+                "jupyterhub_max_age": -1,
+            },
+            [
+                (
+                    "jupyterhub_start_timeout = 0 is too short for a server to start. "
+                    "Give at least 5 seconds; 60 is usual."
+                ),
+                (
+                    "jupyterhub_named_servers = -1 is not a number of servers. "
+                    "Give how many servers a user may have beside the first one; 0 turns them off."
+                ),
+                (
+                    "jupyterhub_active_servers = -1 is not a number of servers. "
+                    "Give how many servers may run at once; 0 is unlimited."
+                ),
+                "jupyterhub_idle_timeout = -60 is not a time. Give seconds, such as 43200 for 12 hours; 0 is never.",
+                "jupyterhub_max_age = -1 is not a time. Give seconds, such as 604800 for a week; 0 is never.",
+            ],
+        ),
+        "help": ({"jupyterhub_help_url": "help.example.org"}, [f'jupyterhub_help_url = "help.example.org" {ADDRESS}']),
+        "help-script": (
+            {"jupyterhub_help_url": "javascript:alert(1)"},
+            [f'jupyterhub_help_url = "javascript:alert(1)" {ADDRESS}'],
+        ),
+        "logo": ({"jupyterhub_logo": "logo.svg"}, [f'jupyterhub_logo = "logo.svg" {ABSOLUTE}']),
+        "logo-gone": (
+            {"jupyterhub_logo": gone},
+            [
+                (
+                    f'jupyterhub_logo = "{gone}" is no file on the controller. '
+                    "Give the path of a picture, or leave it empty for Jupyter's logo."
+                )
+            ],
+        ),
+        "config-files": (
+            {"jupyterhub_config_files": ["site.py", gone, str(text), str(code), str(other)]},
+            [
+                f'jupyterhub_config_files[0] = "site.py" {ABSOLUTE}',
+                f'jupyterhub_config_files[1] = "{gone}" is no file on the controller. Give the path of a Python file.',
+                (
+                    f'jupyterhub_config_files[2] = "{text}" would not be read, for its name does not end in .py. '
+                    "Rename it."
+                ),
+                (
+                    f'jupyterhub_config_files[4] = "{other}" would replace the file of the same name before it in the '
+                    "list. Rename one of the two."
+                ),
+            ],
+        ),
+        "ports": (
+            {"jupyterhub_port": 80, "jupyterhub_proxy_api_port": 0, "jupyterhub_hub_port": 65536},
+            [
+                f"jupyterhub_port = 80 {PORT} 8000 is usual.",
+                f"jupyterhub_proxy_api_port = 0 {PORT} 8001 is usual.",
+                f"jupyterhub_hub_port = 65536 {PORT} 8081 is usual.",
+            ],
+        ),
+        "ports-equal": (
+            {"jupyterhub_port": 8081, "jupyterhub_proxy_api_port": "8081"},
+            [
+                (
+                    'jupyterhub_proxy_api_port = "8081" is the port of jupyterhub_port, too. '
+                    "Give each a port of its own, such as 8001 and 8000."
+                ),
+                (
+                    "jupyterhub_hub_port = 8081 is the port of jupyterhub_port or jupyterhub_proxy_api_port, too. "
+                    "Give each a port of its own, such as 8081, 8000 and 8001."
+                ),
+            ],
+        ),
+        "database-driver": ({"jupyterhub_database_url": "mysql://hub:Secret1@db/hub"}, [DATABASE]),
+        "database-old-driver": ({"jupyterhub_database_url": "postgresql://hub:Secret1@db/hub"}, [DATABASE]),
+        "database-password": ({"jupyterhub_database_url": "postgresql+psycopg://hub:Sec@ret/1@db/hub"}, [DATABASE]),
+        "database-none": ({"jupyterhub_database_url": "postgresql+psycopg://hub:Secret1@db"}, [DATABASE]),
+        "database-line": ({"jupyterhub_database_url": "postgresql+psycopg://hub:Secret1@db/hub\n"}, [DATABASE]),
+        "types": (
+            {
+                "jupyterhub_allowed_groups": "staff, lab",
+                "jupyterhub_admin_users": [{"name": "alice"}],
+                "jupyterhub_named_servers": "many",
+                "jupyterhub_allow_sudo": "perhaps",
+                "jupyterhub_environment": ["A=1"],
+                "jupyterhub_cpu_limit": "two",
+                "jupyterhub_group_limits": {"physics": {"memory": "1G"}},
+                "jupyterhub_tasks_limit": 1.5,
+            },
+            [
+                (f'jupyterhub_environment = ["A=1"] is a list, but a dictionary is needed. {README}'),
+                f'jupyterhub_allow_sudo = "perhaps" is a text, but true or false is needed. {README}',
+                (
+                    'jupyterhub_allowed_groups = "staff, lab" is a text, but a list of texts is needed. '
+                    f"Begin a line with a dash for each entry. {README}"
+                ),
+                f'jupyterhub_admin_users[0] = {{"name": "alice"}} is a dictionary, but a text is needed. {README}',
+                f'jupyterhub_cpu_limit = "two" is a text, but a number is needed. {README}',
+                f"jupyterhub_tasks_limit = 1.5 is a number, but a whole number is needed. {README}",
+                (
+                    'jupyterhub_group_limits = {"physics": {"memory": "1G"}} is a dictionary, '
+                    f"but a list of dictionaries is needed. {README}"
+                ),
+                f'jupyterhub_named_servers = "many" is a text, but a whole number is needed. {README}',
+            ],
+        ),
+        "choices": (
+            {"jupyterhub_state": "presnt", "jupyterhub_spawner": "docker", "jupyterhub_log_level": "DEBUGG"},
+            [
+                'jupyterhub_state = "presnt" is none of present, absent. Did you mean present?',
+                f'jupyterhub_spawner = "docker" is none of systemd, sudo. {README}',
+                'jupyterhub_log_level = "DEBUGG" is none of DEBUG, INFO, WARNING, ERROR. Did you mean DEBUG?',
+            ],
+        ),
+        "misspelt": (
+            {"jupyterhub_admin_user": ["alice"], "jupyterhub_qqqqqqqqqqqqqqqqqqqq": 1},
+            [
+                "jupyterhub_admin_user is no setting of role jupyterhub. Did you mean jupyterhub_admin_users?",
+                (
+                    "jupyterhub_qqqqqqqqqqqqqqqqqqqq is no setting of role jupyterhub. "
+                    "Its settings are listed in roles/jupyterhub/README.md."
+                ),
+            ],
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    return cases(tmp_path_factory.mktemp("jupyterhub"))
+
+
+def test_every_mistake_is_named_with_its_remedy(expected: dict[str, tuple[dict[str, Any], list[str]]]) -> None:
+    said = messages("jupyterhub", {host: settings for host, (settings, _) in expected.items()})
+    assert said == {host: texts for host, (_, texts) in expected.items()}
+
+
+def test_no_message_holds_a_secret(expected: dict[str, tuple[dict[str, Any], list[str]]]) -> None:
+    assert not [text for _, texts in expected.values() for text in texts if "Secret1" in text]
+
+
+def test_no_rule_is_left_unproved(expected: dict[str, tuple[dict[str, Any], list[str]]]) -> None:
+    texts = [text for _, found in expected.values() for text in found]
+    for rule in yaml.safe_load((ROOT / "roles/jupyterhub/vars/main.yml").read_text())["__jupyterhub_rules"]:
+        path = re.escape(rule["variable"]).replace(re.escape("[]"), r"\[.*\]")
+        message = re.compile(rf"{path}( = .*)? {re.escape(rule['problem'])}\. ")
+        assert any(message.match(text) for text in texts), f"{rule['variable']} {rule['problem']}"
