@@ -1,0 +1,308 @@
+"""What people get: servers that start as theirs, kernels that nobody else reaches, and upgrades that disturb nobody."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+HERE = Path(__file__).parent
+LINK = "/opt/campushub/user"
+# The longest name that Linux allows: with it a socket in the home directory would have too long a path.
+LONG_NAME = "a" * 32
+PEOPLE = ("alice", "bob", LONG_NAME)
+ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass
+class Server:
+    """A running server of a user."""
+
+    host: Host
+    user: str
+    pid: int
+    url: str
+
+    def get(self, path: str) -> Any:
+        """Return the answer of the server's REST API."""
+        return json.loads(self.host.check_output("curl -sf -H 'Authorization: token secret' %s", self.url + path))
+
+    def status(self, path: str) -> str:
+        """Return the HTTP status of a page."""
+        command = "curl -s -o /dev/null -w '%%{http_code}' -H 'Authorization: token secret' %s"
+        return str(self.host.check_output(command, self.url + path))
+
+    def run_cell(self, code: str, kernel: str = "python3") -> dict[str, Any]:
+        """Run a cell in a new kernel, or in the one with that id."""
+        command = f"{LINK}/bin/python -I /run/jupyter-tests/run_cell.py %s %s %s"
+        result: dict[str, Any] = json.loads(self.host.check_output(command, self.url, kernel, code))
+        return result
+
+    def kernel_processes(self) -> list[str]:
+        """Return the processes of the server's kernels."""
+        return str(self.host.check_output("pgrep -P %s -f ipykernel_launcher", str(self.pid))).split()
+
+
+def copy(host: Host, name: str) -> None:
+    """Put a file of this scenario on the host."""
+    content = base64.b64encode((HERE / name).read_bytes()).decode()
+    host.run_expect([0], f"mkdir -p /run/jupyter-tests && echo {content} | base64 -d >/run/jupyter-tests/{name}")
+
+
+def as_user(host: Host, user: str, command: str) -> Any:
+    """Run a command in a login shell of a user."""
+    return host.run("su - %s -c %s", user, command)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def people(host: Host) -> None:
+    """Make the accounts that the tests log in with, and put the helpers on the host."""
+    for name in PEOPLE:
+        host.run_expect([0], f"id {name} 2>/dev/null || useradd --create-home --shell /bin/bash {name}")
+        host.run_expect([0], f"chmod 0700 /home/{name}")
+    copy(host, "single_user.py")
+    copy(host, "run_cell.py")
+
+
+@pytest.fixture
+def start(host: Host) -> Iterator[Callable[[str], Server]]:
+    """Start the server of a user; it ends with the test."""
+    units: list[str] = []
+
+    def started(user: str) -> Server:
+        units.append(f"test-server-{len(units)}-{user}")
+        described = f"/run/single-user-{user}.json"
+        program = f"{LINK}/bin/jupyterhub-singleuser"
+        host.run_expect([0], f"rm -f {described}")
+        host.run_expect(
+            [0],
+            f"systemd-run -q --collect --unit {units[-1]} python3 /run/jupyter-tests/single_user.py {user} {program}",
+        )
+        wait = f"for i in $(seq 300); do [ -s {described} ] && exit; sleep 0.1; done; exit 1"
+        waited = host.run(f"sh -c {shlex.quote(wait)}")
+        assert waited.rc == 0, host.run(f"journalctl -n 50 -u {units[-1]}").stdout
+        about = json.loads(host.check_output(f"cat {described}"))
+        return Server(host, user, about["pid"], about["url"])
+
+    yield started
+    for unit in units:
+        host.run(f"systemctl stop {unit}")
+
+
+def test_environment_can_be_read_by_all_and_written_by_root_only(host: Host) -> None:
+    assert host.file(LINK).is_symlink
+    assert host.check_output(f"find {LINK}/ ! -user root -o ! -type l -perm /022") == ""
+    assert host.check_output(f"find {LINK}/ -type f ! -perm -444 -o -type d ! -perm -555") == ""
+    # Compiled, or every start of everybody would compile it anew.
+    assert int(host.check_output(f"find {LINK}/lib/ -name 'serverapp.*.pyc' | wc -l")) == 1
+
+
+def test_build_leaves_no_cache_behind(host: Host) -> None:
+    assert host.check_output("ls -A /opt/campushub | grep -v -e '^user' -e '^uv$' || true") == ""
+    assert not host.file("/root/.cache/uv").exists
+
+
+def test_cell_plots_and_its_kernel_listens_on_no_port(host: Host, start: Callable[[str], Server]) -> None:
+    server = start("alice")
+    code = "import numpy, matplotlib.pyplot as plt; plt.plot(numpy.arange(9)); plt.show()"
+    result = server.run_cell(code)
+    assert result["error"] is None
+    assert "image/png" in result["types"]
+    (kernel,) = server.kernel_processes()
+    listening = host.check_output("ss -H -l -n -p -t -u")
+    assert f"pid={server.pid}," in listening
+    assert f"pid={kernel}," not in listening
+
+
+def test_output_of_child_processes_arrives(start: Callable[[str], Server]) -> None:
+    code = """
+        import multiprocessing, time
+        child = multiprocessing.get_context("fork").Process(target=print, args=("from a child",))
+        child.start(); child.join(); time.sleep(0.5)
+    """
+    result = start("alice").run_cell(textwrap.dedent(code))
+    assert (result["error"], result["text"]) == (None, "from a child\n")
+
+
+def test_other_user_cannot_reach_a_kernel(host: Host, start: Callable[[str], Server]) -> None:
+    server = start("alice")
+    server.run_cell("1")
+    directory = f"/run/jupyterhub-users/{host.user('alice').uid}"
+    sockets = host.check_output(f"find {directory} -type s").split()
+    assert len(sockets) >= 6
+    for path in sockets:
+        code = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+        assert as_user(host, "alice", f'/usr/bin/python3 -c "{code}"').rc == 0
+        refused = as_user(host, "bob", f'/usr/bin/python3 -c "{code}"')
+        assert "PermissionError" in refused.stderr
+
+
+def test_debugger_that_would_listen_without_a_password_is_off(start: Callable[[str], Server]) -> None:
+    server = start("alice")
+    result = server.run_cell("import ipykernel.debugger; print(ipykernel.debugger._is_debugpy_available)")
+    assert result["text"] == "False\n"
+
+
+def test_longest_user_name_gets_a_kernel(start: Callable[[str], Server]) -> None:
+    assert start(LONG_NAME).run_cell("print(6 * 7)")["text"] == "42\n"
+
+
+def test_lab_notebook_and_terminals_are_served(host: Host, start: Callable[[str], Server]) -> None:
+    server = start("alice")
+    assert [server.status(page) for page in ("lab", "tree", "api/terminals")] == ["200", "200", "200"]
+    page = host.check_output("curl -sf -H 'Authorization: token secret' %s", f"{server.url}lab")
+    configuration = json.loads(page.split('id="jupyter-config-data" type="application/json">')[1].split("</script>")[0])
+    assert configuration["terminalsAvailable"] is True
+    assert configuration["news"]["disabled"] is True
+    assert server.status("proxy/22/") == "404"
+    settings = server.get("lab/api/settings/@jupyterlab/apputils-extension:notification")
+    assert settings["schema"]["properties"]["fetchNews"]["default"] == "false"
+    extensions = host.check_output(
+        'curl -s -X POST -H \'Authorization: token secret\' -d \'{"cmd": "install", "extension_name": "x"}\' %s',
+        f"{server.url}lab/api/extensions",
+    )
+    assert '"status": "error"' in extensions or '"message"' in extensions
+    assert not host.file("/home/alice/.npm").exists
+
+
+def test_idle_server_takes_at_most_90_mb(host: Host, start: Callable[[str], Server]) -> None:
+    server = start("alice")
+    memory = host.check_output(f"cat /proc/{server.pid}/smaps_rollup")
+    resident = next(int(line.split()[1]) for line in memory.splitlines() if line.startswith("Rss:"))
+    assert resident * 1024 < 90e6
+
+
+def test_command_line_programs_keep_kernels_off_the_network_too(host: Host) -> None:
+    notebook = {
+        "cells": [
+            {
+                "cell_type": "code",
+                "execution_count": None,
+                "id": "a",
+                "metadata": {},
+                "outputs": [],
+                "source": "!ls -A; ss -Hltnp",
+            }
+        ],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    content = base64.b64encode(json.dumps(notebook).encode()).decode()
+    prepare = f"mkdir -p nb && cd nb && echo {content} | base64 -d >n.ipynb"
+    run = as_user(
+        host, "bob", f"{prepare} && jupyter nbconvert --log-level=ERROR --to notebook --execute --stdout n.ipynb"
+    )
+    assert run.rc == 0, run.stderr
+    (output,) = json.loads(run.stdout)["cells"][0]["outputs"]
+    files, *ports = "".join(output["text"]).splitlines()
+    # ss names the process of a port if it is the user's own.
+    assert [port for port in ports if "pid=" in port] == []
+    assert files == "n.ipynb", "sockets in the notebook's directory"
+
+
+def test_shells_of_people_find_the_environment_and_those_of_root_do_not(host: Host) -> None:
+    assert as_user(host, "alice", "command -v python jupyter pip").stdout.split() == [
+        f"{LINK}/bin/{name}" for name in ("python", "jupyter", "pip")
+    ]
+    assert LINK not in host.check_output("su - root -c 'echo $PATH'")
+
+
+def test_people_add_kernels_of_their_own(host: Host, start: Callable[[str], Server]) -> None:
+    added = as_user(host, "alice", "python -m ipykernel install --user --name mine --display-name Mine")
+    assert added.rc == 0, added.stderr
+    server = start("alice")
+    kernels = server.get("api/kernelspecs")["kernelspecs"]
+    assert kernels["mine"]["spec"]["display_name"] == "Mine"
+    assert server.run_cell("import sys; print(sys.prefix)", "mine")["text"] == f"{LINK}\n"
+
+
+def test_people_install_packages_for_themselves(host: Host, start: Callable[[str], Server]) -> None:
+    server = start("bob")
+    result = server.run_cell("%pip install --quiet --user --disable-pip-version-check cowsay==6.1")
+    assert result["error"] is None
+    assert server.run_cell("import cowsay; print(cowsay.__file__)")["text"].startswith("/home/bob/.local/lib/")
+    assert as_user(host, "bob", "cowsay -t moo").stdout.count("moo") == 1
+    assert as_user(host, "alice", "python -c 'import cowsay'").rc != 0
+
+
+def test_packages_of_the_distribution_are_not_seen(host: Host, start: Callable[[str], Server]) -> None:
+    assert host.run("/usr/bin/python3 -c 'import apt'").rc == 0
+    assert start("alice").run_cell("import apt")["error"].startswith("ModuleNotFoundError")
+
+
+def test_broken_packages_of_a_user_do_not_stop_the_server(host: Host, start: Callable[[str], Server]) -> None:
+    folder = as_user(host, "alice", "python -m site --user-site").stdout.strip()
+    broken = (
+        f"mkdir -p {folder} && cd {folder} && echo 'raise SystemExit(1)' | tee usercustomize.py jupyter_server_x.py"
+        " tornado.py jupyterhub.py >/dev/null && echo 'import sys; sys.exit(1)' >broken.pth"
+    )
+    assert as_user(host, "alice", broken).rc == 0
+    try:
+        # The kernel is the user's own affair, the server is not.
+        assert start("alice").status("lab") == "200"
+    finally:
+        assert as_user(host, "alice", f"rm -r {folder}").rc == 0
+
+
+def test_upgrade_and_way_back_disturb_no_running_server(
+    host: Host, start: Callable[[str], Server], apply_role: ApplyRole
+) -> None:
+    old = host.check_output(f"readlink {LINK}")
+    server = start("alice")
+    running = server.run_cell("x = 41")["kernel"]
+
+    upgrade = apply_role(jupyter_extra_packages=["jupyter-resource-usage==1.3.0"], jupyter_keep_versions=0)
+    assert upgrade.returncode == 0, upgrade.stdout
+    new = host.check_output(f"readlink {LINK}")
+    assert new != old
+
+    # The server that runs keeps its version and can still start kernels, in that version.
+    assert server.run_cell("print(x + 1)", running)["text"] == "42\n"
+    assert server.run_cell("import sys; print(sys.prefix)")["text"] == f"/opt/campushub/{old}\n"
+    assert server.run_cell("import jupyter_resource_usage")["error"].startswith("ModuleNotFoundError")
+
+    # A server that starts has the new version, and the site's package with its extensions.
+    other = start("bob")
+    probe = "import sys, jupyter_resource_usage as j; print(sys.prefix, j.__file__.split('/')[4])"
+    assert other.run_cell(probe)["text"] == f"/opt/campushub/{new} layer\n"
+    assert other.status("api/metrics/v1") == "200"
+    labextensions = [extension["name"] for extension in other.get("lab/api/extensions")]
+    assert "@jupyter-server/resource-usage" in labextensions
+
+    back = apply_role()
+    assert back.returncode == 0, back.stdout
+    assert host.check_output(f"readlink {LINK}") == old
+    assert other.run_cell(probe)["text"] == f"/opt/campushub/{new} layer\n"
+    host.run(f"systemctl stop 'test-server-*-{server.user}' 'test-server-*-{other.user}'")
+    unused = apply_role(jupyter_keep_versions=0)
+    assert unused.returncode == 0, unused.stdout
+    # What was installed by people with the removed version goes on with the one in use.
+    assert host.check_output(f"readlink /opt/campushub/{new}") == "user"
+
+
+def test_refused_package_leaves_the_environment_as_it_is(host: Host, apply_role: ApplyRole) -> None:
+    old = host.check_output(f"readlink {LINK}")
+    refused = apply_role(jupyter_extra_packages=["pandas<1"])
+    assert refused.returncode != 0
+    assert "the extra packages (pandas<1) do not go with the locked ones" in refused.stdout
+    assert f"{LINK} still leads to {old}." in refused.stdout
+    assert host.check_output(f"readlink {LINK}") == old
+    assert host.check_output("ls -d /opt/campushub/.user* 2>/dev/null || true") == ""
+
+
+def test_absent_removes_everything(host: Host, apply_role: ApplyRole) -> None:
+    removed = apply_role(jupyter_state="absent")
+    assert removed.returncode == 0, removed.stdout
+    assert host.check_output("ls -d /opt/campushub/user* /etc/profile.d/campushub.sh 2>/dev/null || true") == ""
+    assert host.check_output("find /etc/jupyter /etc/ipython -type f 2>/dev/null || true") == ""
+    assert apply_role(check=True).returncode == 0
