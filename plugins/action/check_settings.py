@@ -15,6 +15,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
 from ansible.plugins.action import ActionBase
+from ansible.template import is_trusted_as_template, trust_as_template
 from ansible.utils.display import Display
 from ansible.vars.reserved import get_reserved_names
 
@@ -318,12 +319,33 @@ class ActionModule(ActionBase):
         if "each" not in rule:
             message = self._ask(rule, rule["variable"], types, {})
             return [message] if message else []
+        entries = list(self._entries(rule, types))
+        holds = self._ask_at_once(rule)
         messages = []
-        for path, local in self._entries(rule, types):
-            message = self._ask(rule, path, types, local)
+        for number, (path, local) in enumerate(entries):
+            message = None if holds and holds[number] else self._ask(rule, path, types, local)
             if message:
                 messages.append(message)
         return messages
+
+    def _ask_at_once(self, rule: Mapping[str, Any]) -> list[bool]:
+        """
+        Return for each entry whether a rule holds, or nothing if that cannot be said for one of them.
+
+        One template for a list of fifty users takes a tenth of the time of fifty templates.
+        """
+        if not (is_trusted_as_template(rule["each"]) and is_trusted_as_template(rule["that"])):
+            return []
+        template = (
+            "{%- set entries = (" + rule["each"] + ") -%}{%- set keys = entries | list -%}{%- set holds = [] -%}"
+            "{%- for item in entries.values() if entries is mapping else entries -%}"
+            "{%- set index = keys[loop.index0] if entries is mapping else loop.index0 -%}"
+            "{%- set _ = holds.append(true if (" + rule["that"] + ") else false) -%}{%- endfor -%}{{ holds }}"
+        )
+        try:
+            return list(self._templar.template(trust_as_template(template)))
+        except (AnsibleError, TypeError):
+            return []
 
     def _entries(self, rule: Mapping[str, Any], types: Types) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return the path and the local variables of each entry of the list or dictionary that a rule is for."""

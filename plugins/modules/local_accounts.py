@@ -387,7 +387,10 @@ def read_host(names: Iterable[str]) -> Host:
 
 
 def remember(applied: Mapping[str, str]) -> None:
-    """Write down which hashes are in force."""
+    """Write down which hashes are in force; where there are none, leave nothing behind."""
+    if not applied:
+        os.unlink(APPLIED)
+        return
     os.makedirs(os.path.dirname(APPLIED), mode=0o755, exist_ok=True)
     temporary = f"{APPLIED}.new"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

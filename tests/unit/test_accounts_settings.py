@@ -108,8 +108,8 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "twice": (
         {"accounts_users": [{"name": "ann", "uid": 2001}, {"name": "bob", "uid": 2001}, {"name": "ann"}]},
         [
-            'accounts_users[2].name = "ann" is listed twice. Remove one of the two entries.',
-            "accounts_users[1].uid = 2001 (bob) is the number of another user, too. Give each user one of their own.",
+            'accounts_users = ["ann"] is listed twice. Remove one of the two entries.',
+            "accounts_users = [2001] is the number of two users. Give each user one of their own.",
         ],
     ),
     "numbers": (
@@ -186,14 +186,14 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         [
             f'accounts_groups[0].name = "Staff" is no name for a group. {LETTERS}',
-            'accounts_groups[2].name = "phys" is listed twice. Remove one of the two entries.',
+            'accounts_groups = ["phys"] is listed twice. Remove one of the two entries.',
             (
                 'accounts_groups[5].name = "ann" is the name of a user, too, who gets a group of that name.'
                 " Rename one of the two."
             ),
             'accounts_groups[6].name = "root" belongs to the system. Choose another name.',
             f"accounts_groups[4].gid = 100 (bio) belongs to the system. {NUMBER}",
-            "accounts_groups[3].gid = 3000 (chem) is the number of another group, too. Give each group one of its own.",
+            "accounts_groups = [3000] is the number of two groups. Give each group one of its own.",
         ],
     ),
 }
