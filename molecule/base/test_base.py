@@ -22,7 +22,7 @@ ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 HERE = Path(__file__).parent
 UV = "/opt/campushub/uv/bin/uv"
 NODE = "/opt/test-node/bin"
-#: What the controller itself needs to be trusted, as molecule/shared/vars.yml has it.
+#: What the controller itself needs to be trusted, as molecule/shared/vars/controller.yml has it.
 CONTROLLER = [str(path) for path in sorted(Path("/usr/local/share/ca-certificates").glob("*.crt"))]
 SITE = "https://localhost:8443"
 WORD = "import campus_tiny; print(campus_tiny.WORD)"
