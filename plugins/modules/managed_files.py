@@ -136,7 +136,15 @@ class RefusedError(Exception):
     """The program that reads a file does not accept its new text."""
 
 
-def write(path: str, text: str, mode: int, uid: int, gid: int, validate: str | None = None) -> None:
+def check_text(path: str, command: str) -> None:
+    """Raise RefusedError if a command does not accept the file that takes the place of %s in it."""
+    argv = [path if word == "%s" else word for word in shlex.split(command)]
+    checked = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if checked.returncode:
+        raise RefusedError(f"{argv[0]} refuses the new text: {checked.stdout.strip()}")
+
+
+def write(path: str, text: str, mode: int, owner: tuple[int, int], validate: str | None = None) -> None:
     """
     Put a file in its place with its final owner and mode from the first moment on.
 
@@ -147,13 +155,10 @@ def write(path: str, text: str, mode: int, uid: int, gid: int, validate: str | N
     try:
         with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-        os.chown(temporary, uid, gid)
+        os.chown(temporary, *owner)
         os.chmod(temporary, mode)
         if validate:
-            command = [temporary if word == "%s" else word for word in shlex.split(validate)]
-            checked = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            if checked.returncode:
-                raise RefusedError(f"{command[0]} refuses the new text: {checked.stdout.strip()}")
+            check_text(temporary, validate)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -182,7 +187,7 @@ class Files:
         elif wanted["block"] is not None:
             self._block(path, wanted)
         elif wanted["state"] == "absent":
-            self._remove(path)
+            self._remove(path, wanted["secret"])
         else:
             self._content(path, wanted)
 
@@ -243,13 +248,13 @@ class Files:
         else:
             # The file is another's: its owner and mode stay.
             now = os.stat(path)
-            write(path, after, stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid)
+            write(path, after, stat.S_IMODE(now.st_mode), (now.st_uid, now.st_gid))
 
-    def _remove(self, path: str) -> None:
+    def _remove(self, path: str, secret: bool) -> None:
         text = read(path)
         if text is None or self.marker in text:
             if text is not None:
-                self._note(path, text, "")
+                self._note(path, "a secret\n" if secret else text, "")
                 if not self.check:
                     os.unlink(path)
             self._restore(path)
@@ -278,8 +283,8 @@ class Files:
         return (stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid) == (int(wanted["mode"], 8), owner, group)
 
     def _write(self, path: str, text: str, wanted: Mapping[str, Any]) -> None:
-        owner, group = pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid
-        write(path, text, int(wanted["mode"], 8), owner, group, wanted["validate"])
+        owner = (pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid)
+        write(path, text, int(wanted["mode"], 8), owner, wanted["validate"])
 
 
 def main() -> None:
@@ -313,6 +318,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Directories that are made on the way are for everybody, whatever root's own mask is.
+    os.umask(0o022)
     files = Files(module.params["marker"], module.check_mode)
     for wanted in module.params["files"]:
         if wanted["state"] == "present" and all(wanted[kind] is None for kind in ("content", "block", "link")):

@@ -1,0 +1,133 @@
+"""What managed_files leaves on disk: ours, theirs, and nothing half written."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.modules.managed_files import ASIDE, Files, RefusedError, with_block
+
+MARKER = "Managed by CampusHub"
+OURS = f"# {MARKER}\nours\n"
+DEFAULTS = {
+    "state": "present",
+    "content": None,
+    "block": None,
+    "link": None,
+    "mode": "0640",
+    "owner": pwd.getpwuid(os.getuid()).pw_name,
+    "group": grp.getgrgid(os.getgid()).gr_name,
+    "validate": None,
+    "secret": False,
+}
+
+
+def apply(path: Path, check: bool = False, **wanted: Any) -> Files:
+    files = Files(MARKER, check)
+    files.apply({**DEFAULTS, "path": str(path), **wanted})
+    return files
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "etc/app.conf"
+
+
+@pytest.fixture
+def theirs(path: Path) -> Path:
+    path.parent.mkdir()
+    path.write_text("theirs\n")
+    return path
+
+
+def test_a_file_is_written_once_with_its_mode(path: Path) -> None:
+    assert apply(path, content=OURS).changed == [str(path)]
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (OURS, 0o640)
+    assert apply(path, content=OURS).changed == []
+    path.chmod(0o644)
+    assert apply(path, content=OURS).changed == [str(path)]
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_of_somebody_else_comes_back_when_ours_goes(theirs: Path) -> None:
+    apply(theirs, content=OURS)
+    assert theirs.read_text() == OURS
+    assert Path(f"{theirs}{ASIDE}").read_text() == "theirs\n"
+    apply(theirs, content=OURS + "more\n")
+    assert apply(theirs, state="absent").changed
+    assert theirs.read_text() == "theirs\n"
+    assert apply(theirs, state="absent").changed == [], "theirs is not removed"
+    assert theirs.read_text() == "theirs\n"
+
+
+def test_a_file_is_set_aside_and_restored(theirs: Path) -> None:
+    assert apply(theirs, state="aside").changed
+    assert not theirs.exists()
+    assert apply(theirs, state="aside").changed == []
+    assert apply(theirs, state="restored").changed
+    assert theirs.read_text() == "theirs\n"
+    assert apply(theirs, state="restored").changed == []
+
+
+def test_a_block_leaves_the_rest_of_the_file_alone(theirs: Path) -> None:
+    theirs.chmod(0o600)
+    apply(theirs, block="A=1")
+    assert theirs.read_text() == f"theirs\n# BEGIN {MARKER}\nA=1\n# END {MARKER}\n"
+    assert theirs.stat().st_mode & 0o777 == 0o600
+    assert apply(theirs, block="A=1").changed == []
+    apply(theirs, block="A=2\nB=3")
+    assert "A=1" not in theirs.read_text()
+    apply(theirs, block="", state="absent")
+    assert theirs.read_text() == "theirs\n"
+
+
+def test_a_block_begins_a_line_of_its_own_and_takes_backslashes_as_they_are() -> None:
+    text = with_block("last line without an end", r"pattern=\1", MARKER)
+    assert text.startswith(f"last line without an end\n# BEGIN {MARKER}\npattern=\\1\n")
+    assert with_block(text, r"pattern=\2", MARKER).count("BEGIN") == 1
+
+
+def test_a_link_is_changed_and_only_our_own_is_removed(path: Path) -> None:
+    apply(path, link="/one")
+    apply(path, link="/two")
+    assert path.readlink() == Path("/two")
+    assert apply(path, link="/one", state="absent").changed == []
+    assert apply(path, link="/two", state="absent").changed
+    assert not path.is_symlink()
+
+
+def test_check_mode_tells_and_writes_nothing(theirs: Path) -> None:
+    cases: list[dict[str, Any]] = [{"content": OURS}, {"block": "A=1"}, {"link": "/one"}, {"state": "aside"}]
+    for wanted in cases:
+        assert apply(theirs, check=True, **wanted).changed
+        assert [entry.name for entry in theirs.parent.iterdir()] == ["app.conf"]
+        assert theirs.read_text() == "theirs\n"
+
+
+def test_a_text_that_its_program_refuses_leaves_the_old_one(path: Path) -> None:
+    apply(path, content=OURS)
+    with pytest.raises(RefusedError, match="grep"):
+        apply(path, content=f"# {MARKER}\nbad\n", validate="grep -q good %s")
+    assert path.read_text() == OURS
+    assert [entry.name for entry in path.parent.iterdir()] == ["app.conf"]
+
+
+def test_a_secret_is_in_no_difference(path: Path) -> None:
+    cases: list[dict[str, Any]] = [{"content": "s3cret " + OURS}, {"state": "absent"}]
+    for wanted in cases:
+        done = apply(path, secret=True, **wanted)
+        assert done.changed
+        assert "s3cret" not in str(done.differences)
+
+
+def test_what_is_no_longer_listed_is_pruned(tmp_path: Path) -> None:
+    for name in ("campushub-a.crt", "campushub-b.crt", "site.crt"):
+        (tmp_path / name).write_text("x")
+    files = Files(MARKER, check=False)
+    files.prune([f"{tmp_path}/campushub-*.crt"], {f"{tmp_path}/campushub-a.crt"})
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["campushub-a.crt", "site.crt"]
