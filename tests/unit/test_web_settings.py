@@ -353,7 +353,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             [
                 (
                     f'web_acme_ca_certificate = "{gone}" is no file with a certificate in PEM. '
-                    "Give the absolute path of the CA certificate on the controller, or nothing when the host trusts it anyway."
+                    "Give the absolute path of the CA certificate on the controller, "
+                    "or nothing when the host trusts it anyway."
                 )
             ],
         ),
