@@ -146,10 +146,15 @@ class Hub:
             time.sleep(0.1)
 
     def run(self, code: str, name: str = "", kernel: str = "", timeout: float = 60) -> str:
-        """Run code in a kernel, a new one unless given, and return what it printed, errors included."""
+        """Run code in a kernel, one of its own unless given, and return what it printed, errors included."""
         base = self.server_path(name)
-        kernel = kernel or self.new_kernel(name)
-        return asyncio.run(asyncio.wait_for(self._run(base, kernel, code), timeout))
+        if kernel:
+            return asyncio.run(asyncio.wait_for(self._run(base, kernel, code), timeout))
+        kernel = self.new_kernel(name)
+        try:
+            return self.run(code, name, kernel, timeout)
+        finally:
+            self.api(f"{base}api/kernels/{kernel}", "DELETE")
 
     def new_kernel(self, name: str = "", kind: str = "python3") -> str:
         """Start a kernel and return its identifier."""
@@ -205,7 +210,10 @@ class Hub:
         """Run a command in a new terminal and return what it printed."""
         self.request(self.server_path(name) + "lab")
         terminal = self.api(self.server_path(name) + "api/terminals", "POST", {})["name"]
-        return asyncio.run(asyncio.wait_for(self._shell(self.server_path(name), terminal, command), timeout))
+        try:
+            return asyncio.run(asyncio.wait_for(self._shell(self.server_path(name), terminal, command), timeout))
+        finally:
+            self.api(f"{self.server_path(name)}api/terminals/{terminal}", "DELETE")
 
     async def _shell(self, base: str, terminal: str, command: str) -> str:
         socket = await self._connect(f"{base}terminals/websocket/{terminal}")

@@ -15,4 +15,5 @@ c = get_config()  # noqa: F821
 configure(c, read_settings())
 
 for addition in sorted((SITE_DIRECTORY / "config.d").glob("*.py")):
-    load_subconfig(str(addition))  # noqa: F821
+    # Not load_subconfig(): an addition shall see, and be able to extend, what is set already.
+    exec(compile(addition.read_text(), str(addition), "exec"))

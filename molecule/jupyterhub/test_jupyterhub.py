@@ -1,0 +1,406 @@
+"""The hub as its users, its administrator and a curious neighbour on the same host meet it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from testinfra.host import Host
+
+HUB = "http://127.0.0.1:8000"
+UIDS = {"alice": 2001, "bob": 2002, "carol": 2003, "dave": 2004}
+CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
+ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
+
+Client = Callable[..., str]
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for a condition, and say what was missing if it does not come true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def client(host: Host) -> Iterator[Client]:
+    """Act at the hub as a user: `client("alice", "start")` returns what the client printed."""
+    host.run(f"cat > /opt/hub_client.py <<'END_OF_CLIENT'\n{CLIENT.read_text()}\nEND_OF_CLIENT\n")
+
+    def act(user: str, action: str, *arguments: str, password: str = "", succeeds: bool = True) -> str:
+        words = [HUB, user, password or f"{user}-secret", action, *arguments]
+        done = host.run(f"/opt/campushub/hub/bin/python /opt/hub_client.py {shlex.join(words)}")
+        assert (done.rc == 0) == succeeds, f"{user} {action}: {done.stdout}{done.stderr}"
+        return done.stdout if succeeds else done.stderr
+
+    yield act
+    for user in UIDS:
+        host.run(f"/opt/campushub/hub/bin/python /opt/hub_client.py {HUB} {user} {user}-secret stop")
+
+
+@pytest.fixture
+def alice(client: Client) -> Client:
+    """Alice's server runs."""
+    running = client("alice", "get", "/hub/api/users/alice")
+    if '"ready": true' not in running:
+        client("alice", "start")
+    return client
+
+
+def spawner(host: Host) -> str:
+    """Which spawner this host has."""
+    settings: dict[str, str] = json.loads(host.file("/etc/jupyterhub/settings.json").content_string)
+    return settings["spawner"]
+
+
+def processes(host: Host, user: str) -> list[str]:
+    """Commands of all processes of a user."""
+    return host.run(f"ps -u {user} -o args=").stdout.splitlines()
+
+
+def as_user(host: Host, user: str, command: str) -> tuple[int, str]:
+    """Run a command as another user of the host, with a shell of their own."""
+    done = host.run(f"runuser -u {user} -- sh -c {shlex.quote(command)}")
+    return done.rc, done.stdout + done.stderr
+
+
+def slice_property(host: Host, user: str, name: str) -> str:
+    """A property of the slice that holds a user's servers, as the service manager enforces it."""
+    return host.check_output(f"systemctl show --value --property={name} jupyterhub-{UIDS[user]}.slice").strip()
+
+
+# Logging in
+
+
+def test_hub_answers_with_its_version(host: Host) -> None:
+    """The hub is up."""
+    assert json.loads(host.check_output(f"curl -s {HUB}/hub/api"))["version"].startswith("6.")
+
+
+def test_login_page_speaks_the_language_of_the_browser(host: Host) -> None:
+    """English and Russian, and English for all others."""
+    def page(language: str) -> str:
+        return host.check_output(f"curl -s -H 'Accept-Language: {language}' {HUB}/hub/login")
+
+    russian = page("ru-RU,ru;q=0.9,en;q=0.8")
+    assert "Имя пользователя" in russian
+    assert "Помощь" in russian
+    for language in ("en-GB", "fr,ru;q=0.1,en;q=0.5", "xx;q=banana"):
+        assert "Username" in page(language)
+
+
+def test_pages_carry_the_sites_name_help_and_announcement(host: Host) -> None:
+    """What the administrator set is on the page, and config.d has the last word."""
+    page = host.check_output(f"curl -s {HUB}/hub/login")
+    assert "<title>Test Centre</title>" in page.replace("\n", "")
+    assert 'href="https://help.example.org/"' in page
+    assert "Maintenance on Friday, from nine" in page
+
+
+def test_wrong_password_is_refused(client: Client) -> None:
+    """With words that a person understands."""
+    assert "Invalid username or password" in client("alice", "login", password="wrong", succeeds=False)
+
+
+def test_user_outside_of_the_allowed_groups_is_refused(client: Client) -> None:
+    """Dave has an account and a password, but is in no group that may log in."""
+    client("dave", "login", succeeds=False)
+
+
+def test_system_accounts_cannot_log_in(host: Host, client: Client) -> None:
+    """Not even with a password and in the right group."""
+    host.check_output("id sysadm || useradd --system --no-create-home --groups jupyter-users sysadm")
+    host.check_output("echo sysadm:sysadm-secret | chpasswd")
+    client("sysadm", "login", succeeds=False)
+    host.check_output("userdel sysadm")
+
+
+def test_failed_login_leaves_no_password_in_the_journal(host: Host, client: Client) -> None:
+    """The journal names user and address, not the password."""
+    client("alice", "login", password="Top-Secret-4711", succeeds=False)
+    journal = host.check_output("journalctl -u jupyterhub --since '-1 min' --no-pager")
+    assert "alice" in journal
+    assert "Top-Secret-4711" not in journal
+
+
+# Working
+
+
+def test_a_cell_runs_and_plots(alice: Client) -> None:
+    """A kernel starts, knows the site's environment and draws."""
+    assert alice("alice", "run", "import os; print(os.environ['COURSE'])") == 'Теория "1" it\'s; #x\n'
+    plot = "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2, 3]); plt.show()"
+    assert "[image/png]" in alice("alice", "run", plot)
+
+
+def test_a_terminal_is_a_shell_of_the_user(alice: Client) -> None:
+    """At home, with the user's name and the user environment's Python first."""
+    printed = alice("alice", "shell", "id -un; pwd; command -v python; umask")
+    assert printed.split() == ["alice", "/home/alice", "/opt/campushub/user/bin/python", "0022"]
+
+
+def test_node_is_not_on_users_path(alice: Client) -> None:
+    """The proxy's Node is nobody else's business."""
+    assert "no node" in alice("alice", "shell", "command -v node || echo no node")
+
+
+def test_kernels_listen_on_no_tcp_port(host: Host, alice: Client) -> None:
+    """A kernel of alice's is up; what listens on TCP of hers is her server alone."""
+    alice("alice", "run", "1")
+    listening = [line for line in host.check_output("ss -Hltnp").splitlines() if "python" in line]
+    assert all("jupyterhub" in line or "jupyter" in line for line in listening)
+    kernels = host.check_output("pgrep -u alice -f ipykernel_launcher").split()
+    assert kernels
+    assert not [pid for pid in kernels if f"pid={pid}," in "".join(listening)]
+
+
+def test_named_servers_run_side_by_side(host: Host, client: Client) -> None:
+    """A second server is a second process, does not replace the first, and stops alone."""
+    client("carol", "start")
+    client("carol", "start", "second")
+    servers = [line for line in processes(host, "carol") if "singleuser" in line]
+    assert len(servers) == 2
+    client("carol", "stop", "second")
+    assert client("carol", "run", "print('still here')") == "still here\n"
+    client("carol", "stop")
+
+
+def test_stop_leaves_nothing_running(host: Host, client: Client) -> None:
+    """Not even what a user detached from the terminal."""
+    client("bob", "start")
+    client("bob", "run", "import subprocess; subprocess.Popen(['setsid', '-f', 'sleep', '12345'])")
+    assert any("sleep 12345" in line for line in processes(host, "bob"))
+    client("bob", "stop")
+    until(lambda: not processes(host, "bob"), 15, f"no process of bob's: {processes(host, 'bob')}")
+
+
+# Limits
+
+
+def test_memory_limit_kills_the_kernel_and_spares_the_server(host: Host, alice: Client) -> None:
+    """The slice has the limit; a kernel beyond it dies, the server and a kernel within it go on."""
+    assert slice_property(host, "alice", "MemoryMax") == str(700 * 2**20)
+    alice("alice", "run", ALLOCATE.format(megabytes=1200), succeeds=False)
+    assert alice("alice", "run", ALLOCATE.format(megabytes=100)) == f"allocated {100 * 2**20}\n"
+
+
+def test_group_has_its_own_limits(host: Host, client: Client) -> None:
+    """Bob is a physicist: what would be too much for alice is not for him."""
+    client("bob", "start")
+    assert slice_property(host, "bob", "MemoryMax") == str(2**30)
+    assert slice_property(host, "bob", "TasksMax") == "200"
+    assert client("bob", "run", ALLOCATE.format(megabytes=750)) == f"allocated {750 * 2**20}\n"
+    client("bob", "stop")
+
+
+def test_memory_limit_holds_over_all_servers_of_a_user(host: Host, client: Client) -> None:
+    """Two servers do not give twice the memory."""
+    client("carol", "start")
+    client("carol", "start", "second")
+    hold = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', "
+    hold += "'import time; x = bytearray(450 * 2**20); print(\"held\", flush=True); time.sleep(60)'], "
+    hold += "stdout=subprocess.PIPE, text=True, start_new_session=True); print(p.stdout.readline())"
+    assert "held" in client("carol", "run", hold)
+    second = f"/opt/campushub/hub/bin/python -c {shlex.quote(SECOND_SERVER)}"
+    done = host.run(f"cd /opt && {second}")
+    client("carol", "stop", "second")
+    client("carol", "stop")
+    # Either the newcomer or the first holder had to go: both together never were.
+    held = "allocated" in done.stdout
+    killed = host.run("journalctl -k --since '-1 min' | grep -c 'Memory cgroup out of memory'").stdout.strip()
+    assert not held or killed != "0"
+
+
+SECOND_SERVER = f"""
+import sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+hub = Hub("{HUB}", "carol")
+hub.login("carol-secret")
+print(hub.run("{ALLOCATE.format(megabytes=450)}", name="second"))
+"""
+
+
+def test_tasks_limit_stops_a_fork_bomb(host: Host, alice: Client) -> None:
+    """Alice cannot have more processes than her limit; the host goes on."""
+    bomb = (
+        "import subprocess\nn = 0\ntry:\n    while n < 400:\n        subprocess.Popen(['sleep', '20']); n += 1\n"
+        "except OSError as error:\n    print('stopped', n, error)"
+    )
+    printed = alice("alice", "run", bomb)
+    assert printed.startswith("stopped")
+    assert int(printed.split()[1]) < 200
+    host.run("pkill -u alice -x sleep")
+
+
+def test_cpu_limit_is_enforced(alice: Client) -> None:
+    """Half a core: two seconds of the clock give little more than one of the processor."""
+    burn = (
+        "import time\nend = time.monotonic() + 3\nstart = time.process_time()\n"
+        "while time.monotonic() < end: pass\nprint(time.process_time() - start)"
+    )
+    assert float(alice("alice", "run", burn)) < 0.5 * 3 * 1.35
+
+
+# Restarts
+
+
+def test_hub_restart_lets_a_running_cell_finish(host: Host, alice: Client) -> None:
+    """A cell that runs while the hub restarts writes its result; the server answers afterwards as before."""
+    host.run("rm -f /home/alice/finished")
+    started = [line for line in processes(host, "alice") if "singleuser" in line]
+    code = "import subprocess; subprocess.Popen(['true']); import time; time.sleep(4); open('finished', 'w').write('yes')"
+    host.run(
+        f"systemd-run --quiet /opt/campushub/hub/bin/python /opt/hub_client.py {HUB} alice alice-secret run {shlex.quote(code)}"
+    )
+    time.sleep(2)
+    host.check_output("systemctl restart jupyterhub")
+    until(lambda: host.file("/home/alice/finished").exists, 15, "the cell's result")
+    assert alice("alice", "run", "print('alive')") == "alive\n"
+    assert [line for line in processes(host, "alice") if "singleuser" in line] == started
+
+
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_proxy_that_ends_comes_back_with_its_routes(host: Host, alice: Client, signal: str) -> None:
+    """Within seconds alice's server is reached again, without anybody doing anything."""
+    host.check_output(f"systemctl kill --signal={signal} jupyterhub-proxy")
+    time.sleep(0.5)
+
+    def reached() -> bool:
+        answer = host.run(f"curl -s -o /dev/null -w '%{{http_code}}' {HUB}/user/alice/api").stdout
+        return answer == "200"
+
+    until(reached, 10, "a route to alice's server")
+
+
+def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) -> None:
+    """A crash is no restart by the book."""
+    started = [line for line in processes(host, "alice") if "singleuser" in line]
+    host.check_output("systemctl kill --signal=KILL --kill-who=main jupyterhub")
+    until(lambda: host.run(f"curl -sf {HUB}/hub/api").rc == 0, 20, "the hub")
+    assert alice("alice", "run", "print('alive')") == "alive\n"
+    assert [line for line in processes(host, "alice") if "singleuser" in line] == started
+
+
+# The neighbour
+
+
+def test_another_user_is_refused_at_the_server(host: Host, alice: Client) -> None:
+    """Through the hub and at the port itself."""
+    assert alice("carol", "get", "/user/alice/api/kernels").split()[0] in ("401", "403")
+    ports = [
+        line.split()[3].rpartition(":")[2]
+        for line in host.check_output("ss -Hltnp").splitlines()
+        if any(f"pid={pid}," in line for pid in host.check_output("pgrep -u alice -f singleuser").split())
+    ]
+    assert len(ports) == 1
+    for path in ("api/kernels", "api/contents", "api/terminals"):
+        _, code = as_user(
+            host, "carol", f"curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:{ports[0]}/user/alice/{path}"
+        )
+        assert code in ("401", "403")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/jupyterhub/secrets",
+        "/etc/jupyterhub/secrets/proxy.env",
+        "/etc/jupyterhub/settings.json",
+        "/var/lib/jupyterhub",
+        "/var/lib/jupyterhub/jupyterhub.sqlite",
+        "/home/alice",
+        "/run/jupyterhub-users/2001",
+    ],
+)
+def test_another_user_cannot_read(host: Host, alice: Client, path: str) -> None:
+    """What is alice's or the hub's is there, and closed."""
+    assert host.file(path).exists
+    status, _ = as_user(host, "carol", f"ls {path}/. || cat {path}")
+    assert status != 0
+
+
+def test_another_user_sees_no_token(host: Host, alice: Client) -> None:
+    """Neither in environments nor in command lines."""
+    pid = host.check_output("pgrep -u alice -f singleuser | head -1")
+    token = host.check_output(f"tr '\\0' '\\n' < /proc/{pid}/environ | sed -n 's/^JUPYTERHUB_API_TOKEN=//p'")
+    assert token
+    status, _ = as_user(host, "carol", f"cat /proc/{pid}/environ")
+    assert status != 0
+    _, lines = as_user(host, "carol", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert "singleuser" in lines
+    assert token not in lines
+    for name in ("proxy.env", "hub.env"):
+        for line in host.file(f"/etc/jupyterhub/secrets/{name}").content_string.splitlines():
+            assert line.partition("=")[2] not in lines
+
+
+def test_the_proxys_own_interface_wants_its_token(host: Host) -> None:
+    """Who could add routes could read everybody's traffic."""
+    _, code = as_user(host, "carol", "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8001/api/routes")
+    assert code == "403"
+
+
+def test_an_ordinary_user_cannot_administrate(client: Client) -> None:
+    """Alice is an administrator, carol is not."""
+    assert client("carol", "get", "/hub/admin").startswith("403")
+    assert client("alice", "get", "/hub/admin").startswith("200")
+
+
+# What the host runs
+
+
+def test_units_are_valid_and_shut_in(host: Host) -> None:
+    """As systemd itself sees them."""
+    assert host.check_output("systemd-analyze verify jupyterhub.service jupyterhub-proxy.service 2>&1 | grep jupyterhub || true") == ""
+    proxy = host.check_output("systemctl show jupyterhub-proxy --property=User,NoNewPrivileges,ProtectSystem,CapabilityBoundingSet")
+    assert set(proxy.splitlines()) >= {"User=jupyterhub", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet="}
+
+
+def test_hub_user_can_do_one_thing_only(host: Host) -> None:
+    """SudoSpawner's rule: the mediator, for those who may log in."""
+    if spawner(host) != "sudo":
+        assert not host.file("/etc/sudoers.d/jupyterhub").exists
+        return
+    assert host.check_output("systemctl show --value --property=User jupyterhub") == "jupyterhub"
+    mediator = "/usr/local/lib/campushub/campushub_hub/mediator.py"
+    request = "echo '{\"action\": \"nothing\"}' | "
+    status, answer = as_user(host, "jupyterhub", f"{request} sudo -n -u alice {mediator}")
+    assert status == 0
+    assert "unknown action" in answer
+    for command in (
+        f"sudo -n -u root {mediator}",
+        f"sudo -n -u dave {mediator}",
+        f"sudo -n -u alice {mediator} --logging=x",
+        "sudo -n -u alice id",
+        "sudo -n id",
+    ):
+        status, answer = as_user(host, "jupyterhub", request + command)
+        assert status != 0, command
+        assert "unknown action" not in answer, command
+
+
+def test_no_mediator_stays(host: Host, alice: Client) -> None:
+    """With a server running, there is the server and nothing between it and the hub."""
+    assert any("singleuser" in line for line in processes(host, "alice"))
+    everything = host.check_output("ps -eo args=")
+    assert "mediator" not in everything
+    assert "sudo -u" not in everything
+
+
+def test_users_cannot_gain_rights(alice: Client) -> None:
+    """jupyterhub_allow_sudo is off: setuid programs have no effect in servers."""
+    assert "NoNewPrivs:\t1" in alice("alice", "shell", "grep NoNewPrivs /proc/self/status")
+
+
+def test_idle_culler_may_do_its_work(host: Host) -> None:
+    """It runs with the timeout of the settings, and the hub lets it list servers."""
+    assert "--timeout=43200" in host.check_output("pgrep -af jupyterhub_idle_culler")
+    journal = host.check_output("journalctl -u jupyterhub --no-pager -o cat")
+    assert "(idle-culler@127.0.0.1)" in journal
+    assert not [line for line in journal.splitlines() if "idle-culler@" in line and " 403 " in line]
