@@ -75,5 +75,7 @@ class CallbackModule(CallbackBase):
             lines.append(f"{'STOPPED WITH THEM' if self._together else 'FINISHED'}: {', '.join(finished)}")
         lines.append(
             "What was done stays. Put right the cause shown above and run the same command again: it goes on there."
+            if any(stats.changed.values())
+            else "Nothing was changed."
         )
         self._display.display("\n".join(lines), color=constants.COLOR_ERROR)
