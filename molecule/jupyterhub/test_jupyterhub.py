@@ -36,7 +36,7 @@ def client(host: Host) -> Iterator[Client]:
         words = [HUB, user, password or f"{user}-secret", action, *arguments]
         done = host.run(f"/opt/campushub/hub/bin/python /opt/hub_client.py {shlex.join(words)}")
         assert (done.rc == 0) == succeeds, f"{user} {action}: {done.stdout}{done.stderr}"
-        return done.stdout if succeeds else done.stderr
+        return str(done.stdout if succeeds else done.stderr)
 
     yield act
     for user in UIDS:
@@ -60,7 +60,8 @@ def spawner(host: Host) -> str:
 
 def processes(host: Host, user: str) -> list[str]:
     """Commands of all processes of a user."""
-    return host.run(f"ps -u {user} -o args=").stdout.splitlines()
+    listed: str = host.run(f"ps -u {user} -o args=").stdout
+    return listed.splitlines()
 
 
 def as_user(host: Host, user: str, command: str) -> tuple[int, str]:
@@ -71,7 +72,7 @@ def as_user(host: Host, user: str, command: str) -> tuple[int, str]:
 
 def slice_property(host: Host, user: str, name: str) -> str:
     """A property of the slice that holds a user's servers, as the service manager enforces it."""
-    return host.check_output(f"systemctl show --value --property={name} jupyterhub-{UIDS[user]}.slice").strip()
+    return str(host.check_output(f"systemctl show --value --property={name} jupyterhub-{UIDS[user]}.slice")).strip()
 
 
 # Logging in
@@ -84,8 +85,9 @@ def test_hub_answers_with_its_version(host: Host) -> None:
 
 def test_login_page_speaks_the_language_of_the_browser(host: Host) -> None:
     """English and Russian, and English for all others."""
+
     def page(language: str) -> str:
-        return host.check_output(f"curl -s -H 'Accept-Language: {language}' {HUB}/hub/login")
+        return str(host.check_output(f"curl -s -H 'Accept-Language: {language}' {HUB}/hub/login"))
 
     russian = page("ru-RU,ru;q=0.9,en;q=0.8")
     assert "Имя пользователя" in russian
@@ -252,13 +254,12 @@ def test_cpu_limit_is_enforced(alice: Client) -> None:
 
 def test_hub_restart_lets_a_running_cell_finish(host: Host, alice: Client) -> None:
     """A cell that runs while the hub restarts writes its result; the server answers afterwards as before."""
-    host.run("rm -f /home/alice/finished")
+    host.run("rm -f /home/alice/started /home/alice/finished")
     started = [line for line in processes(host, "alice") if "singleuser" in line]
-    code = "import subprocess; subprocess.Popen(['true']); import time; time.sleep(4); open('finished', 'w').write('yes')"
-    host.run(
-        f"systemd-run --quiet /opt/campushub/hub/bin/python /opt/hub_client.py {HUB} alice alice-secret run {shlex.quote(code)}"
-    )
-    time.sleep(2)
+    code = "import time; open('started', 'w').close(); time.sleep(4); open('finished', 'w').close()"
+    act = f"/opt/hub_client.py {HUB} alice alice-secret run {shlex.quote(code)}"
+    host.check_output(f"systemd-run --quiet /opt/campushub/hub/bin/python {act}")
+    until(lambda: host.file("/home/alice/started").exists, 20, "the start of the cell")
     host.check_output("systemctl restart jupyterhub")
     until(lambda: host.file("/home/alice/finished").exists, 15, "the cell's result")
     assert alice("alice", "run", "print('alive')") == "alive\n"
@@ -266,14 +267,15 @@ def test_hub_restart_lets_a_running_cell_finish(host: Host, alice: Client) -> No
 
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
-def test_proxy_that_ends_comes_back_with_its_routes(host: Host, alice: Client, signal: str) -> None:
+@pytest.mark.usefixtures("alice")
+def test_proxy_that_ends_comes_back_with_its_routes(host: Host, signal: str) -> None:
     """Within seconds alice's server is reached again, without anybody doing anything."""
     host.check_output(f"systemctl kill --signal={signal} jupyterhub-proxy")
     time.sleep(0.5)
 
     def reached() -> bool:
         answer = host.run(f"curl -s -o /dev/null -w '%{{http_code}}' {HUB}/user/alice/api").stdout
-        return answer == "200"
+        return bool(answer == "200")
 
     until(reached, 10, "a route to alice's server")
 
@@ -318,14 +320,16 @@ def test_another_user_is_refused_at_the_server(host: Host, alice: Client) -> Non
         "/run/jupyterhub-users/2001",
     ],
 )
-def test_another_user_cannot_read(host: Host, alice: Client, path: str) -> None:
+@pytest.mark.usefixtures("alice")
+def test_another_user_cannot_read(host: Host, path: str) -> None:
     """What is alice's or the hub's is there, and closed."""
     assert host.file(path).exists
     status, _ = as_user(host, "carol", f"ls {path}/. || cat {path}")
     assert status != 0
 
 
-def test_another_user_sees_no_token(host: Host, alice: Client) -> None:
+@pytest.mark.usefixtures("alice")
+def test_another_user_sees_no_token(host: Host) -> None:
     """Neither in environments nor in command lines."""
     pid = host.check_output("pgrep -u alice -f singleuser | head -1")
     token = host.check_output(f"tr '\\0' '\\n' < /proc/{pid}/environ | sed -n 's/^JUPYTERHUB_API_TOKEN=//p'")
@@ -357,9 +361,21 @@ def test_an_ordinary_user_cannot_administrate(client: Client) -> None:
 
 def test_units_are_valid_and_shut_in(host: Host) -> None:
     """As systemd itself sees them."""
-    assert host.check_output("systemd-analyze verify jupyterhub.service jupyterhub-proxy.service 2>&1 | grep jupyterhub || true") == ""
-    proxy = host.check_output("systemctl show jupyterhub-proxy --property=User,NoNewPrivileges,ProtectSystem,CapabilityBoundingSet")
-    assert set(proxy.splitlines()) >= {"User=jupyterhub", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet="}
+    assert (
+        host.check_output(
+            "systemd-analyze verify jupyterhub.service jupyterhub-proxy.service 2>&1 | grep jupyterhub || true"
+        )
+        == ""
+    )
+    proxy = host.check_output(
+        "systemctl show jupyterhub-proxy --property=User,NoNewPrivileges,ProtectSystem,CapabilityBoundingSet"
+    )
+    assert set(proxy.splitlines()) >= {
+        "User=jupyterhub",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+    }
 
 
 def test_hub_user_can_do_one_thing_only(host: Host) -> None:
@@ -369,7 +385,7 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
         return
     assert host.check_output("systemctl show --value --property=User jupyterhub") == "jupyterhub"
     mediator = "/usr/local/lib/campushub/campushub_hub/mediator.py"
-    request = "echo '{\"action\": \"nothing\"}' | "
+    request = 'echo \'{"action": "nothing"}\' | '
     status, answer = as_user(host, "jupyterhub", f"{request} sudo -n -u alice {mediator}")
     assert status == 0
     assert "unknown action" in answer
@@ -385,7 +401,8 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
         assert "unknown action" not in answer, command
 
 
-def test_no_mediator_stays(host: Host, alice: Client) -> None:
+@pytest.mark.usefixtures("alice")
+def test_no_mediator_stays(host: Host) -> None:
     """With a server running, there is the server and nothing between it and the hub."""
     assert any("singleuser" in line for line in processes(host, "alice"))
     everything = host.check_output("ps -eo args=")
