@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import email.utils
 import os
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -109,8 +111,37 @@ options:
     type: list
     elements: str
     default: []
+  names:
+    description: Users and groups that settings name. Each must be on the host or be among those that will be made.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      setting:
+        description: The variable that names them.
+        type: str
+        required: true
+      kind:
+        description: What they are names of.
+        type: str
+        choices: [user, group]
+        required: true
+      names:
+        description: The names.
+        type: list
+        elements: str
+        required: true
+      planned:
+        description: Names that will be made.
+        type: list
+        elements: str
+        default: []
+      planned_in:
+        description: The variable that lists what will be made.
+        type: str
+        required: true
   deadline:
-    description: Seconds after which a package source counts as silent.
+    description: Seconds after which a package source, or a directory of users, counts as silent.
     type: int
     default: 5
 """
@@ -265,6 +296,47 @@ def memory_problems(megabytes: int, meminfo: Path = Path("/proc/meminfo")) -> li
     if total >= megabytes:
         return []
     return [f"memory is {total} MB and the least that works is {megabytes} MB. Give the host more memory."]
+
+
+def known(database: str, names: list[str], seconds: int) -> set[str] | None:
+    """Return those names that the host knows; None if it did not say so in time, as when its directory is down."""
+    try:
+        # A process of its own, for a directory that hangs must not hang this one.
+        command = ["getent", "--", database, *names]
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return {line.partition(":")[0] for line in listed.splitlines()}
+
+
+def people(kind: str, etc: Path = Path("/etc")) -> list[str]:
+    """Return the local users or groups that are not the system's: what a misspelt name may have meant."""
+    lines = (etc / ("passwd" if kind == "user" else "group")).read_text().splitlines()
+    fields = [line.split(":") for line in lines if line.count(":") >= 2]
+    return [field[0] for field in fields if field[2].isdigit() and 1000 <= int(field[2]) < 65534]
+
+
+def name_problems(wanted: list[dict[str, Any]], seconds: int) -> tuple[list[str], list[str]]:
+    """Say which users and groups nobody knows; return the faults and, apart, what could not be found out."""
+    problems, unknown = [], []
+    for entry in wanted:
+        database, kind, place = ("passwd" if entry["kind"] == "user" else "group"), entry["kind"], entry["planned_in"]
+        names = [name for name in entry["names"] if name not in entry["planned"]]
+        found = known(database, names, seconds) if names else set()
+        if found is None:
+            unknown.append(
+                f"{entry['setting']} could not be checked: the host did not say within {seconds} s which {kind}s it has"
+            )
+            continue
+        for name in names:
+            if name not in found:
+                nearest = difflib.get_close_matches(name, {*entry["planned"], *people(kind)}, n=1, cutoff=0.6)
+                remedy = f"Did you mean {nearest[0]}?" if nearest else f"Correct it, or add it to {place}."
+                problems.append(
+                    f'{entry["setting"]} = ["{name}"] names a {kind} that is neither in {place} nor on the host. '
+                    f"{remedy}"
+                )
+    return problems, unknown
 
 
 def system_problems(
@@ -463,6 +535,18 @@ def main() -> None:
             "https_proxy": {"type": "str", "default": ""},
             "no_proxy": {"type": "str", "default": ""},
             "ca_certificates": {"type": "list", "elements": "str", "default": []},
+            "names": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "setting": {"type": "str", "required": True},
+                    "kind": {"type": "str", "choices": ["user", "group"], "required": True},
+                    "names": {"type": "list", "elements": "str", "required": True},
+                    "planned": {"type": "list", "elements": "str", "default": []},
+                    "planned_in": {"type": "str", "required": True},
+                },
+            },
             "deadline": {"type": "int", "default": 5},
         },
         supports_check_mode=True,
@@ -474,12 +558,13 @@ def main() -> None:
     if not installed:
         problems += disk_problems(parameters["disk_path"], parameters["disk_mb"])
     problems += memory_problems(parameters["memory_mb"])
+    misnamed, unknown = name_problems(parameters["names"], parameters["deadline"])
+    problems += misnamed
     silent, clock = source_problems(parameters)
-    if installed:
-        for message in silent:
-            module.warn(message)
-    else:
+    if not installed:
         problems += silent
+    for message in unknown + (silent if installed else []):
+        module.warn(message)
     module.exit_json(changed=False, problems=problems + clock)
 
 

@@ -1,0 +1,139 @@
+"""Users and groups that settings of the hub name, and nobody knows."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plugins.modules import check_host
+from tests.unit.settings import ROOT
+
+
+def entry(*names: str, kind: str = "user", planned: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "setting": f"jupyterhub_admin_{kind}s",
+        "kind": kind,
+        "names": list(names),
+        "planned": list(planned),
+        "planned_in": f"accounts_{kind}s",
+    }
+
+
+def test_names_of_this_host_and_planned_ones_are_known() -> None:
+    here, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    wanted = [entry(here, "alice", planned=("alice",)), entry(group, "staff-x", kind="group", planned=("staff-x",))]
+    assert check_host.name_problems([*wanted, entry()], 5) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (
+            entry("alcie", planned=("bob", "alice")),
+            (
+                'jupyterhub_admin_users = ["alcie"] names a user that is neither in accounts_users nor on the host. '
+                "Did you mean alice?"
+            ),
+        ),
+        (
+            entry("zzyzx-nobody-has", kind="group"),
+            (
+                'jupyterhub_admin_groups = ["zzyzx-nobody-has"] names a group that is neither in accounts_groups nor on '
+                "the host. Correct it, or add it to accounts_groups."
+            ),
+        ),
+        (
+            # To getent(1) these would be an option and the number of a user who exists.
+            entry("--help-me-nobody"),
+            (
+                'jupyterhub_admin_users = ["--help-me-nobody"] names a user that is neither in accounts_users nor on the '
+                "host. Correct it, or add it to accounts_users."
+            ),
+        ),
+        (
+            entry("0"),
+            (
+                'jupyterhub_admin_users = ["0"] names a user that is neither in accounts_users nor on the host. '
+                "Correct it, or add it to accounts_users."
+            ),
+        ),
+    ],
+)
+def test_a_name_that_nobody_has(wanted: dict[str, Any], message: str) -> None:
+    assert check_host.name_problems([wanted], 5) == ([message], [])
+
+
+def test_a_directory_that_hangs_is_no_reason_to_hang_or_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for getent(1) on a host whose directory does not answer."""
+    getent = tmp_path / "getent"
+    getent.write_text("#!/bin/sh\nexec sleep 60\n")
+    getent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert check_host.name_problems([entry("alice")], 1) == (
+        [],
+        ["jupyterhub_admin_users could not be checked: the host did not say within 1 s which users it has"],
+    )
+
+
+def test_what_a_misspelt_name_may_mean(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text(
+        "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\n+::::::\nnobody:x:65534:65534::/:/bin/false\n"
+    )
+    (tmp_path / "group").write_text("adm:x:4:\nstaff:x:1005:alice\n")
+    assert check_host.people("user", tmp_path) == ["alice"]
+    assert check_host.people("group", tmp_path) == ["staff"]
+
+
+def test_preflight_compares_the_hubs_settings_with_accounts_and_host(tmp_path: Path) -> None:
+    """This machine stands for the hub: it is only looked at."""
+    hub = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+        "accounts_users": [{"name": "alice"}, {"name": "bob"}, "no dictionary"],
+        "accounts_groups": "no list",
+        "jupyterhub_admin_users": ["alcie", "bob"],
+        "jupyterhub_allowed_users": 7,
+        "jupyterhub_admin_groups": ["jupyter-users", "alice"],
+        "jupyterhub_group_limits": [{"group": "phsyics"}, {"memory": "1G"}],
+        # Nothing listens there: the sources are refused at once.
+        **dict.fromkeys(("base_apt_mirror", "base_python_index_url", "base_npm_registry"), "http://127.0.0.1:1"),
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"hub": {"hosts": {"hub1": hub}}}))
+    run = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", tmp_path / "hosts.yml", "playbooks/preflight.yml"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = " ".join((run.stdout + run.stderr).split())
+    assert run.returncode != 0
+    for message in (
+        (
+            'hub1: jupyterhub_admin_users = ["alcie"] names a user that is neither in accounts_users nor on the host. '
+            "Did you mean alice?"
+        ),
+        (
+            'hub1: jupyterhub_group_limits = ["phsyics"] names a group that is neither in accounts_groups nor on the '
+            "host. "
+            "Correct it, or add it to accounts_groups."
+        ),
+        "hub1: jupyterhub_allowed_users = 7 is a number, but a list of texts is needed.",
+        'hub1: accounts_groups = "no list" is a text, but a list of dictionaries is needed.',
+    ):
+        assert message in output
+    assert '["bob"]' not in output
+    assert '["alice"]' not in output
+    assert '["jupyter-users"]' not in output
