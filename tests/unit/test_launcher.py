@@ -353,6 +353,17 @@ def test_environment_that_was_cut_off_is_made_again(machine: Machine) -> None:
     assert (machine.checkout / ".venv" / ".complete").exists()
 
 
+def test_active_environment_of_the_project_is_not_taken_for_the_python_of_the_machine(machine: Machine) -> None:
+    machine.complete()
+    machine.run("install", "-i", "hosts.yml")
+    active = machine.checkout / ".venv" / "bin"
+    (active / "python3").symlink_to("python")
+    (machine.checkout / "requirements.txt").write_text("# another\n")
+    answer = machine.run("install", "-i", "hosts.yml", PATH=f"{active}:{machine.bin}")
+    assert answer.returncode == 0, answer.stderr
+    assert [call for call in machine.called() if "-m venv" in call] == [f"python3 -m venv {machine.checkout}/.venv"] * 2
+
+
 def test_works_through_a_link_from_anywhere(machine: Machine) -> None:
     machine.complete()
     link = machine.bin / "hub"
