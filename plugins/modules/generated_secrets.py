@@ -12,10 +12,11 @@ DOCUMENTATION = r"""
 module: generated_secrets
 short_description: Make secrets on a host, once
 description:
-  - Writes files of lines C(NAME=secret), as C(EnvironmentFile) of systemd reads them, with 32 random bytes in hexadecimal.
+  - Writes files of lines C(NAME=secret), as C(EnvironmentFile) of systemd reads them, with 32 random bytes in
+    hexadecimal.
   - A name that a file has already keeps its secret; a name that is missing is added. Nothing is ever sent to the
     controller, and no secret is in the result or in a difference.
-  - Files are 0600 and directories made for them 0700, owned by root.
+  - Files are 0600 and directories made to hold them 0700, owned by root.
 options:
   files:
     description: The files.
@@ -84,6 +85,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Directories above that of the secrets are for others, too, whatever the umask of Ansible's user.
+    os.umask(0o022)
     made: list[str] = []
     tightened = False
     for wanted in module.params["files"]:

@@ -15,8 +15,8 @@ short_description: Find out whether a unit runs what lies on the disk
 description:
   - Reports a change, for a handler that restarts the unit, when the unit does not run, when its definition was not read
     since it changed, or when one of the files that it reads at its start is newer than that start.
-  - A task that writes a file and notifies a handler forgets to do so when a run is cut off in between. This one looks at
-    the host, so the next run makes up for it.
+  - A task that writes a file and notifies a handler forgets to do so when a run is cut off in between. This one looks
+    at the host, so the next run makes up for it.
   - Changes nothing itself.
 options:
   unit:

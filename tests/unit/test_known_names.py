@@ -46,16 +46,16 @@ def test_names_of_this_host_and_planned_ones_are_known() -> None:
         (
             entry("zzyzx-nobody-has", kind="group"),
             (
-                'jupyterhub_admin_groups = ["zzyzx-nobody-has"] names a group that is neither in accounts_groups nor on '
-                "the host. Correct it, or add it to accounts_groups."
+                'jupyterhub_admin_groups = ["zzyzx-nobody-has"] names a group that is neither in accounts_groups nor '
+                "on the host. Correct it, or add it to accounts_groups."
             ),
         ),
         (
             # To getent(1) these would be an option and the number of a user who exists.
             entry("--help-me-nobody"),
             (
-                'jupyterhub_admin_users = ["--help-me-nobody"] names a user that is neither in accounts_users nor on the '
-                "host. Correct it, or add it to accounts_users."
+                'jupyterhub_admin_users = ["--help-me-nobody"] names a user that is neither in accounts_users nor on '
+                "the host. Correct it, or add it to accounts_users."
             ),
         ),
         (
