@@ -1,0 +1,154 @@
+"""On a host with several faults at once, the checks name all of them and change nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+# Directories that change by themselves, and what a login through ssh writes.
+RESTLESS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/log", "/var/tmp", "/var/lib/systemd", "/home/admin")
+
+
+# Molecule asks for colours, which would be in the middle of the messages.
+PLAIN = {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
+
+
+def instance(host: Host) -> dict[str, Any]:
+    config = yaml.safe_load(Path(os.environ["MOLECULE_INSTANCE_CONFIG"]).read_text())
+    found: dict[str, Any] = next(item for item in config if item["address"] in str(host.backend.get_pytest_id()))
+    return found
+
+
+def run(host: Host, tmp_path: Path, playbook: str, *options: str, **settings: Any) -> tuple[int, str, float]:
+    """Run a playbook against the host; return its exit status, what it printed in one line, and the seconds it took."""
+    where = instance(host)
+    certificates = sorted(str(path) for path in Path("/usr/local/share/ca-certificates").glob("*.crt"))
+    variables = {
+        "ansible_host": where["address"],
+        "ansible_user": where["user"],
+        "ansible_ssh_private_key_file": where["identity_file"],
+        "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+        # The test hosts trust whom this machine's administrator trusts.
+        "base_ca_certificates": certificates,
+        **settings,
+    }
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"hub": {"hosts": {"server": variables}}}))
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", inventory, playbook, *options],
+        cwd=ROOT,
+        env={**os.environ, **PLAIN, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split()), time.monotonic() - started
+
+
+def files(host: Host) -> set[str]:
+    """Every file with the time it was changed."""
+    prune = " -o ".join(f"-path {path}" for path in RESTLESS)
+    listed = host.check_output(f"find / -xdev \\( {prune} \\) -prune -o -type f -printf '%C@ %m %u %p\\n'")
+    return {line for line in listed.splitlines() if "__pycache__" not in line}
+
+
+@pytest.fixture
+def faults(host: Host) -> Iterator[None]:
+    """Programs that hold ports which are needed, one for all addresses and one for the loopback address only."""
+    for unit, port, address in (("squatter", 443, "0.0.0.0"), ("lurker", 8081, "127.0.0.1")):
+        command = f"python3 -m http.server {port} --bind {address} --directory /run"
+        host.check_output(f"systemd-run --quiet --unit={unit} {command}")
+    for port in (443, 8081):
+        wait = f"for i in $(seq 50); do ss -ltnH 'sport = :{port}' | grep -q . && exit 0; sleep 0.1; done; exit 1"
+        assert host.run(f"sh -c {wait!r}").rc == 0 or host.run(f"ss -ltnH 'sport = :{port}'").stdout
+    yield
+    host.check_output("systemctl stop squatter.service lurker.service")
+
+
+BAD_SETTINGS: dict[str, Any] = {
+    "base_timezon": "UTC",
+    "base_npm_registry": "http://127.0.0.1:9/npm",
+    "base_apt_mirror": "http://mirror.invalid/debian",
+    "jupyterhub_memory_limit": "2 gigs",
+    "jupyterhub_allowed_groups": [],
+    "web_tls_mode": "magic",
+}
+
+
+MESSAGES = """
+- server: port 443 is needed for the front door but python3 (process …) of squatter.service holds it. Stop that program
+or choose another web_https_port.
+
+- server: port 8081 is needed for the hub but python3 (process …) of lurker.service holds it. Stop that program or
+choose another jupyterhub_hub_port.
+
+- server: the package source http://127.0.0.1:9/npm/configurable-http-proxy is of no use: no connection (Connection
+refused). Check the URL, the firewall and the proxy settings, or set base_npm_registry.
+
+- server: the package source http://mirror.invalid/debian/dists/…/Release is of no use: its name cannot be resolved.
+Check the name, /etc/resolv.conf and the proxy settings, or set base_apt_mirror.
+
+- server: base_timezon is no setting of role base. Did you mean base_timezone?
+
+- server: jupyterhub_memory_limit = "2 gigs" …
+
+- server: jupyterhub_allowed_groups = [] …
+
+- server: web_tls_mode = "magic" …
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)], ids=["run", "check mode"])
+@pytest.mark.parametrize("playbook", ["playbooks/preflight.yml", "site.yml"])
+@pytest.mark.usefixtures("faults")
+def test_all_faults_are_named_at_once_and_nothing_is_changed(
+    host: Host, tmp_path: Path, playbook: str, options: tuple[str, ...]
+) -> None:
+    before = files(host)
+    status, output, _ = run(host, tmp_path, playbook, *options, **BAD_SETTINGS)
+    assert status != 0
+    found = output[output.index(" to put right before anything is changed: ") :]
+    for message in MESSAGES.strip().split("\n\n"):
+        # An ellipsis stands for what differs from host to host.
+        pattern = re.escape(" ".join(message.split())).replace("…", ".{1,60}")
+        assert re.search(pattern, found), (pattern, found)
+    assert files(host) == before
+
+
+def test_host_without_faults_passes_quickly(host: Host, tmp_path: Path) -> None:
+    before = files(host)
+    status, output, seconds = run(host, tmp_path, "playbooks/preflight.yml")
+    assert status == 0, output
+    assert "changed=0" in output
+    assert files(host) == before
+    # It is part of every run, which may take 25 s.
+    assert seconds < 12
+
+
+def test_user_without_sudo(host: Host, tmp_path: Path) -> None:
+    host.check_output(
+        "id guest 2>/dev/null || { useradd --create-home guest && install -d -o guest -m 0700 ~guest/.ssh"
+        " && install -o guest -m 0600 ~admin/.ssh/authorized_keys ~guest/.ssh/authorized_keys; }"
+    )
+    status, output, _ = run(host, tmp_path, "playbooks/preflight.yml", ansible_user="guest")
+    assert status != 0
+    assert re.search(
+        r"- server: its user cannot become root: .{5,200}\. Allow sudo for ansible_user, or give its password with "
+        r"--ask-become-pass\.",
+        output,
+    ), output

@@ -1,0 +1,140 @@
+"""What the status page says, of real servers and certificates on this machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.server
+import importlib.util
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load() -> Any:
+    spec = importlib.util.spec_from_file_location("host_status", ROOT / "plugins/modules/host_status.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+host_status = load()
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers with the status in the path, but only to those who ask for the right name."""
+
+    def do_GET(self) -> None:
+        right = self.headers["Host"].startswith("jupyter.example.org")
+        self.send_response_only(int(self.path[1:]) if right else 421)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@contextmanager
+def serving(certificate: Path | None = None) -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3 -subj /CN=jupyter.example.org"
+    files = ["-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
+    subprocess.run(["openssl", *request.split(), *files], check=True, capture_output=True)
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    return path
+
+
+def test_this_host_is_asked_for_the_name_that_people_use(certificate: Path) -> None:
+    with serving(certificate) as port:
+        _, fault = host_status.answer(f"https://jupyter.example.org:{port}/200", "127.0.0.1", 2)
+    assert fault == ""
+
+
+def test_wrong_answer() -> None:
+    with serving() as port:
+        _, fault = host_status.answer(f"http://jupyter.example.org:{port}/503", "127.0.0.1", 2)
+    assert fault == "answers 503 Service Unavailable"
+
+
+def test_no_answer() -> None:
+    with serving() as port:
+        pass
+    _, fault = host_status.answer(f"http://jupyter.example.org:{port}/200", "127.0.0.1", 2)
+    assert fault == "does not answer (Connection refused)"
+
+
+def test_end_of_the_certificate_that_is_served(certificate: Path) -> None:
+    with serving(certificate) as port:
+        end = host_status.certificate_end("jupyter.example.org", "127.0.0.1", port)
+    assert dt.timedelta(days=2) < end - dt.datetime.now(dt.timezone.utc) < dt.timedelta(days=3, minutes=1)
+
+
+def test_no_certificate() -> None:
+    with serving() as port:
+        assert host_status.certificate_end("jupyter.example.org", "127.0.0.1", port) is None
+
+
+def test_environments_are_read_without_starting_anything(tmp_path: Path) -> None:
+    for version in ("user-old", "user-new"):
+        (tmp_path / version / "lib/python3.11/site-packages").mkdir(parents=True)
+    for name in ("jupyterlab-4.4.1", "jupyterlab_server-2.27", "ipykernel-6.29"):
+        (tmp_path / f"user-new/lib/python3.11/site-packages/{name}.dist-info").mkdir()
+    (tmp_path / "user").symlink_to("user-new")
+    assert host_status.environment_lines(tmp_path) == [
+        ("user env", "jupyterlab 4.4.1, ipykernel 6.29 (user-new, 1 older kept)")
+    ]
+
+
+def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_status.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**9, "total": 10**11}))
+    lines, faults = host_status.disk_lines([str(tmp_path), str(tmp_path), "/nonexistent"])
+    assert lines == [("disk", f"1.0 GB of 100.0 GB free on {tmp_path}")]
+    assert faults == [f"The disk of {tmp_path} is nearly full: 1.0 GB of 100.0 GB are free."]
+
+
+@pytest.mark.parametrize(
+    ("output", "state", "fault"),
+    [
+        ("LoadState=loaded\nActiveState=active\nActiveEnterTimestamp=Sat\nNRestarts=0", "active since Sat", []),
+        (
+            "LoadState=loaded\nActiveState=failed\nNRestarts=5",
+            "failed, restarted 5 times by systemd",
+            ["hub.service is failed. Its journal says why: journalctl -u hub.service -n 50"],
+        ),
+        (
+            "LoadState=not-found\nActiveState=inactive",
+            "not installed",
+            ["hub.service is not installed. Its journal says why: journalctl -u hub.service -n 50"],
+        ),
+    ],
+)
+def test_unit(output: str, state: str, fault: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_status, "run", lambda *command: output if "hub.service" in command else "")
+    found = host_status.look(
+        {"units": ["hub.service"], "answers": {}, "server_name": "", "environments": "/nonexistent", "disks": []}
+    )
+    assert found[0][0] == ("hub", state)
+    assert found[1] == fault
