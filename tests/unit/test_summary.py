@@ -37,8 +37,8 @@ PLAYBOOK = """
             False,
             True,
             (
-                "NOT FINISHED: b: stopped at: Install the thing FINISHED: a, c What was done stays. Put right the cause "
-                "shown above and run the same command again: it goes on there."
+                "NOT FINISHED: b: stopped at: Install the thing FINISHED: a, c What was done stays. Put right the "
+                "cause shown above and run the same command again: it goes on there."
             ),
         ),
         (
@@ -52,8 +52,8 @@ PLAYBOOK = """
             False,
             False,
             (
-                "NOT FINISHED: a: stopped at: Install the thing b: stopped at: Install the thing c: stopped at: Install "
-                "the thing Nothing was changed."
+                "NOT FINISHED: a: stopped at: Install the thing b: stopped at: Install the thing c: stopped at: "
+                "Install the thing Nothing was changed."
             ),
         ),
     ],
