@@ -390,15 +390,29 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
     assert status == 0
     assert "unknown action" in answer
     for command in (
-        f"sudo -n -u root {mediator}",
-        f"sudo -n -u dave {mediator}",
-        f"sudo -n -u alice {mediator} --logging=x",
+        f"sudo -n -u root {mediator} stop",
+        f"sudo -n -u dave {mediator} stop",
+        f"sudo -n -u alice {mediator}",
+        f"sudo -n -u alice {mediator} stop stop",
+        f"sudo -n -u alice {mediator} other",
         "sudo -n -u alice id",
         "sudo -n id",
     ):
         status, answer = as_user(host, "jupyterhub", request + command)
         assert status != 0, command
-        assert "unknown action" not in answer, command
+        assert "no server" not in answer, command
+
+
+def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: Client) -> None:
+    """All of carol's tasks are taken; stop and start help, as she would try."""
+    client("carol", "start")
+    fill = "while True:\n        subprocess.Popen(['sleep', '300'])"
+    bomb = f"import subprocess\ntry:\n    {fill}\nexcept OSError:\n    print('full')"
+    assert client("carol", "run", bomb) == "full\n"
+    client("carol", "stop")
+    until(lambda: not processes(host, "carol"), 15, f"no process of carol's: {processes(host, 'carol')}")
+    client("carol", "start")
+    client("carol", "stop")
 
 
 @pytest.mark.usefixtures("alice")

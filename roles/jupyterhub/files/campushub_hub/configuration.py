@@ -56,8 +56,6 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     c.Spawner.environment = {"PATH": path, **{name: str(value) for name, value in settings["environment"].items()}}
     c.SystemdSpawner.disable_user_sudo = not settings["allow_sudo"]
     c.SudoSpawner.sudospawner_path = str(LIBRARY / "mediator.py")
-    # The sudo rule allows the mediator without arguments and nothing else.
-    c.SudoSpawner.mediator_log_level = ""
 
     hub.allow_named_servers = settings["named_servers"] > 0
     hub.named_server_limit_per_user = settings["named_servers"]

@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -I
 """
-Start or stop a server as the user it belongs to. The one command that the hub's sudo rule allows.
+Start or stop a server as the user it belongs to.
 
-Reads one request as JSON from standard input and answers with JSON on standard output, as SudoSpawner expects
+``mediator.py spawn`` and ``mediator.py stop`` are the two commands that the hub's sudo rule allows. This reads what it needs to know as JSON from standard input and answers with JSON on standard output, as SudoSpawner expects
 of its mediator. Unlike the one it ships, this one imports nothing beyond the standard library, ends as soon as
 the server is on its way and leaves no process behind.
 """
@@ -115,18 +115,17 @@ def stop(pid: int, patience: float) -> dict[str, Any]:
     return {"ok": True, "alive": False}
 
 
-def main() -> int:
-    """Answer the one request on standard input."""
+def main(action: str) -> int:
+    """Do what the command line says, and answer on standard output."""
     request = json.load(sys.stdin)
-    if request["action"] == "spawn":
+    # The word on the command line decides, for by it the session was limited or not; see user_session.
+    if action == "spawn":
         answer = spawn([str(argument) for argument in request["args"]], request["env"])
-    elif request["action"] == "stop":
-        answer = stop(int(request["pid"]), float(request["patience"]))
     else:
-        answer = {"ok": False, "error": f"unknown action {request['action']!r}"}
+        answer = stop(int(request["pid"]), float(request["patience"]))
     json.dump(answer, sys.stdout)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

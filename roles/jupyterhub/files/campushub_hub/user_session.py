@@ -132,6 +132,11 @@ def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
         time.sleep(0.002)
 
 
+def last_word(pid: int) -> str:
+    """Return the last word of a process's command line."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").rpartition(b"\0")[2].decode(errors="replace")
+
+
 def main(arguments: list[str], environment: dict[str, str]) -> int:
     """Prepare the session of a user named on the command line, or by PAM."""
     by_pam = "PAM_TYPE" in environment
@@ -143,6 +148,9 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
     if account.pw_uid < settings["uid_minimum"]:
         print(f"{name} has UID {account.pw_uid}, below {settings['uid_minimum']}: no server", file=sys.stderr)
         return 1
+    if by_pam and last_word(os.getppid()) == "stop":
+        # Whoever has used up all processes must still be stopped, so that does not happen among them.
+        return 0
     limit_slice(account.pw_uid, limits_of(groups_of(account), settings))
     make_runtime_directory(account)
     if by_pam:
