@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.playbooks import run_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from testinfra.host import Host
 
-ROOT = Path(__file__).resolve().parents[2]
 # Directories that change by themselves, and what a login through ssh writes.
 RESTLESS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/log", "/var/tmp", "/var/lib/systemd", "/home/admin")
-
-
-# Molecule asks for colours, which would be in the middle of the messages.
-PLAIN = {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
-
-
-def instance(host: Host) -> dict[str, Any]:
-    config = yaml.safe_load(Path(os.environ["MOLECULE_INSTANCE_CONFIG"]).read_text())
-    found: dict[str, Any] = next(item for item in config if item["address"] in str(host.backend.get_pytest_id()))
-    return found
-
-
-def run(host: Host, tmp_path: Path, playbook: str, *options: str, **settings: Any) -> tuple[int, str, float]:
-    """Run a playbook against the host; return its exit status, what it printed in one line, and the seconds it took."""
-    where = instance(host)
-    certificates = sorted(str(path) for path in Path("/usr/local/share/ca-certificates").glob("*.crt"))
-    variables = {
-        "ansible_host": where["address"],
-        "ansible_user": where["user"],
-        "ansible_ssh_private_key_file": where["identity_file"],
-        "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-        # The test hosts trust whom this machine's administrator trusts.
-        "base_ca_certificates": certificates,
-        **settings,
-    }
-    inventory = tmp_path / "hosts.yml"
-    inventory.write_text(yaml.safe_dump({"hub": {"hosts": {"server": variables}}}))
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", inventory, playbook, *options],
-        cwd=ROOT,
-        env={**os.environ, **PLAIN, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, " ".join((done.stdout + done.stderr).split()), time.monotonic() - started
 
 
 def files(host: Host) -> set[str]:
@@ -120,7 +82,7 @@ def test_all_faults_are_named_at_once_and_nothing_is_changed(
     host: Host, tmp_path: Path, playbook: str, options: tuple[str, ...]
 ) -> None:
     before = files(host)
-    status, output, _ = run(host, tmp_path, playbook, *options, **BAD_SETTINGS)
+    status, output, _ = run_playbook(host, tmp_path, playbook, *options, **BAD_SETTINGS)
     assert status != 0
     found = output[output.index(" to put right before anything is changed: ") :]
     for message in MESSAGES.strip().split("\n\n"):
@@ -132,7 +94,7 @@ def test_all_faults_are_named_at_once_and_nothing_is_changed(
 
 def test_host_without_faults_passes_quickly(host: Host, tmp_path: Path) -> None:
     before = files(host)
-    status, output, seconds = run(host, tmp_path, "playbooks/preflight.yml")
+    status, output, seconds = run_playbook(host, tmp_path, "playbooks/preflight.yml")
     assert status == 0, output
     assert "changed=0" in output
     assert files(host) == before
@@ -145,7 +107,7 @@ def test_user_without_sudo(host: Host, tmp_path: Path) -> None:
         "id guest 2>/dev/null || { useradd --create-home guest && install -d -o guest -m 0700 ~guest/.ssh"
         " && install -o guest -m 0600 ~admin/.ssh/authorized_keys ~guest/.ssh/authorized_keys; }"
     )
-    status, output, _ = run(host, tmp_path, "playbooks/preflight.yml", ansible_user="guest")
+    status, output, _ = run_playbook(host, tmp_path, "playbooks/preflight.yml", ansible_user="guest")
     assert status != 0
     assert re.search(
         r"- server: its user cannot become root: .{5,200}\. Allow sudo for ansible_user, or give its password with "

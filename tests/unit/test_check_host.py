@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import os
 import socket
 import ssl
@@ -17,22 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugins.modules import check_host
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("check_host", ROOT / "plugins/modules/check_host.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check_host = load()
 
 
 @contextmanager

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import http.server
-import importlib.util
 import ssl
 import subprocess
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+from plugins.modules import host_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("host_status", ROOT / "plugins/modules/host_status.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-host_status = load()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -89,6 +78,7 @@ def test_no_answer() -> None:
 def test_end_of_the_certificate_that_is_served(certificate: Path) -> None:
     with serving(certificate) as port:
         end = host_status.certificate_end("jupyter.example.org", "127.0.0.1", port)
+    assert end
     assert dt.timedelta(days=2) < end - dt.datetime.now(dt.timezone.utc) < dt.timedelta(days=3, minutes=1)
 
 
@@ -109,7 +99,7 @@ def test_environments_are_read_without_starting_anything(tmp_path: Path) -> None
 
 
 def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_status.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**9, "total": 10**11}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**9, "total": 10**11}))
     lines, faults = host_status.disk_lines([str(tmp_path), str(tmp_path), "/nonexistent"])
     assert lines == [("disk", f"1.0 GB of 100.0 GB free on {tmp_path}")]
     assert faults == [f"The disk of {tmp_path} is nearly full: 1.0 GB of 100.0 GB are free."]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import sqlite3
 import tarfile
@@ -12,19 +11,9 @@ from typing import Any
 
 import pytest
 
+from plugins.modules import hub_archive
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("hub_archive", ROOT / "plugins/modules/hub_archive.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-hub_archive = load()
 
 
 class Hub:

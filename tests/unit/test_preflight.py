@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,23 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from plugins.action import preflight_report as report
+
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {"hub": "the host that people log in to", "compute": "the hosts on which their notebooks run"}
 # Nothing listens there: ssh gives up at once.
 DEAD = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 HERE = {"ansible_connection": "local"}
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("preflight_report", ROOT / "plugins/action/preflight_report.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-report = load()
 
 
 @pytest.mark.parametrize(

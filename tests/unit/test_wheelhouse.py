@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from plugins.modules import wheelhouse
+
 ROOT = Path(__file__).resolve().parents[2]
 
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("wheelhouse", ROOT / "plugins/modules/wheelhouse.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-wheelhouse = load()
 
 LOCK = """\
 # a comment

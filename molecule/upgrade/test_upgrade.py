@@ -1,0 +1,187 @@
+"""The life of a centre: installed, backed up, upgraded, restored and removed, with a user at work all the time.
+
+The tests build on each other, in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.playbooks import ROOT, run_playbook
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("centre")
+
+
+@pytest.fixture(scope="module")
+def settings(scratch: Path) -> dict[str, Any]:
+    hashed = subprocess.run(["openssl", "passwd", "-6", "alice-secret"], check=True, capture_output=True, text=True)
+    return {
+        "accounts_users": [{"name": "alice", "password_hash": hashed.stdout.strip()}],
+        "backup_directory": str(scratch / "backups"),
+    }
+
+
+def succeed(host: Host, scratch: Path, playbook: str, *options: str, **settings: Any) -> str:
+    status, output, _ = run_playbook(host, scratch, playbook, *options, **settings)
+    assert status == 0, output
+    return output
+
+
+def act(host: Host, action: str, *arguments: str) -> str:
+    """Do something at the hub as alice."""
+    client = (ROOT / "tests/hub_client.py").read_text()
+    host.run(f"cat >/opt/hub_client.py <<'END_OF_CLIENT'\n{client}\nEND_OF_CLIENT\n")
+    words = shlex.join(["http://127.0.0.1:8000", "alice", "alice-secret", action, *arguments])
+    return str(host.check_output(f"/opt/campushub/hub/bin/python /opt/hub_client.py {words}"))
+
+
+def database(host: Host, statement: str) -> str:
+    """Ask the hub's database."""
+    return str(host.check_output(f'sqlite3 /var/lib/jupyterhub/jupyterhub.sqlite "{statement}"'))
+
+
+def server(host: Host) -> str:
+    """Process of alice's server; a new one would be another."""
+    return str(host.check_output("pgrep -u alice -o -f jupyterhub-singleuser"))
+
+
+def backups(scratch: Path) -> list[Path]:
+    return sorted((scratch / "backups").glob("*/server.tar.gz"))
+
+
+def test_install(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    succeed(host, scratch, "site.yml", **settings)
+    act(host, "start")
+    assert server(host)
+
+
+def test_status_shows_what_runs(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    output = succeed(host, scratch, "playbooks/status.yml", **settings)
+    for sentence in (
+        r"jupyterhub active since",
+        r"jupyterhub-proxy active since",
+        r"nginx active since",
+        r"hub answers in \d+ ms",
+        r"through nginx answers in \d+ ms",
+        r"certificate server until 20\d\d-\d\d-\d\d \(\d+ days\)",
+        r"servers 1 running",
+        r"hub env jupyterhub \d+\.\d+\.\d+ \(hub-\w+",
+        r"user env jupyterlab 4\.\S+, notebook 7\.",
+    ):
+        assert re.search(sentence, output), sentence
+
+
+def test_status_fails_and_says_why_when_something_is_not_well(
+    host: Host, scratch: Path, settings: dict[str, Any]
+) -> None:
+    host.check_output("systemctl stop jupyterhub.service")
+    status, output, _ = run_playbook(host, scratch, "playbooks/status.yml", **settings)
+    host.check_output("systemctl start jupyterhub.service")
+    assert status != 0
+    assert (
+        "NOT WELL: jupyterhub.service is inactive. Its journal says why: journalctl -u jupyterhub.service -n 50"
+        in output
+    )
+    assert "hub does not answer (Connection refused) at http://127.0.0.1:8081/hub/api/." in output
+
+
+def test_backup_is_for_administrators_only(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    succeed(host, scratch, "playbooks/backup.yml", **settings)
+    (backup,) = backups(scratch)
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert stat.S_IMODE(backup.parent.stat().st_mode) == 0o700
+    assert host.run("ls /var/lib/.campushub-*").rc != 0
+
+
+def test_upgrade_stops_nobodys_server(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    before = server(host)
+    old = host.file("/opt/campushub/user").linked_to
+    output = succeed(
+        host,
+        scratch,
+        "playbooks/upgrade.yml",
+        **settings,
+        jupyter_extra_packages=["cowsay"],
+        jupyterhub_site_name="New",
+    )
+    assert server(host) == before
+    assert host.file("/opt/campushub/user").linked_to != old
+    assert host.file(old).is_directory
+    assert len(backups(scratch)) == 2
+    assert f"-e restore_file={backups(scratch)[-1]} -e confirm=yes" in output
+    assert "(" in act(host, "get", "/hub/login") or "New" in host.check_output(
+        "curl -s http://127.0.0.1:8000/hub/login"
+    )
+
+
+def test_way_back_is_a_switch(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    before = server(host)
+    new = host.file("/opt/campushub/user").linked_to
+    succeed(host, scratch, "site.yml", **settings)
+    assert host.file("/opt/campushub/user").linked_to != new
+    assert server(host) == before
+
+
+def test_restore_must_be_meant(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    status, output, _ = run_playbook(
+        host, scratch, "playbooks/restore.yml", "-e", f"restore_file={backups(scratch)[0]}", **settings
+    )
+    assert status != 0
+    assert "say that you mean it: -e restore_file=FILE -e confirm=yes" in output
+    assert "Nothing was changed." in output
+
+
+def test_restore_brings_back_the_database_and_stops_nobodys_server(
+    host: Host, scratch: Path, settings: dict[str, Any]
+) -> None:
+    before = server(host)
+    database(host, "INSERT INTO groups (name) VALUES ('later')")
+    secrets = host.check_output("sha256sum /etc/jupyterhub/secrets/*")
+    host.check_output("sed -i 's/=.*/=00/' /etc/jupyterhub/secrets/hub.env")
+    succeed(
+        *(host, scratch, "playbooks/restore.yml", "-e", f"restore_file={backups(scratch)[0]}", "-e", "confirm=yes"),
+        **settings,
+    )
+    assert database(host, "SELECT name FROM groups") == ""
+    assert host.check_output("sha256sum /etc/jupyterhub/secrets/*") == secrets
+    assert host.file("/var/lib/jupyterhub.before-restore/jupyterhub.sqlite").exists
+    assert server(host) == before
+    # The server is known to the hub and the proxy again, with the token it has had all the time.
+    assert act(host, "run", "print(6 * 7)").strip() == "42"
+
+
+def test_removal_must_be_meant(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    status, output, _ = run_playbook(host, scratch, "playbooks/remove.yml", **settings)
+    assert status != 0
+    assert "If you mean it: -e confirm=yes" in output
+    assert "Nothing was changed." in output
+    assert host.service("jupyterhub").is_running
+
+
+def test_removal_leaves_homes_and_nothing_that_runs(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    host.check_output("sh -c 'echo precious >/home/alice/thesis'")
+    succeed(host, scratch, "playbooks/remove.yml", "-e", "confirm=yes", **settings)
+    assert host.file("/home/alice/thesis").content_string == "precious\n"
+    assert host.file("/var/lib/jupyterhub/jupyterhub.sqlite").exists
+    for unit in ("jupyterhub", "jupyterhub-proxy"):
+        assert not host.service(unit).exists
+    for path in ("/etc/jupyterhub", "/opt/campushub/hub", "/opt/campushub/user", "/opt/campushub/uv", "/etc/pip.conf"):
+        assert not host.file(path).exists, path
+    assert host.run("pgrep -f singleuser").rc != 0
+    assert host.run("ss -ltnH 'sport = :8000 or sport = :8081'").stdout == ""
