@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 URL = Path("/etc/jupyterhub/database_url")
 HUB = Path("/opt/campushub/hub")
@@ -29,7 +29,8 @@ def connection(url: str) -> tuple[str, dict[str, str]]:
     if password:
         # Other users of the host see arguments, but not this.
         environment["PGPASSWORD"] = unquote(password)
-    return urlunsplit(("postgresql", f"{user}@{place}" if user else place, parts.path, parts.query, "")), environment
+    address = f"postgresql://{user}{'@' if user else ''}{place}{parts.path}"
+    return f"{address}?{parts.query}" if parts.query else address, environment
 
 
 def main() -> int:

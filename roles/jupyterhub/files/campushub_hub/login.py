@@ -19,12 +19,15 @@ class LocalizedLoginHandler(LoginHandler):  # type: ignore[misc]
     def browser_language(self) -> str:
         """Return the first of our languages that the browser asks for, else English."""
         wanted = []
-        for part in self.request.headers.get("Accept-Language", "").split(","):
-            tag, _, quality = part.strip().partition(";q=")
+        for part in self.request.headers.get("Accept-Language", "").replace(" ", "").split(","):
+            tag, _, weight = part.lower().partition(";q=")
             try:
-                wanted.append((float(quality or 1), tag.lower()[:2]))
+                quality = float(weight or 1)
             except ValueError:
                 continue
+            # 0 means: not this one.
+            if 0 < quality <= 1:
+                wanted.append((quality, tag.partition("-")[0]))
         wanted.sort(key=lambda pair: -pair[0])
         return next((tag for _, tag in wanted if tag in LANGUAGES), LANGUAGES[0])
 

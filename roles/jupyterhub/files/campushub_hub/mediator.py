@@ -2,9 +2,10 @@
 """
 Start or stop a server as the user it belongs to.
 
-``mediator.py spawn`` and ``mediator.py stop`` are the two commands that the hub's sudo rule allows. This reads what it needs to know as JSON from standard input and answers with JSON on standard output, as SudoSpawner expects
-of its mediator. Unlike the one it ships, this one imports nothing beyond the standard library, ends as soon as
-the server is on its way and leaves no process behind.
+``mediator.py spawn`` and ``mediator.py stop`` are the two commands that the hub's sudo rule allows. This reads what
+it needs to know as JSON from standard input and answers with JSON on standard output, as SudoSpawner expects of its
+mediator. Unlike the one it ships, this one imports nothing beyond the standard library, ends as soon as the server
+is on its way and leaves no process behind.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""The hub's own code as it lies in role jupyterhub, and what the role would write for it to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.settings import ROOT
+
+ROLE = ROOT / "roles" / "jupyterhub"
+sys.path.insert(0, str(ROLE / "files"))
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the role writes to a host with either spawner: settings.json and the sudo rule, from its own templates."""
+    directory = tmp_path_factory.mktemp("rendered")
+    hosts = {
+        "systemd": {},
+        "sudo": {
+            "jupyterhub_spawner": "sudo",
+            "jupyterhub_allowed_users": ["alice"],
+            "jupyterhub_admin_users": ["alice", "bob"],
+            "jupyterhub_admin_groups": ["wheel"],
+            "jupyterhub_group_limits": [{"group": "physics", "memory": "8G"}],
+            "jupyterhub_environment": {"COURSE": 'Теория "1"', "OMP_NUM_THREADS": 4},
+            "jupyterhub_memory_limit": "",
+            "jupyterhub_cpu_limit": "0.5",
+            "jupyterhub_named_servers": 2,
+            "jupyterhub_idle_timeout": 0,
+            "jupyterhub_database_url": "postgresql+psycopg://hub:secret@db/hub",
+        },
+        "everybody": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": True, "jupyterhub_allowed_groups": []},
+        # As from the command line: -e jupyterhub_allow_all=no
+        "text": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": "no", "jupyterhub_allow_sudo": "no"},
+    }
+    (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}, allow_unicode=True))
+    content = (
+        "{{ {'settings': __jupyterhub_settings, 'command': __jupyterhub_server_command,"
+        f" 'sudoers': lookup('ansible.builtin.template', '{ROLE}/templates/sudoers.j2')}} | to_json }}}}"
+    )
+    # Variables of a host would lose against those of a play's files, so they are a file, too.
+    files = [f"{ROLE}/defaults/main.yml", f"{directory}/{{{{ inventory_hostname }}}}.yml", f"{ROLE}/vars/main.yml"]
+    play = {
+        "hosts": "all",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable},
+        "vars_files": files,
+        "tasks": [
+            {
+                "ansible.builtin.copy": {
+                    "content": content,
+                    "dest": f"{directory}/{{{{ inventory_hostname }}}}.json",
+                    "mode": "0600",
+                }
+            }
+        ],
+    }
+    for host, variables in hosts.items():
+        (directory / f"{host}.yml").write_text(yaml.safe_dump(variables, allow_unicode=True))
+    (directory / "play.yml").write_text(yaml.safe_dump([play]))
+    subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", directory / "hosts.yml", directory / "play.yml"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
+        check=True,
+        capture_output=True,
+    )
+    return {host: json.loads((directory / f"{host}.json").read_text()) for host in hosts}
