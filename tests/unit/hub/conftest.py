@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +15,18 @@ import yaml
 
 from tests.unit.settings import ROOT
 
+PR_SET_CHILD_SUBREAPER = 36
 ROLE = ROOT / "roles" / "jupyterhub"
 sys.path.insert(0, str(ROLE / "files"))
+
+
+@pytest.fixture(scope="session")
+def adoption() -> Iterator[None]:
+    """Orphans become children of the tests, which then bury them, as the host's init would."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @pytest.fixture(scope="session")
