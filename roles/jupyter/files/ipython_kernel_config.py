@@ -9,8 +9,8 @@ which ipykernel has no setting for. All Python kernels read this file, those in 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import glob
 import os
 import sys
 from typing import Any
@@ -21,12 +21,21 @@ from jupyter_core.paths import jupyter_runtime_dir
 from zmq.eventloop.zmqstream import ZMQStream
 
 
+def remove_left(directory: str) -> None:
+    """Remove the sockets of kernels that have gone; most are ended in a way that lets them remove nothing."""
+    for path in glob.glob(f"{directory}/kernel-*-children"):
+        if not os.path.exists(f"/proc/{path.split('-')[-2]}"):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
 def listen_to_children(self: Any) -> None:
     """Let forked children print through a socket that only the user can reach."""
     self._pipe_uuid = os.urandom(16)
-    os.makedirs(jupyter_runtime_dir(), mode=0o700, exist_ok=True)
-    path = f"{jupyter_runtime_dir()}/kernel-{os.getpid()}-children"
-    self._pipe_port = f"ipc://{path}"
+    directory = jupyter_runtime_dir()
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    remove_left(directory)
+    self._pipe_port = f"ipc://{directory}/kernel-{os.getpid()}-children"
     socket = self.socket.context.socket(zmq.PULL)
     socket.linger = 0
     try:
@@ -36,16 +45,8 @@ def listen_to_children(self: Any) -> None:
         self._pipe_flag = False
         socket.close()
         return
-    atexit.register(remove_own, path, os.getpid())
     self._pipe_in = ZMQStream(socket, self.io_loop)
     self._pipe_in.on_recv(self._handle_pipe_msg)
-
-
-def remove_own(path: str, process: int) -> None:
-    """Remove the socket when the kernel ends, but not when one of its children does."""
-    if os.getpid() == process:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
 
 
 def connect_to_parent(self: Any) -> tuple[zmq.Context[Any], zmq.Socket[Any]]:
