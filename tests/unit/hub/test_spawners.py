@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from campushub_hub import configuration, spawners
+from campushub_hub import configuration, spawners, user_session
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError, socket_owners, unit_part
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
@@ -124,7 +124,7 @@ class ServiceManager:
     """A stand-in for systemctl(1) that writes down what it is told; on `stop` the unit's directory goes, or not."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.run, self.calls, self.program = directory / "run", directory / "calls", directory / "bin" / "systemctl"
+        self.run, self.calls, self.program = directory / "run", directory / "calls", directory / "manager" / "systemctl"
         self.run.mkdir()
         self.program.parent.mkdir()
         monkeypatch.setattr(systemd, "RUN_ROOT", str(self.run))
@@ -133,7 +133,9 @@ class ServiceManager:
 
     def removes(self, removes: bool) -> None:
         last = f'[ "$1" != stop ] || rm -r "{self.run}/$2"\n' if removes else ""
-        self.program.write_text(f'#!/bin/sh\necho "$*" >>{self.calls}\n{last}')
+        self.program.write_text(
+            f'#!/bin/sh\necho "$*" >>{self.calls}\n{last}case $1 in is-active) exit 3 ;; is-failed) exit 1 ;; esac\n'
+        )
         self.program.chmod(0o755)
 
     def told(self) -> list[str]:
@@ -217,7 +219,7 @@ class Centre:
         """Set what a server is."""
         self.command.write_text(json.dumps(command))
 
-    def run(self, act: Callable[[CampusSudoSpawner], Awaitable[None]]) -> None:
+    def run(self, act: Callable[[Any], Awaitable[None]]) -> None:
         """Do something with the spawner of a hub that has just been set up."""
 
         async def whole() -> None:
@@ -229,7 +231,7 @@ class Centre:
             try:
                 await act(spawner)
             finally:
-                self.pids.append(spawner.pid)
+                self.pids.append(getattr(spawner, "pid", 0))
 
         asyncio.run(whole())
 
@@ -337,6 +339,44 @@ def test_a_browser_is_not_sent_to_a_port_that_somebody_else_took(centre: Centre)
 
     with other_users_listener() as taken:
         centre.run(act)
+
+
+def test_a_link_that_a_user_left_behind_leads_root_nowhere(
+    tmp_path: Path,
+    centre: Centre,
+    rendered: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    manager: ServiceManager,
+) -> None:
+    """What a unit that would not end has kept for its user: the place where root writes the next environment."""
+    monkeypatch.setattr(configuration, "read_settings", lambda: rendered["systemd"]["settings"] | {"admin_users": [ME]})
+    # Stand-ins: the session is prepared by nothing, and systemd-run(1) starts nothing but tells what it was given.
+    monkeypatch.setattr(user_session, "__file__", "/bin/true")
+    program = manager.program.with_name("systemd-run")
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/unit\n')
+    program.chmod(0o755)
+    token = "feed" * 8
+    victim = tmp_path / "victim"
+    victim.write_text("root's own\n")
+    directory = manager.run / f"jupyterhub-user-{ME}"
+    directory.mkdir(mode=0o700)
+    (directory / f"jupyterhub-user-{ME}.env").symlink_to(victim)
+
+    async def act(spawner: CampusSystemdSpawner) -> None:
+        spawner.api_token = token
+        with pytest.raises(ServerStartError, match=r"^The server ended while it was starting\."):
+            await asyncio.wait_for(spawner.start(), 10)
+
+    centre.run(act)
+    assert victim.read_text() == "root's own\n"
+    words = (tmp_path / "unit").read_text().splitlines()
+    assert f"--slice=jupyterhub-{os.getuid()}.slice" in words
+    assert "--property=NoNewPrivileges=yes" in words
+    assert f"--property=MemoryMax={2 * 2**30}" in words
+    environment = next(word for word in words if word.startswith("--property=EnvironmentFile=")).split("=", 2)[2]
+    assert f"JUPYTERHUB_API_TOKEN={token}\n" in Path(environment).read_text()
+    assert Path(environment).stat().st_mode & 0o777 == 0o400
+    assert not [word for word in words if token in word], "arguments are for everybody to read"
 
 
 def test_a_user_without_an_account_is_told_so(centre: Centre) -> None:
