@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -38,7 +39,7 @@ def summary(done: subprocess.CompletedProcess[str]) -> int:
 
 def login(command: str) -> str:
     """Return a command that runs in a session of an ordinary user, as after a login."""
-    return f"su --login tester --shell /bin/sh --command {json.dumps(command)}"
+    return f"su --login tester --shell /bin/sh --command {shlex.quote(command)}"
 
 
 def make_certificates(folder: Path) -> None:
@@ -141,7 +142,7 @@ def person(host: Host) -> Iterator[None]:
     """An ordinary user of the host."""
     host.check_output("useradd --create-home --password x tester")
     yield
-    host.run("userdel --remove tester")
+    host.check_output("userdel --force --remove tester 2>/dev/null")
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +298,7 @@ def test_time_zone_and_language_are_those_of_the_site(host: Host, apply_role: Ap
     assert summary(apply_role(**settings)) == 3
     assert host.check_output("date --date 2026-07-01T00:00Z +%H:%M%Z") == "02:00CEST"
     assert host.check_output(login("date --date 2026-03-01 +%B")) == "März"
+    assert host.run("cat /etc/timezone").stdout in ("Europe/Berlin\n", "")
     assert host.check_output("tree --version").startswith("tree v")
     assert summary(apply_role(**settings)) == 0
     assert summary(apply_role()) > 0
