@@ -88,7 +88,7 @@ def test_all_faults_are_named_at_once_and_nothing_is_changed(
     for message in MESSAGES.strip().split("\n\n"):
         # An ellipsis stands for what differs from host to host.
         pattern = re.escape(" ".join(message.split())).replace("…", ".{1,60}")
-        assert re.search(pattern, found), (pattern, found)
+        assert re.search(pattern, found), f"{message}\n{found}"
     assert files(host) == before
 
 
