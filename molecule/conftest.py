@@ -38,7 +38,7 @@ ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def apply_role(request: pytest.FixtureRequest, host: Host) -> ApplyRole:
+def apply_role(request: pytest.FixtureRequest, host: Host) -> ApplyRole:  # noqa: ARG001 (it says which host)
     """
     Apply the scenario's role once more to this host alone, with other settings, as an administrator would.
 
@@ -49,7 +49,9 @@ def apply_role(request: pytest.FixtureRequest, host: Host) -> ApplyRole:
 
     def apply(check: bool = False, **variables: Any) -> subprocess.CompletedProcess[str]:
         scenario = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
-        converge = next(p for p in (scenario / "converge.yml", scenario.parent / "shared" / "converge.yml") if p.exists())
+        converge = next(
+            p for p in (scenario / "converge.yml", scenario.parent / "shared" / "converge.yml") if p.exists()
+        )
         command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--limit", instance]
         command += ["--extra-vars", json.dumps(variables), *(["--check"] if check else []), str(converge)]
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=scenario.parents[1])

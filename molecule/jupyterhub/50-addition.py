@@ -1,3 +1,4 @@
 """A site's own addition to the hub's configuration, read last."""
 
-c.JupyterHub.template_vars["announcement"] = c.JupyterHub.template_vars["announcement"] + ", from nine"  # noqa: F821
+c = get_config()  # type: ignore[name-defined]  # noqa: F821
+c.JupyterHub.template_vars["announcement"] += ", from nine"

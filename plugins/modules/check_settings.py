@@ -38,7 +38,8 @@ options:
       each:
         description:
           - An expression for a list or dictionary, each entry of which must fulfil the rule.
-          - C([]) in O(rules[].variable) stands for the place of the entry. The expressions know it as C(item) and C(index).
+          - C([]) in O(rules[].variable) stands for the place of the entry, which the expressions know as C(item) and
+            C(index).
         type: str
       secret:
         description: Whether the value must stay out of the message.
