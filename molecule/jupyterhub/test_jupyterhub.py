@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
 ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
 
 Client = Callable[..., str]
+ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -437,3 +439,64 @@ def test_idle_culler_may_do_its_work(host: Host) -> None:
     journal = host.check_output("journalctl -u jupyterhub --no-pager -o cat")
     assert "(idle-culler@127.0.0.1)" in journal
     assert not [line for line in journal.splitlines() if "idle-culler@" in line and " 403 " in line]
+
+
+# The administrator changes something
+
+
+def main_pids(host: Host) -> tuple[str, str]:
+    """Process numbers of hub and proxy."""
+    hub, proxy = (
+        host.check_output(f"systemctl show --value --property=MainPID {unit}")
+        for unit in ("jupyterhub", "jupyterhub-proxy")
+    )
+    return hub, proxy
+
+
+def test_a_changed_setting_restarts_the_hub_alone(host: Host, alice: Client, apply_role: ApplyRole) -> None:
+    """The page changes; proxy and alice's server go on as they were."""
+    hub, proxy = main_pids(host)
+    server = [line for line in processes(host, "alice") if "singleuser" in line]
+    assert apply_role(jupyterhub_site_name="Renamed").returncode == 0
+    assert "Renamed" in host.check_output(f"curl -s {HUB}/hub/login")
+    assert main_pids(host)[0] != hub
+    assert main_pids(host)[1] == proxy
+    assert [line for line in processes(host, "alice") if "singleuser" in line] == server
+    assert alice("alice", "run", "print('alive')") == "alive\n"
+
+
+def test_an_addition_that_is_no_python_never_reaches_the_hub(host: Host, apply_role: ApplyRole, tmp_path: Path) -> None:
+    """The run fails with the reason; the hub that runs is left as it is."""
+    bad = tmp_path / "60-bad.py"
+    bad.write_text("c.JupyterHub.port = (\n")
+    hub = main_pids(host)
+    done = apply_role(jupyterhub_config_files=[str(bad)])
+    assert done.returncode != 0
+    assert "60-bad.py" in done.stdout
+    assert "SyntaxError" in done.stdout
+    assert main_pids(host) == hub
+    assert not host.file("/etc/jupyterhub/config.d/60-bad.py").exists
+
+
+def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: ApplyRole) -> None:
+    """Files were written and no handler has run: the next run sees that the hub is older than its files."""
+    hub, proxy = main_pids(host)
+    host.check_output("touch /etc/jupyterhub/settings.json")
+    assert apply_role().returncode == 0
+    assert main_pids(host)[0] != hub
+    assert main_pids(host)[1] == proxy
+
+
+def test_removal_takes_all_but_the_database_and_the_homes(host: Host, client: Client, apply_role: ApplyRole) -> None:
+    """No unit, rule, service file or environment is left; installed again, the hub knows its users."""
+    assert apply_role(jupyterhub_state="absent").returncode == 0
+    for path in ("/etc/jupyterhub", "/etc/sudoers.d/jupyterhub", "/etc/pam.d/jupyterhub", "/opt/campushub/hub"):
+        assert not host.file(path).exists, path
+    assert host.run("systemctl cat jupyterhub.service jupyterhub-proxy.service").rc != 0
+    assert not [line for line in processes(host, "alice") if "singleuser" in line]
+    assert host.file("/var/lib/jupyterhub/jupyterhub.sqlite").exists
+    assert host.file("/home/alice/finished").exists
+    done = apply_role(jupyterhub_state="absent")
+    assert "changed=0" in done.stdout
+    assert apply_role().returncode == 0
+    assert '"last_activity": "20' in client("alice", "get", "/hub/api/users/alice")
