@@ -266,7 +266,16 @@ def make(path: Path, names: list[str], days: int) -> None:
         request, key, certificate, both = (Path(scratch) / name for name in ("request", "key", "certificate", "both"))
         request.write_text(REQUEST.format(organisation=MADE_HERE, common=common, names=entries))
         command = ["openssl", "req", "-x509", "-config", str(request), "-days", str(days), "-sha256", "-nodes"]
-        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", str(key), "-out", str(certificate)]
+        command += [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ]
         subprocess.run(command, check=True, capture_output=True, text=True)
         both.touch(0o600)
         both.write_text(certificate.read_text() + key.read_text())
