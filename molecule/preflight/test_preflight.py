@@ -60,7 +60,8 @@ or choose another web_https_port.
 choose another jupyterhub_hub_port.
 
 - server: the package source http://127.0.0.1:9/npm/configurable-http-proxy is of no use: no connection (Connection
-refused). Check the URL, the firewall and the proxy settings, or set base_npm_registry.
+refused). Check the URL, the firewall and the proxy settings, or set base_npm_registry or
+base_wheelhouse.
 
 - server: the package source http://mirror.invalid/debian/dists/…/Release is of no use: its name cannot be resolved.
 Check the name, /etc/resolv.conf and the proxy settings, or set base_apt_mirror.

@@ -226,7 +226,9 @@ def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], 
         lines.append(
             (unit.name.removesuffix(".service"), f"{unit.active}{f' since {unit.since}' if unit.since else ''}{often}")
         )
-        if unit.active != "active":
+        if unit.active == "not installed":
+            faults.append(f"{unit.name} is not installed. Install it first: ./campushub install -i INVENTORY")
+        elif unit.active != "active":
             faults.append(f"{unit.name} is {unit.active}. Its journal says why: journalctl -u {unit.name} -n 50")
     for name, url in parameters["answers"].items():
         seconds, fault = answer(url, parameters["address"], parameters["deadline"])

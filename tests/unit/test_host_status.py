@@ -117,7 +117,7 @@ def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (
             "LoadState=not-found\nActiveState=inactive",
             "not installed",
-            ["hub.service is not installed. Its journal says why: journalctl -u hub.service -n 50"],
+            ["hub.service is not installed. Install it first: ./campushub install -i INVENTORY"],
         ),
     ],
 )
