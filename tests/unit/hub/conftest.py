@@ -20,7 +20,7 @@ ROLE = ROOT / "roles" / "jupyterhub"
 sys.path.insert(0, str(ROLE / "files"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def adoption() -> Iterator[None]:
     """Orphans become children of the tests, which then bury them, as the host's init would."""
     libc = ctypes.CDLL(None)

@@ -239,11 +239,9 @@ class Centre:
         """Leave nothing running."""
         self.journal.close()
         for pid in filter(None, self.pids):
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+                os.waitpid(pid, 0)
 
 
 @pytest.fixture
