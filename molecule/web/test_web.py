@@ -180,7 +180,7 @@ def door(host: Host) -> Iterator[Door]:
     host.check_output(f"echo {program} | base64 -d >/usr/local/lib/hub_standin.py")
     host.run("systemctl stop hub-standin; systemctl reset-failed hub-standin")
     host.check_output("systemd-run --quiet --unit=hub-standin python3 /usr/local/lib/hub_standin.py")
-    wait(lambda: host.run("curl -s http://127.0.0.1:8000/headers").rc == 0)
+    wait(lambda: host.run("curl -s http://127.0.0.1:980/headers").rc == 0)
     yield Door(host, address)
     host.run("systemctl stop hub-standin; rm -f /usr/local/lib/hub_standin.py")
 
@@ -402,7 +402,7 @@ def test_people_are_told_in_their_language_when_the_hub_is_away(door: Door) -> N
         ):
             for path in ("/", "/hub/login", "/user/ada/lab"):
                 status, headers, text = door.ask(path, Accept_Language=languages)
-                assert (status, headers["content-language"]) == (502, language)
+                assert (status, headers["content-language"]) == (503, language)
                 assert headers["content-type"] == "text/html; charset=utf-8"
                 assert headers["cache-control"] == "no-store"
                 assert headers["x-content-type-options"] == "nosniff"
@@ -410,7 +410,7 @@ def test_people_are_told_in_their_language_when_the_hub_is_away(door: Door) -> N
                 assert 'http-equiv="refresh"' in text
                 # It must do without anything else from a server that is away.
                 assert not re.findall(r"(?:src|href)=\"(?!\")", text)
-        assert door.ask("/hub/login", "POST", b"username=ada")[0] == 502
+        assert door.ask("/hub/login", "POST", b"username=ada")[0] == 503
     finally:
         door.host.check_output("systemd-run --quiet --unit=hub-standin python3 /usr/local/lib/hub_standin.py")
         wait(lambda: door.ask("/headers")[0] == 200)
@@ -458,7 +458,7 @@ def test_additions_are_loaded_and_broken_ones_never_take_the_site_down(door: Doo
 
 def test_a_site_that_nginx_refuses_does_not_replace_the_good_one(door: Door) -> None:
     before = door.host.file(SITE).content_string
-    refused = door.apply(web_upstream_url="http://no-such-host.invalid:8000")
+    refused = door.apply(web_upstream_url="http://no-such-host.invalid:980")
     assert refused.code != 0
     assert "host not found in upstream" in refused.output
     assert door.host.file(SITE).content_string == before
