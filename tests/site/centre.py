@@ -9,13 +9,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.hub_client import Hub
+from tests.hub_client import Hub, HubError
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTHOST = ROOT / "tests" / "hosts" / "testhost"
@@ -46,6 +47,20 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30) -> 
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.1)
     return answer
+
+
+class Session(Hub):
+    """A session of a user without a browser, beside a browser that has this thread's event loop."""
+
+    def run(self, *args: Any, **kwargs: Any) -> str:
+        """Run code in a kernel and return what it printed."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(super().run, *args, **kwargs).result()
+
+    def shell(self, *args: Any, **kwargs: Any) -> str:
+        """Run a command in a terminal and return what it printed."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(super().shell, *args, **kwargs).result()
 
 
 @dataclass
@@ -102,10 +117,20 @@ class Host:
         )
         return done.stdout
 
-    def hub(self, user: str) -> Hub:
+    def hub(self, user: str) -> Session:
         """Return a session of a user without a browser, logged in."""
-        hub = Hub(f"https://localhost:{self.port(443)}", user)
+        hub = Session(f"https://localhost:{self.port(443)}", user)
         hub.login(PASSWORDS[user])
+        return hub
+
+    def hub_with_server(self, user: str) -> Session:
+        """Return such a session of a user whose server runs."""
+        hub = self.hub(user)
+        try:
+            hub.start()
+        except HubError as error:
+            if "already running" not in str(error):
+                raise
         return hub
 
     def main_pid(self, unit: str) -> int:

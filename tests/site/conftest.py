@@ -2,6 +2,7 @@
 A whole centre, installed by site.yml on one host of each platform, for tests that use it in a real browser.
 
     CAMPUSHUB_KEEP_HOSTS=1       leave the hosts, and use those that are there: quick while tests are written
+    CAMPUSHUB_SKIP_INSTALL=1     take the hosts as they are
     CAMPUSHUB_SCREENSHOTS=DIR    where the pictures of the pages go (docs/screenshots for those of the README)
 """
 
@@ -52,7 +53,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
         with ThreadPoolExecutor() as pool:
             list(pool.map(centre.Host.up, hosts.values()))
         inventory = centre.write_inventory(list(hosts.values()), tmp_path_factory.mktemp("inventory"))
-        centre.apply_site(inventory)
+        if os.environ.get("CAMPUSHUB_SKIP_INSTALL") != "1":
+            centre.apply_site(inventory)
         yield Centre(hosts, inventory)
     finally:
         if not KEEP:
@@ -120,5 +122,6 @@ def keep_evidence(name: str, host: centre.Host, people: list[person.Person]) -> 
             one.page.screenshot(path=centre.RESULTS / f"failed-{name}-{number}-{one.user}.png")
         except Error as error:
             print(f"no screenshot of {one.user}'s page: {error}")
+        print(f"{one.user} at {one.page.url}:", *one.problems, sep="\n  ")
     journal = host.run("journalctl --boot --no-pager --since '-15 min'", check=False)
     (centre.RESULTS / f"failed-{name}.journal").write_text(journal)

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from playwright.sync_api import expect
 
-from tests.site.centre import PASSWORDS, RESULTS, Host
+from tests.site.centre import PASSWORDS, RESULTS, Host, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 # Two cores run hosts, servers and the browser at once.
 PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
+# In the page, for the browser knows where the host is.
+ASK = """
+async ([path, method, token, data]) => {
+  const body = data === null ? undefined : JSON.stringify(data);
+  const headers = {"X-XSRFToken": token, "Content-Type": "application/json"};
+  const send = () => fetch(path, {method, body, headers});
+  // Chromium cuts connections when a network interface of this machine comes or goes, as of another test host.
+  const answer = await send().catch(send);
+  return [answer.status, await answer.text()];
+}
+"""
 PICTURES = Path(os.environ.get("CAMPUSHUB_SCREENSHOTS") or RESULTS)
 
 
@@ -35,15 +49,19 @@ class Person:
         )
         self.context.set_default_timeout(PATIENCE)
         self.page: Page = self.context.new_page()
+        # What went wrong behind the page.
+        self.problems: list[str] = []
+        self.context.on("requestfailed", lambda request: self.problems.append(f"{request.failure} {request.url}"))
+        self.context.on("weberror", lambda error: self.problems.append(f"{error.error}"))
 
     @property
     def lab_path(self) -> str:
         """Path of the user's JupyterLab."""
         return f"/user/{self.user}/lab"
 
-    def see_login(self) -> None:
-        """Open the login page."""
-        self.page.goto("/hub/login")
+    def see_login(self, after: str = "") -> None:
+        """Open the login page; what comes after it is the server's first page, if not said."""
+        self.page.goto(f"/hub/login?next={quote(after, safe='')}" if after else "/hub/login")
         expect(self.page.locator("#password_input")).to_be_visible()
 
     def log_in(self, password: str = "") -> None:
@@ -53,11 +71,12 @@ class Person:
         self.page.locator("#login_submit").click()
 
     def start_lab(self) -> None:
-        """Log in and wait until JupyterLab is there to work with."""
-        self.see_login()
+        """Log in and wait until JupyterLab is there to work with, without what was open in it the last time."""
+        lab = quote(f"{self.lab_path}?reset", safe="")
+        self.see_login(after=f"/hub/spawn/{self.user}?next={lab}")
         self.log_in()
-        self.page.wait_for_url(f"**{self.lab_path}**")
         self.see_launcher()
+        self.end_forgotten_kernels()
 
     def open_lab(self) -> None:
         """Open JupyterLab anew, without what was open in it."""
@@ -71,10 +90,31 @@ class Person:
     def open_notebook(self) -> Locator:
         """Open a new notebook from the launcher and return it when its kernel is ready."""
         self.page.locator(".jp-LauncherCard[data-category='Notebook'][title^='Python 3']").click()
-        notebook = self.notebook
-        expect(notebook).to_be_visible()
+        expect(self.notebook).to_be_visible()
+        # Lab shows an idle kernel before it has one, and exchanges it if it is slow to come; what it is asked to run in
+        # that first second may get lost. The server knows better.
+        wait_until(self._has_kernel, "the new notebook is connected to a kernel that has started")
         self.wait_idle()
-        return notebook
+        return self.notebook
+
+    def _has_kernel(self) -> bool:
+        """Return whether the page is connected to one kernel, which has nothing to do."""
+        _, sessions = self.ask("api/sessions")
+        states = [session["kernel"]["execution_state"] for session in sessions if session["kernel"]["connections"]]
+        return states == ["idle"]
+
+    def end_forgotten_kernels(self) -> None:
+        """End the kernels that no page shows any more; they would take the memory of what is to come."""
+        for kernel in self.ask("api/kernels")[1]:
+            if not kernel["connections"]:
+                self.ask(f"api/kernels/{kernel['id']}", "DELETE")
+
+    def ask(self, path: str, method: str = "GET", data: Any = None, owner: str = "") -> tuple[int, Any]:
+        """Call an interface of a server, one's own if not said, as its pages do; return status and answer."""
+        path = f"/user/{owner or self.user}/{path}"
+        tokens = [c["value"] for c in self.context.cookies() if c["name"] == "_xsrf" and c["path"] in path]
+        status, text = self.page.evaluate(ASK, [path, method, tokens[-1] if tokens else "", data])
+        return status, json.loads(text) if status < 300 and text else text
 
     @property
     def notebook(self) -> Locator:
@@ -92,21 +132,28 @@ class Person:
         cell.locator(".cm-content").click()
         # As it stands: typing would get brackets and indentation from the editor on top.
         self.page.keyboard.insert_text(code)
+        before = cells.count()
         self.page.keyboard.press("Shift+Enter")
+        expect(cells).to_have_count(before + 1)
         return cell
 
     def save(self) -> None:
         """Save the notebook in front."""
         self.page.keyboard.press("Control+s")
-        expect(self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-current")).not_to_have_class("jp-mod-dirty")
+        # It asks for a name the first time.
+        self.page.get_by_role("button", name="Rename and Save").click()
+        expect(self.page.locator(".jp-Dialog")).to_have_count(0)
+        expect(self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
+
+    def notebook_name(self) -> str:
+        """Return the file name of the notebook in front."""
+        return self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.lm-mod-current").inner_text().strip()
 
     def open_terminal(self) -> Locator:
         """Open a terminal from the launcher and return its screen, as it is read out to people who do not see it."""
-        self.page.request.put(
-            f"/user/{self.user}/lab/api/settings/@jupyterlab/terminal-extension:plugin",
-            data={"raw": '{"screenReaderMode": true}'},
-            headers={"X-XSRFToken": self.cookie("_xsrf", f"/user/{self.user}/")},
-        )
+        settings = {"raw": '{"screenReaderMode": true}'}
+        status, _ = self.ask("lab/api/settings/@jupyterlab/terminal-extension:plugin", "PUT", settings)
+        assert status == 204
         self.open_lab()
         self.page.locator(".jp-LauncherCard[data-category='Other'][title^='Start a new terminal']").click()
         terminal = self.page.locator(".jp-Terminal")
@@ -115,12 +162,6 @@ class Person:
         expect(screen).to_contain_text("$")
         terminal.locator(".xterm-helper-textarea").focus()
         return screen
-
-    def cookie(self, name: str, path: str) -> str:
-        """Return the value of a cookie."""
-        found = [c for c in self.context.cookies() if c["name"] == name and c["path"] == path]
-        assert found, f"{self.user} has no cookie {name} for {path}: {self.context.cookies()}"
-        return found[0]["value"]
 
     def picture(self, name: str) -> None:
         """Keep a picture of the page."""

@@ -59,7 +59,8 @@ def lines(cell: Locator) -> int:
 def keeps_printing(cell: Locator) -> None:
     """Wait until lines come in that were not there before."""
     seen = lines(cell)
-    wait_until(lambda: lines(cell) > seen + 2, "new lines in the running cell")
+    # Lab may wait half a minute before it tries again to reach a server that did not answer.
+    wait_until(lambda: lines(cell) > seen + 2, "new lines in the running cell", seconds=60)
 
 
 @pytest.mark.parametrize("fault", [restart_hub, kill_hub, kill_proxy], ids=lambda fault: fault.__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
@@ -15,7 +14,8 @@ from tests.site.person import outputs
 
 # What bob tries in a cell: each file, and each address, with what came of it.
 PROBE = """
-import json, urllib.error, urllib.request
+import http.client, json
+from urllib.parse import urlsplit
 found = {{}}
 for path in {paths!r}:
     try:
@@ -24,10 +24,9 @@ for path in {paths!r}:
     except OSError as error:
         found[path] = type(error).__name__
 for address in {addresses!r}:
-    try:
-        found[address] = urllib.request.urlopen(address, timeout=5).status
-    except urllib.error.HTTPError as error:
-        found[address] = error.code
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=5)
+    connection.request("GET", urlsplit(address).path)
+    found[address] = connection.getresponse().status
 print(json.dumps(found))
 """
 
@@ -35,19 +34,15 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def alice(host: Host) -> Hub:
     """Alice with a server that runs and a file of her own."""
-    hub = host.hub("alice")
-    hub.start()
+    hub = host.hub_with_server("alice")
     hub.run("open('diary.txt', 'w').write('private')")
     return hub
 
 
 @pytest.fixture(scope="module")
-def bob(host: Host) -> Iterator[Hub]:
+def bob(host: Host) -> Hub:
     """Bob with a server that runs."""
-    hub = host.hub("bob")
-    hub.start()
-    yield hub
-    hub.stop()
+    return host.hub_with_server("bob")
 
 
 def test_others_server_is_refused_in_the_browser(visit: Visit, alice: Hub) -> None:
@@ -58,7 +53,7 @@ def test_others_server_is_refused_in_the_browser(visit: Visit, alice: Hub) -> No
     assert answer.status == 403
     bob.picture("forbidden")
     for path in ("api/contents", "api/kernels", "files/diary.txt", "api/terminals"):
-        assert bob.page.request.get(f"/user/alice/{path}").status == 403, path
+        assert bob.ask(path, owner="alice")[0] == 403, path
     assert alice.request("/user/alice/files/diary.txt")[2] == "private"
 
 
@@ -85,12 +80,13 @@ def test_code_of_a_user_reads_no_secrets_and_opens_no_doors(host: Host, alice: H
     paths = [*files, *runtime, *(f"/proc/{pid}/environ" for pid in processes), "/home/alice/diary.txt"]
     port = host.server_port("alice")
     addresses = [f"http://127.0.0.1:{port}/user/alice/{path}" for path in ("api/contents", "files/diary.txt")]
-    addresses += ["http://127.0.0.1:8001/api/routes", "http://127.0.0.1:8081/hub/api/users"]
+    addresses += ["http://127.0.0.1:981/api/routes", "http://127.0.0.1:982/hub/api/users"]
 
-    found = json.loads(bob.run(PROBE.format(paths=paths, addresses=addresses)))
+    found = json.loads(bob.run(PROBE.format(paths=paths, addresses=refused + sent_to_login)))
 
     assert {path: found[path] for path in paths} == dict.fromkeys(paths, "PermissionError")
-    assert {address: found[address] for address in addresses} == dict.fromkeys(addresses, 403)
+    assert {address: found[address] for address in refused} == dict.fromkeys(refused, 403)
+    assert {address: found[address] for address in sent_to_login} == dict.fromkeys(sent_to_login, 302)
     assert alice.run(PROBE.format(paths=["diary.txt"], addresses=[])).strip() == '{"diary.txt": "read"}'
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from http.client import HTTPConnection, HTTPResponse
 from urllib.parse import urlsplit
 
@@ -13,14 +12,14 @@ from tests.site.centre import HELP_URL, SITE_NAME, Host
 from tests.site.conftest import Visit
 
 LANGUAGES = {
-    "en-US": ("en", "Username", "Invalid username or password"),
-    "ru-RU": ("ru", "Имя пользователя", "Неверное имя пользователя или пароль"),
+    "en-US": ("en", "Username", "Invalid username or password", "may not use this service"),
+    "ru-RU": ("ru", "Имя пользователя", "Неверное имя пользователя или пароль", "нет доступа к этой службе"),
 }
 
 
 @pytest.mark.parametrize("locale", LANGUAGES)
 def test_login_page_speaks_the_language_of_the_browser(visit: Visit, locale: str) -> None:
-    language, label, _ = LANGUAGES[locale]
+    language, label, *_ = LANGUAGES[locale]
     visitor = visit(locale=locale)
     visitor.see_login()
     page = visitor.page
@@ -55,16 +54,17 @@ def test_wrong_password_is_said_in_the_language_of_the_browser(visit: Visit, loc
     visitor.page.wait_for_url("**/user/alice/**")
 
 
-def test_who_is_not_in_the_access_group_is_told_so(visit: Visit) -> None:
-    dave = visit("dave")
+@pytest.mark.parametrize("locale", LANGUAGES)
+def test_who_is_not_in_the_access_group_is_told_so(visit: Visit, locale: str) -> None:
+    dave = visit("dave", locale=locale)
     dave.see_login()
     with dave.page.expect_navigation() as navigation:
         dave.log_in()
     answer = navigation.value
     assert answer
     assert answer.status == 403
-    expect(dave.page.locator("body")).to_contain_text(re.compile("not allowed", re.IGNORECASE))
-    dave.picture("refused")
+    expect(dave.page.locator(".login_error")).to_contain_text(LANGUAGES[locale][3])
+    dave.picture(f"refused-{LANGUAGES[locale][0]}")
     # Nor is he in by another door.
     dave.page.goto("/hub/home")
     assert urlsplit(dave.page.url).path == "/hub/login"
