@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-HUB = "http://127.0.0.1:8000"
+HUB = "http://127.0.0.1:980"
 UIDS = {"alice": 2001, "bob": 2002, "carol": 2003, "dave": 2004}
 CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
 ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
@@ -350,8 +350,20 @@ def test_another_user_sees_no_token(host: Host) -> None:
 
 def test_the_proxys_own_interface_wants_its_token(host: Host) -> None:
     """Who could add routes could read everybody's traffic."""
-    _, code = as_user(host, "carol", "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8001/api/routes")
+    _, code = as_user(host, "carol", "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:981/api/routes")
     assert code == "403"
+
+
+def test_nobody_can_listen_in_the_place_of_hub_or_proxy(host: Host) -> None:
+    """While the hub is down its port is nobody else's: who took it would be sent passwords."""
+    host.check_output("systemctl stop jupyterhub")
+    try:
+        listen = "/usr/bin/python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 982))'"
+        status, answer = as_user(host, "carol", listen)
+        assert status != 0
+        assert "PermissionError" in answer
+    finally:
+        host.check_output("systemctl start jupyterhub")
 
 
 def test_an_ordinary_user_cannot_administrate(client: Client) -> None:
@@ -378,7 +390,7 @@ def test_units_are_valid_and_shut_in(host: Host) -> None:
         "User=jupyterhub",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
-        "CapabilityBoundingSet=",
+        "CapabilityBoundingSet=cap_net_bind_service",
     }
 
 

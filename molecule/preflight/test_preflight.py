@@ -32,10 +32,10 @@ def files(host: Host) -> set[str]:
 @pytest.fixture
 def faults(host: Host) -> Iterator[None]:
     """Programs that hold ports which are needed, one for all addresses and one for the loopback address only."""
-    for unit, port, address in (("squatter", 443, "0.0.0.0"), ("lurker", 8081, "127.0.0.1")):
+    for unit, port, address in (("squatter", 443, "0.0.0.0"), ("lurker", 982, "127.0.0.1")):
         command = f"python3 -m http.server {port} --bind {address} --directory /run"
         host.check_output(f"systemd-run --quiet --unit={unit} {command}")
-    for port in (443, 8081):
+    for port in (443, 982):
         wait = f"for i in $(seq 50); do ss -ltnH 'sport = :{port}' | grep -q . && exit 0; sleep 0.1; done; exit 1"
         assert host.run(f"sh -c {wait!r}").rc == 0 or host.run(f"ss -ltnH 'sport = :{port}'").stdout
     yield
@@ -56,7 +56,7 @@ MESSAGES = """
 - server: port 443 is needed for the front door but python3 (process …) of squatter.service holds it. Stop that program
 or choose another web_https_port.
 
-- server: port 8081 is needed for the hub but python3 (process …) of lurker.service holds it. Stop that program or
+- server: port 982 is needed for the hub but python3 (process …) of lurker.service holds it. Stop that program or
 choose another jupyterhub_hub_port.
 
 - server: the package source http://127.0.0.1:9/npm/configurable-http-proxy is of no use: no connection (Connection

@@ -47,7 +47,7 @@ def act(host: Host, action: str, *arguments: str) -> str:
     """Do something at the hub as alice."""
     client = (ROOT / "tests/hub_client.py").read_text()
     host.run(f"cat >/opt/hub_client.py <<'END_OF_CLIENT'\n{client}\nEND_OF_CLIENT\n")
-    words = shlex.join(["http://127.0.0.1:8000", "alice", "alice-secret", action, *arguments])
+    words = shlex.join(["http://127.0.0.1:980", "alice", "alice-secret", action, *arguments])
     return str(host.check_output(f"/opt/campushub/hub/bin/python /opt/hub_client.py {words}"))
 
 
@@ -98,7 +98,7 @@ def test_status_fails_and_says_why_when_something_is_not_well(
         "NOT WELL: jupyterhub.service is inactive. Its journal says why: journalctl -u jupyterhub.service -n 50"
         in output
     )
-    assert "hub does not answer (Connection refused) at http://127.0.0.1:8081/hub/api/." in output
+    assert "hub does not answer (Connection refused) at http://127.0.0.1:982/hub/api/." in output
 
 
 def test_backup_is_for_administrators_only(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
@@ -125,9 +125,7 @@ def test_upgrade_stops_nobodys_server(host: Host, scratch: Path, settings: dict[
     assert host.file(old).is_directory
     assert len(backups(scratch)) == 2
     assert f"-e restore_file={backups(scratch)[-1]} -e confirm=yes" in output
-    assert "(" in act(host, "get", "/hub/login") or "New" in host.check_output(
-        "curl -s http://127.0.0.1:8000/hub/login"
-    )
+    assert "(" in act(host, "get", "/hub/login") or "New" in host.check_output("curl -s http://127.0.0.1:980/hub/login")
 
 
 def test_way_back_is_a_switch(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
@@ -184,4 +182,4 @@ def test_removal_leaves_homes_and_nothing_that_runs(host: Host, scratch: Path, s
     for path in ("/etc/jupyterhub", "/opt/campushub/hub", "/opt/campushub/user", "/opt/campushub/uv", "/etc/pip.conf"):
         assert not host.file(path).exists, path
     assert host.run("pgrep -f singleuser").rc != 0
-    assert host.run("ss -ltnH 'sport = :8000 or sport = :8081'").stdout == ""
+    assert host.run("ss -ltnH 'sport = :980 or sport = :982'").stdout == ""

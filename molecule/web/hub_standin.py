@@ -1,7 +1,7 @@
 """
 A stand-in for JupyterHub and its proxy, to look at nginx from behind.
 
-It speaks HTTP/1.1 and WebSocket on 127.0.0.1:8000 with the standard library alone: it shows which headers arrived,
+It speaks HTTP/1.1 and WebSocket on 127.0.0.1:980 with the standard library alone: it shows which headers arrived,
 sets a cookie, takes uploads and tells how far they are, sends slowly, fails, and echoes what a websocket says.
 """
 
@@ -97,7 +97,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def main() -> None:
     """Serve until the end."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 8000)
+    server = await asyncio.start_server(serve, "127.0.0.1", 980)
     await server.serve_forever()
 
 

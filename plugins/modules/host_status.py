@@ -67,7 +67,7 @@ EXAMPLES = r"""
   host_status:
     units: [jupyterhub.service]
     answers:
-      hub: http://127.0.0.1:8081/hub/api/
+      hub: http://127.0.0.1:982/hub/api/
 """
 
 RETURN = r"""

@@ -28,7 +28,7 @@ sys.path.insert(0, "/opt/start-server")
 from hub_client import Hub, HubError
 
 WORK = "/opt/start-server"
-OURS, THEIRS = "http://127.0.0.1:8000", "http://127.0.0.1:8100"
+OURS, THEIRS = "http://127.0.0.1:980", "http://127.0.0.1:8100"
 NAMES = [f"bench{number:02}" for number in range(USERS)]
 settings = json.load(open("/etc/jupyterhub/settings.json"))
 sudo = settings["spawner"] == "sudo"

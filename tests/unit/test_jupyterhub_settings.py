@@ -24,7 +24,10 @@ CPU = (
     "Give a number from 0.1 on, such as 2; 0 is unlimited."
 )
 TASKS = "is too small for a Jupyter server. Give at least 64; 0 is unlimited."
-PORT = "is not a port that an ordinary user can open. Give a number from 1024 to 65535;"
+PORT = (
+    "is not a port that ordinary users cannot open. "
+    "Give a number from 1 to 1023, so that no user of the host can take the hub's place;"
+)
 ABSOLUTE = (
     "is not an absolute path. Begin it with a slash, or with {{ inventory_dir }}/ "
     "when the file is kept beside the inventory."
@@ -77,8 +80,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_help_url": "mailto:help@example.org",
                 "jupyterhub_logo": str(logo),
                 "jupyterhub_config_files": [str(code)],
-                "jupyterhub_port": 1024,
-                "jupyterhub_proxy_api_port": 65535,
+                "jupyterhub_port": 1023,
+                "jupyterhub_proxy_api_port": 1,
                 "jupyterhub_database_url": "postgresql+psycopg://hub:p%40ss@db.example.org:5432/hub?sslmode=require",
             },
             [],
@@ -266,23 +269,23 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             ],
         ),
         "ports": (
-            {"jupyterhub_port": 80, "jupyterhub_proxy_api_port": 0, "jupyterhub_hub_port": 65536},
+            {"jupyterhub_port": 8000, "jupyterhub_proxy_api_port": 0, "jupyterhub_hub_port": 65536},
             [
-                f"jupyterhub_port = 80 {PORT} 8000 is usual.",
-                f"jupyterhub_proxy_api_port = 0 {PORT} 8001 is usual.",
-                f"jupyterhub_hub_port = 65536 {PORT} 8081 is usual.",
+                f"jupyterhub_port = 8000 {PORT} 980 is usual.",
+                f"jupyterhub_proxy_api_port = 0 {PORT} 981 is usual.",
+                f"jupyterhub_hub_port = 65536 {PORT} 982 is usual.",
             ],
         ),
         "ports-equal": (
-            {"jupyterhub_port": 8081, "jupyterhub_proxy_api_port": "8081"},
+            {"jupyterhub_port": 982, "jupyterhub_proxy_api_port": "982"},
             [
                 (
-                    'jupyterhub_proxy_api_port = "8081" is the port of jupyterhub_port, too. '
-                    "Give each a port of its own, such as 8001 and 8000."
+                    'jupyterhub_proxy_api_port = "982" is the port of jupyterhub_port, too. '
+                    "Give each a port of its own, such as 981 and 980."
                 ),
                 (
-                    "jupyterhub_hub_port = 8081 is the port of jupyterhub_port or jupyterhub_proxy_api_port, too. "
-                    "Give each a port of its own, such as 8081, 8000 and 8001."
+                    "jupyterhub_hub_port = 982 is the port of jupyterhub_port or jupyterhub_proxy_api_port, too. "
+                    "Give each a port of its own, such as 982, 980 and 981."
                 ),
             ],
         ),

@@ -30,7 +30,7 @@ ALIAS = "is not a host name. Give a name like jupyter.example.org, or an IP addr
 NETWORK = "is not a network. Give one like 10.20.0.0/16 or 2001:db8::/32, or a single address."
 UPSTREAM = (
     "is not the URL of a server. Give the address of the proxy of JupyterHub without a path, "
-    "such as http://127.0.0.1:8000."
+    "such as http://127.0.0.1:980."
 )
 ADDRESS = "is not an IP address. Give an address of the host, like 192.0.2.1 or [2001:db8::1]."
 ABSOLUTE = (
@@ -170,7 +170,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "web_https_port": 8443,
                 "web_access_networks": ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1", "0.0.0.0/0"],
                 "web_upload_limit": 1048576,
-                "web_upstream_url": "http://[::1]:8000/",
+                "web_upstream_url": "http://[::1]:980/",
                 "web_hsts_max_age": 0,
             },
             [],
@@ -196,7 +196,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "web_http_port": 0,
                 "web_https_port": 70000,
                 "web_upload_limit": "10 gigs",
-                "web_upstream_url": "127.0.0.1:8000",
+                "web_upstream_url": "127.0.0.1:980",
                 "web_access_networks": ["10.0.0.0/33", "office"],
                 "web_websocket_timeout": 5,
                 "web_hsts_max_age": -1,
@@ -209,7 +209,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 f"web_https_port = 70000 is not a port. {PORT} 443 is usual.",
                 f'web_access_networks[0] = "10.0.0.0/33" {NETWORK}',
                 f'web_access_networks[1] = "office" {NETWORK}',
-                f'web_upstream_url = "127.0.0.1:8000" {UPSTREAM}',
+                f'web_upstream_url = "127.0.0.1:980" {UPSTREAM}',
                 f'web_upload_limit = "10 gigs" {SIZE}',
                 (
                     "web_websocket_timeout = 5 is too short. "

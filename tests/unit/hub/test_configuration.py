@@ -88,10 +88,10 @@ def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
     app = asyncio.run(start())
     assert "not recognized" not in capsys.readouterr().err
     assert app.template_vars["announcement"] == "JupyterHub is new", "the site's additions have the last word"
-    assert app.bind_url == "http://127.0.0.1:8000"
-    assert app.hub.bind_url == "http://127.0.0.1:8081/hub/"
+    assert app.bind_url == "http://127.0.0.1:980"
+    assert app.hub.bind_url == "http://127.0.0.1:982/hub/"
     assert (app.cleanup_servers, app.cleanup_proxy, app.proxy.should_start) == (False, False, False)
-    assert app.proxy.api_url == "http://127.0.0.1:8001"
+    assert app.proxy.api_url == "http://127.0.0.1:981"
     assert app.proxy.auth_token == "p" * 64
     assert app.cookie_secret == bytes.fromhex("c" * 64)
     assert not (tmp_path / "jupyterhub_cookie_secret").exists()
