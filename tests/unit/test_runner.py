@@ -54,6 +54,8 @@ class Checkout:
             [str(self.bin / "python"), str(self.root / "tests" / "run"), *arguments],
             env={"PATH": "/usr/bin:/bin"},
             stdin=subprocess.DEVNULL,
+            # As when a build machine starts it in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509 - no threads here
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
