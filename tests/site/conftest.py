@@ -9,6 +9,7 @@ A whole centre, installed by site.yml on one host of each platform, for tests th
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -69,16 +70,20 @@ def host(request: pytest.FixtureRequest, site: Centre) -> centre.Host:
 
 
 @pytest.fixture(scope="session")
-def browser(site: Centre) -> Iterator[Browser]:
+def browser(site: Centre, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium, for which the names of the hosts lead to their ports on this machine, as DNS would have it."""
-    rules = [
-        f"MAP {host.name}:{port} 127.0.0.1:{host.port(port)}" for host in site.hosts.values() for port in (80, 443)
-    ]
+    doors = [(host.name, port, host.port(port)) for host in site.hosts.values() for port in (80, 443)]
+    rules = ", ".join(f"MAP {name}:{port} 127.0.0.1:{outside}" for name, port, outside in doors)
     program = shutil.which("chromium")
     assert program, "'chromium' is missing: apt-get install chromium"
+    wrapper = tmp_path_factory.mktemp("browser") / "chromium"
+    ports = ",".join(str(outside) for _, _, outside in doors)
+    command = [str(Path(__file__).with_name("quiet_network.py")), ports, program]
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    wrapper.chmod(0o755)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, args=[*CHROMIUM, f"--host-resolver-rules={', '.join(rules)}"]
+            executable_path=wrapper, args=[*CHROMIUM, f"--host-resolver-rules={rules}"]
         )
         yield browser
         browser.close()

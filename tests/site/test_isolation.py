@@ -79,8 +79,11 @@ def test_code_of_a_user_reads_no_secrets_and_opens_no_doors(host: Host, alice: H
     processes = [server, hub_pid, host.main_pid("jupyterhub-proxy")]
     paths = [*files, *runtime, *(f"/proc/{pid}/environ" for pid in processes), "/home/alice/diary.txt"]
     port = host.server_port("alice")
-    addresses = [f"http://127.0.0.1:{port}/user/alice/{path}" for path in ("api/contents", "files/diary.txt")]
-    addresses += ["http://127.0.0.1:981/api/routes", "http://127.0.0.1:982/hub/api/users"]
+    refused = [
+        f"http://127.0.0.1:{port}/user/alice/{path}" for path in ("api/contents", "api/kernels", "api/terminals")
+    ]
+    refused += ["http://127.0.0.1:981/api/routes", "http://127.0.0.1:982/hub/api/users"]
+    sent_to_login = [f"http://127.0.0.1:{port}/user/alice/{path}" for path in ("files/diary.txt", "lab")]
 
     found = json.loads(bob.run(PROBE.format(paths=paths, addresses=refused + sent_to_login)))
 
