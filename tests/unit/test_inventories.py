@@ -70,9 +70,12 @@ def test_examples_differ_in_what_a_site_decides_only() -> None:
     assert parts[0] == parts[1] != ""
 
 
-def test_wiring_repeats_the_defaults_of_the_roles() -> None:
-    wiring = (ROOT / "playbooks/group_vars/all.yml").read_text()
+@pytest.mark.parametrize("file", ["group_vars/all.yml", "preflight.yml", "tasks/hub_status.yml"])
+def test_playbooks_repeat_the_defaults_of_the_roles(file: str) -> None:
+    """A role's default is not seen outside of the role, so playbooks say again what they need."""
     true = {name: value for role in roles() for name, value in defaults(role).items()}
-    repeated = re.findall(r"([a-z]+_[a-z_]+) \| default\('?([^')]+)'?\)", wiring)
+    text = (ROOT / "playbooks" / file).read_text()
+    found = re.findall(r"\b([a-z]+_[a-z_]+) \| default\((\d+|'[\w-]+')\)", text)
+    repeated = [(name, value.strip("'")) for name, value in found if name in true]
     assert repeated
-    assert dict(repeated) == {name: str(true[name]) for name, _ in repeated}
+    assert repeated == [(name, str(true[name])) for name, _ in repeated]
