@@ -78,7 +78,10 @@ def test_logout_ends_the_session_with_the_server_too(visit: Visit) -> None:
     assert session
     assert [cookie["name"] for cookie in session if not cookie["httpOnly"]] == []
 
-    alice.page.goto("/hub/home")
+    alice.page.goto("/hub/no-such-page")
+    expect(alice.page.locator("h1")).to_have_text("There is no such page")
+    alice.picture("error")
+    alice.page.get_by_role("button", name="Back to the start page").click()
     expect(alice.page.locator("#help")).to_have_attribute("href", HELP_URL)
     alice.page.locator("#logout").click()
     alice.page.wait_for_url("**/hub/log*")
