@@ -119,7 +119,7 @@ def test_hosts_of_a_part_are_removed_after_it(checkout: Checkout) -> None:
 
 def test_interrupt_ends_the_part_and_removes_its_hosts(checkout: Checkout) -> None:
     checkout.program(checkout.bin / "molecule", "trap 'echo tidied >>\"$0.tidied\"; exit 1' INT\nsleep 120 & wait")
-    process = checkout.start("base", "unit")
+    process = checkout.start("base", "unit", "--jobs", "1")
     started = time.monotonic()
     # `unit` comes first and is over soon; the scenario would run for two minutes.
     while not (checkout.calls.exists() and "molecule" in checkout.calls.read_text()):
