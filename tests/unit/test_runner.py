@@ -135,6 +135,16 @@ def test_interrupt_ends_the_part_and_removes_its_hosts(checkout: Checkout) -> No
     assert output.splitlines()[-1] == "1 passed, 1 failed, 2 skipped"
 
 
+def test_a_part_that_fails_is_tried_again_where_asked_and_the_end_says_so(checkout: Checkout) -> None:
+    checkout.program(checkout.bin / "molecule", '[ -e "$0.before" ] && exit 0; touch "$0.before"; exit 3')
+    code, output = checkout.run("base", "--retry")
+    assert code == 0
+    assert "Failed at the first try" in output
+    assert "base: molecule (exit code 3)" in output
+    checkout.program(checkout.bin / "molecule", "exit 3")
+    assert checkout.run("base", "--retry")[0] == 1
+
+
 def test_everything_reaches_the_tests(checkout: Checkout) -> None:
     checkout.program(checkout.bin / "molecule", '[ "$CAMPUSHUB_TEST_EVERYTHING" = 1 ]')
     assert checkout.run("base")[0] == 1
