@@ -291,6 +291,8 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     until(lambda: host.run(f"curl -sf {HUB}/hub/api").rc == 0, 20, "the hub")
     assert alice("alice", "run", "print('alive')") == "alive\n"
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
+    # The one that was killed leaves no culler behind that would work for nobody.
+    assert len(host.check_output("pgrep -f jupyterhub_idle_culler").split()) == 1
 
 
 # The neighbour
@@ -501,7 +503,8 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: 
 
 def test_removal_takes_all_but_the_database_and_the_homes(host: Host, client: Client, apply_role: ApplyRole) -> None:
     """No unit, rule, service file or environment is left; installed again, the hub knows its users."""
-    assert apply_role(jupyterhub_state="absent").returncode == 0
+    done = apply_role(jupyterhub_state="absent")
+    assert done.returncode == 0, done.stdout[-3000:]
     for path in ("/etc/jupyterhub", "/etc/sudoers.d/jupyterhub", "/etc/pam.d/jupyterhub", "/opt/campushub/hub"):
         assert not host.file(path).exists, path
     assert host.run("systemctl cat jupyterhub.service jupyterhub-proxy.service").rc != 0
