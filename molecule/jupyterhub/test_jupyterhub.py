@@ -292,7 +292,8 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     assert alice("alice", "run", "print('alive')") == "alive\n"
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
     # The one that was killed leaves no culler behind that would work for nobody.
-    assert len(host.check_output("pgrep -f jupyterhub_idle_culler").split()) == 1
+    cullers = "pgrep -fc '[j]upyterhub_idle_culler'"
+    until(lambda: bool(host.run(cullers).stdout.strip() == "1"), 15, "one idle culler")
 
 
 # The neighbour
