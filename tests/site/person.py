@@ -137,17 +137,15 @@ class Person:
         expect(cells).to_have_count(before + 1)
         return cell
 
-    def save(self) -> None:
-        """Save the notebook in front."""
+    def save(self, name: str = "") -> None:
+        """Save the notebook in front for the first time, under another name if given."""
         self.page.keyboard.press("Control+s")
-        # It asks for a name the first time.
-        self.page.get_by_role("button", name="Rename and Save").click()
-        expect(self.page.locator(".jp-Dialog")).to_have_count(0)
+        dialog = self.page.locator(".jp-Dialog")
+        if name:
+            dialog.locator("input[type=text], input.jp-mod-styled").first.fill(name)
+        dialog.get_by_role("button", name="Rename and Save").click()
+        expect(dialog).to_have_count(0)
         expect(self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
-
-    def notebook_name(self) -> str:
-        """Return the file name of the notebook in front."""
-        return self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.lm-mod-current").inner_text().strip()
 
     def open_terminal(self) -> Locator:
         """Open a terminal from the launcher and return its screen, as it is read out to people who do not see it."""

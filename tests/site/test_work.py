@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from tests.site.conftest import Visit
 from tests.site.person import outputs
 
+NOTEBOOK = "Oscillation.ipynb"
 PLOT = """
 import numpy as np
 import matplotlib.pyplot as plt
@@ -24,35 +25,35 @@ plt.show()
 
 
 def test_cell_plots_and_the_notebook_opens_in_notebook_7(visit: Visit) -> None:
-    alice = visit()
-    alice.start_lab()
-    alice.open_notebook()
-    cell = alice.execute(PLOT)
+    bob = visit("bob")
+    bob.start_lab()
+    bob.ask(f"api/contents/{NOTEBOOK}", "DELETE")
+    bob.open_notebook()
+    cell = bob.execute(PLOT)
     picture = outputs(cell).locator("img")
     expect(picture).to_have_attribute("src", re.compile("^data:image/png;base64,"))
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
-    alice.wait_idle()
-    alice.save()
-    alice.picture("lab")
-    name = alice.notebook_name()
+    bob.wait_idle()
+    bob.save(NOTEBOOK)
+    bob.picture("lab")
 
-    alice.page.goto("/user/alice/tree")
-    entry = alice.page.locator(".jp-DirListing-item", has=alice.page.get_by_text(name, exact=True))
+    bob.page.goto("/user/bob/tree")
+    entry = bob.page.locator(".jp-DirListing-item", has=bob.page.get_by_text(NOTEBOOK, exact=True))
     expect(entry).to_be_visible()
-    alice.picture("notebook7-tree")
-    with alice.context.expect_page() as opened:
+    bob.picture("notebook7-tree")
+    with bob.context.expect_page() as opened:
         entry.dblclick()
     page = opened.value
     expect(page.locator(".jp-OutputArea-output img")).to_be_visible()
-    assert "/user/alice/notebooks/" in page.url
+    assert "/user/bob/notebooks/" in page.url
 
 
 def test_terminal_runs_what_is_typed(visit: Visit) -> None:
-    alice = visit()
-    alice.start_lab()
-    screen = alice.open_terminal()
-    alice.page.keyboard.type('echo "$USER has $((6 * 7)) in $PWD"\n')
-    expect(screen).to_contain_text("alice has 42 in /home/alice")
+    bob = visit("bob")
+    bob.start_lab()
+    screen = bob.open_terminal()
+    bob.page.keyboard.type('echo "$USER has $((6 * 7)) in $PWD"\n')
+    expect(screen).to_contain_text("bob has 42 in /home/bob")
     # Python is that of the users' environment.
-    alice.page.keyboard.type("python3 -c 'import jupyterlab, sys; print(sys.prefix)'\n")
+    bob.page.keyboard.type("python3 -c 'import jupyterlab, sys; print(sys.prefix)'\n")
     expect(screen).to_contain_text("/opt/campushub/user")
