@@ -35,6 +35,7 @@ def test_cell_plots_and_the_notebook_opens_in_notebook_7(visit: Visit) -> None:
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     bob.wait_idle()
     bob.save(NOTEBOOK)
+    expect(bob.page.locator(".jp-DirListing-item", has_text=NOTEBOOK)).to_be_visible()
     bob.picture("lab")
 
     bob.page.goto("/user/bob/tree")
