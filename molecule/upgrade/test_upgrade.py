@@ -181,5 +181,5 @@ def test_removal_leaves_homes_and_nothing_that_runs(host: Host, scratch: Path, s
         assert not host.service(unit).exists
     for path in ("/etc/jupyterhub", "/opt/campushub/hub", "/opt/campushub/user", "/opt/campushub/uv", "/etc/pip.conf"):
         assert not host.file(path).exists, path
-    assert host.run("pgrep -f singleuser").rc != 0
+    assert host.run("pgrep -f '[s]ingleuser'").rc != 0
     assert host.run("ss -ltnH 'sport = :980 or sport = :982'").stdout == ""
