@@ -229,8 +229,8 @@ def test_a_host_without_internet_lives_on_the_wheelhouse(
     host.check_output(f"cp /etc/hosts /tmp/hosts && echo '127.0.0.1 {names}' >> /etc/hosts")
     try:
         assert summary(apply_role(base_state="absent")) > 0
-        assert "Install uv" in apply_role().stdout, "without the wheelhouse uv cannot be had here"
         assert not host.file(UV).exists
+        assert host.run("curl --silent https://pypi.org/").rc != 0
         assert summary(apply_role(check=True, base_wheelhouse=str(tar))) > 0
         assert not host.file("/opt/campushub/wheelhouse").exists
         settings = {**npm_settings, "base_wheelhouse": str(tar)}
@@ -320,18 +320,13 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: 
 
 
 def test_absent_leaves_nothing_and_brings_back_what_was_there(host: Host, apply_role: ApplyRole) -> None:
+    host.check_output("printf '[global]\\ntimeout = 77\\n' > /etc/pip.conf")
+    summary(apply_role())
+    assert "timeout" not in host.check_output("cat /etc/pip.conf")
     assert summary(apply_role(base_state="absent")) > 0
-    for path in ("/opt/campushub", "/etc/uv/uv.toml", "/etc/npmrc", "/etc/pip.conf", "/var/lib/campushub"):
+    assert host.check_output("cat /etc/pip.conf") == "[global]\ntimeout = 77"
+    for path in ("/opt/campushub", "/etc/uv/uv.toml", "/etc/npmrc", "/var/lib/campushub"):
         assert not host.file(path).exists, path
     assert host.run("ls /usr/local/share/ca-certificates/campushub-*").rc != 0
     assert "CampusHub" not in host.check_output("cat /etc/environment")
     assert summary(apply_role(base_state="absent")) == 0
-
-    host.check_output("printf '[global]\\ntimeout = 77\\n' > /etc/pip.conf")
-    summary(apply_role())
-    assert "timeout" not in host.check_output("cat /etc/pip.conf")
-    summary(apply_role(base_state="absent"))
-    assert host.check_output("cat /etc/pip.conf") == "[global]\ntimeout = 77"
-    host.check_output("rm /etc/pip.conf")
-    summary(apply_role())
-    assert host.check_output(f"{UV} --version").startswith("uv ")
