@@ -159,7 +159,9 @@ class CampusSpawner(LoggingConfigurable):
         # The hub wants to be called back only when the start is quite over.
         while not self._callbacks:  # noqa: ASYNC110 (it is a list of JupyterHub's)
             await asyncio.sleep(self.listen_interval)
-        await self.poll_and_notify()
+        # The service manager may learn of the end a little later than we do.
+        while await self.poll_and_notify() is None:
+            await asyncio.sleep(self.listen_interval)
 
 
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
