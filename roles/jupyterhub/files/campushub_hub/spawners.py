@@ -160,7 +160,7 @@ class CampusSpawner(LoggingConfigurable):
         while not self._callbacks:  # noqa: ASYNC110 (it is a list of JupyterHub's)
             await asyncio.sleep(self.listen_interval)
         # The service manager may learn of the end a little later than we do.
-        while await self.poll_and_notify() is None:
+        while await self.poll_and_notify() is None:  # noqa: ASYNC110 (only asking tells)
             await asyncio.sleep(self.listen_interval)
 
 
