@@ -193,9 +193,9 @@ def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: C
         host.check_output("systemctl restart jupyterhub")
     token = "$(sed -n 's/^CONFIGPROXY_AUTH_TOKEN=//p' /etc/jupyterhub/secrets/proxy.env)"
     routes = f'curl -s -H "Authorization: token {token}" http://127.0.0.1:981/api/routes'
-    assert "/user/bob/" in host.check_output(routes)
+    assert '"/user/bob"' in host.check_output(routes)
     host.check_output("pkill -KILL -u bob -f singleuser")
-    until(lambda: "/user/bob/" not in host.check_output(routes), 3, "no route to bob's server")
+    until(lambda: '"/user/bob"' not in host.check_output(routes), 3, "no route to bob's server")
     client("bob", "start")
     client("bob", "stop")
 
@@ -405,7 +405,7 @@ def test_units_are_valid_and_shut_in(host: Host) -> None:
         "systemctl show jupyterhub-proxy --property=User,NoNewPrivileges,ProtectSystem,CapabilityBoundingSet"
     )
     assert set(proxy.splitlines()) >= {
-        "User=jupyterhub",
+        "User=jupyterhub-proxy",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
         "CapabilityBoundingSet=cap_net_bind_service",
