@@ -21,7 +21,7 @@ import pwd
 import re
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,18 +45,38 @@ class ServerStartError(Exception):
         self.jupyterhub_message = message
 
 
-def socket_owners(port: int) -> Iterator[int]:
-    """Yield the user number of each TCP socket of this host that listens on a port (proc_net_tcp(5))."""
-    suffix = f":{port:04X}"
+def listening_sockets() -> dict[int, set[int]]:
+    """Return the user numbers of the sockets that listen on each TCP port of this host (proc_net_tcp(5))."""
+    owners: dict[int, set[int]] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
-            lines = Path(table).read_text().splitlines()[1:]
+            text = Path(table).read_text()
         except OSError:
             continue
-        for line in lines:
-            fields = line.split()
-            if fields[1].endswith(suffix) and fields[3] == LISTENING:
-                yield int(fields[7])
+        for line in text.splitlines()[1:]:
+            # Most lines are of connections, of which a busy hub has thousands.
+            if f" {LISTENING} " in line:
+                fields = line.split()
+                if fields[3] == LISTENING:
+                    owners.setdefault(int(fields[1].rpartition(":")[2], 16), set()).add(int(fields[7]))
+    return owners
+
+
+class SocketTable:
+    """What `listening_sockets` said a moment ago: however many servers are starting, one look is enough for them."""
+
+    def __init__(self) -> None:
+        self._owners: dict[int, set[int]] = {}
+        self._time = float("-inf")
+
+    def owners(self, port: int, max_age: float) -> set[int]:
+        """Return whose sockets listen on a port, as it is or was `max_age` seconds ago at the most."""
+        if time.monotonic() - self._time > max_age:
+            self._owners, self._time = listening_sockets(), time.monotonic()
+        return self._owners.get(port, set())
+
+
+SOCKETS = SocketTable()
 
 
 def unit_part(name: str) -> str:
@@ -112,13 +132,14 @@ class CampusSpawner(LoggingConfigurable):
         uid = self.account.pw_uid
         last_poll = time.monotonic()
         while True:
-            owners = set(socket_owners(self.port))
+            owners = SOCKETS.owners(self.port, max_age=self.listen_interval / 2)
             if owners == {uid}:
                 return
             if owners:
                 self.log.error("Port %s of %s's server is held by user number %s", self.port, self.user.name, owners)
                 raise ServerStartError("Somebody else holds the port of this server. Please start it again.")
-            if time.monotonic() - last_poll > 0.5:
+            # To be sure costs a process: twenty who start at once would mostly wait for each other's.
+            if not self.seems_alive() or time.monotonic() - last_poll > 2:
                 if await self.poll() is not None:
                     raise ServerStartError("The server ended while it was starting. Please tell your administrator.")
                 last_poll = time.monotonic()
@@ -126,6 +147,10 @@ class CampusSpawner(LoggingConfigurable):
 
     async def main_process(self) -> int:
         """Return the number of the server's process, 0 if there is none."""
+        raise NotImplementedError
+
+    def seems_alive(self) -> bool:
+        """Return whether there is a sign of life that costs nothing to look for; only `poll` is sure of the end."""
         raise NotImplementedError
 
     def start_polling(self) -> None:
@@ -208,6 +233,10 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     def has_directory(self) -> bool:
         """Return whether there is a directory for the unit, which the service manager makes and removes with it."""
         return Path(systemd.RUN_ROOT, self.unit_name).exists()
+
+    def seems_alive(self) -> bool:
+        """Return whether the unit has its directory."""
+        return self.has_directory()
 
     async def end_remains(self) -> None:
         """
@@ -292,6 +321,11 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     async def main_process(self) -> int:
         """Return the number of the server's process."""
         return int(self.pid)
+
+    def seems_alive(self) -> bool:
+        """Return whether there is the process that was started."""
+        started = self._start_time()
+        return started is not None and started == self._pid_started
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
         """Add what a login would set."""
