@@ -150,6 +150,17 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 )
             ],
         ),
+        "login": (
+            {"jupyterhub_login_domains": ["Example.org", "@example.org"], "jupyterhub_login_attempts": 1},
+            [
+                *(
+                    f'jupyterhub_login_domains[{index}] = "{text}" is no domain in small letters. '
+                    "Write what people may put behind their name, like example.org."
+                    for index, text in enumerate(("Example.org", "@example.org"))
+                ),
+                ("jupyterhub_login_attempts = 1 would lock out people who mistype. Give at least 3; 5 is usual."),
+            ],
+        ),
         "limits-gigs": ({"jupyterhub_memory_limit": "2 gigs"}, [f'jupyterhub_memory_limit = "2 gigs" {SIZE}']),
         "limits-unit": ({"jupyterhub_memory_limit": "2GB"}, [f'jupyterhub_memory_limit = "2GB" {SIZE}']),
         "limits-negative": ({"jupyterhub_memory_limit": "-1G"}, [f'jupyterhub_memory_limit = "-1G" {SIZE}']),

@@ -104,6 +104,7 @@ class Directory:
             printed, _ = await asyncio.wait_for(process.communicate(), self.seconds)
         except asyncio.TimeoutError:
             process.kill()
+            await process.wait()
             return "no answer"
         self._asked = time.monotonic()
         return "; ".join(printed.decode(errors="replace").splitlines()) if process.returncode else ""

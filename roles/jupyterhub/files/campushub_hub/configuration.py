@@ -69,6 +69,9 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
 
     hub.services = [{"name": "proxy-routes", "api_token": os.environ.get("CAMPUSHUB_ROUTES_TOKEN", "")}]
     hub.load_roles = [{"name": "proxy-routes", "services": ["proxy-routes"], "scopes": ["proxy"]}]
+    if "CAMPUSHUB_REVOKE_TOKEN" in os.environ:
+        hub.services.append({"name": "revoke", "api_token": os.environ["CAMPUSHUB_REVOKE_TOKEN"]})
+        hub.load_roles.append({"name": "revoke", "services": ["revoke"], "scopes": ["delete:users"]})
     if settings["idle_timeout"]:
         hub.services.append({"name": "idle-culler", "command": culler(settings)})
         scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]

@@ -109,6 +109,15 @@ def make_runtime_directory(account: pwd.struct_passwd) -> None:
     os.chown(directory, account.pw_uid, account.pw_gid)
 
 
+def make_home(account: pwd.struct_passwd, by_pam: bool) -> None:
+    """Make the user's home, closed to others, if it is missing."""
+    if by_pam and Path(account.pw_dir).exists():
+        return
+    # The hub cannot see homes, so the service manager is asked to do it.
+    outside = [] if by_pam else ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect"]
+    subprocess.run([*outside, "/usr/sbin/mkhomedir_helper", account.pw_name, "0077"], check=True)
+
+
 def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
     """
     Move a process, and so its future children, into a scope of the user's slice.
@@ -153,6 +162,8 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
         return 0
     limit_slice(account.pw_uid, limits_of(groups_of(account), settings))
     make_runtime_directory(account)
+    if settings["create_homes"]:
+        make_home(account, by_pam)
     if by_pam:
         move_into_scope(os.getppid(), account.pw_uid)
     return 0
