@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from plugins.action.check_settings import shown
 from tests.unit.settings import ROOT, facts, messages
 
 NAME = (
@@ -42,6 +43,10 @@ DATABASE = (
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
     "or Enterprise Linux 9 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+)
+LDAP_BASE = (
+    "is no name in a directory. Write it like ou=people,dc=example,dc=org. It is needed with jupyterhub_ldap_filter, "
+    "and where no jupyterhub_ldap_bind_templates say how users are named."
 )
 README = "See roles/jupyterhub/README.md."
 
@@ -147,6 +152,79 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 (
                     "jupyterhub_uid_minimum = 0 would let accounts of the system in. "
                     "Give the first user number that belongs to a person, at least 500; 1000 is usual."
+                )
+            ],
+        ),
+        "ldap": (
+            {
+                "jupyterhub_authenticator": "ldap",
+                "jupyterhub_ldap_uris": ["ldaps://ldap1.example.org"],
+                "jupyterhub_ldap_user_base_dn": "ou=people,dc=example,dc=org",
+                "jupyterhub_ldap_filter": "(&({userattr}={username})(memberOf=cn=hub,dc=example,dc=org))",
+                "jupyterhub_ldap_lookup_dn": "cn=reader,dc=example,dc=org",
+                "jupyterhub_ldap_lookup_password": "secret",
+            },
+            [],
+        ),
+        "ldap-empty": (
+            {"jupyterhub_authenticator": "ldap"},
+            [
+                "jupyterhub_ldap_uris = [] is empty. Name the servers of the directory, such as ldaps://ldap.example.org.",
+                f'jupyterhub_ldap_user_base_dn = "" {LDAP_BASE}',
+            ],
+        ),
+        "ldap-wrong": (
+            {
+                "jupyterhub_authenticator": "ldap",
+                "jupyterhub_ldap_uris": ["https://ldap", "ldap://ldap"],
+                "jupyterhub_ldap_start_tls": False,
+                "jupyterhub_ldap_ca_certificate": "/nowhere/ca.pem",
+                "jupyterhub_ldap_bind_templates": ["uid=%s,dc=example", "uid={user},dc=example"],
+                "jupyterhub_ldap_user_base_dn": "people",
+                "jupyterhub_ldap_lookup_password": "s3cret",
+            },
+            [
+                (
+                    'jupyterhub_ldap_uris[0] = "https://ldap" is no address of a directory. '
+                    "Write it like ldaps://ldap.example.org or, for StartTLS, ldap://ldap.example.org."
+                ),
+                (
+                    'jupyterhub_ldap_uris[1] = "ldap://ldap" would send passwords over the network for everybody to '
+                    "read. Use ldaps://, or set jupyterhub_ldap_start_tls: true. "
+                    "Who cannot have TLS must say jupyterhub_ldap_allow_insecure: true."
+                ),
+                (
+                    'jupyterhub_ldap_ca_certificate = "/nowhere/ca.pem" is no file on the controller. Give the path of '
+                    "the authority's certificate there, or leave it empty for those that the host trusts."
+                ),
+                *(
+                    f'jupyterhub_ldap_bind_templates[{index}] = "{text}" does not say where the name of the user goes. '
+                    "Write {username} there, once, as in uid={username},ou=people,dc=example,dc=org."
+                    for index, text in enumerate(("uid=%s,dc=example", "uid={user},dc=example"))
+                ),
+                f'jupyterhub_ldap_user_base_dn = "people" {LDAP_BASE}',
+                (
+                    "jupyterhub_ldap_lookup_password and jupyterhub_ldap_lookup_dn are of use together only. "
+                    "Give both, or neither."
+                ),
+            ],
+        ),
+        "ldap-line": (
+            {"jupyterhub_ldap_lookup_dn": "cn=reader", "jupyterhub_ldap_lookup_password": "a\nb"},
+            ["jupyterhub_ldap_lookup_password holds a line break. Choose another one."],
+        ),
+        "ldap-no-certificate": (
+            {
+                "jupyterhub_authenticator": "ldap",
+                "jupyterhub_ldap_uris": ["ldaps://ldap"],
+                "jupyterhub_ldap_bind_templates": ["uid={username},dc=example"],
+                "jupyterhub_ldap_ca_certificate": __file__,
+            },
+            [
+                (
+                    f"jupyterhub_ldap_ca_certificate = {shown(__file__)} holds no certificate. It begins with "
+                    "-----BEGIN CERTIFICATE"
+                    "-----. Convert DER with: openssl x509 -inform der -in FILE -out FILE.pem."
                 )
             ],
         ),

@@ -278,3 +278,25 @@ def test_an_account_of_this_host_is_found_with_its_groups() -> None:
     assert (found.name, found.uid) == (me.pw_name, me.pw_uid)
     assert grp.getgrgid(me.pw_gid).gr_name in found.groups
     assert accounts.find("nobody-has-this-name") is None
+
+
+def test_ldap_verifies_certificates_and_asks_each_server(rendered: dict[str, Any]) -> None:
+    import ssl
+
+    from campushub_hub import ldap_login
+
+    config = Config()
+    configuration.configure_logins(config, rendered["ldap"]["settings"])
+    assert config.JupyterHub.authenticator_class is ldap_login.CampusLDAPAuthenticator
+    door = ldap_login.CampusLDAPAuthenticator(config=config)
+    asked = door.directory_login
+    assert asked.tls_kwargs == {"validate": ssl.CERT_REQUIRED, "ca_certs_file": "/etc/ssl/certs/ca-certificates.crt"}
+    assert asked.uris == ["ldaps://ldap1.example.org", "ldap://ldap2.example.org:1389"]
+    assert asked.tls_strategy.name == "before_bind"
+    assert asked.bind_dn_template == ["uid={username},ou=people,dc=example,dc=org"]
+    # Nothing listens at either; the reason is told apart from a wrong password.
+    asked.uris = ["ldap://127.0.0.1:1", "ldaps://127.0.0.1:2"]
+    with pytest.raises(
+        accounts.SilentDirectoryError, match=r"ldap://127\.0\.0\.1:1: .*refused.*; ldaps://127\.0\.0\.1:2"
+    ):
+        run(door.verify("ann", "right"))

@@ -84,6 +84,10 @@ def configure_logins(c: Any, settings: dict[str, Any]) -> None:
 
     c.JupyterHub.authenticator_class = CampusPAMAuthenticator
     c.PAMAuthenticator.service = "jupyterhub"
+    if settings["authenticator"] == "ldap":
+        from . import ldap_login
+
+        ldap_login.configure(c, settings["ldap"])
     c.CampusAuthenticator.settings = {key: settings[key] for key in ("uid_minimum", "login_attempts", "login_domains")}
     c.CampusAuthenticator.admin_groups = set(settings["admin_groups"])
     c.LocalAuthenticator.allowed_groups = {*settings["allowed_groups"], *settings["admin_groups"]}
