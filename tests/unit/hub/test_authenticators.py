@@ -132,12 +132,22 @@ def test_a_right_password_without_an_account_is_told_apart(door: Door) -> None:
     assert run(door.enter("nobody-here")) == (403, authenticators.NO_ACCOUNT)
 
 
-def test_a_directory_that_is_down_is_said_on_the_page_and_counts_as_no_attempt(
+def test_who_is_refused_by_the_host_is_told_so(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise pamela.PAMError(errno=6)
+
+    monkeypatch.setattr(pamela, "authenticate", refuse)
+    for _ in range(9):
+        assert run(door.enter("dora")) == (403, authenticators.NOT_ALLOWED)
+
+
+def test_a_directory_that_is_down_is_said_on_the_page_and_counts_little(
     door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
     door.down = "ldaps://ldap.example.org: its certificate is refused: certificate has expired"
-    for _ in range(9):
+    for _ in range(20):
         assert run(door.enter("dora", "wrong")) == (503, authenticators.SILENT)
+    assert run(door.enter("dora", "wrong")) == (429, authenticators.TOO_MANY), "what the host remembers is no prey"
     assert "certificate has expired" in caplog.text
     assert run(door.enter("ann")) == "ann", "who is known here gets in all the same"
 

@@ -31,7 +31,9 @@ SILENT = "The university's user directory does not answer. Please try again in a
 TOO_MANY = "Too many failed attempts. Please wait five minutes."
 
 NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
-PASSWORD_SECONDS = 6.0
+PASSWORD_SECONDS = 9.0
+# PAM_PERM_DENIED and PAM_ACCT_EXPIRED: the password is right, but the host does not let the user in.
+REFUSED_BY_PAM = (6, 13)
 # After this time it is looked whether somebody who is logged in still may be.
 REFRESH_SECONDS = 15
 
@@ -45,6 +47,8 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.failures = Failures(self.settings["login_attempts"])
+        # Attempts while the directory is down: not held against people, but no chance to guess what the host remembers.
+        self.guesses = Failures(4 * self.settings["login_attempts"])
         self.directory = accounts.Directory()
         self.doubts: dict[str, asyncio.Task[None]] = {}
 
@@ -75,7 +79,7 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         if not password or "\0" in password:
             return None
         address = handler.request.remote_ip
-        if not self.failures.begin(name, address):
+        if not (self.failures.begin(name, address) and self.guesses.begin(name, address)):
             self.log.warning("Failed login of %s from %s: too many attempts", name, address)
             raise HTTPError(429, TOO_MANY)
         try:
@@ -83,10 +87,16 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             trouble = "" if right else await self.directory.trouble()
         except accounts.SilentDirectoryError as error:
             right, trouble = False, str(error)
+        except HTTPError:
+            self.failures.forgive(name, address, success=False)
+            self.guesses.forgive(name, address, success=False)
+            self.log.warning("User %s is refused by the host", name)
+            raise
         if trouble:
             self.failures.forgive(name, address, success=False)
             self.log.error("Could not check the password of %s. The directory: %s", name, trouble)
             raise HTTPError(503, SILENT)
+        self.guesses.forgive(name, address, success=right)
         if not right:
             # In one line, for fail2ban.
             self.log.warning("Failed login of %s from %s", name, address)
@@ -191,6 +201,8 @@ class CampusPAMAuthenticator(CampusAuthenticator, PAMAuthenticator):  # type: ig
                 pamela.authenticate(name, password, service=self.service, encoding=self.encoding)
             except pamela.PAMError as error:
                 self.log.info("PAM says of %s: %s", name, error)
+                if error.errno in REFUSED_BY_PAM:
+                    raise HTTPError(403, NOT_ALLOWED) from None
                 return False
             return True
 
