@@ -228,6 +228,68 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 )
             ],
         ),
+        "oidc": (
+            {
+                "jupyterhub_authenticator": "oidc",
+                "jupyterhub_oidc_issuer": "https://login.example.org/realms/university",
+                "jupyterhub_oidc_client_id": "hub",
+                "jupyterhub_oidc_client_secret": "s3cret",
+                "jupyterhub_oidc_name_claim": "email",
+                "jupyterhub_login_domains": ["example.org"],
+            },
+            [],
+        ),
+        "oidc-empty": (
+            {"jupyterhub_authenticator": "oidc", "jupyterhub_oidc_scopes": ["email"]},
+            [
+                (
+                    'jupyterhub_oidc_issuer = "" is no address of an OpenID Connect provider. '
+                    "Write what it calls its issuer, like https://login.example.org/realms/university."
+                ),
+                (
+                    'jupyterhub_oidc_client_id = "" is empty. '
+                    "Register the hub at the provider and give the identifier that it has got there."
+                ),
+                (
+                    "jupyterhub_oidc_client_secret is empty, or holds a space or a line break. "
+                    "Give the secret that the provider has given to the hub."
+                ),
+                (
+                    'jupyterhub_oidc_scopes = ["email"] has no openid, without which a provider does not say who '
+                    "somebody is. Write [openid, profile, email], or what the provider wants besides openid."
+                ),
+            ],
+        ),
+        "oidc-wrong": (
+            {
+                "jupyterhub_authenticator": "oidc",
+                "jupyterhub_spawner": "sudo",
+                "jupyterhub_oidc_issuer": "http://login.example.org",
+                "jupyterhub_oidc_client_id": "hub",
+                "jupyterhub_oidc_client_secret": "s3cret",
+                "jupyterhub_oidc_name_claim": "user name",
+                "jupyterhub_oidc_create_accounts": True,
+                "jupyterhub_oidc_groups_claim": "groups",
+            },
+            [
+                (
+                    'jupyterhub_oidc_issuer = "http://login.example.org" has no TLS, so that anybody on the way could '
+                    "log in as anybody. Use https://. Who cannot must say jupyterhub_oidc_allow_insecure: true."
+                ),
+                (
+                    'jupyterhub_oidc_name_claim = "user name" cannot be the name of a claim. '
+                    "Write one like preferred_username, email or eduperson_principal_name."
+                ),
+                (
+                    'jupyterhub_oidc_groups_claim = "groups" names groups that the sudo rule of this jupyterhub_spawner '
+                    "cannot know. Set jupyterhub_spawner: systemd, or leave it empty and use groups of the host."
+                ),
+                (
+                    "jupyterhub_oidc_create_accounts = true wants a hub that may make accounts, which it may not with "
+                    "this jupyterhub_spawner. Set jupyterhub_spawner: systemd, or have the accounts from elsewhere."
+                ),
+            ],
+        ),
         "login": (
             {"jupyterhub_login_domains": ["Example.org", "@example.org"], "jupyterhub_login_attempts": 1},
             [

@@ -98,6 +98,7 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             raise HTTPError(503, SILENT)
         self.guesses.forgive(name, address, success=right)
         if not right:
+            self.failures.failed(address)
             # In one line, for fail2ban.
             self.log.warning("Failed login of %s from %s", name, address)
             await asyncio.sleep(self.failures.delay(name, address))

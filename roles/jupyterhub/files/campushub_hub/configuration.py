@@ -88,7 +88,13 @@ def configure_logins(c: Any, settings: dict[str, Any]) -> None:
         from . import ldap_login
 
         ldap_login.configure(c, settings["ldap"])
-    c.CampusAuthenticator.settings = {key: settings[key] for key in ("uid_minimum", "login_attempts", "login_domains")}
+    elif settings["authenticator"] == "oidc":
+        from . import oidc_login
+
+        oidc_login.configure(c, settings["oidc"])
+    c.CampusAuthenticator.settings = {
+        key: settings[key] for key in ("uid_minimum", "login_attempts", "login_domains", "oidc")
+    }
     c.CampusAuthenticator.admin_groups = set(settings["admin_groups"])
     c.LocalAuthenticator.allowed_groups = {*settings["allowed_groups"], *settings["admin_groups"]}
     c.Authenticator.admin_users = set(settings["admin_users"])

@@ -13,7 +13,7 @@ ADDRESS_FACTOR = 10
 
 class Failures:
     """
-    Counts attempts that have failed or are under way, so that asking many times at once is no way around it.
+    Counts attempts that have failed, and for a user those under way: asking many times at once is no way around it.
 
     A user is refused for one address only: nobody can lock somebody else out from elsewhere. Guessing one user's
     password from many addresses is slowed down, for a failed login is answered late.
@@ -47,6 +47,10 @@ class Failures:
             self._times[key].append(self._clock())
         return True
 
+    def failed(self, address: str) -> None:
+        """Note that the password of the last attempt was wrong."""
+        self._times["", address].append(self._clock())
+
     def forgive(self, user: str, address: str, success: bool) -> None:
         """Take the last attempt back, for it says nothing about passwords; with success those before it, too."""
         for key in self._keys(user, address):
@@ -63,5 +67,5 @@ class Failures:
         return float(min(2 ** max(0, failed - 1), 16)) / 2
 
     @staticmethod
-    def _keys(user: str, address: str) -> tuple[tuple[str, str], ...]:
-        return (user, address), (user, ""), ("", address)
+    def _keys(user: str, address: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        return (user, address), (user, "")
