@@ -281,8 +281,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     "Write one like preferred_username, email or eduperson_principal_name."
                 ),
                 (
-                    'jupyterhub_oidc_groups_claim = "groups" names groups that the sudo rule of this jupyterhub_spawner '
-                    "cannot know. Set jupyterhub_spawner: systemd, or leave it empty and use groups of the host."
+                    'jupyterhub_oidc_groups_claim = "groups" names groups that the sudo rule of this '
+                    "jupyterhub_spawner cannot know. Set jupyterhub_spawner: systemd, or leave it empty and use groups of the host."
                 ),
                 (
                     "jupyterhub_oidc_create_accounts = true wants a hub that may make accounts, which it may not with "
