@@ -282,8 +282,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ),
                 (
                     'jupyterhub_oidc_groups_claim = "groups" names groups that the sudo rule of this '
-                    "jupyterhub_spawner cannot know. Set jupyterhub_spawner: systemd, or leave it empty and use groups of "
-                    "the host."
+                    "jupyterhub_spawner cannot know. Set jupyterhub_spawner: systemd, or leave it empty and use groups "
+                    "of the host."
                 ),
                 (
                     "jupyterhub_oidc_create_accounts = true wants a hub that may make accounts, which it may not with "
