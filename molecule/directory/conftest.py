@@ -41,3 +41,9 @@ def host(request: pytest.FixtureRequest) -> Host:
 def server() -> Host:
     """The directory."""
     return connect(next(found for found in INSTANCES if found["instance"] == SERVER))
+
+
+@pytest.fixture(scope="module")
+def hub() -> Host:
+    """The host that is a hub."""
+    return connect(next(found for found in INSTANCES if found["instance"] == "directory-debian12"))

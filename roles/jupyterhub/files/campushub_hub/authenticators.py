@@ -149,10 +149,14 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         account = await self.account(authentication["name"])
         return account is not None and self.administers(account)
 
+    async def standing(self, user: Any) -> accounts.Account | None:
+        """Return the account of somebody who is logged in, as it is now. Raises SilentDirectoryError."""
+        return await accounts.look_up(partial(accounts.find, user.name))
+
     async def refresh_user(self, user: Any, handler: Any = None) -> dict[str, Any] | bool:
         """Return whether somebody who is logged in still may be. A directory that does not answer changes nothing."""
         try:
-            account = await accounts.look_up(partial(accounts.find, user.name))
+            account = await self.standing(user)
         except accounts.SilentDirectoryError:
             return True
         if account is None:
@@ -169,7 +173,7 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         """Stop the servers of somebody who may not come in any more, unless that was a slip of the directory's."""
         try:
             await asyncio.sleep(2 * REFRESH_SECONDS)
-            account = await accounts.look_up(partial(accounts.find, user.name))
+            account = await self.standing(user)
             if (account and self.may_enter(account)) or (account is None and await self.directory.trouble()):
                 return
             for name, spawner in list(user.spawners.items()):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +118,15 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         """Return True: `authenticate` has looked, for it alone knows the provider's groups."""
         return True
 
-    async def refresh_user(self, user: Any, handler: Any = None) -> dict[str, Any] | bool:  # noqa: ARG002
-        """Return whether somebody who is logged in still may be: by the host's groups now, the provider's then."""
-        try:
-            account = await accounts.look_up(partial(accounts.find, user.name))
-        except accounts.SilentDirectoryError:
-            return True
-        state = await user.get_auth_state()
-        if account is None:
-            return bool(await self.directory.trouble())
-        account = self.joined(account, state)
-        if not self.may_enter(account):
-            self.log.warning("User %s may not use this hub any more", user.name)
-            return False
-        return {"name": user.name, "admin": self.administers(account), "auth_state": state}
+    async def standing(self, user: Any) -> accounts.Account | None:
+        """Return the account as it is now, with the provider's groups as they were at the login."""
+        account = await super().standing(user)
+        return account and self.joined(account, await user.get_auth_state())
+
+    async def refresh_user(self, user: Any, handler: Any = None) -> dict[str, Any] | bool:
+        """Return whether somebody who is logged in still may be, and what the provider has said of them."""
+        found = await super().refresh_user(user, handler)
+        return {**found, "auth_state": await user.get_auth_state()} if isinstance(found, dict) else found
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Serve the login page ourselves, which has a button that leads to the provider."""
