@@ -42,9 +42,12 @@ def restored(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.fixture
-def original(apply_role: ApplyRole) -> Iterator[None]:
+def original(host: Host, apply_role: ApplyRole) -> Iterator[None]:
     """Bring the settings of the scenario back afterwards."""
+    # These tests restart sssd more often than the service manager finds healthy.
+    host.check_output("systemctl reset-failed sssd")
     yield
+    host.check_output("systemctl reset-failed sssd")
     restored(apply_role())
 
 
