@@ -185,6 +185,21 @@ def test_stop_leaves_nothing_running(host: Host, client: Client) -> None:
     until(lambda: not processes(host, "bob"), 15, f"no process of bob's: {processes(host, 'bob')}")
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: Client, restarted: bool) -> None:
+    """Who listens on its port next must not be sent bob's browser; also when the hub was restarted meanwhile."""
+    client("bob", "start")
+    if restarted:
+        host.check_output("systemctl restart jupyterhub")
+    token = "$(sed -n 's/^CONFIGPROXY_AUTH_TOKEN=//p' /etc/jupyterhub/secrets/proxy.env)"
+    routes = f'curl -s -H "Authorization: token {token}" http://127.0.0.1:981/api/routes'
+    assert '"/user/bob"' in host.check_output(routes)
+    host.check_output("pkill -KILL -u bob -f singleuser")
+    until(lambda: '"/user/bob"' not in host.check_output(routes), 3, "no route to bob's server")
+    client("bob", "start")
+    client("bob", "stop")
+
+
 # Limits
 
 
@@ -390,7 +405,7 @@ def test_units_are_valid_and_shut_in(host: Host) -> None:
         "systemctl show jupyterhub-proxy --property=User,NoNewPrivileges,ProtectSystem,CapabilityBoundingSet"
     )
     assert set(proxy.splitlines()) >= {
-        "User=jupyterhub",
+        "User=jupyterhub-proxy",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
         "CapabilityBoundingSet=cap_net_bind_service",
@@ -403,6 +418,8 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
         assert not host.file("/etc/sudoers.d/jupyterhub").exists
         return
     assert host.check_output("systemctl show --value --property=User jupyterhub") == "jupyterhub"
+    # Who breaks into the proxy, which the whole world talks to, has not got the hub's rights.
+    assert host.check_output("systemctl show --value --property=User jupyterhub-proxy") == "jupyterhub-proxy"
     mediator = "/usr/local/lib/campushub/campushub_hub/mediator.py"
     request = """echo '{"pid": 1, "patience": 0}' | """
     status, answer = as_user(host, "jupyterhub", f"{request} sudo -n -u alice {mediator} stop")
@@ -420,6 +437,10 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
         status, answer = as_user(host, "jupyterhub", request + command)
         assert status != 0, command
         assert "no server" not in answer, command
+    for other in ("jupyterhub-proxy", "www-data"):
+        status, answer = as_user(host, other, f"{request} sudo -n -u alice {mediator} stop")
+        assert status != 0, other
+        assert "no server" not in answer, other
 
 
 def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: Client) -> None:
@@ -469,11 +490,14 @@ def main_pids(host: Host) -> tuple[str, str]:
 
 
 def test_a_changed_setting_restarts_the_hub_alone(host: Host, alice: Client, apply_role: ApplyRole) -> None:
-    """The page changes; proxy and alice's server go on as they were."""
+    """The page changes, an addition that is no longer listed goes; proxy and alice's server go on as they were."""
     hub, proxy = main_pids(host)
     server = [line for line in processes(host, "alice") if "singleuser" in line]
-    assert apply_role(jupyterhub_site_name="Renamed").returncode == 0
-    assert "Renamed" in host.check_output(f"curl -s {HUB}/hub/login")
+    assert apply_role(jupyterhub_site_name="Renamed", jupyterhub_config_files=[]).returncode == 0
+    page = host.check_output(f"curl -s {HUB}/hub/login")
+    assert "Renamed" in page
+    assert "Maintenance on Friday" in page
+    assert "from nine" not in page
     assert main_pids(host)[0] != hub
     assert main_pids(host)[1] == proxy
     assert [line for line in processes(host, "alice") if "singleuser" in line] == server
@@ -490,7 +514,7 @@ def test_an_addition_that_is_no_python_never_reaches_the_hub(host: Host, apply_r
     assert "60-bad.py" in done.stdout
     assert "SyntaxError" in done.stdout
     assert main_pids(host) == hub
-    assert not host.file("/etc/jupyterhub/config.d/60-bad.py").exists
+    assert not host.file("/etc/jupyterhub/config.d/inventory/60-bad.py").exists
 
 
 def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: ApplyRole) -> None:

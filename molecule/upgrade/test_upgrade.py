@@ -56,6 +56,12 @@ def database(host: Host, statement: str) -> str:
     return str(host.check_output(f'sqlite3 /var/lib/jupyterhub/jupyterhub.sqlite "{statement}"'))
 
 
+def postgresql(host: Host, name: str, statement: str) -> str:
+    """Ask a database of the host's PostgreSQL server as its administrator."""
+    command = ["runuser", "-u", "postgres", "--", "psql", "-qtA", "-c", statement, name]
+    return str(host.check_output(shlex.join(command)))
+
+
 def server(host: Host) -> str:
     """Process of alice's server; a new one would be another."""
     return str(host.check_output("pgrep -u alice -o -f jupyterhub-singleuser"))
@@ -161,6 +167,31 @@ def test_restore_brings_back_the_database_and_stops_nobodys_server(
     assert host.file("/var/lib/jupyterhub.before-restore/jupyterhub.sqlite").exists
     assert server(host) == before
     # The server is known to the hub and the proxy again, with the token it has had all the time.
+    assert act(host, "run", "print(6 * 7)").strip() == "42"
+
+
+def test_postgresql_is_saved_before_an_upgrade_and_restored(
+    host: Host, scratch: Path, settings: dict[str, Any]
+) -> None:
+    """A database server instead of the file, with a password that must be quoted in a URL."""
+    act(host, "stop")
+    host.check_output("DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql")
+    postgresql(host, "postgres", "CREATE ROLE hub LOGIN PASSWORD 's@cret'")
+    postgresql(host, "postgres", "CREATE DATABASE hub OWNER hub")
+    settings = {**settings, "jupyterhub_database_url": "postgresql+psycopg://hub:s%40cret@localhost/hub"}
+    assert "s%40cret" not in succeed(host, scratch, "site.yml", "--diff", "-vvv", **settings)
+    act(host, "start")
+    before = server(host)
+    assert postgresql(host, "hub", "SELECT name FROM users") == "alice"
+    (dump,) = host.check_output("ls /var/lib/jupyterhub/before-*.dump").splitlines()
+    assert host.run(f"pg_restore --list {dump}").rc == 0
+
+    succeed(host, scratch, "playbooks/backup.yml", **settings)
+    postgresql(host, "hub", "INSERT INTO groups (name) VALUES ('later')")
+    backup = ("-e", f"restore_file={backups(scratch)[-1]}", "-e", "confirm=yes")
+    succeed(host, scratch, "playbooks/restore.yml", *backup, **settings)
+    assert postgresql(host, "hub", "SELECT name FROM groups") == ""
+    assert server(host) == before
     assert act(host, "run", "print(6 * 7)").strip() == "42"
 
 

@@ -15,6 +15,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -99,11 +100,24 @@ def database_url(given: str, configuration: Path) -> str:
     return f"postgresql://{rest}"
 
 
-def postgresql(program: str, *arguments: str) -> None:
-    """Run a program of PostgreSQL's; its complaint is the reason."""
+def without_password(url: str) -> tuple[str, str]:
+    """Split a database's URL into one without the password, and the password."""
+    scheme, _, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    login, at, server = place.rpartition("@")
+    user, _, password = login.partition(":")
+    return f"{scheme}://{user}{at}{server}{slash}{path}", unquote(password)
+
+
+def postgresql(program: str, server: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL's on a database; its complaint is the reason."""
     if not shutil.which(program):
         raise ArchiveError(f"{program} is missing on this host: apt-get install postgresql-client")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    # Other users of the host see arguments, but not the environment.
+    address, password = without_password(server)
+    environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
+    command = [program, f"--dbname={address}", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ArchiveError(f"{program} failed: {done.stderr.strip() or done.returncode}")
 
@@ -151,7 +165,7 @@ def create(path: Path, configuration: Path, data: Path, url: str) -> dict[str, A
             archive.add(configuration, "configuration", filter=is_state)
             archive.add(data, "data", filter=is_state)
             if server:
-                postgresql("pg_dump", "--format=custom", f"--file={scratch / DUMP}", server)
+                postgresql("pg_dump", server, "--format=custom", f"--file={scratch / DUMP}")
                 archive.add(scratch / DUMP, DUMP)
             elif (data / SQLITE).exists():
                 copy_sqlite(data / SQLITE, scratch / SQLITE)
@@ -192,7 +206,8 @@ def restore_postgresql(server: str, dump: Path) -> None:
     """Put a dump in the place of what is in the database."""
     if not server:
         raise ArchiveError("The backup is of a PostgreSQL database, but no URL of one is known here.")
-    postgresql("pg_restore", "--clean", "--if-exists", "--no-owner", f"--dbname={server}", str(dump))
+    # All of it or nothing: a restore that fails leaves the database as it was.
+    postgresql("pg_restore", server, "--clean", "--if-exists", "--no-owner", "--single-transaction", str(dump))
 
 
 def restore(path: Path, configuration: Path, data: Path, url: str) -> dict[str, Any]:

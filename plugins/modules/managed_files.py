@@ -38,7 +38,7 @@ options:
         required: true
       state:
         description:
-          - V(present) writes O(files[].content), O(files[].block) or O(files[].link).
+          - V(present) writes O(files[].content), O(files[].secret), O(files[].block) or O(files[].link).
           - V(absent) removes a link, a block, or a file that holds O(marker); a file of somebody else stays.
           - V(aside) renames a file of somebody else to C(PATH.campushub.disabled), V(restored) renames it back.
         type: str
@@ -71,9 +71,8 @@ options:
             It runs before the new file takes the place of the old one.
         type: str
       secret:
-        description: Whether the text must stay out of differences.
-        type: bool
-        default: false
+        description: The whole text of a file that is in no log and no difference.
+        type: str
   prune:
     description: Patterns of paths that are ours alone. What matches and is not among O(files) is removed.
     type: list
@@ -187,7 +186,7 @@ class Files:
         elif wanted["block"] is not None:
             self._block(path, wanted)
         elif wanted["state"] == "absent":
-            self._remove(path, wanted["secret"])
+            self._remove(path, wanted["secret"] is not None)
         else:
             self._content(path, wanted)
 
@@ -261,12 +260,12 @@ class Files:
 
     def _content(self, path: str, wanted: Mapping[str, Any]) -> None:
         text = read(path)
-        after = wanted["content"]
+        after = wanted["content"] if wanted["secret"] is None else wanted["secret"]
         if text == after and self._attributes(path, wanted):
             return
         if text is not None and self.marker in after and self.marker not in text:
             self._move(path, path + ASIDE)
-        if wanted["secret"]:
+        if wanted["secret"] is not None:
             self._note(path, "a secret\n" if text is not None else "", "a new secret\n")
         else:
             self._note(path, text or "", after)
@@ -295,7 +294,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "mutually_exclusive": [("content", "block", "link")],
+                "mutually_exclusive": [("content", "secret", "block", "link")],
                 "options": {
                     "path": {"type": "path", "required": True},
                     "state": {
@@ -310,7 +309,7 @@ def main() -> None:
                     "owner": {"type": "str", "default": "root"},
                     "group": {"type": "str", "default": "root"},
                     "validate": {"type": "str"},
-                    "secret": {"type": "bool", "default": False},
+                    "secret": {"type": "str", "no_log": True},
                 },
             },
             "prune": {"type": "list", "elements": "str", "default": []},
@@ -322,8 +321,10 @@ def main() -> None:
     os.umask(0o022)
     files = Files(module.params["marker"], module.check_mode)
     for wanted in module.params["files"]:
-        if wanted["state"] == "present" and all(wanted[kind] is None for kind in ("content", "block", "link")):
-            module.fail_json(msg=f"{wanted['path']}: one of content, block or link is needed")
+        if wanted["state"] == "present" and all(
+            wanted[kind] is None for kind in ("content", "secret", "block", "link")
+        ):
+            module.fail_json(msg=f"{wanted['path']}: one of content, secret, block or link is needed")
         try:
             files.apply(wanted)
         except (OSError, KeyError, RefusedError) as error:

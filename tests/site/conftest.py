@@ -25,9 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.site import centre, person
 
 KEEP = os.environ.get("CAMPUSHUB_KEEP_HOSTS") == "1"
+SPAWNERS = ["sudo", "systemd"]
+if os.environ.get("CAMPUSHUB_TEST_SPAWNERS") == "exchanged":
+    SPAWNERS.reverse()
 PLATFORMS = {
-    "debian12": ("bookworm", "sudo", 9500),
-    "debian13": ("trixie", "systemd", 9600),
+    "debian12": ("bookworm", SPAWNERS[0], 9500),
+    "debian13": ("trixie", SPAWNERS[1], 9600),
 }
 CHROMIUM = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),

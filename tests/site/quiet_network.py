@@ -65,7 +65,8 @@ async def bring_in(directory: Path, ports: list[int]) -> None:
             await join((reader, writer), await asyncio.open_unix_connection(directory / str(port)))
 
         await asyncio.start_server(forward, "127.0.0.1", port)
-    print("ready", flush=True)
+    # One write: print() makes two of it where Python does not buffer, and nobody reads the second.
+    os.write(sys.stdout.fileno(), b"\n")
     await asyncio.Event().wait()
 
 

@@ -202,3 +202,18 @@ def test_program_that_is_missing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> N
         hub.save("postgresql://db/hub")
     assert str(caught.value) == "pg_dump is missing on this host: apt-get install postgresql-client"
     assert not hub.backup.exists()
+
+
+def test_password_is_in_no_list_of_processes(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for pg_dump(1) writes down how it was called; the real one is in the test of the lifecycle."""
+    program = tmp_path / "bin/pg_dump"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$PGPASSWORD $*" >{tmp_path}/called\nfor file; do :; done\ntouch "${{file#*=}}"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    hub.save("postgresql+psycopg://hub:s%40cret@db:5433/hub?sslmode=require")
+    password, arguments = (tmp_path / "called").read_text().split(" ", 1)
+    assert password == "s@cret"
+    assert arguments.startswith("--dbname=postgresql://hub@db:5433/hub?sslmode=require --format=custom --file=")

@@ -23,7 +23,7 @@ DEFAULTS = {
     "owner": pwd.getpwuid(os.getuid()).pw_name,
     "group": grp.getgrgid(os.getgid()).gr_name,
     "validate": None,
-    "secret": False,
+    "secret": None,
 }
 
 
@@ -118,9 +118,9 @@ def test_a_text_that_its_program_refuses_leaves_the_old_one(path: Path) -> None:
 
 
 def test_a_secret_is_in_no_difference(path: Path) -> None:
-    cases: list[dict[str, Any]] = [{"content": "s3cret " + OURS}, {"state": "absent"}]
-    for wanted in cases:
-        done = apply(path, secret=True, **wanted)
+    for state in ("present", "absent"):
+        done = apply(path, secret="s3cret " + OURS, state=state)
+        assert path.exists() == (state == "present")
         assert done.changed
         assert "s3cret" not in str(done.differences)
 

@@ -145,10 +145,13 @@ def test_a_part_that_fails_is_tried_again_where_asked_and_the_end_says_so(checko
     assert checkout.run("base", "--retry")[0] == 1
 
 
-def test_everything_reaches_the_tests(checkout: Checkout) -> None:
-    checkout.program(checkout.bin / "molecule", '[ "$CAMPUSHUB_TEST_EVERYTHING" = 1 ]')
-    assert checkout.run("base")[0] == 1
-    assert checkout.run("base", "--everything")[0] == 0
+def test_everything_runs_what_depends_on_the_spawner_with_each_on_each_distribution(checkout: Checkout) -> None:
+    (checkout.root / "molecule" / "base").rename(checkout.root / "molecule" / "jupyterhub")
+    checkout.program(checkout.bin / "molecule", 'echo "${CAMPUSHUB_TEST_SPAWNERS:-usual}" >>ran')
+    assert checkout.run("jupyterhub")[0] == 0
+    assert (checkout.root / "ran").read_text() == "usual\n"
+    assert checkout.run("jupyterhub", "--everything")[0] == 0
+    assert (checkout.root / "ran").read_text() == "usual\nusual\nexchanged\n"
 
 
 def test_parts_can_run_at_the_same_time(checkout: Checkout) -> None:

@@ -74,7 +74,10 @@ def allowed(asked: login.CampusPAMAuthenticator, name: str) -> bool:
 def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
     rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "etc" / "config.d").mkdir()
+    (tmp_path / "etc" / "config.d" / "inventory").mkdir(parents=True)
+    (tmp_path / "etc" / "config.d" / "inventory" / "20-after.py").write_text(
+        'c.JupyterHub.template_vars["announcement"] += "!"\n'
+    )
     (tmp_path / "etc" / "config.d" / "10-site.py").write_text(
         'c.JupyterHub.template_vars["announcement"] = c.JupyterHub.template_vars["site_name"] + " is new"\n'
     )
@@ -87,7 +90,7 @@ def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
 
     app = asyncio.run(start())
     assert "not recognized" not in capsys.readouterr().err
-    assert app.template_vars["announcement"] == "JupyterHub is new", "the site's additions have the last word"
+    assert app.template_vars["announcement"] == "JupyterHub is new!", "the site's additions have the last word"
     assert app.bind_url == "http://127.0.0.1:980"
     assert app.hub.bind_url == "http://127.0.0.1:982/hub/"
     assert (app.cleanup_servers, app.cleanup_proxy, app.proxy.should_start) == (False, False, False)

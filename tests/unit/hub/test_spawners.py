@@ -287,6 +287,37 @@ def test_a_server_starts_runs_and_stops(centre: Centre) -> None:
     assert stop == f"-u {ME} -nH {centre.mediator} stop"
 
 
+def test_the_hub_learns_at_once_that_a_server_has_ended(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        told = asyncio.Event()
+        await spawner.start()
+        spawner.start_polling()
+        # The hub waits to be called back only after it has seen the server answer.
+        os.kill(spawner.pid, signal.SIGKILL)
+        await asyncio.sleep(3 * spawner.listen_interval)
+        spawner.add_poll_callback(told.set)
+        assert spawner.poll_interval > 10
+        await asyncio.wait_for(told.wait(), 2)
+
+    centre.run(act)
+
+
+def test_a_server_that_the_hub_stops_is_not_reported(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        told = asyncio.Event()
+        await spawner.start()
+        spawner.start_polling()
+        spawner.add_poll_callback(told.set)
+        await asyncio.sleep(spawner.listen_interval)
+        spawner.stop_polling()
+        await spawner.stop()
+        await asyncio.sleep(3 * spawner.listen_interval)
+        assert not told.is_set()
+        assert len(asyncio.all_tasks()) == 1, "a watch that nobody needs any more"
+
+    centre.run(act)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -55,6 +55,8 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     path = environment_path(settings["user_environment"])
     c.Spawner.environment = {"PATH": path, **{name: str(value) for name, value in settings["environment"].items()}}
     c.SystemdSpawner.disable_user_sudo = not settings["allow_sudo"]
+    # As long as CampusSudoSpawner waits; the service manager's own 90 s would be the user's wait for "Stop my server".
+    c.SystemdSpawner.unit_extra_properties = {"TimeoutStopSec": "10s"}
     c.SudoSpawner.sudospawner_path = str(LIBRARY / "mediator.py")
 
     hub.allow_named_servers = settings["named_servers"] > 0

@@ -7,6 +7,8 @@ What both gain here:
   request, then succeeds at once; without this the hub tries, fails and backs off by random waits of up to 5 s.
 - A port counts only if the socket on it belongs to the user. Another user of the host who binds the port first
   would otherwise be sent the browser of the one who is logging in.
+- The hub learns at once, not within 30 s, that a server has ended: as long as it does not know, it sends the browser of
+  the server's user to whoever listens on that port next.
 - Memory, CPU and task limits hold for the user, over all their servers; see `user_session`.
 """
 
@@ -70,6 +72,9 @@ class CampusSpawner(LoggingConfigurable):
     user: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
+    poll_and_notify: Callable[[], Awaitable[int | None]]
+    _callbacks: list[Callable[[], Any]]
+    _watch: asyncio.Task[None] | None = None
 
     listen_interval = Float(0.05, config=True, help="Seconds between two looks for the server's port.")
 
@@ -119,6 +124,45 @@ class CampusSpawner(LoggingConfigurable):
                 last_poll = time.monotonic()
             await asyncio.sleep(self.listen_interval)
 
+    async def main_process(self) -> int:
+        """Return the number of the server's process, 0 if there is none."""
+        raise NotImplementedError
+
+    def start_polling(self) -> None:
+        """Notice the end of the server: by asking now and then, as every spawner does, and by watching its process."""
+        super().start_polling()  # type: ignore[misc]
+        self._watch = asyncio.ensure_future(self.watch())
+
+    def stop_polling(self) -> None:
+        """Do not look any more, because the server is being stopped or has ended."""
+        super().stop_polling()  # type: ignore[misc]
+        # The watch that has seen the end comes here, too, and is to finish what it does.
+        if self._watch and self._watch is not asyncio.current_task():
+            self._watch.cancel()
+        self._watch = None
+
+    async def watch(self) -> None:
+        """Wait for the end of the server's process and tell the hub."""
+        try:
+            process = os.pidfd_open(await self.main_process())
+        except (OSError, ValueError):
+            # It is gone, or going.
+            pass
+        else:
+            ended = asyncio.Event()
+            asyncio.get_running_loop().add_reader(process, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                asyncio.get_running_loop().remove_reader(process)
+                os.close(process)
+        # The hub wants to be called back only when the start is quite over.
+        while not self._callbacks:  # noqa: ASYNC110 (it is a list of JupyterHub's)
+            await asyncio.sleep(self.listen_interval)
+        # The service manager may learn of the end a little later than we do.
+        while await self.poll_and_notify() is None:  # noqa: ASYNC110 (only asking tells)
+            await asyncio.sleep(self.listen_interval)
+
 
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     """SystemdSpawner with a unit for each named server, in the slice of its user."""
@@ -152,6 +196,14 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             self._submitting = False
         await self.wait_until_listening()
         return address
+
+    async def main_process(self) -> int:
+        """Return the number of the unit's main process."""
+        show = await asyncio.create_subprocess_exec(
+            *("systemctl", "show", "--value", "--property=MainPID", self.unit_name), stdout=subprocess.PIPE
+        )
+        printed, _ = await show.communicate()
+        return int(printed)
 
     def has_directory(self) -> bool:
         """Return whether there is a directory for the unit, which the service manager makes and removes with it."""
@@ -236,6 +288,10 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
             self.log.error("Mediator of %s: %s", self.user.name, answer["error"])
             raise ServerStartError("The server could not be started. Please tell your administrator.")
         return answer
+
+    async def main_process(self) -> int:
+        """Return the number of the server's process."""
+        return int(self.pid)
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
         """Add what a login would set."""
