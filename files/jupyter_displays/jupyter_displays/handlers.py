@@ -46,11 +46,22 @@ class _API(APIHandler):  # type: ignore[misc]
         return manager
 
     async def prepare(self) -> None:
-        """Refuse what is too long before anything is done with it."""
-        await super().prepare()
+        """Refuse who may not be here, and what is too long, before anything is done."""
+        await self.authenticate()
         if len(self.request.body) > _LARGEST_REQUEST:
             raise web.HTTPError(413, f"A request may have {_LARGEST_REQUEST} bytes.")
         await self.manager.started.wait()
+
+    async def authenticate(self) -> None:
+        """Know who it is, and that no other site sent them."""
+        await JupyterHandler.prepare(self)
+        self.check_origin()
+
+    def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:
+        """Refuse what another site's page asks for; Jupyter itself would say that there is no such thing."""
+        if not super().check_origin(origin_to_satisfy_tornado):
+            raise web.HTTPError(403, "Requests of other sites are refused.")
+        return True
 
     def fields(self, **wanted: type) -> dict[str, Any]:
         """Return the fields of the request's JSON object that are there, checked."""
@@ -317,9 +328,7 @@ class FileHandler(_API):
         self._block = bytearray()
         # The connection's own limit may be lower, or higher.
         self.request.connection.set_max_body_size(max(self.manager.upload_limit, 1))
-        await JupyterHandler.prepare(self)
-        if not self.check_origin():
-            raise web.HTTPError(404)
+        await self.authenticate()
         self._size = int(self.request.headers.get("Content-Length") or 0)
 
     @staticmethod

@@ -73,6 +73,7 @@ class Display:
         self.changed = asyncio.Event()
         self.lock: int | None = None
         self.typing = asyncio.Lock()
+        self.starting: asyncio.Task[None] | None = None
 
     @property
     def screen(self) -> Screen:
@@ -211,7 +212,7 @@ class DisplayManager(LoggingConfigurable):
         self.started = asyncio.Event()
         self._on_use: list[Callable[[datetime.datetime], None]] = []
         self._emit = emit or (lambda _data: None)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._checks: ioloop.PeriodicCallback | None = None
         self._stopping = False
@@ -382,7 +383,7 @@ class DisplayManager(LoggingConfigurable):
         self.displays[display.id] = display
         display.lock = self._lock(path)
         self.emit("created", display)
-        self._run(self._start(display, known[application]["command"]))
+        display.starting = self._run(self._start(display, known[application]["command"]))
         return display
 
     def _new_directory(self) -> Path:
@@ -395,14 +396,18 @@ class DisplayManager(LoggingConfigurable):
         raise OSError(0, "there are too many")
 
     async def _start(self, display: Display, command: Sequence[str]) -> None:
+        why = ""
         try:
             await asyncio.wait_for(self._start_programs(display, command), self.start_timeout)
-        except asyncio.CancelledError:
-            raise
         except asyncio.TimeoutError:
-            await self._end(display, "failed", f"It was not ready after {self.start_timeout:g} s.")
-        except (OSError, x11.XError, RuntimeError) as error:
-            await self._end(display, "failed", f"It did not start: {error}.")
+            why = f"It was not ready after {self.start_timeout:g} s."
+        except OSError as error:
+            why = f"It did not start: {error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+        except (x11.XError, RuntimeError) as error:
+            why = f"It did not start: {error}."
+        display.starting = None
+        if why:
+            await self._end(display, "failed", why)
 
     async def _start_programs(self, display: Display, command: Sequence[str]) -> None:
         engine, screen = display.engine, display.screen
@@ -539,6 +544,9 @@ class DisplayManager(LoggingConfigurable):
         self.emit("changed", display)
         for close in list(display.close_viewer.values()):
             close(4410, reason)
+        if display.starting:
+            display.starting.cancel()
+            await asyncio.wait([display.starting], timeout=2)
         if application := display.processes.get("application"):
             application.signal(signal.SIGTERM)
             await application.ended(1.0)
@@ -571,11 +579,18 @@ class DisplayManager(LoggingConfigurable):
 
     def _clear_x(self, number: int, process: Process | None) -> None:
         """Remove lock and socket of an X server that could not do it itself."""
-        lock = Path(f"/tmp/.X{number}-lock")  # noqa: S108
+        lock, path = Path(f"/tmp/.X{number}-lock"), Path(f"/tmp/.X11-unix/X{number}")  # noqa: S108
         with contextlib.suppress(OSError, ValueError):
             if process and int(lock.read_text(encoding="ascii")) == process.pid:
-                Path(f"/tmp/.X11-unix/X{number}").unlink(missing_ok=True)  # noqa: S108
                 lock.unlink()
+        try:
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.connect(str(path))
+        except ConnectionRefusedError:  # Nobody is behind it.
+            with contextlib.suppress(OSError):
+                path.unlink()
+        except OSError:
+            pass
 
     def _remove(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
@@ -587,8 +602,11 @@ class DisplayManager(LoggingConfigurable):
             self._checks.stop()
         if self.stop_with_server:
             await self.shut_down_all("The server was stopped.")
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=2)
 
     # -- while it runs
 
@@ -621,7 +639,7 @@ class DisplayManager(LoggingConfigurable):
                 # A server that finds the display again continues with this.
                 os.utime(display.directory / "display.json", (display.last_activity, display.last_activity))
 
-    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
 
@@ -631,3 +649,4 @@ class DisplayManager(LoggingConfigurable):
                 self.log.error("Displays: %s", task.exception(), exc_info=task.exception())
 
         task.add_done_callback(done)
+        return task

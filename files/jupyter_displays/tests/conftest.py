@@ -11,6 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tornado.web import create_signed_value
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "leaves_processes: the test itself is about what goes on")
+
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
@@ -65,8 +70,19 @@ def jp_server_config(engine, applications, displays_directory, manager_settings,
 
 
 @pytest.fixture
-def manager(jp_serverapp):
-    return jp_serverapp.web_app.settings["display_manager"]
+def manager(jp_serverapp, jp_asyncio_loop, nothing_left):
+    found = jp_serverapp.web_app.settings["display_manager"]
+    yield found
+    jp_asyncio_loop.run_until_complete(found.stop())
+
+
+@pytest.fixture
+def login_cookie(jp_serverapp):
+    """The cookie of a browser in which the user is logged in."""
+    # What the identity provider keeps of a user.
+    user = json.dumps({"username": "u", "name": "U", "display_name": "U", "initials": None, "color": None, "avatar_url": None})
+    name = f"username-127-0-0-1-{jp_serverapp.port}"
+    return f'{name}="{create_signed_value(jp_serverapp.cookie_secret, name, user).decode()}"'
 
 
 class API:
@@ -127,8 +143,7 @@ def leftovers(directory):
 
 @pytest.fixture(autouse=True)
 def nothing_left(request, displays_directory):
-    """No test leaves a process, a lock or a socket of an X server."""
-    before = {*Path("/tmp").glob(".X*-lock"), *Path("/tmp/.X11-unix").glob("X*")}
+    """No test leaves a process."""
     yield
     for pid, _ in leftovers(displays_directory):
         if request.node.get_closest_marker("leaves_processes"):
