@@ -43,7 +43,7 @@ class Messages:
                 if self.view_only:
                     allowed += self.allowed(message)
                 self.taken()
-        except (RefusedError, ValueError, IndexError, KeyError, struct.error, RecursionError) as error:
+        except (RefusedError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
             if self.view_only:
                 raise RefusedError(str(error)) from error
             # Whoever may do everything is not held up because this does not understand it.

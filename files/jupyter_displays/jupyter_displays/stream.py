@@ -63,11 +63,11 @@ class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # ty
         if not await display.ready():
             self.close(4410, display.reason[:120])
             return
-        try:
-            reader, writer = await asyncio.open_unix_connection(display.screen.socket, limit=_BLOCK)
-        except OSError:
-            self.close(4410, "The display does not answer.")
+        connection = await self._knock(display)
+        if connection is None:
+            self.close(4410, display.reason[:120] or "The display does not answer.")
             return
+        reader, writer = connection
         self._writer = writer
         self._messages = messages(display.engine.protocol, view_only=self.mode == "view")
         if self.ws_connection is None:
@@ -84,6 +84,16 @@ class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # ty
             # The page may come again; if the display has died, the reason follows in a moment.
             await asyncio.sleep(0.3)
             self.close(*((4410, display.reason[:120]) if display.state != "running" else (1001, "")))
+
+    async def _knock(self, display: Display) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """Connect to the display's socket, which is there a moment before its server listens."""
+        for _ in range(250):
+            with contextlib.suppress(OSError):
+                return await asyncio.open_unix_connection(display.screen.socket, limit=_BLOCK)
+            if display.state != "running":
+                break
+            await asyncio.sleep(0.02)
+        return None
 
     async def on_message(self, message: str | bytes) -> None:
         """Send on what the page says, if it may say that."""
