@@ -1,32 +1,21 @@
-/** Builds the page of its own: jupyter_displays/static with index.html and scripts whose names have a hash. */
+/** Builds the script and the style of the page of its own: jupyter_displays/static. */
 
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import path from 'node:path';
+import { rm } from 'node:fs/promises';
 
 import { build } from 'esbuild';
 
-const out = 'jupyter_displays/static';
-await rm(out, { recursive: true, force: true });
-await mkdir(out, { recursive: true });
-
-const options = { bundle: true, minify: true, legalComments: 'none', logLevel: 'warning', target: 'es2022' };
-const { metafile } = await build({
-  ...options,
-  entryPoints: { page: 'src/page.ts' },
+const outdir = 'jupyter_displays/static';
+await rm(outdir, { recursive: true, force: true });
+await build({
+  bundle: true,
   chunkNames: '[name]-[hash]',
-  entryNames: '[name]-[hash]',
+  entryPoints: { page: 'src/page.ts', style: 'style/page.css' },
+  entryNames: 'page',
   format: 'esm',
-  metafile: true,
-  outdir: out,
-  splitting: true
+  legalComments: 'none',
+  logLevel: 'warning',
+  minify: true,
+  outdir,
+  splitting: true,
+  target: 'es2022'
 });
-const page = Object.keys(metafile.outputs).find(name => metafile.outputs[name].entryPoint === 'src/page.ts');
-const style = await build({
-  ...options,
-  stdin: { contents: '@import "./page.css"; @import "./base.css";', loader: 'css', resolveDir: 'style' },
-  write: false
-});
-const html = (await readFile('src/page.html', 'utf8'))
-  .replace('@page@', path.basename(page))
-  .replace('@style@', () => style.outputFiles[0].text.trim());
-await writeFile(path.join(out, 'index.html'), html);

@@ -7,41 +7,43 @@ import { Channel } from './client/channel';
 import { translator } from './translation';
 import { type Size, Viewer } from './viewer';
 
+/** What the server writes into the page. */
 interface Config {
   baseUrl: string;
-  display: Display;
-  share: { mode: Share['mode']; url: string } | null;
+  id: string;
+  display: Display | null;
+  mode: Share['mode'];
+  /** Of a share link; the owner has none. */
+  token?: string;
 }
 
-function show(config: Config): void {
-  const { share, display } = config;
-  const connection = pageConnection(config.baseUrl);
-  const api = share ? undefined : new Api(connection);
-  const place = share ? new Place(connection, share.url) : api!.place(display.id);
+function show({ baseUrl, id, display, mode, token }: Config): void {
+  const trans = translator(navigator.language);
+  const connection = pageConnection(baseUrl);
+  const api = token ? undefined : new Api(connection);
+  const place = token ? new Place(connection, `${baseUrl}displays/shared/${token}`) : api!.place(id);
   // First of all, for the way to the server takes longest.
-  const channel = new Channel(place.stream);
+  const channel = display && new Channel(place.stream);
   document.documentElement.lang = navigator.language;
-  document.title = display.title;
   const viewer: Viewer = new Viewer({
-    trans: translator(navigator.language),
-    mode: share?.mode ?? 'owner',
+    trans,
+    mode: token ? mode : 'owner',
     api,
     restart: api && (() => restart(api, display, viewer.size))
   });
   document.body.append(viewer.node);
-  viewer.start(display, place, channel);
-  viewer.focus();
+  if (display && channel) {
+    viewer.start(display, place, channel);
+    viewer.focus();
+  } else {
+    viewer.end(trans('There is no such display.'));
+  }
 }
 
 /** The same anew, in place of the one that has ended. */
-async function restart(api: Api, display: Display, size: Size): Promise<void> {
-  const { application, title } = display;
-  const created = await api.create({
-    application,
-    title,
-    ...size,
-    dpi: Math.round(96 * window.devicePixelRatio)
-  });
+async function restart(api: Api, display: Display | null, size: Size): Promise<void> {
+  const like = display && { application: display.application, title: display.title };
+  const created = await api.create({ ...like, ...size, dpi: Math.round(96 * window.devicePixelRatio) });
   location.replace(created.url);
 }
 

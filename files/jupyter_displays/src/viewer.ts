@@ -49,7 +49,9 @@ export class Viewer {
   private display: Display | null = null;
   private place: Place | null = null;
   private client: DisplayClient | null = null;
+  /** Counts connections, so that a late one is known as such. */
   private attempts = 0;
+  private failures = 0;
   private retry = 0;
   private resizing = 0;
   private asked: Size = { width: 0, height: 0 };
@@ -159,6 +161,20 @@ export class Viewer {
     );
   }
 
+  /** Say why there is nothing to see, and offer to start anew. */
+  end(reason: string): void {
+    const { trans, restart } = this.options;
+    clearTimeout(this.retry);
+    this.retry = 0;
+    this.client?.disconnect();
+    this.client = null;
+    this.attempts++;
+    this.say(
+      reason || trans('The display has ended.'),
+      restart ? [[trans('Restart'), () => void this.again(restart)]] : []
+    );
+  }
+
   dispose(): void {
     this.disposed = true;
     this.keyboard.release();
@@ -191,7 +207,6 @@ export class Viewer {
         painted: () => {
           // What was there stays until there is something new.
           [...this.stage.children].filter(child => child !== screen).forEach(child => child.remove());
-          this.attempts = attempt;
           this.failures = 0;
           this.say('');
           this.node.dataset.painted = String(attempt);
@@ -226,8 +241,6 @@ export class Viewer {
     }
   }
 
-  private failures = 0;
-
   private lost(code: number, reason: string): void {
     const { trans } = this.options;
     this.keyboard.release();
@@ -235,9 +248,7 @@ export class Viewer {
       this.end(reason || trans(OVER[code]));
       return;
     }
-    this.say(trans(this.failures ? 'Connection lost. Reconnecting…' : 'Connection lost. Reconnecting…'), [
-      [trans('Try again'), () => this.hurry()]
-    ]);
+    this.say(trans('Connection lost. Reconnecting…'), [[trans('Try again'), () => this.hurry()]]);
     const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures++);
     clearTimeout(this.retry);
     this.retry = window.setTimeout(() => this.reconnect(), wait);
@@ -256,19 +267,6 @@ export class Viewer {
     if (this.place && !this.disposed) {
       void this.connect(new Channel(this.place.stream));
     }
-  }
-
-  private end(reason: string): void {
-    const { trans, restart } = this.options;
-    clearTimeout(this.retry);
-    this.retry = 0;
-    this.client?.disconnect();
-    this.client = null;
-    this.attempts++;
-    this.say(
-      reason || trans('The display has ended.'),
-      restart ? [[trans('Restart'), () => void this.again(restart)]] : []
-    );
   }
 
   private async again(restart: () => Promise<void>): Promise<void> {

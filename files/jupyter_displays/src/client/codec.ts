@@ -15,7 +15,7 @@ export function text(value: Value | undefined): string {
   if (value instanceof Uint8Array) {
     return decoder.decode(value);
   }
-  return typeof value === 'string' ? value : String(value ?? '');
+  return typeof value === 'object' ? '' : String(value ?? '');
 }
 
 /** Bytes of a string that may have come as text. */
@@ -434,7 +434,7 @@ export class Unpacker {
       let body = data.subarray(at + HEADER, at + HEADER + size);
       at += HEADER + size;
       if (level) {
-        body = level & 0x10 ? lz4(body) : (unzlibSync(body) as Uint8Array<ArrayBuffer>);
+        body = level & 0x10 ? lz4(body) : unzlibSync(body);
       }
       if (index) {
         this.parts.set(index, body);
