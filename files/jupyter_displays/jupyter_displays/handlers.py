@@ -143,9 +143,16 @@ class DisplayHandler(_API):
     @web.authenticated
     @authorized
     async def patch(self, display_id: str) -> None:
-        """Give it another title."""
+        """Give it another title, or its screen another size."""
         display = self.manager.get(display_id)
-        display.title = self.fields(title=str).get("title") or display.title
+        fields = self.fields(title=str, width=int, height=int)
+        display.title = fields.get("title") or display.title
+        if "width" in fields or "height" in fields:
+            width, height = fields.get("width", display.width), fields.get("height", display.height)
+            self.manager.check_size(width, height, display.dpi)
+            if not await display.ready():
+                raise web.HTTPError(409, f"This display does not run. {display.reason}")
+            display.width, display.height = await _ask_x(display, x11.set_size, width, height, display.dpi)
         if not display.over:
             display.save(self.manager.base_url)
         self.manager.emit("changed", display)
@@ -435,6 +442,13 @@ class _Page(JupyterHandler):  # type: ignore[misc]
         manager: DisplayManager = self.settings["display_manager"]
         return manager
 
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say what is wrong."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        message = getattr(error, "log_message", None) or f"Error {status_code}"
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(f"<!DOCTYPE html><html><head><title>Display</title></head><body><p>{html.escape(message)}</body></html>")
+
     def show(self, title: str, **config: Any) -> None:
         """Send the page, whose script is built with the package."""
         base = self.manager.base_url
@@ -445,7 +459,8 @@ class _Page(JupyterHandler):  # type: ignore[misc]
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "no-referrer")
         self.finish(
-            f"""<!DOCTYPE html>
+            f"""\
+<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

@@ -365,10 +365,7 @@ class DisplayManager(LoggingConfigurable):
         known = self.list_applications()
         if application not in known:
             raise web.HTTPError(400, f"There is no application {application[:60]!r}.")
-        if not (200 <= width <= self.largest_size and 150 <= height <= self.largest_size and 48 <= dpi <= 480):
-            raise web.HTTPError(
-                400, f"A screen is 200x150 to {self.largest_size}x{self.largest_size} at 48 to 480 dpi."
-            )
+        self.check_size(width, height, dpi)
         if self._stopping:
             raise web.HTTPError(503, "The server is stopping.")
         if self.limit and sum(not display.over for display in self.displays.values()) >= self.limit:
@@ -385,6 +382,16 @@ class DisplayManager(LoggingConfigurable):
         self.emit("created", display)
         display.starting = self._run(self._start(display, known[application]["command"]))
         return display
+
+    def check_size(self, width: int, height: int, dpi: int) -> None:
+        """Refuse a screen that nobody can want.
+
+        Raises:
+            web.HTTPError: 400.
+        """
+        largest = self.largest_size
+        if not (200 <= width <= largest and 150 <= height <= largest and 48 <= dpi <= 480):
+            raise web.HTTPError(400, f"A screen is 200x150 to {largest}x{largest} at 48 to 480 dpi.")
 
     def _new_directory(self) -> Path:
         for number in range(1, 10000):
@@ -418,7 +425,8 @@ class DisplayManager(LoggingConfigurable):
         display.number = await self._start_x(display, engine.x_command(screen), env)
         env["DISPLAY"] = f":{display.number}"
         if serve := engine.server_command(screen, display.number):
-            await asyncio.to_thread(x11.set_size, display.number, screen.authority, screen.width, screen.height)
+            size = (screen.width, screen.height, screen.dpi)
+            await asyncio.to_thread(x11.set_size, display.number, screen.authority, *size)
             self._spawn(display, "server", serve, env | engine.server_environment(screen))
         self._spawn(display, "application", command, env)
         while not screen.socket.exists():

@@ -137,33 +137,46 @@ class Connection:
         return self._extensions[name]
 
 
-def set_size(number: int, authority: Path, width: int, height: int) -> None:
-    """Give the screen of a virtual X server a size below its largest one."""
+def set_size(number: int, authority: Path, width: int, height: int, dpi: int) -> tuple[int, int]:
+    """Give the screen another size, as near as it can have it, and return the size that it has."""
     with Connection(number, authority) as x:
         # Tells Xpra that sizes may be added to this screen; it would guess so only from a single size.
         name = b"_XPRA_RANDR_EXACT_SIZE"
         x.send(16, 0, struct.pack("<Hxx", len(name)) + name)
         atom, cardinal = struct.unpack_from("<I", x.reply(), 8)[0], 6
         x.send(18, 0, struct.pack("<IIIB3xII", x.root, atom, cardinal, 32, 1, 1))
+        randr = x.extension(b"RANDR")
+        x.send(randr, 0, struct.pack("<II", 1, 3))
+        x.reply()
+        x.send(randr, 6, struct.pack("<I", x.root))
+        least_width, least_height, most_width, most_height = struct.unpack_from("<HHHH", x.reply(), 8)
+        width, height = min(max(width, least_width), most_width), min(max(height, least_height), most_height)
         if (x.width, x.height) != (width, height):
-            randr = x.extension(b"RANDR")
-            x.send(randr, 0, struct.pack("<II", 1, 3))
-            x.reply()
             x.send(randr, 25, struct.pack("<I", x.root))
             resources = x.reply()
-            crtcs = struct.unpack_from("<H", resources, 16)[0]
+            crtcs, outputs, modes = struct.unpack_from("<HHH", resources, 16)
             crtc, output = struct.unpack_from(f"<I{4 * (crtcs - 1)}xI", resources, 32)
-            name = f"{width}x{height}".encode()
-            mode = struct.pack("<IHHI8HI", 0, width, height, 0, 0, 0, width, 0, 0, 0, height, len(name), 0)
-            x.send(randr, 16, struct.pack("<I", x.root) + mode + name)
-            mode_id = struct.unpack_from("<I", x.reply(), 8)[0]
-            x.send(randr, 18, struct.pack("<II", output, mode_id))
+            known = {
+                facts[1:3]: facts[0]
+                for facts in struct.iter_unpack(
+                    "<IHH24x", resources[32 + 4 * (crtcs + outputs) : 32 + 4 * (crtcs + outputs) + 32 * modes]
+                )
+            }
+            mode = known.get((width, height), 0)
+            if not mode:
+                name = f"{width}x{height}".encode()
+                facts = struct.pack("<IHHI8HI", 0, width, height, 0, 0, 0, width, 0, 0, 0, height, len(name), 0)
+                x.send(randr, 16, struct.pack("<I", x.root) + facts + name)
+                mode = struct.unpack_from("<I", x.reply(), 8)[0]
+                x.send(randr, 18, struct.pack("<II", output, mode))
             x.send(randr, 21, struct.pack("<IIIhhIHxx", crtc, 0, 0, 0, 0, 0, 1))
             x.reply()
-            x.send(randr, 7, struct.pack("<IHHII", x.root, width, height, width * 254 // 960, height * 254 // 960))
-            x.send(randr, 21, struct.pack("<IIIhhIHxxI", crtc, 0, 0, 0, 0, mode_id, 1, output))
+            millimetres = (round(width * 25.4 / dpi), round(height * 25.4 / dpi))
+            x.send(randr, 7, struct.pack("<IHHII", x.root, width, height, *millimetres))
+            x.send(randr, 21, struct.pack("<IIIhhIHxxI", crtc, 0, 0, 0, 0, mode, 1, output))
             x.reply()
         x.check()
+        return width, height
 
 
 def size(number: int, authority: Path) -> tuple[int, int]:

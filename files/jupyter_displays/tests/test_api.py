@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from jupyter_displays import x11
+
 
 async def test_a_display_is_started_described_renamed_and_shut_down(api, jp_base_url):
     status, listed = await api("GET")
@@ -24,6 +26,17 @@ async def test_a_display_is_started_described_renamed_and_shut_down(api, jp_base
     assert [display["title"] for display in listed["displays"]] == ["Other"]
     assert (await api("DELETE", "1"))[0] == 204
     assert (await api("GET", "1"))[0] == 404
+
+
+@pytest.mark.parametrize("engine", ["xpra", "tigervnc"])
+async def test_a_screen_gets_another_size(api, manager, engine):
+    await api.running(width=800, height=600)
+    display = manager.displays["1"]
+    for size in ((1001, 703), (640, 480), (1001, 703), (2560, 1600)):
+        status, answer = await api("PATCH", "1", body={"width": size[0], "height": size[1]})
+        assert (status, answer["width"], answer["height"]) == (200, *size)
+        assert x11.size(display.number, display.screen.authority) == size
+    assert (await api("PATCH", "1", body={"width": 5}))[0] == 400
 
 
 async def test_all_are_shut_down_at_once(api):

@@ -401,7 +401,7 @@ def test_a_greeting_is_cut_down_to_looking(bencode):
         "hello",
         {
             "version": "4.4",
-            "encodings.core": ["png", "rgb24", "rgb32"],
+            "encodings.core": ["png"],
             "share": True,
             "steal": 0 if bencode else False,
             "keyboard": 0 if bencode else False,
