@@ -188,7 +188,13 @@ function activate(
     displays.applications.forEach(({ id }, rank) => {
       if (!offered.has(id)) {
         offered.add(id);
-        launcher?.add({ command: Commands.new, args: { application: id, isLauncher: true }, category, rank });
+        launcher?.add({
+          command: Commands.new,
+          args: { application: id, isLauncher: true },
+          category,
+          categoryRank: 50,
+          rank
+        });
         palette?.addItem({ command: Commands.new, args: { application: id, isPalette: true }, category });
       }
     });

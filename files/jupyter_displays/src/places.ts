@@ -69,7 +69,7 @@ class RunningDisplays implements IRunningSessions.IManager {
             .filter(Boolean)
             .join('\n'),
         detail: () =>
-          `${display.width}×${display.height} · ${age(display)}${viewers ? ` · 👁 ${display.viewers.length}` : ''}`,
+          `${age(display)} · ${display.width}×${display.height}${viewers ? ` · 👁 ${display.viewers.length}` : ''}`,
         open: () => {
           this.act('open', display.id);
         },

@@ -13,6 +13,6 @@ declare module '@novnc/novnc' {
     sendKey(keysym: number, code: string | null, pressed?: boolean): void;
     _screenSize(): { w: number; h: number };
     _requestRemoteResize(): void;
-    _display: { onflush: (() => void) | null; width: number; height: number; flip(): void };
+    _display: { width: number; height: number; flip(fromQueue?: boolean): void };
   }
 }

@@ -108,8 +108,8 @@ class RfbClient implements DisplayClient {
     const flip = display.flip.bind(display);
     let painted = false;
     let [width, height] = [0, 0];
-    display.flip = () => {
-      flip();
+    display.flip = fromQueue => {
+      flip(fromQueue);
       if (!painted) {
         painted = true;
         this.events.painted();

@@ -215,7 +215,6 @@ class XpraClient implements DisplayClient {
       username: '',
       hostname: '',
       share: true,
-      steal: false,
       // How packets look.
       bencode: this.format === 'bencode',
       rencodeplus: this.format === 'rencodeplus',
