@@ -8,7 +8,7 @@ pages and WebSockets alike.
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 import os
 import re
@@ -48,7 +48,7 @@ class HubIdentityProvider(IdentityProvider):  # type: ignore[misc]
     async def get_user(self, handler: web.RequestHandler) -> User | None:
         """Return the user of a request, if they may use this server."""
         plain = handler.get_login_url
-        handler.get_login_url = lambda: self._login_url(handler, plain)
+        handler.get_login_url = lambda: self._login_url(handler, plain)  # type: ignore[method-assign]
         model = await self.hub_auth.get_user(handler, sync=False)
         if model is None:
             return None
@@ -59,7 +59,7 @@ class HubIdentityProvider(IdentityProvider):  # type: ignore[misc]
                 raise web.HTTPError(403, "You may not use this server.")
 
             # Logging in again would not help.
-            handler.redirect = refuse
+            handler.redirect = refuse  # type: ignore[method-assign]
             return None
         return User(username=model["name"])
 
@@ -168,6 +168,8 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
             allow_remote_access=True,
             cookie_secret=secrets.token_bytes(32),
             headers={"X-JupyterHub-Version": hub_version, "Content-Security-Policy": "frame-ancestors 'self'"},
+            ws_ping_interval=30_000,
+            ws_ping_timeout=30_000,
             xsrf_cookies=False,  # Jupyter's handlers check it, once they know who asks.
             log_function=lambda _handler: None,
         )
@@ -194,10 +196,10 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
     async def report(self) -> None:
         """Tell JupyterHub when a key or the pointer was used last, as long as this server lives."""
         url = os.environ.get("JUPYTERHUB_ACTIVITY_URL", "")
-        moment = datetime.datetime.now(datetime.timezone.utc)
-        told: datetime.datetime | None = None
+        moment = dt.datetime.now(dt.timezone.utc)
+        told: dt.datetime | None = None
 
-        def used(now: datetime.datetime) -> None:
+        def used(now: dt.datetime) -> None:
             nonlocal moment
             moment = now
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import errno
 import html
 import json
@@ -201,7 +201,7 @@ class _Keyboard:
 
     manager: DisplayManager
 
-    async def keymap(self, display: Display) -> dict[str, Any]:
+    async def keymap(self) -> dict[str, Any]:
         """Return which key makes which character."""
         await self.manager.keyboard.prepare(self.manager.directory)
         return self.manager.keyboard.model()
@@ -226,7 +226,8 @@ class KeymapHandler(_Keyboard, _API):
     @authorized
     async def get(self, display_id: str) -> None:
         """Tell which key makes which character."""
-        self.reply(await self.keymap(self.manager.get(display_id)))
+        self.manager.get(display_id)
+        self.reply(await self.keymap())
 
 
 class TextHandler(_Keyboard, _API):
@@ -306,7 +307,7 @@ def _list_files(directory: Path) -> list[dict[str, Any]]:
         for entry in os.scandir(directory):
             if entry.is_file() and not entry.name.startswith("."):
                 about = entry.stat()
-                changed = datetime.datetime.fromtimestamp(about.st_mtime, datetime.timezone.utc).isoformat()
+                changed = dt.datetime.fromtimestamp(about.st_mtime, dt.timezone.utc).isoformat()
                 found.append({"name": entry.name, "size": about.st_size, "modified": changed})
     return sorted(found, key=lambda file: str(file["name"]).casefold())
 
@@ -333,10 +334,15 @@ class FileHandler(_API):
         self._file: IO[bytes] | None = None
         self._error: web.HTTPError | None = None
         self._block = bytearray()
-        # The connection's own limit may be lower, or higher.
-        self.request.connection.set_max_body_size(max(self.manager.upload_limit, 1))
+        self._taken = 0
+        # The connection's own limit is not ours.
+        self.request.connection.set_max_body_size(1 << 50)  # type: ignore[union-attr]
         await self.authenticate()
-        self._size = int(self.request.headers.get("Content-Length") or 0)
+        self._check_size(int(self.request.headers.get("Content-Length") or 0))
+
+    def _check_size(self, size: int) -> None:
+        if self.request.method == "POST" and size > self.manager.upload_limit:
+            raise web.HTTPError(413, f"A file may have {self.manager.upload_limit} bytes.")
 
     @staticmethod
     def _name(name: str) -> str:
@@ -347,8 +353,6 @@ class FileHandler(_API):
     async def _open(self) -> None:
         display_id, name = self.path_args
         self.manager.get(display_id)
-        if self._size > self.manager.upload_limit:
-            raise web.HTTPError(413, f"A file may have {self.manager.upload_limit} bytes.")
         self._file = await asyncio.to_thread(_create, self.manager.files, self._name(name))
 
     async def _write(self, least: int) -> None:
@@ -364,8 +368,11 @@ class FileHandler(_API):
             if self._file is None:
                 await self._open()
             self._block += chunk
+            self._taken += len(chunk)
+            self._check_size(self._taken)
             await self._write(self._BLOCK)
         except web.HTTPError as error:
+            self._discard()
             self._error = error
         except OSError as error:
             self._error = self._failed(error)
@@ -399,12 +406,13 @@ class FileHandler(_API):
                 raise self._error
             assert self._file is not None  # noqa: S101
             await self._write(1)
+            size = self._file.tell()
             await asyncio.to_thread(self._file.close)
         except OSError as error:
             raise self._failed(error) from error
         path = Path(self._file.name)
         self._file = None
-        self.reply({"name": path.name, "size": path.stat().st_size}, 201)
+        self.reply({"name": path.name, "size": size}, 201)
 
     @web.authenticated
     @authorized
@@ -447,7 +455,9 @@ class _Page(JupyterHandler):  # type: ignore[misc]
         error = kwargs.get("exc_info", (None, None))[1]
         message = getattr(error, "log_message", None) or f"Error {status_code}"
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(f"<!DOCTYPE html><html><head><title>Display</title></head><body><p>{html.escape(message)}</body></html>")
+        self.finish(
+            f"<!DOCTYPE html><html><head><title>Display</title></head><body><p>{html.escape(message)}</body></html>"
+        )
 
     def show(self, title: str, **config: Any) -> None:
         """Send the page, whose script is built with the package."""
@@ -522,7 +532,8 @@ class SharedKeyboardHandler(_Keyboard, _API):
         """Tell which key makes which character."""
         if what != "keymap":
             raise web.HTTPError(405)
-        self.reply(await self.keymap(self._display(token)))
+        self._display(token)
+        self.reply(await self.keymap())
 
     @allow_unauthenticated
     async def post(self, token: str, what: str) -> None:
@@ -537,7 +548,7 @@ class StaticHandler(web.StaticFileHandler):  # type: ignore[misc]
     """The scripts of the pages, which those with a link load too."""
 
     @allow_unauthenticated
-    async def get(self, path: str, include_body: bool = True) -> None:  # noqa: FBT001, FBT002
+    async def get(self, path: str, include_body: bool = True) -> None:
         """Send a file."""
         await super().get(path, include_body)
 

@@ -33,7 +33,7 @@ _INET = 'default partial xkb_symbols "evdev" {\n};\n'
 
 
 class _Names(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_char_p) for name in ("rules", "model", "layout", "variant", "options")]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_char_p) for name in ("rules", "model", "layout", "variant", "options")]
 
 
 class _Keymap:
@@ -87,7 +87,7 @@ class _Keymap:
                     self._symbols(self._keymap, keycode, 0, level, ctypes.byref(symbols)) == 1
                 ):
                     code = self._xkb.xkb_keysym_to_utf32(symbols[0])
-                    if code > 0x20 or code == 0x20 and keycode == 65:  # noqa: PLR2004
+                    if code > 0x20 or (code == 0x20 and keycode == 65):
                         found.setdefault(chr(code), [keycode, level])
         found.pop("\x7f", None)
         return found
@@ -117,7 +117,7 @@ def build(layouts: list[str], directory: Path) -> dict[str, list[int]]:
     Raises:
         OSError: A layout or a file of the system is not there.
     """
-    root = next((Path(path) for path in (os.environ.get("XKB_CONFIG_ROOT", ""), *_ROOTS) if path and Path(path).is_dir()))
+    root = next(Path(path) for path in (os.environ.get("XKB_CONFIG_ROOT", ""), *_ROOTS) if path and Path(path).is_dir())
     wanted: dict[str, None] = {}
     for layout in layouts:
         keymap = _Keymap(layout)

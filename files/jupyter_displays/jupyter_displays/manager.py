@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import fcntl
 import json
 import os
@@ -13,6 +13,7 @@ import signal
 import socket
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +34,17 @@ if TYPE_CHECKING:
 # By this variable of its environment every process of a display is found, wherever it has gone.
 _MARK = "JUPYTER_DISPLAY_DIR"
 # What must not reach a display: keys of the server, and what ties a program to another screen or session.
-_NOT_INHERITED = ("JPY_", "JUPYTERHUB_", "JUPYTER_TOKEN", "XPRA_", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY")
-_NOT_INHERITED += ("SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "XDG_SESSION_", "XDG_SEAT", "XDG_VTNR", "WINDOWID")
+_NOT_INHERITED = (
+    *("JPY_", "JUPYTERHUB_", "JUPYTER_TOKEN", "XPRA_", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
+    *("SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "XDG_SESSION_", "XDG_SEAT", "XDG_VTNR", "WINDOWID"),
+)
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
 
 
 def now() -> str:
     """Return the present moment as text, in UTC."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def boot() -> str:
@@ -114,7 +117,7 @@ class Display:
 
     def model(self, base_url: str) -> dict[str, Any]:
         """Return the display as the API describes it."""
-        activity = datetime.datetime.fromtimestamp(self.last_activity, datetime.timezone.utc)
+        activity = dt.datetime.fromtimestamp(self.last_activity, dt.timezone.utc)
         return {
             "id": self.id,
             "name": f"display/{self.id}",
@@ -134,7 +137,7 @@ class Display:
         }
 
 
-class DisplayManager(LoggingConfigurable):
+class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
     """Keeps the displays of one server."""
 
     engine = Unicode("", help="The engine: xpra or tigervnc. Empty: the first of them that is installed.").tag(
@@ -169,9 +172,7 @@ class DisplayManager(LoggingConfigurable):
     ).tag(config=True)
     largest_size = Integer(8192, help="No screen is wider or higher than this.").tag(config=True)
     upload_directory = Unicode("", help="Where files from the browser go. Empty: ~/Desktop.").tag(config=True)
-    upload_limit = Integer(4 << 30, help="No file from the browser may be larger than this, in bytes.").tag(
-        config=True
-    )
+    upload_limit = Integer(4 << 30, help="No file from the browser may be larger than this, in bytes.").tag(config=True)
     log_limit = Integer(4 << 20, help="A display's log is emptied when it gets larger than this, in bytes.").tag(
         config=True
     )
@@ -199,18 +200,18 @@ class DisplayManager(LoggingConfigurable):
                 return [*bus, name]
         return [*bus, "openbox"] if shutil.which("openbox") else self.terminal_command
 
-    def __init__(self, base_url: str = "/", emit: Callable[[dict[str, Any]], None] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, base_url: str = "/", emit: Callable[[dict[str, Any]], None] | None = None, **kwargs: Any
+    ) -> None:
         """Prepare; `start` finds what an earlier server left."""
         super().__init__(**kwargs)
         self.base_url = base_url
         self.displays: dict[str, Display] = {}
-        self.engines: dict[str, Engine] = {
-            kind.name: kind(parent=self.parent) for kind in (XpraEngine, TigerVNCEngine)
-        }
+        self.engines: dict[str, Engine] = {kind.name: kind(parent=self.parent) for kind in (XpraEngine, TigerVNCEngine)}
         self.keyboard = Keyboard(self.keyboard_layouts)
         self.shares = Shares()
         self.started = asyncio.Event()
-        self._on_use: list[Callable[[datetime.datetime], None]] = []
+        self._on_use: list[Callable[[dt.datetime], None]] = []
         self._emit = emit or (lambda _data: None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
@@ -262,7 +263,8 @@ class DisplayManager(LoggingConfigurable):
                 self.log.warning("%s is left out: %s", path, error)
             else:
                 found |= added
-        return found | self.applications
+        found |= self.applications
+        return found
 
     def choose_engine(self) -> Engine:
         """Return the engine of new displays.
@@ -500,9 +502,9 @@ class DisplayManager(LoggingConfigurable):
 
     def _watch(self, display: Display) -> None:
         for name, process in display.processes.items():
-            process.when_ended(lambda _process, name=name: self._program_ended(display, name))
+            process.when_ended(partial(self._program_ended, display, name))
 
-    def _program_ended(self, display: Display, name: str) -> None:
+    def _program_ended(self, display: Display, name: str, _process: Process) -> None:
         if display.state != "running":
             return
         if name == "application" and (display.processes[name].exit_code or 0) == 0:
@@ -622,9 +624,9 @@ class DisplayManager(LoggingConfigurable):
         """Note that somebody used a key or the pointer."""
         display.last_activity = time.time()
         for tell in self._on_use:
-            tell(datetime.datetime.now(datetime.timezone.utc))
+            tell(dt.datetime.now(dt.timezone.utc))
 
-    def on_use(self, tell: Callable[[datetime.datetime], None]) -> None:
+    def on_use(self, tell: Callable[[dt.datetime], None]) -> None:
         """Have this told whenever somebody uses a key or the pointer."""
         self._on_use.append(tell)
 

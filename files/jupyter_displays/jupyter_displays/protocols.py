@@ -130,18 +130,66 @@ class XpraMessages(Messages):
 
     _BENCODE, _RENCODEPLUS = 0, 0x10
     _USE = frozenset(
-        "key-action key-event keyboard-event button-action pointer pointer-button pointer-motion pointer-position "
-        "pointer-wheel wheel-motion".split()
+        [
+            "key-action",
+            "key-event",
+            "keyboard-event",
+            "button-action",
+            "pointer",
+            "pointer-button",
+            "pointer-motion",
+            "pointer-position",
+            "pointer-wheel",
+            "wheel-motion",
+        ]
     )
     _VIEW = frozenset(
-        "ping ping_echo damage-sequence buffer-refresh window-draw-ack window-refresh map-window window-map "
-        "connection-data disconnect".split()
+        [
+            "ping",
+            "ping_echo",
+            "damage-sequence",
+            "buffer-refresh",
+            "window-draw-ack",
+            "window-refresh",
+            "map-window",
+            "window-map",
+            "connection-data",
+            "disconnect",
+        ]
     )
     # Of its greeting: how packets and pictures look. Not: a command, the keyboard, the clipboard, the screen's size.
     _GREETING = frozenset(
-        "version client_type uuid username hostname share bencode rencodeplus rencode yaml lz4 zlib lzo brotli "
-        "compressors compression_level wants_aliases wants_versions windows encodings encoding auto_refresh_delay "
-        "vrefresh cursors cursor bell desktop_size screen_sizes randr_notify".split()
+        [
+            "version",
+            "client_type",
+            "uuid",
+            "username",
+            "hostname",
+            "share",
+            "bencode",
+            "rencodeplus",
+            "rencode",
+            "yaml",
+            "lz4",
+            "zlib",
+            "lzo",
+            "brotli",
+            "compressors",
+            "compression_level",
+            "wants_aliases",
+            "wants_versions",
+            "windows",
+            "encodings",
+            "encoding",
+            "auto_refresh_delay",
+            "vrefresh",
+            "cursors",
+            "cursor",
+            "bell",
+            "desktop_size",
+            "screen_sizes",
+            "randr_notify",
+        ]
     )
     _GREETING_PREFIXES = ("encodings.", "encoding.", "batch.")
     _FORCED = {  # noqa: RUF012

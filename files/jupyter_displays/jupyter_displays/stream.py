@@ -51,15 +51,17 @@ class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # ty
         self._writer: asyncio.StreamWriter | None = None
         self._messages: Messages | None = None
         self._display = display
+        self._talks = asyncio.Event()
         self.set_nodelay(True)
         if display is None:
             self.close(4404, "There is no such display.")
             return
         about = {"name": viewer, "mode": self.mode, "since": now()}
         display.close_viewer[self] = self.close
-        self._connected = asyncio.ensure_future(self._open(display, about))
+        self._connected = asyncio.ensure_future(self._relay(display, about))
+        self._connected.add_done_callback(lambda _task: self._talks.set())
 
-    async def _open(self, display: Display, about: dict[str, str]) -> None:
+    async def _relay(self, display: Display, about: dict[str, str]) -> None:
         if not await display.ready():
             self.close(4410, display.reason[:120])
             return
@@ -69,6 +71,7 @@ class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # ty
             return
         reader, writer = connection
         self._writer = writer
+        self._talks.set()
         self._messages = messages(display.engine.protocol, view_only=self.mode == "view")
         if self.ws_connection is None:
             writer.close()
@@ -99,7 +102,8 @@ class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # ty
         """Send on what the page says, if it may say that."""
         if self._display is None:
             return
-        await self._connected_or_closed()
+        if self._messages is None:
+            await self._talks.wait()
         if self._writer is None or self._messages is None:
             return
         try:
@@ -113,10 +117,6 @@ class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # ty
         self._writer.write(data)
         with contextlib.suppress(OSError):
             await self._writer.drain()
-
-    async def _connected_or_closed(self) -> None:
-        while self._writer is None and not self._connected.done():
-            await asyncio.sleep(0.01)
 
     def on_close(self) -> None:
         """Let go of the display."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from typing_extensions import Self
+
 _COOKIE = b"MIT-MAGIC-COOKIE-1"
 _TIMEOUT = 10.0
 # How long programs get to see a changed keyboard, and to read the keys that were typed with it.
@@ -77,7 +79,7 @@ class Connection:
         self.root: int
         (self.root, self.width, self.height) = struct.unpack_from("<I16xHH", setup, screen)
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -10,8 +10,13 @@ import signal
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from tornado.web import create_signed_value
+
+import jupyter_displays as openapi
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "leaves_processes: the test itself is about what goes on")
@@ -80,9 +85,36 @@ def manager(jp_serverapp, jp_asyncio_loop, nothing_left):
 def login_cookie(jp_serverapp):
     """The cookie of a browser in which the user is logged in."""
     # What the identity provider keeps of a user.
-    user = json.dumps({"username": "u", "name": "U", "display_name": "U", "initials": None, "color": None, "avatar_url": None})
+    user = json.dumps(
+        {"username": "u", "name": "U", "display_name": "U", "initials": None, "color": None, "avatar_url": None}
+    )
     name = f"username-127-0-0-1-{jp_serverapp.port}"
     return f'{name}="{create_signed_value(jp_serverapp.cookie_secret, name, user).decode()}"'
+
+
+DESCRIPTION = yaml.safe_load(Path(openapi.__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
+
+
+def described(method, path, response):
+    """Check an answer against the description of the API."""
+    names = ["id", "name" if "files" in path else "share"]
+    parts = [f"{{{names.pop(0)}}}" if i in {0, 2} else part for i, part in enumerate(path)]
+    operation = DESCRIPTION["paths"]["/".join(["/api/displays", *parts])][method.lower()]
+    if response.code == 405:
+        return
+    answer = operation["responses"].get(str(response.code), operation["responses"]["default"])
+    if "$ref" in answer:
+        answer = DESCRIPTION["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    kind = response.headers.get("Content-Type", "").partition(";")[0]
+    if response.code == 404 and kind == "text/html":
+        return  # There is no such path.
+    if not response.body:
+        assert "content" not in answer
+    elif kind == "application/json":
+        schema = {**answer["content"][kind]["schema"], "components": DESCRIPTION["components"]}
+        jsonschema.validate(json.loads(response.body), schema)
+    else:
+        assert kind in answer["content"], kind
 
 
 class API:
@@ -100,6 +132,7 @@ class API:
             "api", "displays", *path, method=method, body=raw, raise_error=False, request_timeout=30, **options
         )
         kind = response.headers.get("Content-Type", "")
+        described(method, path, response)
         return response.code, json.loads(response.body) if response.body and "json" in kind else response.body
 
     async def create(self, **fields):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -156,7 +157,9 @@ async def test_a_missing_program_is_named(api, manager):
 
 async def test_the_sites_applications_are_listed(api, manager, tmp_path):
     manager.applications_directory = str(tmp_path)
-    (tmp_path / "a.json").write_text(json.dumps({"root": {"title": "ROOT", "command": ["root"], "description": "CERN"}}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"root": {"title": "ROOT", "command": ["root"], "description": "CERN"}})
+    )
     (tmp_path / "broken.json").write_text('{"x": {"command": "rm -rf"}}')
     listed = (await api("GET"))[1]["applications"]
     assert "x" not in {application["id"] for application in listed}
@@ -187,8 +190,8 @@ async def test_names_of_files_stay_in_their_directory(api, tmp_path, name):
 async def test_a_file_has_a_limit(api, manager, tmp_path):
     await api.create()
     manager.upload_limit = 1000
-    status, _ = await api("POST", "1", "files", "x", raw=b"x" * 1001)
-    assert status in {400, 413}
+    status, answer = await api("POST", "1", "files", "x", raw=b"x" * 1001)
+    assert (status, answer["message"]) == (413, "A file may have 1000 bytes.")
     assert not (tmp_path / "Desktop" / "x").exists()
 
 
@@ -225,3 +228,22 @@ async def test_events_are_told(api, jp_serverapp):
         *seen[7:-1],
         ("failed", "failed"),
     ]
+
+
+async def test_every_path_is_described():
+    from pathlib import Path
+
+    import yaml
+
+    import jupyter_displays
+    from jupyter_displays.handlers import handlers
+
+    text = Path(jupyter_displays.__file__).with_name("openapi.yaml").read_text(encoding="utf-8")
+    described = set(yaml.safe_load(text)["paths"])
+    filled = {re.sub(r"\{(\w+)\}", lambda match: FILL[match[1]], path) for path in described}
+    patterns = [pattern for pattern, *_ in handlers() if "static" not in pattern]
+    assert all(any(re.fullmatch(pattern, path) for path in filled) for pattern in patterns)
+    assert all(any(re.fullmatch(pattern, path) for pattern in patterns) for path in filled)
+
+
+FILL = {"id": "1", "name": "x", "share": "ab12", "token": "A" * 43}

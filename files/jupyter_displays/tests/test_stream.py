@@ -242,7 +242,7 @@ async def started(api, tmp_path):
     await asyncio.sleep(0.3)
 
 
-TEXT = "Hello, World! {[@#$%^&*]} Съешь ещё этих мягких булок, да выпей чаю. äöüß ÄÖÜ éèàç ÿ ñ € № «»"  # noqa: RUF001
+TEXT = "Hello, World! {[@#$%^&*]} Съешь ещё этих мягких булок, да выпей чаю. äöüß ÄÖÜ éèàç ÿ ñ € № «»"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -412,7 +412,9 @@ def test_a_greeting_is_cut_down_to_looking(bencode):
     ]
 
 
-@pytest.mark.parametrize("value", [0, 43, 44, -1, -32, -33, 200, 70000, -(2**40), 2**70, "", "x" * 63, "y" * 64, "z" * 5000])
+@pytest.mark.parametrize(
+    "value", [0, 43, 44, -1, -32, -33, 200, 70000, -(2**40), 2**70, "", "x" * 63, "y" * 64, "z" * 5000]
+)
 def test_numbers_and_texts_are_read_as_they_were_written(value):
     for bencode in (True, False):
         assert protocols.Decoder(protocols.encode([value, [value]], bencode=bencode), bencode=bencode).read() == [

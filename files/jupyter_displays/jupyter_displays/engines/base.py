@@ -35,7 +35,7 @@ class Screen:
         return self.directory / "xauthority"
 
 
-class Engine(Configurable):
+class Engine(Configurable):  # type: ignore[misc]
     """A way to make a display: an X server, and what speaks the page's protocol on a unix socket.
 
     An engine only says which programs to start. The manager starts them, X first, watches and ends them.
