@@ -304,8 +304,8 @@ function translate(translator: ITranslator): Translate {
   const bundle = translator.load('jupyter_displays');
   const own = ownTranslator(translator.languageCode);
   return (sentence, ...values) => {
-    const theirs = bundle.__(sentence);
-    return theirs === sentence ? own(sentence, ...values) : fill(theirs, values);
+    const theirs = bundle.__(sentence, ...values);
+    return theirs === fill(sentence, values) ? own(sentence, ...values) : theirs;
   };
 }
 
