@@ -67,6 +67,7 @@ class Display:
         self.height: int = record["height"]
         self.dpi: int = record["dpi"]
         self.number: int = record.get("number", -1)
+        self.waiting: bool = record.get("waiting", False)
         self.state = "starting"
         self.reason = ""
         self.last_activity = time.time()
@@ -88,6 +89,10 @@ class Display:
         """Whether nothing of it runs any more."""
         return self.state in {"ended", "failed"}
 
+    def suits(self, engine: Engine, application: str, dpi: int) -> bool:
+        """Whether this one, which waits, is what somebody asks for."""
+        return self.state == "running" and (self.engine, self.application, self.dpi) == (engine, application, dpi)
+
     def set_state(self, state: str, reason: str = "") -> None:
         """Change the state, and wake who waits for that."""
         self.state, self.reason = state, reason
@@ -102,7 +107,7 @@ class Display:
 
     def record(self) -> dict[str, Any]:
         """Return what a later server has to know."""
-        names = ("application", "title", "created", "width", "height", "dpi", "number")
+        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting")
         return {name: getattr(self, name) for name in names} | {
             "engine": self.engine.name,
             "processes": {name: [process.pid, process.started] for name, process in self.processes.items()},
@@ -160,6 +165,10 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
     idle_timeout = Integer(
         0, help="A display is ended when for so many seconds nobody used a key or the pointer. 0: never."
     ).tag(config=True)
+    waiting = Integer(
+        0, help="So many desktops are started before somebody asks for one, which then is there at once."
+    ).tag(config=True)
+    waiting_delay = Float(5.0, help="Another one is started so many seconds after one was taken.").tag(config=True)
     check_interval = Float(30.0, help="Every so many seconds, idle time and memory are looked at.").tag(config=True)
     start_timeout = Float(30.0, help="A display that is not ready after so many seconds has failed.").tag(config=True)
     forget_after = Float(300.0, help="A display that ended by itself is listed for so many seconds.").tag(config=True)
@@ -207,6 +216,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.base_url = base_url
         self.displays: dict[str, Display] = {}
+        self._waiting: dict[str, Display] = {}
         self.engines: dict[str, Engine] = {kind.name: kind(parent=self.parent) for kind in (XpraEngine, TigerVNCEngine)}
         self.keyboard = Keyboard(self.keyboard_layouts)
         self.shares = Shares()
@@ -283,7 +293,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     def emit(self, action: str, display: Display) -> None:
         """Tell every open page."""
-        self._emit({"action": action, "display": display.model(self.base_url)})
+        if not display.waiting:
+            self._emit({"action": action, "display": display.model(self.base_url)})
 
     # -- start
 
@@ -299,6 +310,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             self.started.set()
         self._checks = ioloop.PeriodicCallback(self._check, self.check_interval * 1000)
         self._checks.start()
+        if self.waiting:
+            asyncio.get_running_loop().call_later(self.waiting_delay / 5, self._keep_waiting)
         # What the first display needs and takes time.
         self._run(asyncio.to_thread(self._warm))
 
@@ -338,12 +351,13 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if set(display.processes) >= {"x", "application"} and all(p.alive for p in display.processes.values()):
             self.log.info("Display %s is found again", display.id)
             self.shares.load(path)
-            self.displays[display.id] = display
+            (self._waiting if display.waiting else self.displays)[display.id] = display
             display.last_activity = time.time()
             display.set_state("running")
             self._watch(display)
         else:
-            self.displays[display.id] = display
+            if not display.waiting:
+                self.displays[display.id] = display
             await self._end(display, "failed", "It died while no server was there.")
 
     def _lock(self, path: Path) -> int | None:
@@ -373,17 +387,51 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if self.limit and sum(not display.over for display in self.displays.values()) >= self.limit:
             raise web.HTTPError(409, f"You have {self.limit} displays, which is the limit. Shut one down first.")
         engine = self.choose_engine()
+        title = title or known[application].get("title", application)
+        display = next((d for d in self._waiting.values() if d.suits(engine, application, dpi)), None)
+        if display:
+            del self._waiting[display.id]
+            display.waiting, display.title, display.created, display.last_activity = False, title, now(), time.time()
+            self._run(self._fit(display, width, height))
+        else:
+            facts = {"application": application, "width": width, "height": height, "dpi": dpi, "title": title}
+            display = self._make(engine, facts, known[application]["command"])
+        self.displays[display.id] = display
+        self.emit("created", display)
+        if self.waiting:
+            asyncio.get_running_loop().call_later(self.waiting_delay, self._keep_waiting)
+        return display
+
+    def _make(self, engine: Engine, facts: dict[str, Any], command: Sequence[str]) -> Display:
         try:
             path = self._new_directory()
         except OSError as error:
             raise web.HTTPError(503, f"No directory can be made for the display: {error.strerror}.") from error
-        facts = {"application": application, "width": width, "height": height, "dpi": dpi, "created": now()}
-        display = Display(path, engine, facts | {"title": title or known[application].get("title", application)})
-        self.displays[display.id] = display
+        display = Display(path, engine, facts | {"created": now()})
         display.lock = self._lock(path)
-        self.emit("created", display)
-        display.starting = self._run(self._start(display, known[application]["command"]))
+        display.starting = self._run(self._start(display, command))
         return display
+
+    def _keep_waiting(self) -> None:
+        """Start the desktops that wait for somebody to ask for one."""
+        known = self.list_applications()["desktop"]
+        facts = {"application": "desktop", "width": 1280, "height": 800, "dpi": 96, "title": known["title"]}
+        while len(self._waiting) < self.waiting and not self._stopping:
+            try:
+                display = self._make(self.choose_engine(), facts | {"waiting": True}, known["command"])
+            except web.HTTPError as error:
+                self.log.warning("No desktop waits: %s", error.log_message)
+                return
+            self._waiting[display.id] = display
+
+    async def _fit(self, display: Display, width: int, height: int) -> None:
+        """Give a desktop that has waited the size that is asked for."""
+        with contextlib.suppress(x11.XError):
+            display.width, display.height = await asyncio.to_thread(
+                x11.set_size, display.number, display.screen.authority, width, height, display.dpi
+            )
+            display.save(self.base_url)
+            self.emit("changed", display)
 
     def check_size(self, width: int, height: int, dpi: int) -> None:
         """Refuse a screen that nobody can want.
@@ -397,7 +445,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     def _new_directory(self) -> Path:
         for number in range(1, 10000):
-            if str(number) not in self.displays:
+            if str(number) not in self.displays and str(number) not in self._waiting:
                 with contextlib.suppress(FileExistsError):
                     path = self.directory / str(number)
                     path.mkdir(mode=0o700)
@@ -531,8 +579,12 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         """End all displays and forget them."""
         await asyncio.gather(*(self.shut_down(display, reason) for display in list(self.displays.values())))
 
+    async def _shut_down_waiting(self) -> None:
+        await asyncio.gather(*(self.shut_down(display, "") for display in list(self._waiting.values())))
+
     def forget(self, display: Display) -> None:
         """Take a display that is over off the list."""
+        self._waiting.pop(display.id, None)
         if self.displays.get(display.id) is display:
             del self.displays[display.id]
             self.emit("removed", display)
@@ -611,7 +663,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if self._checks:
             self._checks.stop()
         if self.stop_with_server:
-            await self.shut_down_all("The server was stopped.")
+            await asyncio.gather(self.shut_down_all("The server was stopped."), self._shut_down_waiting())
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

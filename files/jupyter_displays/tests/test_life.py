@@ -296,3 +296,32 @@ async def test_a_server_may_leave_its_displays_behind(api, manager, manager_sett
     directory = manager.displays["1"].directory
     await manager.stop()
     assert processes(directory)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "manager_settings", [{"waiting": 1, "waiting_delay": 0.1, "desktop_command": ["sleep", "600"]}]
+)
+async def test_a_desktop_that_waits_is_there_at_once(api, manager, engine, manager_settings):
+    for _ in range(200):
+        if [display.state for display in manager._waiting.values()] == ["running"]:
+            break
+        await asyncio.sleep(0.05)
+    assert (await api("GET"))[1]["displays"] == []
+    assert (await api("GET", "1"))[0] == 404
+    begin = time.monotonic()
+    display = await api.running(application="desktop", title="Mine", width=900, height=700)
+    seconds = time.monotonic() - begin
+    assert (display["id"], display["title"]) == ("1", "Mine")
+    assert seconds < 0.1
+    for _ in range(100):
+        if (await api("GET", "1"))[1]["width"] == 900:
+            break
+        await asyncio.sleep(0.02)
+    assert x11.size(manager.displays["1"].number, manager.displays["1"].screen.authority) == (900, 700)
+    await asyncio.sleep(0.5)
+    assert list(manager._waiting) == ["2"]
+    await api("DELETE")
+    assert list(manager._waiting) == ["2"]
+    await manager.stop()
+    assert processes(manager.directory) == {}
