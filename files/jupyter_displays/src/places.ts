@@ -68,8 +68,7 @@ class RunningDisplays implements IRunningSessions.IManager {
           ]
             .filter(Boolean)
             .join('\n'),
-        detail: () =>
-          `${age(display)} · ${display.width}×${display.height}${viewers ? ` · 👁 ${display.viewers.length}` : ''}`,
+        detail: () => `${age(display)} · ${display.width}×${display.height}${viewers && ` · ${viewers}`}`,
         open: () => {
           this.act('open', display.id);
         },
@@ -122,9 +121,16 @@ function showPictures(displays: Displays, trans: Translate): void {
         }
         image.src = url;
         const box = item.getBoundingClientRect();
-        const right = box.right + PICTURE_WIDTH + 8 < window.innerWidth;
-        image.style.left = `${right ? box.right + 4 : Math.max(4, box.left - PICTURE_WIDTH - 4)}px`;
-        image.style.top = `${Math.min(box.top, Math.max(4, window.innerHeight - 220))}px`;
+        if (box.right + PICTURE_WIDTH + 8 < window.innerWidth) {
+          image.style.left = `${box.right + 4}px`;
+          image.style.top = `${Math.min(box.top, Math.max(4, window.innerHeight - 220))}px`;
+        } else {
+          // The list is as wide as the page: above or below the item.
+          image.style.left = `${box.left + 40}px`;
+          const above = box.top > window.innerHeight / 2;
+          image.style[above ? 'bottom' : 'top'] =
+            `${(above ? window.innerHeight - box.top : box.bottom) + 4}px`;
+        }
         document.body.append(image);
       },
       () => undefined
