@@ -70,7 +70,8 @@ class Messages:
 class RFBMessages(Messages):
     """RFB, as TigerVNC and noVNC speak it."""
 
-    _KEY, _POINTER, _CUT_TEXT, _QEMU = 4, 5, 6, 255
+    _ENCODINGS, _KEY, _POINTER, _CUT_TEXT, _QEMU = 2, 4, 5, 6, 255
+    _EXTENDED_CLIPBOARD = 0xC0A1E5CE
     # Pixel format, encodings, update request, continuous updates, fence.
     _VIEW = frozenset({0, 2, 3, 150, 248})
 
@@ -117,12 +118,29 @@ class RFBMessages(Messages):
     def allowed(self, message: bytes) -> bytes:
         """Return what one who only looks may send of a message."""
         if not self._greeting:
+            if message[0] == self._ENCODINGS:
+                return self._without_clipboard(message)
             return message if message[0] in self._VIEW else b""
         if message not in {b"RFB 003.008\n", b"\1", b"\0"}:
             text = "RFB 3.8 without a password is spoken here"
             raise RefusedError(text)
         # Nobody who only looks sends the others away.
         return b"\1" if len(self._greeting) == 1 else message
+
+    def _without_clipboard(self, message: bytes) -> bytes:
+        """Have the server keep the clipboard's content to itself.
+
+        It sends the content to pages that do not know better. So this one knows better, and wants to be told no
+        more than that there is something: what it could ask for then is not sent on.
+        """
+        count = struct.unpack_from(">H", message, 2)[0] + 1
+        capabilities, told, text = 1 << 24, 1 << 27, 1
+        return (
+            struct.pack(">BxH", self._ENCODINGS, count)
+            + message[4:]
+            + struct.pack(">I", self._EXTENDED_CLIPBOARD)
+            + struct.pack(">BxxxiII", self._CUT_TEXT, -8, capabilities | told | text, 0)
+        )
 
 
 class XpraMessages(Messages):

@@ -39,6 +39,10 @@ class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # ty
     def set_default_headers(self) -> None:
         """Leave the headers of pages out."""
 
+    def write_error(self, status_code: int, **_facts: Any) -> None:
+        """Refuse in a word: no browser shows a page for this."""
+        self.finish(f"{status_code}\n")
+
     def get_compression_options(self) -> None:
         """Send pictures as they are: they are compressed."""
 

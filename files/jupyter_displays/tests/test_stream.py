@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import struct
 import time
@@ -316,6 +317,32 @@ async def test_who_only_looks_sees_and_can_do_nothing(api, connect, tmp_path, en
         pass
     assert (page.ws.close_code, page.ws.close_reason) == (4403, "This link was taken back.")
     assert await refused(connect("displays/shared", token, "stream", headers={})) == 403
+
+
+@pytest.mark.skipif(not shutil.which("xclip"), reason="not installed: xclip")
+@pytest.mark.parametrize("mode", ["view", "control"])
+async def test_who_only_looks_does_not_get_the_clipboard(api, connect, manager, mode):
+    copy = "sleep 1; echo secret | xclip -selection clipboard -quiet"
+    manager.applications["copy"] = {"title": "Copy", "command": ["sh", "-c", copy]}
+    await api.running(application="copy")
+    share = (await api("POST", "1", "shares", body={"mode": mode}))[1]
+    page = RFB(await connect("displays/shared", share["url"].rpartition("/")[2], "stream", headers={}))
+    await page.hello()
+    await page.send(struct.pack(">BxHi", 2, 1, 0))
+    got = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2.5):
+            while True:
+                kind, length = struct.unpack(">Bxxxi", await page.read(8))
+                assert kind == 3
+                got.append((length, await page.read(abs(length))))
+    if mode == "control":
+        assert (7, b"secret\n") in got
+    else:
+        # What the server can do (0x1F), and that there is something (0x08): nothing that has content (0x10).
+        assert {(length < 0, content[0]) for length, content in got} <= {(True, 0x1F), (True, 0x08)}
+        assert got
+    page.ws.close()
 
 
 @pytest.fixture(autouse=True)
