@@ -40,6 +40,7 @@ _NOT_INHERITED = (
 )
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
+_SETTLING = 1.0
 
 
 def now() -> str:
@@ -70,6 +71,7 @@ class Display:
         self.waiting: bool = record.get("waiting", False)
         self.state = "starting"
         self.reason = ""
+        self.running_since = 0.0
         self.last_activity = time.time()
         self.viewers: dict[object, dict[str, str]] = {}
         self.close_viewer: dict[object, Callable[[int, str], None]] = {}
@@ -91,11 +93,15 @@ class Display:
 
     def suits(self, engine: Engine, application: str, dpi: int) -> bool:
         """Whether this one, which waits, is what somebody asks for."""
-        return self.state == "running" and (self.engine, self.application, self.dpi) == (engine, application, dpi)
+        # Xpra sets the screen's size once more while it starts, for some moments after it listens.
+        settled = self.state == "running" and time.monotonic() - self.running_since > _SETTLING
+        return settled and (self.engine, self.application, self.dpi) == (engine, application, dpi)
 
     def set_state(self, state: str, reason: str = "") -> None:
         """Change the state, and wake who waits for that."""
         self.state, self.reason = state, reason
+        if state == "running":
+            self.running_since = time.monotonic()
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -502,6 +508,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 readable.clear()
                 await readable.wait()
                 if not (more := os.read(read, 32)):
+                    await display.processes["x"].ended(1.0)
                     raise RuntimeError(self._why(display, "x"))
                 text += more
             return int(text)
@@ -528,7 +535,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self, display: Display, name: str, command: Sequence[str], env: dict[str, str], pass_fds: Sequence[int] = ()
     ) -> None:
         cwd = Path.home() if Path.home().is_dir() else Path("/")
-        with (display.directory / "log").open("ab") as log:
+        with (display.directory / f"{name}.log").open("ab") as log:
             display.processes[name] = Process.start(command, env, log, cwd, pass_fds)
         # From its first process on, a server that takes over knows what belongs to this display.
         display.save(self.base_url)
@@ -543,7 +550,9 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 return f"{what} was killed by {signal.Signals(-code).name}"
         last = ""
         with contextlib.suppress(OSError):
-            lines = (display.directory / "log").read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
+            lines = (
+                (display.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
+            )
             last = next((line.strip() for line in reversed(lines) if line.strip() not in {"", "(EE)"}), "")[-200:]
         ended = f"{what} ended" if code is None else f"{what} ended with exit code {code}"
         return f"{ended}, its last words: {last}" if last and code else ended
@@ -695,9 +704,9 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                     await self._end(display, "failed", reason)
                     continue
             with contextlib.suppress(OSError):
-                log = display.directory / "log"
-                if log.stat().st_size > self.log_limit:
-                    os.truncate(log, 0)
+                for log in display.directory.glob("*.log"):
+                    if log.stat().st_size > self.log_limit:
+                        os.truncate(log, 0)
                 # A server that finds the display again continues with this.
                 os.utime(display.directory / "display.json", (display.last_activity, display.last_activity))
 

@@ -90,7 +90,7 @@ def try_(what):
         return None
 assert try_({str(display.screen.socket)!r}) is None
 assert try_("\\0/tmp/.X11-unix/X{display.number}") is None
-for path in ({str(display.screen.authority)!r}, {str(display.directory / "log")!r}):
+for path in ({str(display.screen.authority)!r}, {str(display.directory / "x.log")!r}):
     try:
         open(path); raise SystemExit("read " + path)
     except PermissionError:
@@ -304,7 +304,7 @@ async def test_a_server_may_leave_its_displays_behind(api, manager, manager_sett
 )
 async def test_a_desktop_that_waits_is_there_at_once(api, manager, engine, manager_settings):
     for _ in range(200):
-        if [display.state for display in manager._waiting.values()] == ["running"]:
+        if [d.suits(d.engine, "desktop", 96) for d in manager._waiting.values()] == [True]:
             break
         await asyncio.sleep(0.05)
     assert (await api("GET"))[1]["displays"] == []
