@@ -106,6 +106,7 @@ class StartHandler(PageHandler):
     async def get(self) -> None:  # type: ignore[override]
         """Send the page, which shows how far the start is, and offers another one when it is over."""
         await self.manager.started.wait()
+        await self.manager.prepare()
         app: DesktopApp = self.settings["desktop_app"]
         display = app.current()
         _ = self.xsrf_token

@@ -102,6 +102,10 @@ class DisplaysHandler(_API):
     async def get(self) -> None:
         """List displays, and what can be started."""
         manager = self.manager
+        # Somebody is about to start one, or to look at one.
+        ready = asyncio.ensure_future(manager.prepare())
+        if manager.displays:
+            await ready
         self.reply(
             {
                 "displays": [display.model(manager.base_url) for display in manager.displays.values()],
@@ -118,6 +122,7 @@ class DisplaysHandler(_API):
     async def post(self) -> None:
         """Start a display."""
         fields = self.fields(application=str, title=str, width=int, height=int, dpi=int)
+        await self.manager.prepare()
         display = self.manager.create(**fields)
         self.manager.used(display)
         self.set_header("Location", url_path_join(self.manager.base_url, "api/displays", display.id))
@@ -152,6 +157,8 @@ class DisplayHandler(_API):
             self.manager.check_size(width, height, display.dpi)
             if not await display.ready():
                 raise web.HTTPError(409, f"This display does not run. {display.reason}")
+            while display.state == "running" and not display.settled:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
             display.width, display.height = await _ask_x(display, x11.set_size, width, height, display.dpi)
         if not display.over:
             display.save(self.manager.base_url)
@@ -493,6 +500,7 @@ class PageHandler(_Page):
     async def get(self, display_id: str) -> None:
         """Send it; a display that is not there any more is said so by the page."""
         await self.manager.started.wait()
+        await self.manager.prepare()
         display = self.manager.displays.get(display_id)
         # The cookie by which the page's requests are told from those of other sites.
         _ = self.xsrf_token

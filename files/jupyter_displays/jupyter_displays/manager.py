@@ -40,7 +40,7 @@ _NOT_INHERITED = (
 )
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
-_SETTLING = 1.0
+_SETTLING = 5.0
 
 
 def now() -> str:
@@ -91,11 +91,16 @@ class Display:
         """Whether nothing of it runs any more."""
         return self.state in {"ended", "failed"}
 
+    @property
+    def settled(self) -> bool:
+        """Whether it runs, and its engine leaves the screen's size alone from now on."""
+        # A log may have been emptied since.
+        long = time.monotonic() - self.running_since > _SETTLING
+        return self.state == "running" and (long or self.engine.settled(self.screen))
+
     def suits(self, engine: Engine, application: str, dpi: int) -> bool:
         """Whether this one, which waits, is what somebody asks for."""
-        # Xpra sets the screen's size once more while it starts, for some moments after it listens.
-        settled = self.state == "running" and time.monotonic() - self.running_since > _SETTLING
-        return settled and (self.engine, self.application, self.dpi) == (engine, application, dpi)
+        return self.settled and (self.engine, self.application, self.dpi) == (engine, application, dpi)
 
     def set_state(self, state: str, reason: str = "") -> None:
         """Change the state, and wake who waits for that."""
@@ -223,6 +228,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self.base_url = base_url
         self.displays: dict[str, Display] = {}
         self._waiting: dict[str, Display] = {}
+        self._prepared: asyncio.Future[Any] | None = None
         self.engines: dict[str, Engine] = {kind.name: kind(parent=self.parent) for kind in (XpraEngine, TigerVNCEngine)}
         self.keyboard = Keyboard(self.keyboard_layouts)
         self.shares = Shares()
@@ -318,13 +324,19 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self._checks.start()
         if self.waiting:
             asyncio.get_running_loop().call_later(self.waiting_delay / 5, self._keep_waiting)
-        # What the first display needs and takes time.
-        self._run(asyncio.to_thread(self._warm))
 
-    def _warm(self) -> None:
-        for engine in self.engines.values():
+    async def prepare(self) -> None:
+        """Have what the first display and its pages need and what takes time: done once, and kept on disk."""
+        if self._prepared is None:
+            versions = asyncio.to_thread(self._find_versions)
+            self._prepared = asyncio.gather(self.keyboard.prepare(self.directory), versions)
+        await asyncio.shield(self._prepared)
+
+    def _find_versions(self) -> None:
+        engines = [self.engines[self.engine]] if self.engine in self.engines else self.engines.values()
+        for engine in engines:
             if not engine.missing():
-                engine.find_version()
+                engine.find_version(self.directory)
 
     @property
     def files(self) -> Path:
@@ -475,6 +487,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
     async def _start_programs(self, display: Display, command: Sequence[str]) -> None:
         engine, screen = display.engine, display.screen
         x11.write_authority(screen.authority)
+        await self.prepare()
         keyboard = await self.keyboard.prepare(self.directory)
         screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
         env = self._environment(display)

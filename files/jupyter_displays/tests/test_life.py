@@ -189,7 +189,7 @@ async def test_no_free_display_number_is_said(api, manager, tmp_path):
 
 async def test_one_that_hangs_has_failed(api, manager, tmp_path):
     fake = tmp_path / "Xhangs"
-    fake.write_text("#!/bin/sh\nexec sleep 600\n")
+    fake.write_text('#!/bin/sh\n[ "$1" = -version ] && exit\nexec sleep 600\n')
     fake.chmod(0o755)
     manager.engines["tigervnc"].x_server = str(fake)
     manager.start_timeout = 0.3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shutil
 import subprocess
@@ -59,16 +61,19 @@ class Engine(Configurable):  # type: ignore[misc]
         """Return what has to be installed and is not, or nothing."""
         return ", ".join(program for program in self.programs() if not shutil.which(program))
 
-    def find_version(self) -> None:
-        """Ask the program for its version, which takes a moment."""
-        try:
-            answer = subprocess.run(
-                [self.programs()[0], self.version_option], capture_output=True, text=True, timeout=20, check=False
-            )
-        except (OSError, subprocess.SubprocessError):
-            return
-        if found := re.search(r"\d+\.\d+(\.\d+)?", answer.stdout + answer.stderr):
-            self.version = found[0]
+    def find_version(self, cache: Path) -> None:
+        """Ask the program for its version, which takes a moment, unless an earlier answer of it is in `cache`."""
+        path = shutil.which(self.programs()[0]) or ""
+        known = cache / f"version-{self.name}.json"
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            key = f"{path} {Path(path).resolve().stat().st_mtime_ns}"
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                self.version = json.loads(known.read_text(encoding="utf-8"))[key]
+                return
+            answer = subprocess.run([path, self.version_option], capture_output=True, text=True, timeout=5, check=False)
+            if found := re.search(r"\d+\.\d+(\.\d+)?", answer.stdout + answer.stderr):
+                self.version = found[0]
+                known.write_text(json.dumps({key: self.version}), encoding="utf-8")
 
     def x_command(self, screen: Screen) -> list[str]:
         """Return how to start the X server. The manager adds `-displayfd`."""
@@ -86,6 +91,10 @@ class Engine(Configurable):  # type: ignore[misc]
     def server_command(self, screen: Screen, number: int) -> list[str]:  # noqa: ARG002
         """Return how to start what speaks the protocol, if that is not the X server itself."""
         return []
+
+    def settled(self, screen: Screen) -> bool:  # noqa: ARG002
+        """Whether the engine, whose socket is there, leaves the screen's size alone from now on."""
+        return True
 
     def server_environment(self, screen: Screen) -> dict[str, str]:  # noqa: ARG002
         """Return the environment variables that it needs beside the display's own."""

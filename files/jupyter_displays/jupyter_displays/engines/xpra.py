@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from traitlets import Bool, Dict, Integer, Unicode, default
 
 from .base import Engine, Screen
@@ -100,6 +102,12 @@ class XpraEngine(Engine):
         lines = [f"{name} = {value}" for name, value in options.items()]
         (screen.directory / "xpra.conf").write_text("\n".join([*lines, ""]), encoding="utf-8")
         return [self.xpra, "start-desktop", f":{number}", "--daemon=no", "--use-display=yes"]
+
+    def settled(self, screen: Screen) -> bool:
+        """Whether Xpra is through with its start, at the end of which it sets the screen's size once more."""
+        with contextlib.suppress(OSError):
+            return b"is ready" in (screen.directory / "server.log").read_bytes()
+        return False
 
     def server_environment(self, screen: Screen) -> dict[str, str]:
         """Return what keeps the system's and the user's settings of Xpra out, and its work small."""
