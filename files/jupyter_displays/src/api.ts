@@ -181,6 +181,12 @@ export class Place {
     return this.connection.socketUrl(`${this.url}/stream`);
   }
 
+  /** Whether the server says that there is nothing here any more; without an answer nobody knows. */
+  async gone(): Promise<boolean> {
+    const response = await this.connection.fetch(this.url, { method: 'GET' }).catch(() => null);
+    return response?.status === 404 || response?.status === 403;
+  }
+
   async keymap(): Promise<Keymap> {
     const response = await send(this.connection, 'GET', `${this.url}/keymap`);
     return ((await response.json()) as { keys: Keymap }).keys;

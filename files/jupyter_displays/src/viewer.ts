@@ -252,6 +252,14 @@ export class Viewer {
     const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures++);
     clearTimeout(this.retry);
     this.retry = window.setTimeout(() => this.reconnect(), wait);
+    if (this.failures === 2) {
+      // A stream that is refused does not say why.
+      void this.place?.gone().then(gone => {
+        if (gone && !this.disposed && this.failures) {
+          this.end(trans(OVER[this.options.mode === 'owner' ? 4404 : 4403]));
+        }
+      });
+    }
   }
 
   /** There is a network again, or somebody looks again. */
