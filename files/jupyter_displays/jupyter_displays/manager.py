@@ -53,6 +53,10 @@ def boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() + "@" + socket.gethostname()
 
 
+def _x_socket(number: int) -> Path:
+    return Path(f"/tmp/.X11-unix/X{number}")  # noqa: S108
+
+
 class Display:
     """A display and what is known of it."""
 
@@ -68,6 +72,7 @@ class Display:
         self.height: int = record["height"]
         self.dpi: int = record["dpi"]
         self.number: int = record.get("number", -1)
+        self.x_socket: int = record.get("x_socket", 0)
         self.waiting: bool = record.get("waiting", False)
         self.state = "starting"
         self.reason = ""
@@ -118,7 +123,7 @@ class Display:
 
     def record(self) -> dict[str, Any]:
         """Return what a later server has to know."""
-        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting")
+        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting", "x_socket")
         return {name: getattr(self, name) for name in names} | {
             "engine": self.engine.name,
             "processes": {name: [process.pid, process.started] for name, process in self.processes.items()},
@@ -492,6 +497,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
         env = self._environment(display)
         display.number = await self._start_x(display, engine.x_command(screen), env)
+        display.x_socket = _x_socket(display.number).stat().st_ino
         env["DISPLAY"] = f":{display.number}"
         if serve := engine.server_command(screen, display.number):
             size = (screen.width, screen.height, screen.dpi)
@@ -639,7 +645,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             await process.ended(1.0)
             process.close()
         if display.number >= 0:
-            self._clear_x(display.number, display.processes.get("x"))
+            self._clear_x(display)
         self._remove(display.directory)
         self.shares.forget(display.id)
         if display.lock is not None:
@@ -661,20 +667,17 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             if not processes:
                 return
 
-    def _clear_x(self, number: int, process: Process | None) -> None:
+    def _clear_x(self, display: Display) -> None:
         """Remove lock and socket of an X server that could not do it itself."""
-        lock, path = Path(f"/tmp/.X{number}-lock"), Path(f"/tmp/.X11-unix/X{number}")  # noqa: S108
+        lock, path = Path(f"/tmp/.X{display.number}-lock"), _x_socket(display.number)  # noqa: S108
+        process = display.processes.get("x")
         with contextlib.suppress(OSError, ValueError):
             if process and int(lock.read_text(encoding="ascii")) == process.pid:
                 lock.unlink()
-        try:
-            with socket.socket(socket.AF_UNIX) as knock:
-                knock.connect(str(path))
-        except ConnectionRefusedError:  # Nobody is behind it.
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            # Another X server may have the number by now, and its socket is another file.
+            if path.stat().st_ino == display.x_socket:
                 path.unlink()
-        except OSError:
-            pass
 
     def _remove(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
