@@ -207,7 +207,9 @@ def test_removal_leaves_homes_and_nothing_that_runs(host: Host, scratch: Path, s
     host.check_output("sh -c 'echo precious >/home/alice/thesis'")
     succeed(host, scratch, "playbooks/remove.yml", "-e", "confirm=yes", **settings)
     assert host.file("/home/alice/thesis").content_string == "precious\n"
-    assert host.file("/var/lib/jupyterhub/jupyterhub.sqlite").exists
+    # The database of before, and the one of now.
+    assert host.file("/var/lib/jupyterhub.before-restore/jupyterhub.sqlite").exists
+    assert postgresql(host, "hub", "SELECT name FROM users") == "alice"
     for unit in ("jupyterhub", "jupyterhub-proxy"):
         assert not host.service(unit).exists
     for path in ("/etc/jupyterhub", "/opt/campushub/hub", "/opt/campushub/user", "/opt/campushub/uv", "/etc/pip.conf"):

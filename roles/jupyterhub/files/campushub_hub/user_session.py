@@ -5,7 +5,7 @@ Prepare a host for the server of one user: resource limits and a private runtime
 Both spawners come through here, so a user gets the same limits under either. The limits belong to the slice
 ``jupyterhub-UID.slice`` that holds everything the user runs through the hub, however many servers that is.
 
-- SystemdSpawner's hub is root and calls ``user_session.py USER`` before it starts the unit in that slice.
+- SystemdSpawner's hub is root and calls `prepare` before it starts the unit in that slice.
 - SudoSpawner's hub is not. There the PAM stack of its sudo rule runs this file (pam_exec), which also moves the
   sudo process, and with it the server to come, into a scope of the slice.
 
@@ -98,12 +98,16 @@ def limit_slice(uid: int, limits: Limits) -> None:
         ["/usr/bin/systemctl", "set-property", "--runtime", slice_of(uid)]
         + [f"{name}={value}" for name, value in properties.items()],
         check=True,
+        # What else the hub has in its environment is no other program's business.
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
     )
 
 
 def make_runtime_directory(account: pwd.struct_passwd) -> None:
     """Create the user's runtime directory, 0700, in one that nobody but root can write."""
-    RUNTIME_ROOT.mkdir(mode=0o755, exist_ok=True)
+    RUNTIME_ROOT.mkdir(exist_ok=True)
+    # Whatever the umask is: the hub's own hides everything.
+    RUNTIME_ROOT.chmod(0o755)
     directory = runtime_directory(account.pw_uid)
     directory.mkdir(mode=0o700, exist_ok=True)
     os.chown(directory, account.pw_uid, account.pw_gid)
@@ -132,29 +136,43 @@ def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
         time.sleep(0.002)
 
 
+def refuse_system_accounts(account: pwd.struct_passwd, settings: dict[str, Any]) -> None:
+    """Raise PermissionError for an account that belongs to no person."""
+    if account.pw_uid < settings["uid_minimum"]:
+        raise PermissionError(f"{account.pw_name} has UID {account.pw_uid}, below {settings['uid_minimum']}: no server")
+
+
+def prepare(account: pwd.struct_passwd, settings: dict[str, Any]) -> None:
+    """
+    Set a user's limits and make their runtime directory. Only root can.
+
+    Raises PermissionError for an account of the system, and OSError or subprocess.SubprocessError.
+    """
+    refuse_system_accounts(account, settings)
+    limit_slice(account.pw_uid, limits_of(groups_of(account), settings))
+    make_runtime_directory(account)
+
+
 def last_word(pid: int) -> str:
     """Return the last word of a process's command line."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").rpartition(b"\0")[2].decode(errors="replace")
 
 
-def main(arguments: list[str], environment: dict[str, str]) -> int:
-    """Prepare the session of a user named on the command line, or by PAM."""
-    by_pam = "PAM_TYPE" in environment
-    if by_pam and environment["PAM_TYPE"] != "open_session":
+def main(environment: dict[str, str]) -> int:
+    """Prepare the session of the user that PAM names."""
+    if environment["PAM_TYPE"] != "open_session":
         return 0
-    name = environment["PAM_USER"] if by_pam else arguments[1]
-    account = pwd.getpwnam(name)
+    account = pwd.getpwnam(environment["PAM_USER"])
     settings = json.loads(SETTINGS.read_text())
-    if account.pw_uid < settings["uid_minimum"]:
-        print(f"{name} has UID {account.pw_uid}, below {settings['uid_minimum']}: no server", file=sys.stderr)
-        return 1
-    if by_pam and last_word(os.getppid()) == "stop":
+    try:
+        refuse_system_accounts(account, settings)
         # Whoever has used up all processes must still be stopped, so that does not happen among them.
-        return 0
-    limit_slice(account.pw_uid, limits_of(groups_of(account), settings))
-    make_runtime_directory(account)
-    if by_pam:
-        move_into_scope(os.getppid(), account.pw_uid)
+        if last_word(os.getppid()) != "stop":
+            prepare(account, settings)
+            move_into_scope(os.getppid(), account.pw_uid)
+    except PermissionError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
@@ -164,4 +182,4 @@ if __name__ == "__main__":
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.umask(0o022)
-    sys.exit(main(sys.argv, caller))
+    sys.exit(main(caller))
