@@ -378,6 +378,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             display.last_activity = time.time()
             display.set_state("running")
             self._watch(display)
+            self._run(self._settle(display))
         else:
             if not display.waiting:
                 self.displays[display.id] = display
@@ -510,6 +511,16 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         display.set_state("running")
         self.emit("changed", display)
         self._watch(display)
+        self._run(self._settle(display))
+
+    async def _settle(self, display: Display) -> None:
+        """Do what an engine would undo while it starts."""
+        if not display.engine.page_repeats_keys:
+            return
+        while display.state == "running" and not display.settled:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        with contextlib.suppress(x11.XError):
+            await asyncio.to_thread(x11.stop_repeating, display.number, display.screen.authority)
 
     async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> int:
         """Start an X server, which chooses a free number itself and writes it when it is ready."""

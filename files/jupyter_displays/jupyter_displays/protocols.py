@@ -210,9 +210,9 @@ class XpraMessages(Messages):
         ]
     )
     _GREETING_PREFIXES = ("encodings.", "encoding.", "batch.")
+    # Not "steal": Xpra 3.1 refuses a second page that gives it away.
     _FORCED = {  # noqa: RUF012
         "share": True,
-        "steal": False,
         "keyboard": False,
         "clipboard": False,
         "notifications": False,

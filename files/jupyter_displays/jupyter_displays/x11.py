@@ -181,6 +181,21 @@ def set_size(number: int, authority: Path, width: int, height: int, dpi: int) ->
         return width, height
 
 
+def stop_repeating(number: int, authority: Path) -> None:
+    """Turn off the repetition of keys that are held: the page repeats them itself, at the pace of the user's machine."""
+    with Connection(number, authority) as x:
+        mode, off = 1 << 7, 0
+        x.send(102, 0, struct.pack("<II", mode, off))
+        x.check()
+
+
+def repeats(number: int, authority: Path) -> bool:
+    """Return whether keys that are held are repeated."""
+    with Connection(number, authority) as x:
+        x.send(103, 0)
+        return bool(x.reply()[1])
+
+
 def size(number: int, authority: Path) -> tuple[int, int]:
     """Return the size of the screen."""
     with Connection(number, authority) as x:

@@ -29,6 +29,16 @@ def processes(directory):
     return found
 
 
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_keys_are_repeated_by_the_page_alone(api, manager, engine):
+    await api.running()
+    display = manager.displays["1"]
+    deadline = time.monotonic() + 8
+    while x11.repeats(display.number, display.screen.authority):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     begin = time.monotonic()

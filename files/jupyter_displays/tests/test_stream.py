@@ -430,7 +430,6 @@ def test_a_greeting_is_cut_down_to_looking(bencode):
             "version": "4.4",
             "encodings.core": ["png"],
             "share": True,
-            "steal": 0 if bencode else False,
             "keyboard": 0 if bencode else False,
             "clipboard": 0 if bencode else False,
             "notifications": 0 if bencode else False,

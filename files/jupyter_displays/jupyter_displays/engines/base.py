@@ -51,6 +51,9 @@ class Engine(Configurable):  # type: ignore[misc]
     x_server = Unicode(help="The X server: its name on PATH, or its path.").tag(config=True)
     extra_x_arguments = List(Unicode(), help="More arguments for the X server.").tag(config=True)
 
+    page_repeats_keys = False
+    """Whether a key that is held is repeated by the page, and must not be by the X server."""
+
     version_option = "-version"
 
     def programs(self) -> list[str]:

@@ -62,6 +62,7 @@ class XpraEngine(Engine):
     name = "xpra"
     protocol = "xpra"
     version_option = "--version"
+    page_repeats_keys = True
 
     xpra = Unicode("xpra", help="The Xpra server: its name on PATH, or its path.").tag(config=True)
     options = Dict(help="Options of Xpra (lines of an xpra.conf) beside or in place of this package's.").tag(
