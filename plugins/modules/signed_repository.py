@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import os
 import subprocess
+import time
 import urllib.error
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,9 +57,15 @@ options:
     type: str
     default: ''
   optional:
-    description: Whether a repository that does not answer is no error.
+    description:
+      - Whether a repository that does not answer is no error. It is a warning then, and remembered, so that later runs
+        do not wait for it again.
     type: bool
     default: false
+  ask_again_after:
+    description: Seconds after which a repository that did not answer is asked again.
+    type: int
+    default: 86400
 """
 
 EXAMPLES = r"""
@@ -83,7 +90,7 @@ problem:
 """
 
 PUBLIC_KEY = 6
-TIMEOUT = 15
+TIMEOUT = 5
 
 
 class KeyFaultError(Exception):
@@ -184,6 +191,33 @@ def fetch(url: str) -> bytes:
         raise NoAnswerError(f"{url}: {getattr(error, 'reason', error)}") from error
 
 
+class Silence:
+    """A repository's failure to answer, as it is remembered."""
+
+    def __init__(self, name: str, address: str, directory: Path = Path("/var/cache/campushub")) -> None:
+        """Say where, and what was asked."""
+        self.path = directory / f"{name}.unreachable"
+        self.address = address
+
+    def last(self, seconds: int) -> str:
+        """Return why it did not answer when it was asked in the last so many seconds, or nothing."""
+        try:
+            address, _, problem = self.path.read_text().partition("\n")
+            recent = 0 <= time.time() - self.path.stat().st_mtime < seconds
+        except OSError:
+            return ""
+        return problem if recent and address == self.address else ""
+
+    def remember(self, problem: str) -> None:
+        """Keep the reason."""
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.path.write_text(f"{self.address}\n{problem}")
+
+    def forget(self) -> None:
+        """It has answered, or is not wanted any more."""
+        self.path.unlink(missing_ok=True)
+
+
 class Repository:
     """The two files of a repository."""
 
@@ -251,6 +285,7 @@ def main() -> None:
             "key": {"type": "str", "default": "", "no_log": False},
             "fingerprint": {"type": "str", "default": ""},
             "optional": {"type": "bool", "default": False},
+            "ask_again_after": {"type": "int", "default": 86400},
         },
         required_if=[("state", "present", ["url", "suite", "key", "fingerprint"])],
         supports_check_mode=True,
@@ -258,24 +293,32 @@ def main() -> None:
     wanted = module.params
     os.umask(0o022)
     repository = Repository(wanted["name"])
+    silence = Silence(wanted["name"], f"{wanted['url']} {wanted['suite']}")
     if wanted["state"] == "absent":
         there = repository.sources.exists() or repository.key.exists()
         if not module.check_mode:
             repository.remove()
+            silence.forget()
         module.exit_json(changed=there, usable=False, problem="")
     text = repository.text(wanted["url"], wanted["suite"], wanted["components"])
     if repository.is_there(text, wanted["fingerprint"]):
         module.exit_json(changed=False, usable=True, problem="")
+    if wanted["optional"] and (problem := silence.last(wanted["ask_again_after"])):
+        module.exit_json(changed=False, usable=False, problem=problem)
     try:
         is_url = wanted["key"].startswith(("http://", "https://"))
         key = fetch(wanted["key"]) if is_url else wanted["key"].encode()
         checked(key, wanted["fingerprint"])
         if not module.check_mode:
             repository.put(text, key)
+            silence.forget()
     except KeyFaultError as error:
         module.fail_json(msg=f"The key of {wanted['url']} {error}. It is not trusted, and nothing was changed.")
     except NoAnswerError as error:
         if wanted["optional"]:
+            if not module.check_mode:
+                silence.remember(str(error))
+            module.warn(f"The repository {wanted['url']} does not answer; this host does without it. {error}")
             module.exit_json(changed=False, usable=False, problem=str(error))
         module.fail_json(msg=f"The repository {wanted['url']} cannot be used, and nothing was changed: {error}")
     module.exit_json(changed=True, usable=True, problem="")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plugins.modules import signed_repository
-from plugins.modules.signed_repository import KeyFaultError, NoAnswerError, Repository, checked, fingerprints
+from plugins.modules.signed_repository import KeyFaultError, NoAnswerError, Repository, Silence, checked, fingerprints
 
 # Made by GnuPG for this test, which also told the fingerprint.
 KEY = b"""-----BEGIN PGP PUBLIC KEY BLOCK-----
@@ -109,3 +109,15 @@ def test_a_repository_that_does_not_answer_leaves_what_was_there(apt: Path, tmp_
 def test_a_key_that_cannot_be_fetched_is_no_answer() -> None:
     with pytest.raises(NoAnswerError, match=r"^http://127\.0\.0\.1:1/key\.asc: "):
         signed_repository.fetch("http://127.0.0.1:1/key.asc")
+
+
+def test_a_repository_that_did_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    silence = Silence("example", "https://apt.example.org bookworm", tmp_path / "cache")
+    assert not silence.last(3600)
+    silence.remember("Connection timed out")
+    assert silence.last(3600) == "Connection timed out"
+    assert not silence.last(0)
+    assert not Silence("example", "https://mirror.example.org bookworm", tmp_path / "cache").last(3600)
+    silence.forget()
+    silence.forget()
+    assert not silence.last(3600)

@@ -8,7 +8,10 @@ import pytest
 
 from tests.unit.settings import facts, messages
 
-HOSTS = "is not one that displays are made for. Use Debian 12 or 13, or Ubuntu 22.04 or 24.04, for the hosts of the group desktops."
+HOSTS = (
+    "is not one that displays are made for. Use Debian 12 or 13, or Ubuntu 22.04 or 24.04, for the hosts of the group "
+    "desktops."
+)
 APPLICATION = {"id": "paraview", "title": "ParaView", "command": ["paraview"]}
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -16,64 +19,82 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "engine": (
         {"xpra_engine": "xpra", "xpra_apt_url": "", "facts": facts("Debian", "13", "trixie")},
         [
-            'xpra_engine = "xpra" cannot be had, for Debian 13 has no Xpra of its own and xpra_apt_url is empty. '
-            "Give xpra_apt_url, or use tigervnc."
+            (
+                'xpra_engine = "xpra" cannot be had, for Debian 13 has no Xpra of its own and xpra_apt_url is empty. '
+                "Give xpra_apt_url, or use tigervnc."
+            )
         ],
     ),
     "url": (
         {"xpra_apt_url": "xpra.org"},
         [
-            'xpra_apt_url = "xpra.org" is no address of a repository. '
-            "Begin it with https:// or http://, or leave it empty to use the distribution's packages."
+            (
+                'xpra_apt_url = "xpra.org" is no address of a repository. '
+                "Begin it with https:// or http://, or leave it empty to use the distribution's packages."
+            )
         ],
     ),
     "key": (
         {"xpra_apt_key": "xpra.asc"},
         [
-            'xpra_apt_key = "xpra.asc" is neither an address nor an absolute path. '
-            "Begin it with https://, or with {{ inventory_dir }}/ when the file is kept beside the inventory."
+            (
+                'xpra_apt_key = "xpra.asc" is neither an address nor an absolute path. '
+                "Begin it with https://, or with {{ inventory_dir }}/ when the file is kept beside the inventory."
+            )
         ],
     ),
     "no-key": (
         {"xpra_apt_key": "/nonexistent/xpra.asc"},
         [
-            'xpra_apt_key = "/nonexistent/xpra.asc" is no file on the controller. '
-            "Give the path of the repository's public key."
+            (
+                'xpra_apt_key = "/nonexistent/xpra.asc" is no file on the controller. '
+                "Give the path of the repository's public key."
+            )
         ],
     ),
     "fingerprint": (
         {"xpra_apt_key_fingerprint": "C497EA957"},
         [
-            'xpra_apt_key_fingerprint = "C497EA957" is no fingerprint of a key. '
-            "Give its 40 hexadecimal digits, as gpg --show-keys prints them."
+            (
+                'xpra_apt_key_fingerprint = "C497EA957" is no fingerprint of a key. '
+                "Give its 40 hexadecimal digits, as gpg --show-keys prints them."
+            )
         ],
     ),
     "suite": (
         {"xpra_apt_suite": "book worm"},
         [
-            'xpra_apt_suite = "book worm" cannot be the name of a suite. '
-            "Leave it empty for the code name of the distribution, such as bookworm."
+            (
+                'xpra_apt_suite = "book worm" cannot be the name of a suite. '
+                "Leave it empty for the code name of the distribution, such as bookworm."
+            )
         ],
     ),
     "version": (
         {"xpra_version": "latest"},
         [
-            'xpra_version = "latest" is no version of a package. Write it as apt-cache policy xpra-server shows it, '
-            "such as 6.5.4-r0-1, or leave it empty for the newest."
+            (
+                'xpra_version = "latest" is no version of a package. Write it as apt-cache policy xpra-server shows '
+                "it, such as 6.5.4-r0-1, or leave it empty for the newest."
+            )
         ],
     ),
     "package": (
         {"xpra_extra_packages": ["paraview gimp"]},
         [
-            'xpra_extra_packages[0] = "paraview gimp" cannot be the name of a package. '
-            "Write one name an entry, such as paraview."
+            (
+                'xpra_extra_packages[0] = "paraview gimp" cannot be the name of a package. '
+                "Write one name an entry, such as paraview."
+            )
         ],
     ),
     "id": (
         {"xpra_applications": [{**APPLICATION, "id": "Para View"}]},
         [
-            'xpra_applications[0].id = "Para View" cannot be the short name of an application. '
-            "Use at most 32 lower-case letters, digits and hyphens."
+            (
+                'xpra_applications[0].id = "Para View" cannot be the short name of an application. '
+                "Use at most 32 lower-case letters, digits and hyphens."
+            )
         ],
     ),
     "taken": (
@@ -91,36 +112,46 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "command": (
         {"xpra_applications": [{**APPLICATION, "command": []}]},
         [
-            "xpra_applications[0].command = [] starts nothing. "
-            "Write the program and its arguments as a list, such as [paraview] or [/usr/bin/env, root, -l]."
+            (
+                "xpra_applications[0].command = [] starts nothing. "
+                "Write the program and its arguments as a list, such as [paraview] or [/usr/bin/env, root, -l]."
+            )
         ],
     ),
     "layout": (
         {"xpra_keyboard_layouts": ["us", "Russian"]},
         [
-            'xpra_keyboard_layouts[1] = "Russian" is no keyboard layout. '
-            "Write it as XKB names it, such as us, ru, de or ch(fr)."
+            (
+                'xpra_keyboard_layouts[1] = "Russian" is no keyboard layout. '
+                "Write it as XKB names it, such as us, ru, de or ch(fr)."
+            )
         ],
     ),
     "limit": (
         {"xpra_display_limit": -1},
         [
-            "xpra_display_limit = -1 is not a number of displays. "
-            "Give how many displays a user may have; 0 is any number."
+            (
+                "xpra_display_limit = -1 is not a number of displays. "
+                "Give how many displays a user may have; 0 is any number."
+            )
         ],
     ),
     "idle": (
         {"xpra_idle_timeout": 5},
         [
-            "xpra_idle_timeout = 5 would end displays while people look at them. "
-            "Give at least 60 seconds, such as 86400 for a day; 0 is never."
+            (
+                "xpra_idle_timeout = 5 would end displays while people look at them. "
+                "Give at least 60 seconds, such as 86400 for a day; 0 is never."
+            )
         ],
     ),
     "virtualgl": (
         {"xpra_virtualgl": "yes please"},
         [
-            'xpra_virtualgl = "yes please" is no device that VirtualGL draws with. Write egl, egl0 and so on, '
-            "/dev/dri/card0, or an X display such as :0; leave it empty without a graphics card."
+            (
+                'xpra_virtualgl = "yes please" is no device that VirtualGL draws with. Write egl, egl0 and so on, '
+                "/dev/dri/card0, or an X display such as :0; leave it empty without a graphics card."
+            )
         ],
     ),
     "misspelt": (

@@ -182,7 +182,7 @@ def set_size(number: int, authority: Path, width: int, height: int, dpi: int) ->
 
 
 def stop_repeating(number: int, authority: Path) -> None:
-    """Turn off the repetition of keys that are held: the page repeats them itself, at the pace of the user's machine."""
+    """Turn off the repetition of keys that are held: the page does that, at the user's own pace."""
     with Connection(number, authority) as x:
         mode, off = 1 << 7, 0
         x.send(102, 0, struct.pack("<II", mode, off))
