@@ -19,7 +19,7 @@ from testinfra.host import Host
 
 HUB = "http://127.0.0.1:980"
 CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
-SETTINGS = "/etc/jupyter/jupyter_server_config.d/campushub-displays.json"
+SETTINGS = "/etc/jupyter/jupyter_displays_config.json"
 UIDS = {"alice": 2001, "bob": 2002}
 # What no other user may find out is shown to tests as root only.
 TOKEN = """

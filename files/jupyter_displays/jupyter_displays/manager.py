@@ -41,6 +41,13 @@ _NOT_INHERITED = (
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
 _SETTLING = 5.0
+_NUMBERS = 10000
+# What an X server says whose number somebody has taken in the meantime.
+_NUMBER_TAKEN = (
+    b"is already active for display",
+    b"Cannot establish any listening sockets",
+    b"Could not create lock file",
+)
 
 
 def now() -> str:
@@ -55,6 +62,33 @@ def boot() -> str:
 
 def _x_socket(number: int) -> Path:
     return Path(f"/tmp/.X11-unix/X{number}")  # noqa: S108
+
+
+def _x_lock(number: int) -> Path:
+    return Path(f"/tmp/.X{number}-lock")  # noqa: S108
+
+
+def _number_taken(number: int) -> bool:
+    """Return whether an X server has this number, or somebody else has left what a new one cannot clear away."""
+    lock, path = _x_lock(number), _x_socket(number)
+    try:
+        if lock.lstat().st_uid != os.getuid() or start_time(int(lock.read_text(encoding="ascii"))):
+            return True
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        return True
+    try:
+        if path.lstat().st_uid != os.getuid():
+            return True
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(1.0)
+            knock.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class Display:
@@ -523,7 +557,30 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             await asyncio.to_thread(x11.stop_repeating, display.number, display.screen.authority)
 
     async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> int:
-        """Start an X server, which chooses a free number itself and writes it when it is ready."""
+        """Start an X server on a free number and return that, when the server is ready.
+
+        It must not choose the number itself: one that listens on nothing but a socket in the file system takes the
+        socket of another of the same user away, and looks at no lock. With a number it takes the lock first, so that
+        of two that want the same at once, one ends and tries the next.
+        """
+        log = display.directory / "x.log"
+        for number in range(_NUMBERS):
+            if _number_taken(number):
+                continue
+            said = log.stat().st_size if log.exists() else 0
+            try:
+                await self._start_x_as(display, [*command[:1], f":{number}", *command[1:]], env)
+            except RuntimeError:
+                if any(words in log.read_bytes()[said:] for words in _NUMBER_TAKEN):
+                    display.processes.pop("x").close()
+                    continue
+                raise
+            return number
+        message = "there is no free X display number"
+        raise RuntimeError(message)
+
+    async def _start_x_as(self, display: Display, command: list[str], env: dict[str, str]) -> None:
+        """Start an X server, which writes its number when it is ready."""
         read, write = os.pipe()
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
@@ -541,7 +598,6 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                     await display.processes["x"].ended(1.0)
                     raise RuntimeError(self._why(display, "x"))
                 text += more
-            return int(text)
         finally:
             loop.remove_reader(read)
             os.close(read)
@@ -680,7 +736,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     def _clear_x(self, display: Display) -> None:
         """Remove lock and socket of an X server that could not do it itself."""
-        lock, path = Path(f"/tmp/.X{display.number}-lock"), _x_socket(display.number)  # noqa: S108
+        lock, path = _x_lock(display.number), _x_socket(display.number)
         process = display.processes.get("x")
         with contextlib.suppress(OSError, ValueError):
             if process and int(lock.read_text(encoding="ascii")) == process.pid:

@@ -40,6 +40,15 @@ async def test_keys_are_repeated_by_the_page_alone(api, manager, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+async def test_displays_of_one_user_have_screens_of_their_own(api, manager, engine):
+    await asyncio.gather(*(api.running(width=width, height=500) for width in (500, 600, 700)))
+    screens = [manager.displays[display_id] for display_id in ("1", "2", "3")]
+    assert len({display.number for display in screens}) == 3
+    sizes = sorted(x11.size(display.number, display.screen.authority)[0] for display in screens)
+    assert sizes == [500, 600, 700]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     begin = time.monotonic()
     await api.running(width=1000, height=700)
