@@ -569,7 +569,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 continue
             said = log.stat().st_size if log.exists() else 0
             try:
-                await self._start_x_as(display, [*command[:1], f":{number}", *command[1:]], env)
+                await self._start_x_as(display, number, [*command[:1], f":{number}", *command[1:]], env)
             except RuntimeError:
                 if any(words in log.read_bytes()[said:] for words in _NUMBER_TAKEN):
                     display.processes.pop("x").close()
@@ -579,28 +579,21 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         message = "there is no free X display number"
         raise RuntimeError(message)
 
-    async def _start_x_as(self, display: Display, command: list[str], env: dict[str, str]) -> None:
-        """Start an X server, which writes its number when it is ready."""
-        read, write = os.pipe()
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        try:
-            try:
-                self._spawn(display, "x", [*command, "-displayfd", str(write)], env, (write,))
-            finally:
-                os.close(write)
-            loop.add_reader(read, readable.set)
-            text = b""
-            while not text.endswith(b"\n"):
-                readable.clear()
-                await readable.wait()
-                if not (more := os.read(read, 32)):
-                    await display.processes["x"].ended(1.0)
-                    raise RuntimeError(self._why(display, "x"))
-                text += more
-        finally:
-            loop.remove_reader(read)
-            os.close(read)
+    async def _start_x_as(self, display: Display, number: int, command: list[str], env: dict[str, str]) -> None:
+        """Start an X server with a number and wait until it answers.
+
+        Its option -displayfd, by which it would say so, makes it look at no lock.
+        """
+        self._spawn(display, "x", command, env)
+        process, lock = display.processes["x"], _x_lock(number)
+        while process.alive:
+            # Another one may answer as long as the lock is not this one's, or that of what a script has started.
+            with contextlib.suppress(OSError, ValueError, x11.XError):
+                if os.getsid(int(lock.read_text(encoding="ascii"))) == process.pid:
+                    await asyncio.to_thread(x11.size, number, display.screen.authority)
+                    return
+            await asyncio.sleep(0.01)
+        raise RuntimeError(self._why(display, "x"))
 
     async def _pause(self, display: Display) -> None:
         for name, process in display.processes.items():
@@ -617,12 +610,10 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             "NO_AT_BRIDGE": "1",
         }
 
-    def _spawn(
-        self, display: Display, name: str, command: Sequence[str], env: dict[str, str], pass_fds: Sequence[int] = ()
-    ) -> None:
+    def _spawn(self, display: Display, name: str, command: Sequence[str], env: dict[str, str]) -> None:
         cwd = Path.home() if Path.home().is_dir() else Path("/")
         with (display.directory / f"{name}.log").open("ab") as log:
-            display.processes[name] = Process.start(command, env, log, cwd, pass_fds)
+            display.processes[name] = Process.start(command, env, log, cwd)
         # From its first process on, a server that takes over knows what belongs to this display.
         display.save(self.base_url)
 
