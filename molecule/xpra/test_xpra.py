@@ -163,7 +163,7 @@ def bob(prepared: Host) -> Iterator[Person]:
 def no_displays(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test begins and ends without displays."""
     yield
-    if "alice" in request.fixturenames:
+    if "alice" in request.fixturenames and request.function is not test_stop_of_the_server_leaves_nothing:
         request.getfixturevalue("alice").call("DELETE", status=204)
 
 
@@ -403,7 +403,6 @@ def test_stop_of_the_server_leaves_nothing(alice: Person, desktop: dict[str, Any
     assert not alice.host.file(f"/tmp/.X{number}-lock").exists
     assert alice.host.run(f"ls -d /tmp/.X11-unix/X{number} {alice.directory}/[0-9]*").stdout == ""
     assert alice.host.run("find /tmp /dev/shm -user alice -not -path '/tmp/.*-unix'").stdout == ""
-    assert alice.client("start").rc == 0
 
 
 def test_removal_takes_all_but_the_packages(host: Host, apply_role: ApplyRole) -> None:
