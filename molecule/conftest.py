@@ -21,17 +21,29 @@ def instances() -> list[dict[str, Any]]:
     return yaml.safe_load(Path(path).read_text()) if path and Path(path).exists() else []
 
 
+Connect = Callable[[dict[str, Any]], Host]
+
+
+@pytest.fixture(scope="session")
+def connect() -> Connect:
+    """Connect to a test host as root."""
+
+    def to(instance: dict[str, Any]) -> Host:
+        return testinfra.get_host(
+            f"ssh://{instance['user']}@{instance['address']}",
+            ssh_identity_file=instance["identity_file"],
+            ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+            controlpersist=60,
+            sudo=True,
+        )
+
+    return to
+
+
 @pytest.fixture(params=instances(), ids=lambda instance: str(instance["instance"]), scope="module")
-def host(request: pytest.FixtureRequest) -> Host:
+def host(request: pytest.FixtureRequest, connect: Connect) -> Host:
     """A test host as root; `host.run("sudo -u alice …")` acts as somebody else."""
-    instance = request.param
-    return testinfra.get_host(
-        f"ssh://{instance['user']}@{instance['address']}",
-        ssh_identity_file=instance["identity_file"],
-        ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-        controlpersist=60,
-        sudo=True,
-    )
+    return connect(request.param)
 
 
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]

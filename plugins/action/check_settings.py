@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
+from ansible.parsing.vault import is_encrypted_file
 from ansible.plugins.action import ActionBase
 from ansible.template import is_trusted_as_template, trust_as_template
 from ansible.utils.display import Display
@@ -168,7 +170,7 @@ class Types:
         if option.get("type") == "bool" or str(value) in map(str, choices):
             return
         written = "" if secret else f" = {shown(value)}"
-        words = ", ".join(str(choice) for choice in choices)
+        words = ", ".join(str(choice) or '""' for choice in choices)
         nearest = [] if secret else difflib.get_close_matches(str(value), map(str, choices), n=1, cutoff=0.6)
         hint = f"Did you mean {nearest[0]}?" if nearest else f"See roles/{self.role}/README.md."
         self.errors.append(f"{path}{written} is none of {words}. {hint}")
@@ -223,6 +225,26 @@ def unknown_names(
     return found
 
 
+def plain_secrets(options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings whose secret stands in a file for everybody to read, and that file."""
+    for name, option in options.items():
+        if not option.get("no_log"):
+            continue
+        source, seen = name, set()
+        # A value that is another variable's is as well kept as that one.
+        while source not in seen and isinstance(value := task_vars.get(source), str) and value:
+            seen.add(source)
+            reference = re.fullmatch(r"\s*{{\s*(\w+)\s*}}\s*", value)
+            if reference:
+                source = reference[1]
+                continue
+            origin = Origin.get_tag(value)
+            if "{{" not in value and origin and origin.path and Path(origin.path).is_file():
+                with Path(origin.path).open("rb") as file:
+                    if not is_encrypted_file(file):
+                        yield name, origin.path
+
+
 class ActionModule(ActionBase):
     """Check settings on the controller: no connection is made and no host is changed."""
 
@@ -258,6 +280,12 @@ class ActionModule(ActionBase):
         for rule in arguments.get("warnings") or []:
             for message in self._broken(rule, types):
                 result.setdefault("warnings", []).append(message)
+
+        for name, path in plain_secrets(options, task_vars):
+            result.setdefault("warnings", []).append(
+                f"{name} is in plain text in {path}. Encrypt it with Ansible Vault: ansible-vault encrypt_string"
+                f" --stdin-name {name}"
+            )
 
         host = task_vars.get("inventory_hostname", "?")
         errors = [f"{host}: {message}" for message in errors]

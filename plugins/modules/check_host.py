@@ -140,6 +140,12 @@ options:
         description: The variable that lists what will be made.
         type: str
         required: true
+  directory:
+    description:
+      - Whether accounts will come from a directory. As long as the host does not ask it, names that it may have are not
+        looked up.
+    type: bool
+    default: false
   deadline:
     description: Seconds after which a package source, or a directory of users, counts as silent.
     type: int
@@ -169,6 +175,8 @@ problems:
 """
 
 OLDEST_PYTHON = (3, 9)
+# Where sssd, which asks a directory, can be asked.
+SSSD_SOCKET = Path("/var/lib/sss/pipes/nss")
 CLOCK_TOLERANCE = 300
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (nothing is opened)
 
@@ -547,6 +555,7 @@ def main() -> None:
                     "planned_in": {"type": "str", "required": True},
                 },
             },
+            "directory": {"type": "bool", "default": False},
             "deadline": {"type": "int", "default": 5},
         },
         supports_check_mode=True,
@@ -558,7 +567,10 @@ def main() -> None:
     if not installed:
         problems += disk_problems(parameters["disk_path"], parameters["disk_mb"])
     problems += memory_problems(parameters["memory_mb"])
-    misnamed, unknown = name_problems(parameters["names"], parameters["deadline"])
+    misnamed: list[str] = []
+    unknown: list[str] = []
+    if not parameters["directory"] or SSSD_SOCKET.exists():
+        misnamed, unknown = name_problems(parameters["names"], parameters["deadline"])
     problems += misnamed
     silent, clock = source_problems(parameters)
     if not installed:

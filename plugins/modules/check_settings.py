@@ -9,7 +9,8 @@ description:
     values outside the choices come from the role's own C(meta/argument_specs.yml), to any depth. What a type cannot
     say is given as O(rules).
   - Values are taken as the role will see them, so a text with commas is no list.
-  - Values of options with C(no_log) do not appear in messages.
+  - Values of options with C(no_log) do not appear in messages. One that stands in plain text in a file of the inventory
+    is a warning.
   - Changes nothing and does not connect to the host.
   - Fails with one message for each mistake. While the variable C(preflight_collect) is true, as in
     C(playbooks/preflight.yml), it adds the messages to the fact C(preflight_errors) instead.

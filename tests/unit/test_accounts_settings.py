@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from plugins.action.check_settings import shown
 from tests.unit.settings import facts, messages
 
 HASH = "$6$saltsalt$" + "a" * 86
@@ -11,6 +13,20 @@ KEY = "ssh-ed25519 " + "A" * 68 + " ann@laptop"
 LETTERS = "Use at most 32 small letters, digits, - and _, and begin with a letter."
 NUMBER = "Give a number from 1000 on, other than 65534 and 65535."
 SECRET = "Never write a password itself. Make a hash with: openssl passwd -6."
+DN = "Write it like dc=example,dc=org."
+ADDRESS = "Write it like ldaps://ldap.example.org or, for StartTLS, ldap://ldap.example.org."
+OVERLAP = (
+    "is a number of the directory, too, which has those from accounts_id_minimum on."
+    " Give one below, or change accounts_id_minimum."
+)
+# Any certificate will do.
+CERTIFICATE = str(next(Path("/etc/ssl/certs").glob("*.pem")).resolve())
+LDAP = {
+    "accounts_directory": "ldap",
+    "accounts_ldap_uris": ["ldaps://ldap.example.org"],
+    "accounts_ldap_base_dn": "dc=example,dc=org",
+    "accounts_allowed_groups": ["hub-users"],
+}
 
 
 def user(**settings: Any) -> dict[str, Any]:
@@ -194,6 +210,262 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
             'accounts_groups[6].name = "root" belongs to the system. Choose another name.',
             f"accounts_groups[4].gid = 100 (bio) belongs to the system. {NUMBER}",
             "accounts_groups = [3000] is the number of two groups. Give each group one of its own.",
+        ],
+    ),
+    "directory": (
+        {
+            **LDAP,
+            "accounts_ldap_uris": ["ldaps://ldap1.example.org", "ldap://192.0.2.1:1389", "ldaps://[2001:db8::1]/"],
+            "accounts_ldap_bind_dn": "cn=reader,ou=services, dc=example,dc=org",
+            "accounts_ldap_bind_password": "a b#c;d=\"e'",
+            "accounts_ldap_ca_certificate": CERTIFICATE,
+            "accounts_ldap_schema": "rfc2307bis",
+            "accounts_kerberos_realm": "EXAMPLE.ORG",
+            "accounts_kerberos_kdcs": ["kdc1.example.org", "kdc2.example.org:88"],
+            "accounts_allowed_groups": ["Hub Users", "физики"],
+            "accounts_users": [{"name": "ann", "uid": 2001}],
+            "accounts_home_template": "/home/%l/%u",
+            "accounts_shell": "/bin/zsh",
+        },
+        [],
+    ),
+    "joined": (
+        {
+            "accounts_directory": "ad",
+            "accounts_ad_domain": "ad.example.org",
+            "accounts_kerberos_realm": "AD.EXAMPLE.ORG",
+            "accounts_allow_all": True,
+        },
+        [],
+    ),
+    "directory-kind": (
+        {"accounts_directory": "LDAP"},
+        ['accounts_directory = "LDAP" is none of "", ldap, ad. See roles/accounts/README.md.'],
+    ),
+    "no-servers": (
+        {**LDAP, "accounts_ldap_uris": [], "accounts_ldap_base_dn": ""},
+        [
+            "accounts_ldap_uris = [] is empty. Name the servers of the directory, such as ldaps://ldap.example.org.",
+            f'accounts_ldap_base_dn = "" is no name in a directory. {DN}',
+        ],
+    ),
+    "servers": (
+        {**LDAP, "accounts_ldap_uris": ["http://ldap.example.org", "ldap.example.org", "ldaps://a,ldaps://b"]},
+        [
+            f'accounts_ldap_uris[{index}] = "{text}" is no address of a directory. {ADDRESS}'
+            for index, text in enumerate(("http://ldap.example.org", "ldap.example.org", "ldaps://a,ldaps://b"))
+        ],
+    ),
+    "no-tls": (
+        {**LDAP, "accounts_ldap_uris": ["ldaps://a", "ldap://b"], "accounts_ldap_start_tls": False},
+        [
+            (
+                'accounts_ldap_uris[1] = "ldap://b" would send passwords over the network for everybody to read. Use'
+                " ldaps://, or set accounts_ldap_start_tls: true. Who cannot have TLS must say"
+                " accounts_ldap_allow_insecure: true."
+            )
+        ],
+    ),
+    "no-tls-in-so-many-words": (
+        {
+            **LDAP,
+            "accounts_ldap_uris": ["ldap://b"],
+            "accounts_ldap_start_tls": False,
+            "accounts_ldap_allow_insecure": True,
+        },
+        [],
+    ),
+    "names-in-the-directory": (
+        {
+            **LDAP,
+            "accounts_ldap_base_dn": "example.org",
+            "accounts_ldap_user_base_dn": "ou=people,",
+            "accounts_ldap_group_base_dn": "ou=groups\nldap_tls_reqcert = never",
+            "accounts_ldap_bind_dn": "reader",
+            "accounts_ldap_bind_password": "secret",
+        },
+        [
+            f'accounts_ldap_base_dn = "example.org" is no name in a directory. {DN}',
+            f'accounts_ldap_user_base_dn = "ou=people," is no name in a directory. {DN}',
+            rf'accounts_ldap_group_base_dn = "ou=groups\nldap_tls_reqcert = never" is no name in a directory. {DN}',
+            ('accounts_ldap_bind_dn = "reader" is no name in a directory. Write it like cn=reader,dc=example,dc=org.'),
+        ],
+    ),
+    "reader-without-password": (
+        {**LDAP, "accounts_ldap_bind_dn": "cn=reader,dc=example,dc=org"},
+        [("accounts_ldap_bind_password and accounts_ldap_bind_dn are of use together only. Give both, or neither.")],
+    ),
+    "reader-with-a-line-break": (
+        {
+            **LDAP,
+            "accounts_ldap_bind_dn": "cn=reader,dc=example,dc=org",
+            "accounts_ldap_bind_password": "secret\nldap_tls_reqcert = never",
+        },
+        [
+            (
+                "accounts_ldap_bind_password begins or ends with a space, or holds a line break, which sssd cannot"
+                " read. Choose another one."
+            )
+        ],
+    ),
+    "certificate-path": (
+        {**LDAP, "accounts_ldap_ca_certificate": "ca.pem"},
+        [
+            (
+                'accounts_ldap_ca_certificate = "ca.pem" is not an absolute path. Begin it with a slash, or with'
+                " {{ inventory_dir }}/ when the file is kept beside the inventory."
+            )
+        ],
+    ),
+    "certificate-missing": (
+        {**LDAP, "accounts_ldap_ca_certificate": "/nowhere/ca.pem"},
+        [
+            (
+                'accounts_ldap_ca_certificate = "/nowhere/ca.pem" is no file on the controller. Give the path of the'
+                " authority's certificate there, or leave it empty for those that the hosts trust."
+            )
+        ],
+    ),
+    "certificate-none": (
+        {**LDAP, "accounts_ldap_ca_certificate": __file__},
+        [
+            (
+                f"accounts_ldap_ca_certificate = {shown(__file__)} holds no certificate. It begins with"
+                " -----BEGIN CERTIFICATE-----. Convert DER with: openssl x509 -inform der -in FILE -out FILE.pem."
+            )
+        ],
+    ),
+    "nobody": (
+        {**LDAP, "accounts_allowed_groups": []},
+        [
+            (
+                "accounts_allowed_groups = [] is empty, so nobody of the directory could log in. Name a group there,"
+                " or users in accounts_allowed_users, or say accounts_allow_all: true."
+            )
+        ],
+    ),
+    "allowed": (
+        {**LDAP, "accounts_allowed_groups": ["a, b", "sudo"], "accounts_allowed_users": ["#ann", "bob\nx = y"]},
+        [
+            (
+                'accounts_allowed_groups[0] = "a, b" cannot be the name of a group.'
+                " Write one name in each entry, without commas."
+            ),
+            'accounts_allowed_groups[1] = "sudo" belongs to the system. Name a group of the directory.',
+            (
+                'accounts_allowed_users[0] = "#ann" cannot be the name of a user.'
+                " Write one name in each entry, without commas."
+            ),
+            (
+                r'accounts_allowed_users[1] = "bob\nx = y" cannot be the name of a user.'
+                " Write one name in each entry, without commas."
+            ),
+        ],
+    ),
+    "filter": (
+        {**LDAP, "accounts_ldap_access_filter": "(&(a=b)(c=d)"},
+        [
+            (
+                'accounts_ldap_access_filter = "(&(a=b)(c=d)" is no LDAP filter. Write it like'
+                " (memberOf=cn=hub,ou=groups,dc=example,dc=org), with as many brackets closed as opened."
+            )
+        ],
+    ),
+    "id-range": (
+        {
+            **LDAP,
+            "accounts_id_minimum": 500,
+            "accounts_id_maximum": 400,
+            "accounts_users": [{"name": "ann", "uid": 2001}],
+        },
+        [
+            (
+                "accounts_id_minimum = 500 would let the directory have numbers of the system."
+                " Give the first number that belongs to a person there, at least 1000."
+            ),
+            (
+                "accounts_id_maximum = 400 is not above accounts_id_minimum."
+                " Give the last number of the directory; 0 is no limit."
+            ),
+        ],
+    ),
+    "id-overlap": (
+        {
+            **LDAP,
+            "accounts_users": [{"name": "ann", "uid": 9999}, {"name": "bob", "uid": 10000}],
+            "accounts_groups": [{"name": "staff", "gid": 20000}],
+        },
+        [
+            f"accounts_users[1].uid = 10000 (bob) {OVERLAP}",
+            f"accounts_groups[0].gid = 20000 (staff) {OVERLAP}",
+        ],
+    ),
+    "homes": (
+        {**LDAP, "accounts_home_template": "/home", "accounts_shell": "bash"},
+        [
+            'accounts_home_template = "/home" would be one home for everybody. Write it like /home/%u.',
+            'accounts_shell = "bash" is no absolute path. Write it like /bin/bash.',
+        ],
+    ),
+    "times": (
+        {
+            **LDAP,
+            "accounts_home_template": "home/%u",
+            "accounts_cache_seconds": 1,
+            "accounts_offline_days": -1,
+            "accounts_kerberos_ticket_lifetime": "10 hours",
+            "accounts_kerberos_renewable_lifetime": "",
+        },
+        [
+            'accounts_home_template = "home/%u" is no absolute path. Write it like /home/%u.',
+            (
+                "accounts_cache_seconds = 1 is too short for a directory that many people use."
+                " Give at least 10 seconds; 60 is usual."
+            ),
+            (
+                "accounts_offline_days = -1 is not a number of days."
+                " Give how long people get in while the directory is down; 0 is not at all."
+            ),
+            'accounts_kerberos_ticket_lifetime = "10 hours" is no time. Give a number with s, m, h or d, such as 10h.',
+            'accounts_kerberos_renewable_lifetime = "" is no time. Give a number with s, m, h or d, such as 10h.',
+        ],
+    ),
+    "realm-missing": (
+        {**LDAP, "accounts_kerberos_kdcs": ["kdc.example.org"]},
+        [
+            (
+                'accounts_kerberos_realm = "" is missing. Give the realm that accounts_kerberos_kdcs or'
+                " accounts_ad_domain belong to, such as EXAMPLE.ORG."
+            )
+        ],
+    ),
+    "realm": (
+        {**LDAP, "accounts_kerberos_realm": "example.org", "accounts_kerberos_kdcs": ["kdc example"]},
+        [
+            'accounts_kerberos_realm = "example.org" is no realm. Write it in capitals, like EXAMPLE.ORG.',
+            (
+                'accounts_kerberos_kdcs[0] = "kdc example" is no server.'
+                " Write it like kdc.example.org or kdc.example.org:88."
+            ),
+        ],
+    ),
+    "domain": (
+        {**LDAP, "accounts_ad_domain": "ad example", "accounts_kerberos_realm": "EXAMPLE.ORG"},
+        [
+            (
+                'accounts_ad_domain = "ad example" is of use with Active Directory only.'
+                " Set accounts_directory: ad, or leave it out."
+            ),
+            'accounts_ad_domain = "ad example" is no domain. Write it like ad.example.org.',
+        ],
+    ),
+    "nameless-in-active-directory": (
+        {**LDAP, "accounts_directory": "ad"},
+        [
+            (
+                'accounts_ldap_bind_dn = "" is empty, but Active Directory tells nothing to the nameless.'
+                " Name an account that may read it, or join the hosts and set accounts_ad_domain."
+            )
         ],
     ),
 }

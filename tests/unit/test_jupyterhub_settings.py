@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from plugins.action.check_settings import shown
 from tests.unit.settings import ROOT, facts, messages
 
 NAME = (
@@ -42,6 +43,10 @@ DATABASE = (
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
     "or Enterprise Linux 9 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+)
+LDAP_BASE = (
+    "is no name in a directory. Write it like ou=people,dc=example,dc=org. It is needed with jupyterhub_ldap_filter, "
+    "and where no jupyterhub_ldap_bind_templates say how users are named."
 )
 README = "See roles/jupyterhub/README.md."
 
@@ -148,6 +153,153 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     "jupyterhub_uid_minimum = 0 would let accounts of the system in. "
                     "Give the first user number that belongs to a person, at least 500; 1000 is usual."
                 )
+            ],
+        ),
+        "ldap": (
+            {
+                "jupyterhub_authenticator": "ldap",
+                "jupyterhub_ldap_uris": ["ldaps://ldap1.example.org"],
+                "jupyterhub_ldap_user_base_dn": "ou=people,dc=example,dc=org",
+                "jupyterhub_ldap_filter": "(&({userattr}={username})(memberOf=cn=hub,dc=example,dc=org))",
+                "jupyterhub_ldap_lookup_dn": "cn=reader,dc=example,dc=org",
+                "jupyterhub_ldap_lookup_password": "secret",
+            },
+            [],
+        ),
+        "ldap-empty": (
+            {"jupyterhub_authenticator": "ldap"},
+            [
+                "jupyterhub_ldap_uris = [] is empty. Name the servers of the directory, such as ldaps://ldap.example.org.",
+                f'jupyterhub_ldap_user_base_dn = "" {LDAP_BASE}',
+            ],
+        ),
+        "ldap-wrong": (
+            {
+                "jupyterhub_authenticator": "ldap",
+                "jupyterhub_ldap_uris": ["https://ldap", "ldap://ldap"],
+                "jupyterhub_ldap_start_tls": False,
+                "jupyterhub_ldap_ca_certificate": "/nowhere/ca.pem",
+                "jupyterhub_ldap_bind_templates": ["uid=%s,dc=example", "uid={user},dc=example"],
+                "jupyterhub_ldap_user_base_dn": "people",
+                "jupyterhub_ldap_lookup_password": "s3cret",
+            },
+            [
+                (
+                    'jupyterhub_ldap_uris[0] = "https://ldap" is no address of a directory. '
+                    "Write it like ldaps://ldap.example.org or, for StartTLS, ldap://ldap.example.org."
+                ),
+                (
+                    'jupyterhub_ldap_uris[1] = "ldap://ldap" would send passwords over the network for everybody to '
+                    "read. Use ldaps://, or set jupyterhub_ldap_start_tls: true. "
+                    "Who cannot have TLS must say jupyterhub_ldap_allow_insecure: true."
+                ),
+                (
+                    'jupyterhub_ldap_ca_certificate = "/nowhere/ca.pem" is no file on the controller. Give the path of '
+                    "the authority's certificate there, or leave it empty for those that the host trusts."
+                ),
+                *(
+                    f'jupyterhub_ldap_bind_templates[{index}] = "{text}" does not say where the name of the user goes. '
+                    "Write {username} there, once, as in uid={username},ou=people,dc=example,dc=org."
+                    for index, text in enumerate(("uid=%s,dc=example", "uid={user},dc=example"))
+                ),
+                f'jupyterhub_ldap_user_base_dn = "people" {LDAP_BASE}',
+                (
+                    "jupyterhub_ldap_lookup_password and jupyterhub_ldap_lookup_dn are of use together only. "
+                    "Give both, or neither."
+                ),
+            ],
+        ),
+        "ldap-line": (
+            {"jupyterhub_ldap_lookup_dn": "cn=reader", "jupyterhub_ldap_lookup_password": "a\nb"},
+            ["jupyterhub_ldap_lookup_password holds a line break. Choose another one."],
+        ),
+        "ldap-no-certificate": (
+            {
+                "jupyterhub_authenticator": "ldap",
+                "jupyterhub_ldap_uris": ["ldaps://ldap"],
+                "jupyterhub_ldap_bind_templates": ["uid={username},dc=example"],
+                "jupyterhub_ldap_ca_certificate": __file__,
+            },
+            [
+                (
+                    f"jupyterhub_ldap_ca_certificate = {shown(__file__)} holds no certificate. It begins with "
+                    "-----BEGIN CERTIFICATE"
+                    "-----. Convert DER with: openssl x509 -inform der -in FILE -out FILE.pem."
+                )
+            ],
+        ),
+        "oidc": (
+            {
+                "jupyterhub_authenticator": "oidc",
+                "jupyterhub_oidc_issuer": "https://login.example.org/realms/university",
+                "jupyterhub_oidc_client_id": "hub",
+                "jupyterhub_oidc_client_secret": "s3cret",
+                "jupyterhub_oidc_name_claim": "email",
+                "jupyterhub_login_domains": ["example.org"],
+            },
+            [],
+        ),
+        "oidc-empty": (
+            {"jupyterhub_authenticator": "oidc", "jupyterhub_oidc_scopes": ["email"]},
+            [
+                (
+                    'jupyterhub_oidc_issuer = "" is no address of an OpenID Connect provider. '
+                    "Write what it calls its issuer, like https://login.example.org/realms/university."
+                ),
+                (
+                    'jupyterhub_oidc_client_id = "" is empty. '
+                    "Register the hub at the provider and give the identifier that it has got there."
+                ),
+                (
+                    "jupyterhub_oidc_client_secret is empty, or holds a space or a line break. "
+                    "Give the secret that the provider has given to the hub."
+                ),
+                (
+                    'jupyterhub_oidc_scopes = ["email"] has no openid, without which a provider does not say who '
+                    "somebody is. Write [openid, profile, email], or what the provider wants besides openid."
+                ),
+            ],
+        ),
+        "oidc-wrong": (
+            {
+                "jupyterhub_authenticator": "oidc",
+                "jupyterhub_spawner": "sudo",
+                "jupyterhub_oidc_issuer": "http://login.example.org",
+                "jupyterhub_oidc_client_id": "hub",
+                "jupyterhub_oidc_client_secret": "s3cret",
+                "jupyterhub_oidc_name_claim": "user name",
+                "jupyterhub_oidc_create_accounts": True,
+                "jupyterhub_oidc_groups_claim": "groups",
+            },
+            [
+                (
+                    'jupyterhub_oidc_issuer = "http://login.example.org" has no TLS, so that anybody on the way could '
+                    "log in as anybody. Use https://. Who cannot must say jupyterhub_oidc_allow_insecure: true."
+                ),
+                (
+                    'jupyterhub_oidc_name_claim = "user name" cannot be the name of a claim. '
+                    "Write one like preferred_username, email or eduperson_principal_name."
+                ),
+                (
+                    'jupyterhub_oidc_groups_claim = "groups" names groups that the sudo rule of this '
+                    "jupyterhub_spawner cannot know. Set jupyterhub_spawner: systemd, or leave it empty and use groups "
+                    "of the host."
+                ),
+                (
+                    "jupyterhub_oidc_create_accounts = true wants a hub that may make accounts, which it may not with "
+                    "this jupyterhub_spawner. Set jupyterhub_spawner: systemd, or have the accounts from elsewhere."
+                ),
+            ],
+        ),
+        "login": (
+            {"jupyterhub_login_domains": ["Example.org", "@example.org"], "jupyterhub_login_attempts": 1},
+            [
+                *(
+                    f'jupyterhub_login_domains[{index}] = "{text}" is no domain in small letters. '
+                    "Write what people may put behind their name, like example.org."
+                    for index, text in enumerate(("Example.org", "@example.org"))
+                ),
+                ("jupyterhub_login_attempts = 1 would lock out people who mistype. Give at least 3; 5 is usual."),
             ],
         ),
         "limits-gigs": ({"jupyterhub_memory_limit": "2 gigs"}, [f'jupyterhub_memory_limit = "2 gigs" {SIZE}']),

@@ -49,6 +49,22 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "jupyterhub_database_url": "postgresql+psycopg://hub:secret@db/hub",
         },
         "everybody": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": True, "jupyterhub_allowed_groups": []},
+        "ldap": {
+            "jupyterhub_authenticator": "ldap",
+            "jupyterhub_ldap_uris": ["ldaps://ldap1.example.org", "ldap://ldap2.example.org:1389"],
+            "jupyterhub_ldap_bind_templates": ["uid={username},ou=people,dc=example,dc=org"],
+        },
+        "oidc": {
+            "jupyterhub_authenticator": "oidc",
+            "jupyterhub_oidc_issuer": "http://127.0.0.1:1/realm",
+            "jupyterhub_oidc_allow_insecure": True,
+            "jupyterhub_oidc_client_id": "hub",
+            "jupyterhub_oidc_client_secret": "s3cret",
+            "jupyterhub_oidc_name_claim": "email",
+            "jupyterhub_oidc_groups_claim": "realm.groups",
+            "jupyterhub_allowed_groups": ["hub-users"],
+            "jupyterhub_login_domains": ["example.org"],
+        },
         # As from the command line: -e jupyterhub_allow_all=no
         "text": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": "no", "jupyterhub_allow_sudo": "no"},
     }
@@ -63,7 +79,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "hosts": "all",
         "connection": "local",
         "gather_facts": False,
-        "vars": {"ansible_python_interpreter": sys.executable},
+        "vars": {"ansible_python_interpreter": sys.executable, "ansible_facts": {"os_family": "Debian"}},
         "vars_files": files,
         "tasks": [
             {

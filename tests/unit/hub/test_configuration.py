@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from campushub_hub import configuration, login
+from campushub_hub import authenticators, configuration, login
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
@@ -51,14 +51,15 @@ def hub(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> JupyterHub
     return app
 
 
-def authenticator(settings: dict[str, Any], **changes: Any) -> login.CampusPAMAuthenticator:
+def authenticator(settings: dict[str, Any], **changes: Any) -> authenticators.CampusPAMAuthenticator:
     """Return the authenticator of a hub with these settings."""
     config = Config()
-    configuration.configure(config, {**settings, **changes})
-    return login.CampusPAMAuthenticator(config=config)
+    # The tests may be run by root.
+    configuration.configure(config, {**settings, "uid_minimum": 0, **changes})
+    return authenticators.CampusPAMAuthenticator(config=config)
 
 
-def allowed(asked: login.CampusPAMAuthenticator, name: str) -> bool:
+def allowed(asked: authenticators.CampusPAMAuthenticator, name: str) -> bool:
     """Whether a user whose password is right gets in, as JupyterHub decides it; who does not is told so."""
 
     async def decide() -> bool:
@@ -68,7 +69,7 @@ def allowed(asked: login.CampusPAMAuthenticator, name: str) -> bool:
         return asyncio.run(decide())
     except HTTPError as error:
         # Any other error counts as being let in, which a test then finds out.
-        return (error.status_code, error.log_message) != (403, login.NOT_ALLOWED)
+        return (error.status_code, error.log_message) != (403, authenticators.NOT_ALLOWED)
 
 
 def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
@@ -124,7 +125,7 @@ def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
 def test_defaults_give_systemd_and_a_culler(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     app = hub(monkeypatch, rendered["systemd"]["settings"])
     assert app.spawner_class is CampusSystemdSpawner
-    assert app.authenticator_class is login.CampusPAMAuthenticator
+    assert app.authenticator_class is authenticators.CampusPAMAuthenticator
     assert app.allow_named_servers is False
     culler = next(service for service in app.services if service["name"] == "idle-culler")
     assert culler["command"] == [
@@ -206,7 +207,8 @@ def test_without_a_password_nobody_gets_in(
     door = authenticator(rendered["systemd"]["settings"])
     assert asyncio.run(door.authenticate(None, form)) is None
     assert asked == []
-    assert asyncio.run(door.authenticate(None, {"username": ME, "password": "x"})) == ME
+    handler = SimpleNamespace(request=SimpleNamespace(remote_ip="192.0.2.1"))
+    assert asyncio.run(door.authenticate(handler, {"username": ME, "password": "x"})) == {"name": ME}
     assert asked == [ME]
 
 

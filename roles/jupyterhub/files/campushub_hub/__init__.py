@@ -1,1 +1,1 @@
-"""What CampusHub adds to JupyterHub: its configuration from data, its spawners and its login page."""
+"""What CampusHub adds to JupyterHub: its configuration from data, its spawners and how people log in."""

@@ -15,7 +15,7 @@ STATE_DIRECTORY = Path("/var/lib/jupyterhub")
 
 def configure(c: Any, settings: dict[str, Any]) -> None:
     """Fill JupyterHub's configuration `c` from the settings."""
-    from .login import CampusPAMAuthenticator
+    from .authenticators import REFRESH_SECONDS
     from .spawners import CampusSudoSpawner, CampusSystemdSpawner, environment_path
 
     hub = c.JupyterHub
@@ -32,20 +32,14 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     hub.upgrade_db = True
     hub.pid_file = ""
 
-    hub.authenticator_class = CampusPAMAuthenticator
-    c.PAMAuthenticator.service = "jupyterhub"
-    c.PAMAuthenticator.admin_groups = set(settings["admin_groups"])
-    c.LocalAuthenticator.allowed_groups = {*settings["allowed_groups"], *settings["admin_groups"]}
-    c.Authenticator.admin_users = set(settings["admin_users"])
-    c.Authenticator.allowed_users = {*settings["allowed_users"], *settings["admin_users"]}
-    c.Authenticator.allow_all = settings["allow_all"]
-    # By default whoever has been in once could come again, whatever the lists say now.
-    c.Authenticator.allow_existing_users = False
+    configure_logins(c, settings)
 
     spawners = {"systemd": CampusSystemdSpawner, "sudo": CampusSudoSpawner}
     hub.spawner_class = spawners[settings["spawner"]]
-    c.CampusSpawner.settings = {key: settings[key] for key in ("limits", "group_limits", "uid_minimum")}
+    c.CampusSpawner.settings = {key: settings[key] for key in ("limits", "group_limits", "uid_minimum", "create_homes")}
     c.Spawner.cmd = [f"{settings['user_environment']}/bin/jupyterhub-singleuser"]
+    # What the hub says of somebody holds in their server for as long as it does in the hub itself.
+    c.Spawner.args = [f"--HubOAuth.cache_max_age={REFRESH_SECONDS}"]
     c.Spawner.default_url = settings["default_url"]
     c.Spawner.notebook_dir = settings["notebook_directory"]
     c.Spawner.start_timeout = settings["start_timeout"]
@@ -75,10 +69,42 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
 
     hub.services = [{"name": "proxy-routes", "api_token": os.environ.get("CAMPUSHUB_ROUTES_TOKEN", "")}]
     hub.load_roles = [{"name": "proxy-routes", "services": ["proxy-routes"], "scopes": ["proxy"]}]
+    if "CAMPUSHUB_REVOKE_TOKEN" in os.environ:
+        hub.services.append({"name": "revoke", "api_token": os.environ["CAMPUSHUB_REVOKE_TOKEN"]})
+        hub.load_roles.append({"name": "revoke", "services": ["revoke"], "scopes": ["delete:users"]})
     if settings["idle_timeout"]:
         hub.services.append({"name": "idle-culler", "command": culler(settings)})
         scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
         hub.load_roles.append({"name": "idle-culler", "services": ["idle-culler"], "scopes": scopes})
+
+
+def configure_logins(c: Any, settings: dict[str, Any]) -> None:
+    """Say who may log in, and how that is found out."""
+    from .authenticators import REFRESH_SECONDS, CampusPAMAuthenticator
+
+    c.JupyterHub.authenticator_class = CampusPAMAuthenticator
+    c.PAMAuthenticator.service = "jupyterhub"
+    if settings["authenticator"] == "ldap":
+        from . import ldap_login
+
+        ldap_login.configure(c, settings["ldap"])
+    elif settings["authenticator"] == "oidc":
+        from . import oidc_login
+
+        oidc_login.configure(c, settings["oidc"])
+    c.CampusAuthenticator.settings = {
+        key: settings[key] for key in ("uid_minimum", "login_attempts", "login_domains", "oidc")
+    }
+    c.CampusAuthenticator.admin_groups = set(settings["admin_groups"])
+    c.LocalAuthenticator.allowed_groups = {*settings["allowed_groups"], *settings["admin_groups"]}
+    c.Authenticator.admin_users = set(settings["admin_users"])
+    c.Authenticator.allowed_users = {*settings["allowed_users"], *settings["admin_users"]}
+    c.Authenticator.allow_all = settings["allow_all"]
+    # By default whoever has been in once could come again, whatever the lists say now.
+    c.Authenticator.allow_existing_users = False
+    c.Authenticator.auth_refresh_age = REFRESH_SECONDS
+    # The front door, and the proxy behind it, tell the address of the one who asks.
+    c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::1", "::ffff:127.0.0.1"]
 
 
 def culler(settings: dict[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ from systemdspawner import SystemdSpawner, systemd
 from traitlets import Dict, Float
 from traitlets.config import LoggingConfigurable
 
-from . import user_session
+from . import accounts, user_session
 
 # From <linux/netlink.h>, <linux/sock_diag.h> and <linux/tcp.h>.
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
@@ -97,14 +97,29 @@ class CampusSpawner(LoggingConfigurable):
 
     settings = Dict(config=True, help="The document /etc/jupyterhub/settings.json.")
 
+    _account: pwd.struct_passwd | None = None
+
     @property
     def account(self) -> pwd.struct_passwd:
         """The Unix account that the server runs as."""
+        if self._account is None:
+            try:
+                self._account = pwd.getpwnam(self.user.name)
+            except KeyError:
+                raise ServerStartError(
+                    f"There is no Unix account {self.user.name} on this host. Please tell your administrator."
+                ) from None
+        return self._account
+
+    async def prepare(self) -> None:
+        """Look up the account and its limits, which may take long, without holding others up."""
+        self._account = None
         try:
-            return pwd.getpwnam(self.user.name)
-        except KeyError:
+            await accounts.look_up(self.choose_limits)
+        except accounts.SilentDirectoryError as error:
+            self.log.error("Could not look up %s: %s", self.user.name, error)  # noqa: TRY400 (where is known)
             raise ServerStartError(
-                f"There is no Unix account {self.user.name} on this host. Please tell your administrator."
+                "The university's user directory does not answer. Please try again in a few minutes."
             ) from None
 
     def get_env(self) -> dict[str, str]:
@@ -199,8 +214,8 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
 
     async def start(self) -> tuple[str, int]:
         """Start the unit and return the server's address once it listens."""
+        await self.prepare()
         account = self.account
-        self.choose_limits()
         await self.end_remains()
         try:
             await asyncio.to_thread(user_session.prepare, account, self.settings)
@@ -331,7 +346,7 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
 
     async def start(self) -> tuple[str, int]:
         """Start the server and return its address once it listens."""
-        self.choose_limits()
+        await self.prepare()
         address: tuple[str, int] = await super().start()
         self._pid_started = self._start_time()
         await self.wait_until_listening()

@@ -113,6 +113,15 @@ def make_runtime_directory(account: pwd.struct_passwd) -> None:
     os.chown(directory, account.pw_uid, account.pw_gid)
 
 
+def make_home(account: pwd.struct_passwd) -> None:
+    """Make the user's home, closed to others, if it is missing."""
+    if os.path.isdir(account.pw_dir):
+        return
+    # The hub cannot see homes, so the service manager is asked to look, and to make what is missing.
+    outside = ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect"]
+    subprocess.run([*outside, "/usr/sbin/mkhomedir_helper", account.pw_name, "0077"], check=True)
+
+
 def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
     """
     Move a process, and so its future children, into a scope of the user's slice.
@@ -144,13 +153,15 @@ def refuse_system_accounts(account: pwd.struct_passwd, settings: dict[str, Any])
 
 def prepare(account: pwd.struct_passwd, settings: dict[str, Any]) -> None:
     """
-    Set a user's limits and make their runtime directory. Only root can.
+    Set a user's limits and make their runtime directory and, where that is wanted, their home. Only root can.
 
     Raises PermissionError for an account of the system, and OSError or subprocess.SubprocessError.
     """
     refuse_system_accounts(account, settings)
     limit_slice(account.pw_uid, limits_of(groups_of(account), settings))
     make_runtime_directory(account)
+    if settings["create_homes"]:
+        make_home(account)
 
 
 def last_word(pid: int) -> str:

@@ -1,0 +1,259 @@
+"""Logins with the accounts of a university's directory: who gets in, as whom, and what when the directory fails."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from testinfra.host import Host
+
+ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
+
+MADE = runpy.run_path(str(Path(__file__).with_name("server.py")))
+PASSWORDS = {name: password for name, _, password in MADE["PEOPLE"] + MADE["HOSTILE"]}
+NUMBERS = {name.lower(): number for name, number, _ in MADE["PEOPLE"]}
+UNITS = "slapd@main slapd@replica slapd@bis krb5-kdc"
+
+
+def enter(host: Host, name: str, password: str, command: str = "id -un") -> tuple[bool, str]:
+    """Have an ordinary user become another one with a password; return whether that went well, and what was printed."""
+    done = host.run(
+        f"printf '%s\\n' {shlex.quote(password)}"
+        f" | setpriv --reuid 65534 --clear-groups su - {shlex.quote(name)} -c {shlex.quote(command)}"
+    )
+    return done.rc == 0, done.stdout.strip()
+
+
+def forget(host: Host) -> None:
+    """Have sssd ask again, as it would some seconds later."""
+    host.check_output("sss_cache -E")
+
+
+def restored(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def original(host: Host, apply_role: ApplyRole) -> Iterator[None]:
+    """Bring the settings of the scenario back afterwards."""
+    # These tests restart sssd more often than the service manager finds healthy.
+    host.check_output("systemctl reset-failed sssd")
+    yield
+    host.check_output("systemctl reset-failed sssd")
+    restored(apply_role())
+
+
+@pytest.fixture
+def directory_down(host: Host, server: Host) -> Iterator[Callable[[], None]]:
+    """Return how to take the directory down; it is back afterwards."""
+    yield lambda: server.check_output(f"systemctl stop {UNITS}")
+    server.check_output(f"systemctl start {UNITS}")
+    end = time.monotonic() + 30
+    while host.run("sss_cache -E; getent passwd student30").rc != 0:
+        assert time.monotonic() < end, "the directory is back, and the host has not noticed"
+        time.sleep(0.5)
+
+
+def test_everybody_has_the_number_that_the_directory_gave_on_each_host(host: Host) -> None:
+    listed = host.check_output(f"getent passwd {' '.join(NUMBERS)}").splitlines()
+    assert {line.split(":")[0]: int(line.split(":")[2]) for line in listed} == NUMBERS
+
+
+def test_groups_come_from_the_directory(host: Host) -> None:
+    assert set(host.check_output("id -nG bob").split()) == {"everybody", "hub-users", "physics"}
+    assert set(host.check_output("id -nG dora").split()) == {"everybody"}
+
+
+def test_a_group_of_the_directory_gives_no_rights_on_the_host(host: Host) -> None:
+    """Bob is in the directory's own groups sudo and docker."""
+    assert enter(host, "bob", PASSWORDS["bob"])[0]
+    assert "not allowed" in host.run("sudo -l -U bob").stdout
+    assert host.run("getent group docker").rc != 0
+    assert "sss" not in host.run("grep ^sudoers /etc/nsswitch.conf").stdout
+
+
+def test_a_password_may_have_every_character(host: Host) -> None:
+    assert enter(host, "ann", PASSWORDS["ann"]) == (True, "ann")
+    assert not enter(host, "ann", PASSWORDS["ann"][:-1])[0]
+
+
+def test_a_name_is_the_same_however_it_is_typed(host: Host) -> None:
+    assert enter(host, "emil", PASSWORDS["Emil"]) == (True, "emil")
+    assert enter(host, "EMIL", PASSWORDS["Emil"], "id -un; whoami") == (True, "emil\nemil")
+
+
+def test_who_is_in_no_allowed_group_stays_out(host: Host) -> None:
+    assert not enter(host, "dora", PASSWORDS["dora"])[0]
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in MADE["HOSTILE"]])
+def test_a_hostile_name_leads_nowhere(host: Host, name: str) -> None:
+    assert not enter(host, name, PASSWORDS[name])[0]
+
+
+def test_root_and_the_systems_numbers_are_not_the_directorys(host: Host) -> None:
+    assert host.check_output("getent passwd root").startswith("root:x:0:0:")
+    assert host.run("getent passwd lowly").rc != 0
+    assert host.run("getent passwd 999").stdout.partition(":")[0] != "lowly"
+
+
+@pytest.mark.parametrize("name", ["*", "*)(uid=*", "a*", "ann)(|(uid=*", "\\2a"])
+def test_a_name_cannot_change_the_question_to_the_directory(host: Host, name: str) -> None:
+    found = host.run(f"getent passwd {shlex.quote(name)}").stdout
+    assert found == "" or found.startswith(f"{name}:"), found
+    assert not enter(host, name, PASSWORDS["ann"])[0]
+
+
+def test_a_home_is_made_at_the_first_login_and_closed_to_others(host: Host) -> None:
+    host.run("rm -rf /home/u10003")
+    assert enter(host, "carl", PASSWORDS["carl"], "pwd; stat -c '%a %U' .") == (True, "/home/u10003\n700 carl")
+    host.check_output("sudo -u carl sh -c 'echo secret >~/notes; chmod 644 ~/notes'")
+    assert host.run("sudo -u bob cat /home/u10003/notes").rc != 0
+
+
+def test_local_accounts_stand_beside_those_of_the_directory(host: Host) -> None:
+    assert host.check_output("id -u local") == "2001"
+
+
+def test_the_secret_is_in_one_file_that_root_alone_can_read(host: Host) -> None:
+    # In letters of its own, for sudo writes the commands of these tests into the journal.
+    pattern = base64.b64encode(MADE["SECRET"].encode()).decode()
+    host.check_output(f"echo {pattern} | base64 -d >/run/pattern")
+    places = host.check_output("grep -rlFf /run/pattern /etc /var/log /usr/local || true").split()
+    assert places == ["/etc/sssd/conf.d/campushub-secret.conf"]
+    for path in (places[0], "/etc/sssd/sssd.conf"):
+        file = host.file(path)
+        assert (oct(file.mode), file.user, file.group) == ("0o600", "root", "root")
+    assert host.run("{ journalctl --no-pager; ps -ef; } | grep -aFf /run/pattern").stdout == ""
+
+
+@pytest.mark.usefixtures("original")
+def test_the_secret_is_in_no_output(host: Host, apply_role: ApplyRole, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.check_output("rm /etc/sssd/conf.d/campushub-secret.conf")
+    monkeypatch.setenv("ANSIBLE_VERBOSITY", "3")
+    monkeypatch.setenv("ANSIBLE_DIFF_ALWAYS", "true")
+    done = apply_role(accounts_cache_seconds=11)
+    assert done.returncode == 0
+    assert "entry_cache_timeout = 11" in done.stdout, "what is no secret must be shown"
+    for secret in (MADE["SECRET"], json.dumps(MADE["SECRET"])[1:-1], "reader's secret"):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_another_server_answers_when_the_first_is_down(host: Host, server: Host) -> None:
+    if "directory-server:1389" not in host.file("/etc/sssd/sssd.conf").content_string:
+        pytest.skip("this host asks one server")
+    server.check_output("systemctl stop slapd@main")
+    try:
+        forget(host)
+        started = time.monotonic()
+        assert enter(host, "student29", PASSWORDS["student29"])[0], (
+            "who never logged in here needs a server that answers"
+        )
+        assert time.monotonic() - started < 10
+    finally:
+        server.check_output("systemctl start slapd@main")
+
+
+def test_with_the_directory_down_those_who_were_here_get_in_and_others_are_told_in_time(
+    host: Host, directory_down: Callable[[], None]
+) -> None:
+    assert enter(host, "student01", PASSWORDS["student01"])[0]
+    directory_down()
+    forget(host)
+    for name, password, wanted in (
+        ("student01", PASSWORDS["student01"], True),
+        ("student01", "wrong", False),
+        ("student02", PASSWORDS["student02"], False),
+    ):
+        started = time.monotonic()
+        assert enter(host, name, password)[0] is wanted
+        assert time.monotonic() - started < 10
+    status = host.run("/usr/local/lib/campushub/directory_status.py")
+    assert status.rc == 1
+    assert "Connection refused" in status.stdout
+
+
+def test_with_the_directory_back_everybody_gets_in_at_once(
+    host: Host, server: Host, directory_down: Callable[[], None]
+) -> None:
+    directory_down()
+    forget(host)
+    assert not enter(host, "student03", PASSWORDS["student03"])[0]
+    server.check_output(f"systemctl start {UNITS}")
+    started = time.monotonic()
+    while not enter(host, "student03", PASSWORDS["student03"])[0]:
+        assert time.monotonic() - started < 20
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("port", "reason"),
+    [(3636, "certificate has expired"), (4636, "unable to get local issuer certificate"), (5636, "Hostname mismatch")],
+)
+@pytest.mark.usefixtures("original")
+def test_a_server_with_a_wrong_certificate_is_refused_and_the_reason_named(
+    host: Host, apply_role: ApplyRole, port: int, reason: str
+) -> None:
+    alone = {"accounts_kerberos_realm": "", "accounts_kerberos_kdcs": []}
+    done = apply_role(accounts_ldap_uris=[f"ldaps://directory-server:{port}"], **alone)
+    assert done.returncode != 0
+    assert f"its certificate is refused: {reason}" in " ".join(done.stdout.split())
+    forget(host)
+    assert not enter(host, "student04", PASSWORDS["student04"])[0]
+    assert "Could not start TLS encryption" in host.check_output("journalctl -u sssd --no-pager")
+
+
+@pytest.mark.usefixtures("original")
+def test_a_group_that_nobody_knows_is_named(apply_role: ApplyRole) -> None:
+    done = apply_role(accounts_allowed_groups=["hub-users", "hub-usres"])
+    assert done.returncode != 0
+    assert 'accounts_allowed_groups = "hub-usres" is known neither to the directory' in " ".join(done.stdout.split())
+
+
+@pytest.mark.usefixtures("original")
+def test_a_ticket_is_its_owners_alone_and_is_renewed(host: Host, apply_role: ApplyRole) -> None:
+    realm = {"accounts_kerberos_realm": "CAMPUS.TEST", "accounts_kerberos_kdcs": ["directory-server"]}
+    restored(apply_role(accounts_kerberos_ticket_lifetime="60s", **realm))
+    printed = enter(host, "ann", PASSWORDS["ann"], "echo $KRB5CCNAME; env -u KRB5CCNAME klist -s && echo found")[1]
+    name, found = printed.splitlines()
+    path = name.removeprefix("FILE:")
+    assert found == "found", "programs that were not told where the ticket is find it, too"
+    assert path.startswith("/run/krb5cc/"), "a service with a /tmp of its own sees it"
+    assert host.check_output(f"stat -c '%a %U' {path}") == "600 ann"
+    for command in (f"cat {path}", f"rm -f {path}", f"mv {path} {path}.old"):
+        assert host.run(f"sudo -u bob {command}").rc != 0, command
+
+    def expires() -> str:
+        return str(host.check_output(f"sudo -u ann klist -c {path} | sed -n 5p").split("  ")[1])
+
+    first = expires()
+    end = time.monotonic() + 90
+    while expires() == first:
+        assert time.monotonic() < end, "the ticket was not renewed"
+        time.sleep(2)
+    host.check_output(f"sudo -u ann klist -s -c {path}")
+
+
+@pytest.mark.usefixtures("original")
+def test_who_leaves_the_directory_leaves_nothing_behind(host: Host, apply_role: ApplyRole) -> None:
+    assert enter(host, "ann", PASSWORDS["ann"])[0]
+    done = apply_role(accounts_directory="")
+    restored(done)
+    assert host.run("getent passwd ann").rc != 0
+    assert host.check_output("id -u local") == "2001"
+    assert not host.service("sssd").is_running
+    for path in ("/etc/sssd/sssd.conf", "/etc/sssd/conf.d/campushub-secret.conf", "/etc/campushub/directory.json"):
+        assert not host.file(path).exists
+    assert host.run("grep -l campushub-mkhomedir /etc/pam.d/*; ls /var/lib/sss/db/*_campus*").stdout == ""
+    found = re.search(r"changed=(\d+)", apply_role(accounts_directory="").stdout)
+    assert found
+    assert found[1] == "0"
+    assert host.file("/home/u10001").exists, "homes stay"

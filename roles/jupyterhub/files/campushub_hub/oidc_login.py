@@ -1,0 +1,165 @@
+"""
+Logins at an OpenID Connect provider: the university's own, or a bridge to SAML.
+
+What the provider says becomes the name of a Unix account by one rule: the value of a claim, in small letters, without a
+domain of the site's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.utils import url_path_join
+from oauthenticator.generic import GenericOAuthenticator
+from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
+from tornado.httpclient import AsyncHTTPClient
+from tornado.web import HTTPError
+
+from . import accounts
+from .authenticators import NO_ACCOUNT, NO_NAME, NOT_ALLOWED, CampusAuthenticator
+from .login import LocalizedLoginHandler
+
+SECRET_FILE = Path("/etc/jupyterhub/oidc_secret")
+NO_PROVIDER = "The sign-in service of the university does not answer. Please try again in a few minutes."
+
+
+class LoginHandler(OAuthLoginHandler):  # type: ignore[misc]
+    """Sends the browser to the provider."""
+
+    async def get(self) -> None:
+        """Learn where the provider wants it, and send it there."""
+        await self.authenticator.discover()
+        super().get()
+
+
+class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
+    """Takes the browser back."""
+
+    async def get(self) -> None:
+        """Learn where to ask who it is, and ask."""
+        await self.authenticator.discover()
+        await super().get()
+
+
+class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # type: ignore[misc]
+    """GenericOAuthenticator that ends with a Unix account."""
+
+    login_handler = LoginHandler
+    callback_handler = CallbackHandler
+    _discovered = False
+
+    def _requires_manage_groups(self, change: Any) -> None:
+        """Accept names of groups: ours are those of the host and the provider together."""
+
+    async def discover(self) -> None:
+        """Learn the provider's addresses, once. Raises HTTPError for a page that says that it does not answer."""
+        if self._discovered:
+            return
+        oidc = self.settings["oidc"]
+        address = url_path_join(oidc["issuer"], "/.well-known/openid-configuration")
+        try:
+            answer = await AsyncHTTPClient().fetch(address, request_timeout=6, connect_timeout=3)
+            found = endpoints(json.loads(answer.body), oidc["issuer"], oidc["allow_insecure"])
+        except Exception as error:  # noqa: BLE001 (whatever it is, the provider is of no use)
+            self.log.error("%s: %s", address, error)  # noqa: TRY400
+            raise HTTPError(503, NO_PROVIDER) from None
+        self.authorize_url, self.token_url, self.userdata_url = found
+        self._discovered = True
+
+    def user_info_to_username(self, user_info: dict[str, Any]) -> str:
+        """Return the name of the Unix account. Raises HTTPError if the claim is missing, or no account can have it."""
+        claim = self.settings["oidc"]["name_claim"]
+        value = user_info.get(claim)
+        if not isinstance(value, str) or (claim == "email" and user_info.get("email_verified") is False):
+            self.log.warning("The provider says no %s of somebody, or has not verified it", claim)
+            raise HTTPError(403, NO_NAME)
+        return self.unix_name(value)
+
+    def provided_groups(self, auth_state: dict[str, Any] | None) -> frozenset[str]:
+        """Return the groups that the provider has named."""
+        claim = self.settings["oidc"]["groups_claim"]
+        named: Any = (auth_state or {}).get(self.user_auth_state_key) or {}
+        for part in claim.split(".") if claim else ():
+            named = named.get(part) if isinstance(named, dict) else None
+        return (
+            frozenset(name for name in named if isinstance(name, str))
+            if claim and isinstance(named, list)
+            else frozenset()
+        )
+
+    async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any] | None:
+        """Return who the provider says that it is, as an account of the host, or raise HTTPError with a reason."""
+        model: dict[str, Any] = await GenericOAuthenticator.authenticate(self, handler, data)
+        account = await self.account(model["name"])
+        if account is None and self.settings["oidc"]["create_accounts"]:
+            if not self.may_enter(
+                self.joined(accounts.Account(model["name"], 2**31, frozenset()), model["auth_state"])
+            ):
+                raise HTTPError(403, NOT_ALLOWED)
+            await create(model["name"])
+            account = await self.account(model["name"])
+        if account is None:
+            self.log.warning("User %s has no account on this host", model["name"])
+            raise HTTPError(403, NO_ACCOUNT)
+        account = self.joined(account, model["auth_state"])
+        if not self.may_enter(account):
+            self.log.warning("User %r is not in any of the lists of those who may log in", account.name)
+            raise HTTPError(403, NOT_ALLOWED)
+        return {"name": account.name, "admin": self.administers(account), "auth_state": model["auth_state"]}
+
+    def joined(self, account: accounts.Account, auth_state: dict[str, Any] | None) -> accounts.Account:
+        """Return the account with the provider's groups beside its own."""
+        return accounts.Account(account.name, account.uid, account.groups | self.provided_groups(auth_state))
+
+    async def check_allowed(self, username: str, authentication: dict[str, Any] | None = None) -> bool:  # noqa: ARG002
+        """Return True: `authenticate` has looked, for it alone knows the provider's groups."""
+        return True
+
+    async def standing(self, user: Any) -> accounts.Account | None:
+        """Return the account as it is now, with the provider's groups as they were at the login."""
+        account = await super().standing(user)
+        return account and self.joined(account, await user.get_auth_state())
+
+    async def refresh_user(self, user: Any, handler: Any = None) -> dict[str, Any] | bool:
+        """Return whether somebody who is logged in still may be, and what the provider has said of them."""
+        found = await super().refresh_user(user, handler)
+        return {**found, "auth_state": await user.get_auth_state()} if isinstance(found, dict) else found
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Serve the login page ourselves, which has a button that leads to the provider."""
+        return [*GenericOAuthenticator.get_handlers(self, app), ("/login", LocalizedLoginHandler)]
+
+
+def endpoints(document: dict[str, Any], issuer: str, insecure: bool) -> tuple[str, str, str]:
+    """Return where the provider sends browsers, gives tokens and says who somebody is. Raises ValueError."""
+    if document["issuer"].rstrip("/") != issuer.rstrip("/"):
+        raise ValueError(f"it says that it is {document['issuer']}")
+    found = tuple(str(document[f"{name}_endpoint"]) for name in ("authorization", "token", "userinfo"))
+    if not insecure and not all(url.startswith("https://") for url in found):
+        raise ValueError("it has addresses without TLS")
+    return found[0], found[1], found[2]
+
+
+async def create(name: str) -> None:
+    """Make a Unix account, by the service manager, for the hub itself may not write where accounts are."""
+    useradd = ["/usr/sbin/useradd", "--create-home", "--key", "HOME_MODE=0700", "--shell", "/bin/bash", "--", name]
+    process = await asyncio.create_subprocess_exec(
+        "/usr/bin/systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec", *useradd
+    )
+    await process.wait()
+
+
+def configure(c: Any, settings: dict[str, Any]) -> None:
+    """Fill JupyterHub's configuration from the part of the settings that is about OpenID Connect."""
+    c.JupyterHub.authenticator_class = CampusOIDCAuthenticator
+    # Its tokens are kept, encrypted, to know the provider's groups later.
+    c.Authenticator.enable_auth_state = True
+    provider = c.CampusOIDCAuthenticator
+    provider.client_id = settings["client_id"]
+    provider.client_secret = SECRET_FILE.read_text().splitlines()[-1]
+    provider.scope = settings["scopes"]
+    provider.login_service = settings["service_name"]
+    provider.basic_auth = True

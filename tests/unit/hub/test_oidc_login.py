@@ -1,0 +1,181 @@
+"""A hub whose logins go to an OpenID Connect provider, and a provider that says what it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from campushub_hub import accounts, authenticators, configuration, oidc_login
+from jupyterhub.app import JupyterHub
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application, RequestHandler
+
+SECRET = "s3cret"
+
+
+class Provider(RequestHandler):
+    """All pages of a provider."""
+
+    def initialize(self, claims: dict[str, Any], issuer: str) -> None:
+        self.claims, self.issuer = claims, issuer
+
+    def get(self, page: str) -> None:
+        """Answer the browser and the hub."""
+        if page.endswith("openid-configuration"):
+            places = {f"{name}_endpoint": f"{self.issuer}/{name}" for name in ("authorization", "token", "userinfo")}
+            self.write({"issuer": self.issuer, **places})
+        elif page == "authorization":
+            query = urllib.parse.urlencode({"code": "c0de", "state": self.get_argument("state")})
+            self.redirect(f"{self.get_argument('redirect_uri')}?{query}")
+        else:
+            assert self.request.headers["Authorization"] == "Bearer t0ken"
+            self.write(self.claims)
+
+    def post(self, page: str) -> None:
+        """Give the hub a token for its code."""
+        assert page == "token"
+        assert self.get_body_argument("code") == "c0de"
+        self.write({"access_token": "t0ken", "token_type": "Bearer"})
+
+
+async def browse(start: str) -> HTTPResponse:
+    """Follow a browser's way from page to page, with its cookies."""
+    cookies: dict[str, str] = {}
+    address = start
+    for _ in range(8):
+        header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        request = HTTPRequest(address, follow_redirects=False, headers={"Cookie": header})
+        answer = await AsyncHTTPClient().fetch(request, raise_error=False)
+        for line in answer.headers.get_list("Set-Cookie"):
+            name, _, value = line.partition(";")[0].partition("=")
+            cookies[name] = value
+        if answer.code != 302:
+            break
+        address = urllib.parse.urljoin(address, answer.headers["Location"])
+    return answer
+
+
+def log_in(
+    rendered: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    claims: dict[str, Any],
+    host: dict[str, accounts.Account],
+    **changes: Any,
+) -> tuple[int, str, JupyterHub]:
+    """Go to the hub and on to the provider; return the status and text of the page at the end, and the hub."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "oidc_secret").write_text(f"# Managed by CampusHub\n{SECRET}\n")
+    monkeypatch.setattr(oidc_login, "SECRET_FILE", tmp_path / "oidc_secret")
+    monkeypatch.setattr(configuration, "STATE_DIRECTORY", tmp_path)
+    monkeypatch.setattr(configuration, "SITE_DIRECTORY", tmp_path / "etc")
+    monkeypatch.setattr(accounts, "find", host.get)
+    monkeypatch.setenv("JPY_COOKIE_SECRET", "c" * 64)
+    monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "p" * 64)
+    monkeypatch.setenv("CAMPUSHUB_ROUTES_TOKEN", "r" * 64)
+    monkeypatch.setenv("JUPYTERHUB_CRYPT_KEY", "a" * 64)
+    monkeypatch.chdir(tmp_path)
+
+    async def way() -> tuple[int, str, JupyterHub]:
+        sockets, port = bind_unused_port()
+        issuer = f"http://127.0.0.1:{port}/realm"
+        provider = HTTPServer(Application([(r"/realm/(.*)", Provider, {"claims": claims, "issuer": issuer})]))
+        provider.add_socket(sockets)
+        settings = dict(rendered["oidc"]["settings"])
+        settings["oidc"] = {**settings["oidc"], "issuer": issuer, **changes}
+        monkeypatch.setattr(configuration, "read_settings", lambda: settings)
+        app = JupyterHub(config_file=f"{configuration.LIBRARY}/jupyterhub_config.py")
+        app.load_config_file(app.config_file)
+        await app.initialize([])
+        sockets, port = bind_unused_port()
+        hub = HTTPServer(app.tornado_application)
+        hub.add_socket(sockets)
+        answer = await browse(f"http://127.0.0.1:{port}/hub/oauth_login?next=%2Fhub%2Fhome")
+        hub.stop()
+        provider.stop()
+        return answer.code, answer.body.decode(), app
+
+    return asyncio.run(way())
+
+
+ANN = {"ann": accounts.Account("ann", 2001, frozenset({"ann"}))}
+GROUPS = {"realm": {"groups": ["hub-users"]}}
+
+
+def test_a_claim_becomes_a_unix_account_and_what_is_kept_of_it_is_encrypted(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = {"email": "Ann@Example.org", **GROUPS}
+    code, page, app = log_in(rendered, tmp_path, monkeypatch, claims, ANN)
+    assert code == 200, page
+    user = app.users["ann"]
+    assert asyncio.run(user.get_auth_state())["access_token"] == "t0ken"
+    assert b"t0ken" not in (tmp_path / "jupyterhub.sqlite").read_bytes()
+
+    async def refreshed() -> Any:
+        return await app.authenticator.refresh_user(user)
+
+    assert asyncio.run(refreshed())["auth_state"]["oauth_user"] == claims, "the provider's groups are known later"
+    alone = {"ann": accounts.Account("ann", 999, frozenset())}
+    monkeypatch.setattr(accounts, "find", alone.get)
+    assert asyncio.run(refreshed()) is False
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({"email": "ann@elsewhere.org", **GROUPS}, authenticators.NO_NAME),
+        ({"email": "root/../ann@example.org", **GROUPS}, authenticators.NO_NAME),
+        ({"email": "ann@example.org", "email_verified": False, **GROUPS}, authenticators.NO_NAME),
+        ({"preferred_username": "ann", **GROUPS}, authenticators.NO_NAME),
+        ({"email": ["ann@example.org"], **GROUPS}, authenticators.NO_NAME),
+        ({"email": "ann@example.org", "realm": {"groups": ["Others"]}}, authenticators.NOT_ALLOWED),
+        ({"email": "ann@example.org", "realm": {"groups": "hub-users"}}, authenticators.NOT_ALLOWED),
+        ({"email": "root@example.org", **GROUPS}, authenticators.NOT_ALLOWED),
+        ({"email": "bob@example.org", **GROUPS}, authenticators.NO_ACCOUNT),
+    ],
+)
+def test_who_cannot_come_in_is_told_why(
+    rendered: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    claims: dict[str, Any],
+    reason: str,
+) -> None:
+    host = {**ANN, "root": accounts.Account("root", 0, frozenset())}
+    code, page, app = log_in(rendered, tmp_path, monkeypatch, claims, host)
+    assert code == 403
+    assert reason.replace("'", "&#39;") in page
+    assert app.users.count_active_users()["active"] == 0
+
+
+def test_an_account_is_made_if_that_is_wanted(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = dict(ANN)
+
+    async def create(name: str) -> None:
+        host[name] = accounts.Account(name, 3000, frozenset())
+
+    monkeypatch.setattr(oidc_login, "create", create)
+    claims = {"email": "bob@example.org", **GROUPS}
+    code, page, _ = log_in(rendered, tmp_path, monkeypatch, claims, host, create_accounts=True)
+    assert code == 200, page
+    assert "bob" in host
+
+
+def test_a_provider_that_is_down_or_another_one_is_said_on_the_page(rendered: dict[str, Any]) -> None:
+    document = {f"{name}_endpoint": f"https://login/{name}" for name in ("authorization", "token", "userinfo")}
+    assert oidc_login.endpoints({"issuer": "https://login/", **document}, "https://login", insecure=False)
+    with pytest.raises(ValueError, match="it says that it is https://other"):
+        oidc_login.endpoints({"issuer": "https://other", **document}, "https://login", insecure=False)
+    document["token_endpoint"] = "http://login/token"
+    with pytest.raises(ValueError, match="without TLS"):
+        oidc_login.endpoints({"issuer": "https://login", **document}, "https://login", insecure=False)
+    assert json.dumps(rendered["oidc"]["settings"]).find(SECRET) == -1, "the secret is in a file of its own"
