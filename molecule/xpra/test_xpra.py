@@ -395,14 +395,16 @@ def test_neighbour_is_refused_by_the_api(alice: Person, bob: Person, desktop: di
 
 
 def test_stop_of_the_server_leaves_nothing(alice: Person, desktop: dict[str, Any]) -> None:
-    """No process, socket, lock or directory of the display."""
+    """No process, socket, lock or directory of the display, nor anything of its session."""
     until(lambda: "xfce4-panel" in alice.windows(desktop["id"]), 40, "the panel")
     number = alice.number(desktop["id"])
+    until(lambda: alice.host.run("find /tmp/.ICE-unix -user alice").stdout, 10, "the desktop's session manager")
     assert alice.client("stop").rc == 0
     until(lambda: not processes(alice.host, "alice"), 15, lambda: processes(alice.host, "alice"))
     assert not alice.host.file(f"/tmp/.X{number}-lock").exists
     assert alice.host.run(f"ls -d /tmp/.X11-unix/X{number} {alice.directory}/[0-9]*").stdout == ""
-    assert alice.host.run("find /tmp /dev/shm -user alice -not -path '/tmp/.*-unix'").stdout == ""
+    assert alice.host.run("find /tmp /var/tmp /dev/shm -user alice").stdout == ""
+    assert not alice.host.file("/home/alice/.ICEauthority").exists
 
 
 def test_removal_takes_all_but_the_packages(host: Host, apply_role: ApplyRole) -> None:

@@ -22,7 +22,7 @@ from tornado import ioloop, web
 from traitlets import Bool, Dict, Float, Integer, List, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from . import x11
+from . import leftovers, x11
 from .engines import Engine, Screen, TigerVNCEngine, XpraEngine
 from .keyboard import Keyboard
 from .processes import Process, memory, start_time, with_variable
@@ -355,6 +355,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             for path in sorted(self.directory.iterdir()):
                 if path.is_dir() and path.name.isdigit():
                     await self._find_again(path)
+            await asyncio.to_thread(leftovers.clear)
         except OSError as error:
             self.log.error("Displays: %s", error)  # noqa: TRY400
         finally:
@@ -606,6 +607,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         return kept | {
             _MARK: str(display.directory),
             "XAUTHORITY": str(display.screen.authority),
+            # The cookies of its session manager end with it.
+            "ICEAUTHORITY": str(display.directory / "iceauthority"),
             "XDG_SESSION_TYPE": "x11",
             "NO_AT_BRIDGE": "1",
         }
@@ -704,6 +707,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             process.close()
         if display.number >= 0:
             self._clear_x(display)
+        await asyncio.to_thread(leftovers.clear)
         self._remove(display.directory)
         self.shares.forget(display.id)
         if display.lock is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_displays import x11
+from jupyter_displays import leftovers, x11
 from jupyter_displays.manager import DisplayManager
 
 ENGINES = ["xpra", "tigervnc"]
@@ -315,6 +316,39 @@ async def test_a_server_may_leave_its_displays_behind(api, manager, manager_sett
     directory = manager.displays["1"].directory
     await manager.stop()
     assert processes(directory)
+
+
+def test_only_what_dead_session_managers_have_left_is_removed(tmp_path):
+    sockets, notes = tmp_path / "s", tmp_path / "n"
+    sockets.mkdir()
+    notes.mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead, hidden, living = (sockets / str(number) for number in (gone.pid, 4194305, os.getpid()))
+    no_socket, other = sockets / "4194306", sockets / "name"
+    no_socket.touch()
+    listening = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+    for server, path in zip(listening, (dead, hidden, living, other), strict=True):
+        server.bind(str(path))
+        server.listen()
+    listening[0].close()
+    listening[3].close()
+    of_dead, of_living, of_none = (notes / f".xfsm-ICE-{name}" for name in ("A", "B", "C"))
+    of_dead.write_text(f"remove protoname=ICE netid=local/h:@/tmp/.ICE-unix/{dead.name} authname=X\n")
+    of_living.write_text(f"remove protoname=ICE netid=local/h:@/tmp/.ICE-unix/{living.name} authname=X\n")
+    of_none.write_text("something else")
+    if os.getuid() == 0:
+        foreign = notes / ".xfsm-ICE-D"
+        foreign.write_text(of_dead.read_text())
+        os.chown(foreign, 65534, 65534)
+    else:
+        foreign = of_none
+    leftovers.clear(sockets, notes)
+    # One that another container's process listens on has a number that no process has here.
+    assert set(sockets.iterdir()) == {hidden, living, no_socket, other}
+    assert set(notes.iterdir()) == {of_living, of_none, foreign}
+    for server in listening:
+        server.close()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,0 +1,58 @@
+"""What session managers leave in shared directories when they are ended rather than asked to log out.
+
+They listen on a socket that is named after their process in a directory that cannot be chosen, and note in
+a file how to forget its cookie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+from .processes import start_time
+
+_SOCKETS = Path("/tmp/.ICE-unix")  # noqa: S108
+_NOTES = ".xfsm-ICE-*"
+
+
+def _dead(path: Path) -> bool:
+    """Return whether this is a socket of this user's that nobody listens on, and never will."""
+    about = path.lstat()
+    if about.st_uid != os.getuid() or not stat.S_ISSOCK(about.st_mode) or not path.name.isdigit():
+        return False
+    if start_time(int(path.name)):
+        return False
+    # A process that cannot be seen from here may still be there, such as one in another container.
+    with socket.socket(socket.AF_UNIX) as knock:
+        knock.settimeout(1.0)
+        try:
+            knock.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+def _orphaned(path: Path, sockets: Path) -> bool:
+    """Return whether this is a note of this user's, and what it is about is not there any more."""
+    about = path.lstat()
+    if about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
+        return False
+    names = [os.fsdecode(name) for name in re.findall(rb"\.ICE-unix/(\d+)", path.read_bytes())]
+    return bool(names) and not any(start_time(int(name)) or (sockets / name).exists() for name in names)
+
+
+def clear(sockets: Path = _SOCKETS, notes: Path | None = None) -> None:
+    """Remove what session managers of this user have left that are not there any more."""
+    for path in sockets.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if _dead(path):
+                path.unlink()
+    for path in (notes or Path(tempfile.gettempdir())).glob(_NOTES):
+        with contextlib.suppress(OSError):
+            if _orphaned(path, sockets):
+                path.unlink()
