@@ -86,7 +86,7 @@ class Desktop:
             ],
             env={
                 **os.environ,
-                "JUPYTER_CONFIG_DIR": str(Path(__file__).parent / "config"),
+                "JUPYTER_CONFIG_DIR": str(directory / "config"),
                 "JUPYTERHUB_API_TOKEN": "server",
                 "JUPYTERHUB_API_URL": api,
                 "JUPYTERHUB_ACTIVITY_URL": f"{api}/users/ann@b/activity",

@@ -75,7 +75,11 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
 async def test_nothing_listens_where_others_knock(api, manager, engine):
     await api.running()
     display = manager.displays["1"]
-    found = _listening(processes(display.directory))
+    deadline = time.monotonic() + 8
+    # The server's socket is there a moment before it listens.
+    while not display.settled or str(display.screen.socket) not in (found := _listening(processes(display.directory))):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
     assert found == {f"/tmp/.X11-unix/X{display.number}", str(display.screen.socket)}
 
 
