@@ -107,6 +107,7 @@ class Display:
         self.dpi: int = record["dpi"]
         self.number: int = record.get("number", -1)
         self.x_socket: int = record.get("x_socket", 0)
+        self.x_pid: int = record.get("x_pid", 0)
         self.waiting: bool = record.get("waiting", False)
         self.state = "starting"
         self.reason = ""
@@ -157,7 +158,7 @@ class Display:
 
     def record(self) -> dict[str, Any]:
         """Return what a later server has to know."""
-        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting", "x_socket")
+        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting", "x_pid", "x_socket")
         return {name: getattr(self, name) for name in names} | {
             "engine": self.engine.name,
             "processes": {name: [process.pid, process.started] for name, process in self.processes.items()},
@@ -532,7 +533,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         keyboard = await self.keyboard.prepare(self.directory)
         screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
         env = self._environment(display)
-        display.number = await self._start_x(display, engine.x_command(screen), env)
+        await self._start_x(display, engine.x_command(screen), env)
         display.x_socket = _x_socket(display.number).stat().st_ino
         env["DISPLAY"] = f":{display.number}"
         if serve := engine.server_command(screen, display.number):
@@ -557,8 +558,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         with contextlib.suppress(x11.XError):
             await asyncio.to_thread(x11.stop_repeating, display.number, display.screen.authority)
 
-    async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> int:
-        """Start an X server on a free number and return that, when the server is ready.
+    async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> None:
+        """Start an X server on a free number, and return when it is ready.
 
         It must not choose the number itself: one that listens on nothing but a socket in the file system takes the
         socket of another of the same user away, and looks at no lock. With a number it takes the lock first, so that
@@ -576,7 +577,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                     display.processes.pop("x").close()
                     continue
                 raise
-            return number
+            return
         message = "there is no free X display number"
         raise RuntimeError(message)
 
@@ -585,12 +586,15 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
         Its option -displayfd, by which it would say so, makes it look at no lock.
         """
+        display.number, display.x_pid = number, 0
         self._spawn(display, "x", command, env)
         process, lock = display.processes["x"], _x_lock(number)
         while process.alive:
             # Another one may answer as long as the lock is not this one's, or that of what a script has started.
             with contextlib.suppress(OSError, ValueError, x11.XError):
-                if os.getsid(int(lock.read_text(encoding="ascii"))) == process.pid:
+                pid = int(lock.read_text(encoding="ascii"))
+                if os.getsid(pid) == process.pid:
+                    display.x_pid = pid
                     await asyncio.to_thread(x11.size, number, display.screen.authority)
                     return
             await asyncio.sleep(0.01)
@@ -730,16 +734,18 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 return
 
     def _clear_x(self, display: Display) -> None:
-        """Remove lock and socket of an X server that could not do it itself."""
+        """Remove lock and socket of an X server that could not do it itself.
+
+        As long as the lock is its own, no other one has the number. Without it the socket may be another's, even when
+        it is the same file to the eye, for file systems use the numbers of files again.
+        """
         lock, path = _x_lock(display.number), _x_socket(display.number)
-        process = display.processes.get("x")
         with contextlib.suppress(OSError, ValueError):
-            if process and int(lock.read_text(encoding="ascii")) == process.pid:
+            if int(lock.read_text(encoding="ascii")) == display.x_pid and not start_time(display.x_pid):
+                with contextlib.suppress(FileNotFoundError):
+                    if display.x_socket in {0, path.stat().st_ino}:
+                        path.unlink()
                 lock.unlink()
-        with contextlib.suppress(OSError):
-            # Another X server may have the number by now, and its socket is another file.
-            if path.stat().st_ino == display.x_socket:
-                path.unlink()
 
     def _remove(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)

@@ -157,6 +157,19 @@ async def test_a_killed_x_server_is_said(api, manager, engine):
     assert not Path(f"/tmp/.X11-unix/X{display.number}").exists()
 
 
+async def test_the_socket_of_another_x_server_is_left(api, manager):
+    await api.running()
+    display = manager.displays["1"]
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    living = display.x_pid
+    # One that ended, whose number and number of the socket's file the living one has now; and the living one itself.
+    for display.x_pid in (gone.pid, living):
+        manager._clear_x(display)
+        assert Path(f"/tmp/.X{display.number}-lock").exists()
+        assert Path(f"/tmp/.X11-unix/X{display.number}").stat().st_ino == display.x_socket
+
+
 @pytest.mark.parametrize("engine", ["xpra"])
 async def test_a_killed_xpra_is_said(api, manager, engine):
     await api.running()
