@@ -87,9 +87,11 @@ def _listening(pids):
     """Return where these processes listen."""
     theirs = set()
     for pid in pids:
-        for path in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                theirs.add(str(path.readlink()))
+        # Some are gone by now.
+        with contextlib.suppress(OSError):
+            for path in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    theirs.add(str(path.readlink()))
     found = set()
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
