@@ -163,7 +163,8 @@ def bob(prepared: Host) -> Iterator[Person]:
 def no_displays(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test begins and ends without displays."""
     yield
-    if "alice" in request.fixturenames and request.function is not test_stop_of_the_server_leaves_nothing:
+    itself = (test_stop_of_the_server_leaves_nothing, test_desktop_takes_the_place_of_notebooks)
+    if "alice" in request.fixturenames and request.function not in itself:
         request.getfixturevalue("alice").call("DELETE", status=204)
 
 
@@ -396,6 +397,36 @@ def test_stop_of_the_server_leaves_nothing(alice: Person, desktop: dict[str, Any
     assert alice.host.run(f"ls -d /tmp/.X11-unix/X{number} {alice.directory}/[0-9]*").stdout == ""
     assert alice.host.run("find /tmp /var/tmp /dev/shm -user alice").stdout == ""
     assert not alice.host.file("/home/alice/.ICEauthority").exists
+
+
+def test_desktop_takes_the_place_of_notebooks(alice: Person, bob: Person, apply_role: ApplyRole) -> None:
+    """A site may have the hub start desktops alone; people get in as they do to notebooks, and nobody else."""
+    host = alice.host
+    bob.client("stop")
+    done = apply_role(role="jupyterhub", jupyterhub_server="desktop")
+    assert done.returncode == 0, done.stdout[-3000:]
+    try:
+        token = alice.token
+        assert alice.client("start").rc == 0
+        assert [words for words in processes(host, "alice").values() if "bin/jupyterhub-desktop" in words]
+        display = until(lambda: alice.call("GET")["displays"], 10, "a display that nobody had to start")[0]
+        assert display["application"] == "desktop"
+        until(lambda: "xfce4-panel" in alice.windows(display["id"]), 40, lambda: alice.windows(display["id"]))
+        assert alice.call("GET", f"/{display['id']}")["state"] == "running"
+        page = f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Authorization: token {{}}' {HUB}/user/alice/"
+        assert host.run(page.format(token)).stdout == "200"
+        assert host.run(page.format(bob.token)).stdout == "403"
+        assert host.run(page.format(token).rstrip("/") + "/api/contents").stdout == "404"
+        stream = f"{HUB}/user/alice/api/displays/{display['id']}/stream"
+        upgrade = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE} "
+        for header, code in ((f"token {token}", "101"), (f"token {bob.token}", "403"), ("", "403")):
+            assert host.run(f"{upgrade} -H 'Authorization: {header}' {stream}").stdout == code
+        assert alice.client("stop").rc == 0
+        until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
+        assert host.run("find /tmp /var/tmp /dev/shm -user alice").stdout == ""
+    finally:
+        done = apply_role(role="jupyterhub")
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_removal_takes_all_but_the_packages(host: Host, apply_role: ApplyRole) -> None:
