@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shlex
 import struct
 import subprocess
@@ -244,6 +245,10 @@ def test_application_is_started_in_a_display_of_its_own(alice: Person, applicati
     display = alice.display(application)
     until(lambda: window in alice.windows(display["id"]), 20, lambda: alice.windows(display["id"]))
     until(lambda: colours(alice.picture(display["id"])[2]) > 1, 20, "a picture that is not empty")
+    if application == "terminal":
+        # A window manager lets it have the whole screen, and the keys.
+        shown = r"erminal.*: \(.*\)  1000x6\d\d\+"
+        until(lambda: re.search(shown, alice.windows(display["id"])), 10, lambda: alice.windows(display["id"]))
 
 
 def test_what_is_typed_arrives_in_the_terminal(alice: Person) -> None:
@@ -403,6 +408,8 @@ def test_desktop_takes_the_place_of_notebooks(alice: Person, bob: Person, apply_
     """A site may have the hub start desktops alone; people get in as they do to notebooks, and nobody else."""
     host = alice.host
     bob.client("stop")
+    files = "/etc/jupyterhub/settings.json /etc/jupyterhub/server-command.json"
+    host.check_output(f"mkdir -p /opt/before && cp -a {files} /opt/before/")
     done = apply_role(role="jupyterhub", jupyterhub_server="desktop")
     assert done.returncode == 0, done.stdout[-3000:]
     try:
@@ -413,10 +420,10 @@ def test_desktop_takes_the_place_of_notebooks(alice: Person, bob: Person, apply_
         assert display["application"] == "desktop"
         until(lambda: "xfce4-panel" in alice.windows(display["id"]), 40, lambda: alice.windows(display["id"]))
         assert alice.call("GET", f"/{display['id']}")["state"] == "running"
-        page = f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Authorization: token {{}}' {HUB}/user/alice/"
-        assert host.run(page.format(token)).stdout == "200"
-        assert host.run(page.format(bob.token)).stdout == "403"
-        assert host.run(page.format(token).rstrip("/") + "/api/contents").stdout == "404"
+        for whose, path, code in ((token, "", "200"), (bob.token, "", "403"), (token, "api/contents", "404")):
+            header = f"-H 'Authorization: token {whose}'"
+            page = f"{HUB}/user/alice/{path}"
+            assert host.run(f"curl -s -o /dev/null -w '%{{http_code}}' {header} {page}").stdout == code, page
         stream = f"{HUB}/user/alice/api/displays/{display['id']}/stream"
         upgrade = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE} "
         for header, code in ((f"token {token}", "101"), (f"token {bob.token}", "403"), ("", "403")):
@@ -425,8 +432,8 @@ def test_desktop_takes_the_place_of_notebooks(alice: Person, bob: Person, apply_
         until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
         assert host.run("find /tmp /var/tmp /dev/shm -user alice").stdout == ""
     finally:
-        done = apply_role(role="jupyterhub")
-    assert done.returncode == 0, done.stdout[-3000:]
+        # As it was, in a moment; that the role does so, too, its own tests show.
+        host.check_output("cp -a /opt/before/* /etc/jupyterhub/ && systemctl restart jupyterhub")
 
 
 def test_removal_takes_all_but_the_packages(host: Host, apply_role: ApplyRole) -> None:
