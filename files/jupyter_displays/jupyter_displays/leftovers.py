@@ -12,12 +12,29 @@ import re
 import socket
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from .processes import start_time
 
 _SOCKETS = Path("/tmp/.ICE-unix")  # noqa: S108
 _NOTES = ".xfsm-ICE-*"
+_ENDING = 5.0
+
+
+def _gone(pid: int) -> bool:
+    """Return whether there is no such process; one that is about to end, and has no memory any more, is waited for."""
+    deadline = time.monotonic() + _ENDING
+    while start_time(pid):
+        try:
+            if Path(f"/proc/{pid}/environ").read_bytes() or time.monotonic() > deadline:
+                return False
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _dead(path: Path) -> bool:
@@ -25,7 +42,7 @@ def _dead(path: Path) -> bool:
     about = path.lstat()
     if about.st_uid != os.getuid() or not stat.S_ISSOCK(about.st_mode) or not path.name.isdigit():
         return False
-    if start_time(int(path.name)):
+    if not _gone(int(path.name)):
         return False
     # A process that cannot be seen from here may still be there, such as one in another container.
     with socket.socket(socket.AF_UNIX) as knock:
@@ -43,7 +60,7 @@ def _orphaned(path: Path, sockets: Path) -> bool:
     if about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
         return False
     names = [os.fsdecode(name) for name in re.findall(rb"\.ICE-unix/(\d+)", path.read_bytes())]
-    return bool(names) and not any(start_time(int(name)) or (sockets / name).exists() for name in names)
+    return bool(names) and not any((sockets / name).exists() or not _gone(int(name)) for name in names)
 
 
 def clear(sockets: Path = _SOCKETS, notes: Path | None = None) -> None:

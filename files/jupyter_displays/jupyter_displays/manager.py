@@ -707,7 +707,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             await application.ended(1.0)
         await self._sweep(display.directory)
         for process in display.processes.values():
-            await process.ended(1.0)
+            await process.ended(5.0)
             process.close()
         if display.number >= 0:
             self._clear_x(display)
