@@ -44,14 +44,20 @@ def _dead(path: Path) -> bool:
         return False
     if not _gone(int(path.name)):
         return False
-    # A process that cannot be seen from here may still be there, such as one in another container.
-    with socket.socket(socket.AF_UNIX) as knock:
-        knock.settimeout(1.0)
-        try:
-            knock.connect(str(path))
-        except ConnectionRefusedError:
-            return True
-    return False
+    deadline = time.monotonic() + _ENDING
+    while True:
+        # Threads of one that has ended may take a moment longer.
+        ending = Path("/proc", path.name).exists() and time.monotonic() < deadline
+        # A process that cannot be seen from here may still be there, such as one in another container.
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(1.0)
+            try:
+                knock.connect(str(path))
+            except ConnectionRefusedError:
+                return True
+        if not ending:
+            return False
+        time.sleep(0.01)
 
 
 def _orphaned(path: Path, sockets: Path) -> bool:
