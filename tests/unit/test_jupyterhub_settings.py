@@ -352,6 +352,15 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 'jupyterhub_default_url = "lab" is not a path of the server. Use /lab or /tree.',
             ],
         ),
+        "server": (
+            {"jupyterhub_server": "desktop", "jupyter_displays": False},
+            [
+                (
+                    'jupyterhub_server = "desktop" needs displays, which this host does not show. '
+                    "Put the host into the group desktops, too, or say notebooks."
+                )
+            ],
+        ),
         "environment": (
             {"jupyterhub_environment": {"MY-VARIABLE": "x", "2ND": "y", "DEBUG": True, "LIST": ["a"], "NONE": None}},
             [
