@@ -66,7 +66,8 @@ def reason(*reads: Path | str, check: bool = False) -> str | None:
     """Why the unit is to be restarted, which is a change; None if it is not."""
     answer = apply(*reads, check=check)
     assert answer["changed"] == bool(answer["outdated"])
-    return answer["outdated"].get("hub.service")
+    outdated: dict[str, str] = answer["outdated"]
+    return outdated.get("hub.service")
 
 
 def write(path: Path, text: str = "x") -> Path:
