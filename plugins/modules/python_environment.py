@@ -226,8 +226,8 @@ class Environment:
         # The versions used last are the ones to keep.
         os.utime(directory / MARKER)
 
-    def prune(self, current: Path | None, keep: int) -> list[Path]:
-        """Remove what was never finished, and versions beyond those to keep that nothing runs from."""
+    def superfluous(self, current: Path | None, keep: int) -> list[Path]:
+        """Return versions that were never finished, and those beyond the ones to keep that nothing runs from."""
         others = [directory for directory in self.versions() if directory != current and not directory.is_symlink()]
         finished = [directory for directory in others if self.complete(directory)]
         finished.sort(key=lambda directory: (directory / MARKER).stat().st_mtime, reverse=True)
@@ -235,9 +235,15 @@ class Environment:
         if old:
             used = used_directories(old)
             old = [directory for directory in old if directory not in used]
+        return old
+
+    def prune(self, current: Path | None, keep: int) -> list[Path]:
+        """Remove what is superfluous and return it."""
+        old = self.superfluous(current, keep)
         for directory in old:
+            finished = self.complete(directory)
             remove(directory)
-            if self.user_site and directory in finished:
+            if self.user_site and finished:
                 # What people installed for themselves names the interpreter it was installed with.
                 directory.symlink_to(self.link.name)
         return old
@@ -438,7 +444,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
     if module.check_mode:
         result["built"] = not environment.complete(directory)
-        result["changed"] |= result["built"]
+        result["removed"] = [str(old) for old in environment.superfluous(directory, environment.keep)]
+        result["changed"] |= result["built"] or bool(result["removed"])
         return result
 
     link.parent.mkdir(parents=True, exist_ok=True)

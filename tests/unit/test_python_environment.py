@@ -171,6 +171,8 @@ def test_old_versions_go_unless_something_runs_from_them(site: Site) -> None:
         assert Path(first["directory"]).is_dir()
     finally:
         process.communicate(b"\n")
+    would = site.apply(site.lock("alpha==2.0"), keep=0, check=True)
+    assert (would["changed"], would["removed"]) == (True, [first["directory"]])
     later = site.apply(site.lock("alpha==2.0"), keep=0)
     assert (later["changed"], later["removed"]) == (True, [first["directory"]])
     assert site.names() == {"user", f"user-{second['version']}"}
