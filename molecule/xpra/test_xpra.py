@@ -299,11 +299,18 @@ def test_display_counts_towards_its_users_limits(alice: Person, desktop: dict[st
     alice.call("DELETE", status=204)
     display = alice.display("terminal")
     until(lambda: "erminal" in alice.windows(display["id"]), 20, "a terminal")
-    time.sleep(2)
-    alice.host.run("rm -f /home/alice/code")
+    alice.host.run("rm -f /home/alice/ready /home/alice/code")
+
+    def shell_listens() -> bool:
+        alice.call("POST", f"/{display['id']}/text", {"text": "touch ~/ready\n"}, status=204)
+        time.sleep(1)
+        return bool(alice.host.file("/home/alice/ready").exists)
+
+    until(shell_listens, 30, "a prompt")
     text = "/usr/bin/python3 -c 'bytearray(1500 * 2**20)'; echo $? > ~/code"
     alice.call("POST", f"/{display['id']}/text", {"text": f"{text}\n"}, status=204)
-    until(lambda: alice.host.file("/home/alice/code").size if alice.host.file("/home/alice/code").exists else 0, 30, "")
+    code = alice.host.file("/home/alice/code")
+    until(lambda: code.exists and code.size, 30, lambda: f"an exit code; {alice.windows(display['id'])}")
     assert alice.host.file("/home/alice/code").content_string == "137\n"
     assert alice.call("GET", f"/{display['id']}")["state"] == "running"
 
