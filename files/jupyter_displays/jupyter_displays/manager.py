@@ -50,9 +50,14 @@ _NUMBER_TAKEN = (
 )
 
 
+def moment(seconds: float) -> str:
+    """Return a time of the epoch as text, in UTC."""
+    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def now() -> str:
     """Return the present moment as text, in UTC."""
-    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment(time.time())
 
 
 def boot() -> str:
@@ -173,7 +178,6 @@ class Display:
 
     def model(self, base_url: str) -> dict[str, Any]:
         """Return the display as the API describes it."""
-        activity = dt.datetime.fromtimestamp(self.last_activity, dt.timezone.utc)
         return {
             "id": self.id,
             "name": f"display/{self.id}",
@@ -185,7 +189,7 @@ class Display:
             "state": self.state,
             "reason": self.reason,
             "created": self.created,
-            "last_activity": activity.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "last_activity": moment(self.last_activity),
             "width": self.width,
             "height": self.height,
             "viewers": list(self.viewers.values()),
@@ -402,7 +406,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         except (OSError, ValueError, KeyError, TypeError):
             self.log.warning("Display %s left no record", path.name)
             await self._sweep(path)
-            self._remove(path)
+            shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
             return
         display.lock = lock
@@ -712,7 +716,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if display.number >= 0:
             self._clear_x(display)
         await asyncio.to_thread(leftovers.clear)
-        self._remove(display.directory)
+        shutil.rmtree(display.directory, ignore_errors=True)
         self.shares.forget(display.id)
         if display.lock is not None:
             os.close(display.lock)
@@ -746,9 +750,6 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                     if display.x_socket in {0, path.stat().st_ino}:
                         path.unlink()
                 lock.unlink()
-
-    def _remove(self, path: Path) -> None:
-        shutil.rmtree(path, ignore_errors=True)
 
     async def stop(self) -> None:
         """End with the server: with the displays, or leave them for the next one."""
