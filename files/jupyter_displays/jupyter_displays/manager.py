@@ -29,7 +29,7 @@ from .processes import Process, memory, start_time, with_variable
 from .shares import Shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
 
 # By this variable of its environment every process of a display is found, wherever it has gone.
 _MARK = "JUPYTER_DISPLAY_DIR"
@@ -709,7 +709,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if application := display.processes.get("application"):
             application.signal(signal.SIGTERM)
             await application.ended(1.0)
-        await self._sweep(display.directory)
+        await self._sweep(display.directory, display.processes.values())
         for process in display.processes.values():
             await process.ended(5.0)
             process.close()
@@ -725,17 +725,23 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self.emit(state, display)
         asyncio.get_running_loop().call_later(self.forget_after, self.forget, display)
 
-    async def _sweep(self, directory: Path) -> None:
-        """End every process that belongs to a display: with SIGTERM, and soon with SIGKILL."""
+    async def _sweep(self, directory: Path, known: Collection[Process] = ()) -> None:
+        """End every process that belongs to a display: with SIGTERM, and soon with SIGKILL.
+
+        A program shows no environment yet in the moment after its start: what is known is not looked for.
+        """
+        pids = {process.pid for process in known}
         for number, seconds in ((signal.SIGTERM, 0.7), (signal.SIGKILL, 1.0), (signal.SIGKILL, 1.0)):
-            processes = [Process(pid, start_time(pid)) for pid in with_variable(_MARK, str(directory))]
-            for process in processes:
-                process.signal(number)
-            for process in processes:
-                await process.ended(seconds)
-                process.close()
-            if not processes:
+            found = [Process(pid, start_time(pid)) for pid in with_variable(_MARK, str(directory)) if pid not in pids]
+            living = [*(process for process in known if process.alive), *found]
+            if not living:
                 return
+            for process in living:
+                process.signal(number)
+            for process in living:
+                await process.ended(seconds)
+            for process in found:
+                process.close()
 
     def _clear_x(self, display: Display) -> None:
         """Remove lock and socket of an X server that could not do it itself.

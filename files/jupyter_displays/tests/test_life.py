@@ -334,6 +334,16 @@ async def test_a_second_server_leaves_the_displays_of_the_first(api, manager):
     assert processes(manager.displays["1"].directory)
 
 
+async def test_a_display_that_is_shut_down_at_once_leaves_nothing(api, manager):
+    # In the moment after its start a program shows no environment by which it could be found.
+    for _ in range(100):
+        display = manager.create("sleep")
+        while "x" not in display.processes:
+            await asyncio.sleep(0)
+        await manager.shut_down(display)
+        assert processes(display.directory) == {}
+
+
 @pytest.mark.parametrize("manager_settings", [{"stop_with_server": False}])
 @pytest.mark.leaves_processes
 async def test_a_server_may_leave_its_displays_behind(api, manager, manager_settings):
