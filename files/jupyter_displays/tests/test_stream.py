@@ -9,6 +9,7 @@ import shutil
 import signal
 import struct
 import time
+from pathlib import Path
 
 import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -126,8 +127,15 @@ class RFB:
 PAGES = {"xpra": Xpra, "tigervnc": RFB}
 
 
+def shared_memory(display):
+    """Return the memory that programs of a display share through the system, where others ask for it by number."""
+    pids = {str(process.pid) for process in display.processes.values()}
+    segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return [segment for segment in segments if segment.split()[4] in pids]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_page_gets_pictures_and_is_listed(api, connect, engine):
+async def test_a_page_gets_pictures_and_is_listed(api, connect, manager, engine):
     await api.create(width=640, height=480)
     page = PAGES[engine](await connect("api/displays/1/stream"))  # It may come before the display is ready.
     if engine == "xpra":
@@ -137,6 +145,7 @@ async def test_a_page_gets_pictures_and_is_listed(api, connect, engine):
     else:
         assert await page.hello() == (640, 480)
         assert (await page.update(640, 480))[0] == 0
+    assert shared_memory(manager.displays["1"]) == []
     display = (await api("GET", "1"))[1]
     assert [viewer["mode"] for viewer in display["viewers"]] == ["control"]
     page.ws.close()
