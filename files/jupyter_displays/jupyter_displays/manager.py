@@ -96,6 +96,24 @@ def _number_taken(number: int) -> bool:
     return True
 
 
+def _take_abstract_name(number: int) -> socket.socket:
+    """Take the abstract name of an X server's socket, at which then nobody listens.
+
+    Programs knock there first, with the cookie in their hands, and only then at the socket in the file system: any
+    other user who had the name would be let in by that cookie.
+
+    Raises:
+        OSError: Somebody has it.
+    """
+    taken = socket.socket(socket.AF_UNIX)
+    try:
+        taken.bind(f"\0{_x_socket(number)}")
+    except OSError:
+        taken.close()
+        raise
+    return taken
+
+
 class Display:
     """A display and what is known of it."""
 
@@ -573,9 +591,16 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         for number in range(_NUMBERS):
             if _number_taken(number):
                 continue
+            try:
+                name = _take_abstract_name(number)
+            except OSError:
+                continue
             said = log.stat().st_size if log.exists() else 0
             try:
-                await self._start_x_as(display, number, [*command[:1], f":{number}", *command[1:]], env)
+                # The X server has the name as long as it lives, whatever becomes of this process.
+                with name:
+                    numbered = [*command[:1], f":{number}", *command[1:]]
+                    await self._start_x_as(display, number, numbered, env, name.fileno())
             except RuntimeError:
                 if any(words in log.read_bytes()[said:] for words in _NUMBER_TAKEN):
                     display.processes.pop("x").close()
@@ -585,13 +610,15 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         message = "there is no free X display number"
         raise RuntimeError(message)
 
-    async def _start_x_as(self, display: Display, number: int, command: list[str], env: dict[str, str]) -> None:
+    async def _start_x_as(
+        self, display: Display, number: int, command: list[str], env: dict[str, str], name: int
+    ) -> None:
         """Start an X server with a number and wait until it answers.
 
         Its option -displayfd, by which it would say so, makes it look at no lock.
         """
         display.number, display.x_pid = number, 0
-        self._spawn(display, "x", command, env)
+        self._spawn(display, "x", command, env, [name])
         process, lock = display.processes["x"], _x_lock(number)
         while process.alive:
             # Another one may answer as long as the lock is not this one's, or that of what a script has started.
@@ -621,10 +648,12 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             "NO_AT_BRIDGE": "1",
         }
 
-    def _spawn(self, display: Display, name: str, command: Sequence[str], env: dict[str, str]) -> None:
+    def _spawn(
+        self, display: Display, name: str, command: Sequence[str], env: dict[str, str], keeps: Sequence[int] = ()
+    ) -> None:
         cwd = Path.home() if Path.home().is_dir() else Path("/")
         with (display.directory / f"{name}.log").open("ab") as log:
-            display.processes[name] = Process.start(command, env, log, cwd)
+            display.processes[name] = Process.start(command, env, log, cwd, keeps)
         # From its first process on, a server that takes over knows what belongs to this display.
         display.save(self.base_url)
 

@@ -71,6 +71,18 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     assert seconds < 5
 
 
+async def test_numbers_at_whose_names_somebody_listens_are_left_out(api, manager):
+    """Programs would show the cookie of their display to them first."""
+    with contextlib.ExitStack() as stack:
+        for number in range(40):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            with contextlib.suppress(OSError):  # A display has it.
+                listener.bind(f"\0/tmp/.X11-unix/X{number}")
+                listener.listen()
+        await api.running()
+        assert manager.displays["1"].number >= 40
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_nothing_listens_where_others_knock(api, manager, engine):
     await api.running()
@@ -122,6 +134,11 @@ def try_(what):
         return None
 assert try_({str(display.screen.socket)!r}) is None
 assert try_("\\0/tmp/.X11-unix/X{display.number}") is None
+try:
+    socket.socket(socket.AF_UNIX).bind("\\0/tmp/.X11-unix/X{display.number}")
+    raise SystemExit("got the name at which programs show their cookie first")
+except OSError:
+    pass
 for path in ({str(display.screen.authority)!r}, {str(display.directory / "x.log")!r}):
     try:
         open(path); raise SystemExit("read " + path)
