@@ -185,7 +185,6 @@ GOOD: dict[str, dict[str, Any]] = {
         "xpra_keyboard_layouts": ["us", "ch(fr)"],
         "xpra_display_limit": 0,
         "xpra_idle_timeout": 86400,
-        "xpra_sound": True,
         "xpra_virtualgl": "egl0",
     },
 }
