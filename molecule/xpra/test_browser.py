@@ -162,6 +162,23 @@ def test_launcher_starts_a_desktop_that_fills_its_tab(alice: Person) -> None:
         expect(viewer).to_have_attribute("data-size", f"{int(stage['width'])}x{int(stage['height'])}")
 
 
+def test_screen_has_the_pixels_of_the_monitor(alice: Person, displays: Displays, browser: Browser) -> None:
+    """On a monitor with twice as many, the picture is as sharp as the text around it."""
+    number = displays.start("clock")
+    context = browser.new_context(
+        base_url=alice.page.url,
+        storage_state=alice.context.storage_state(),
+        viewport={"width": 600, "height": 400},
+        device_scale_factor=2,
+    )
+    page = context.new_page()
+    page.goto(f"/user/alice/displays/{number}")
+    expect(painted(page)).to_have_attribute("data-size", f"1200x{2 * (400 - 28)}")
+    about = displays.call(f"/{number}")
+    assert (about["width"], about["height"]) == (1200, 744)
+    context.close()
+
+
 def test_new_menu_of_notebook_starts_a_display(alice: Person, displays: Displays) -> None:
     """It opens in a tab of the browser, and the tab's title is the display's."""
     page = alice.page

@@ -202,6 +202,66 @@ def clean():
 """
 
 
+# Runs on the host, with the hub's Python and hub_client.py before it.
+CROWD = r"""
+import subprocess, threading, zlib
+HUB = "http://127.0.0.1:980"
+names = [f"bench{number:02}" for number in range(20)]
+
+def colours(picture):
+    at, body = 8, b""
+    while at < len(picture):
+        size = int.from_bytes(picture[at:at + 4], "big")
+        body += picture[at + 8:at + 8 + size] if picture[at + 4:at + 8] == b"IDAT" else b""
+        at += 12 + size
+    raw = zlib.decompress(body)
+    return len({raw[at:at + 3] for at in range(0, len(raw), 3)})
+
+def display(hub, begin, painted, failed):
+    path = f"/user/{hub.user}/api/displays"
+    try:
+        made = hub.api(path, "POST", {"width": 1280, "height": 720})
+        while True:
+            about = hub.api(f"{path}/{made['id']}")
+            if about["state"] in ("ended", "failed"):
+                raise HubError(about["reason"])
+            if about["state"] == "running":
+                with hub._opener.open(f"{HUB}{path}/{made['id']}/screen?width=640", timeout=60) as answer:
+                    if colours(answer.read()) > 8:
+                        break
+            if time.monotonic() - begin > 240:
+                raise HubError("nothing to see")
+            time.sleep(0.5)
+        painted.append(time.monotonic() - begin)
+    except (HubError, OSError) as error:
+        failed.append(f"{hub.user}: {error}")
+
+try:
+    for name in names:
+        subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-G", "jupyter-users", name], capture_output=True)
+    subprocess.run(["chpasswd"], input="".join(f"{name}:{name}-secret\n" for name in names), text=True, check=True)
+    hubs = [Hub(HUB, name) for name in names]
+    for hub in hubs:
+        hub.login(f"{hub.user}-secret")
+        hub.start()
+    painted, failed, begin = [], [], time.monotonic()
+    threads = [threading.Thread(target=display, args=(hub, begin, painted, failed)) for hub in hubs]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    free = int(re.search(r"MemAvailable: +(\d+)", open("/proc/meminfo").read())[1]) // 1000
+    print(json.dumps({"painted": sorted(painted), "failed": failed, "available": free}))
+finally:
+    for hub in hubs:
+        try:
+            hub.stop()
+        except HubError:
+            pass
+    for name in names:
+        subprocess.run(["pkill", "-KILL", "-u", name], capture_output=True)
+        subprocess.run(["userdel", "--remove", name], capture_output=True)
+"""
+
+
 class Bench:
     """The host, and a browser on this machine."""
 
@@ -217,6 +277,17 @@ class Bench:
         code = f"{ON_HOST}\nprint(json.dumps({call}))"
         done = subprocess.run([*self._ssh, "sudo python3 -"], input=code, text=True, stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout.splitlines()[-1])
+
+    def crowd(self) -> None:
+        """Have twenty users start a display at once, and print when all were painted."""
+        client = (ROOT / "tests/hub_client.py").read_text().partition('if __name__ == "__main__":')[0]
+        command = [*self._ssh, "sudo /opt/campushub/hub/bin/python -"]
+        done = subprocess.run(command, input=client + CROWD, text=True, stdout=subprocess.PIPE, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        times = found["painted"]
+        seconds = f"{statistics.median(times):.1f} s, the last after {times[-1]:.1f} s" if times else "-"
+        print(f"20 displays at once: {len(times)} painted, median {seconds}; {found['available']} MB of memory free")
+        print(*found["failed"], sep="\n")
 
     def serve(self, name: str) -> None:
         """Start a server anew, with nothing of an earlier one."""
@@ -366,7 +437,7 @@ def main() -> int:
     parser.add_argument("--user", default="admin", help="who logs in there, with sudo (%(default)s)")
     parser.add_argument("--key", default=str(ROOT / ".state/id_ed25519"), help="ssh key (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (%(default)s)")
-    parser.add_argument("--only", default=",".join(WHAT), help="what to measure (%(default)s)")
+    parser.add_argument("--only", default=",".join([*WHAT, "crowd"]), help="what to measure (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave user and environment on the host for the next time")
     arguments = parser.parse_args()
 
@@ -379,7 +450,10 @@ def main() -> int:
             bench.on_host(f"prepare({[lab, PEER]!r})")
             print(bench.on_host("machine()"), flush=True)
             for what in arguments.only.split(","):
-                measure(bench, what, arguments.rounds)
+                if what == "crowd":
+                    bench.crowd()
+                else:
+                    measure(bench, what, arguments.rounds)
         finally:
             if not arguments.keep:
                 bench.on_host("clean()")
