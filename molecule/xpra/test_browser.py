@@ -174,8 +174,7 @@ def test_screen_has_the_pixels_of_the_monitor(alice: Person, displays: Displays,
     page = context.new_page()
     page.goto(f"/user/alice/displays/{number}")
     expect(painted(page)).to_have_attribute("data-size", f"1200x{2 * (400 - 28)}")
-    about = displays.call(f"/{number}")
-    assert (about["width"], about["height"]) == (1200, 744)
+    wait_until(lambda: displays.call(f"/{number}")["height"] == 744, "the size in the list")
     context.close()
 
 

@@ -807,6 +807,20 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         for tell in self._on_use:
             tell(dt.datetime.now(dt.timezone.utc))
 
+    def look_at_size(self, display: Display) -> None:
+        """Note the size that a screen gets in a moment, for a page has asked the engine for it."""
+
+        async def look() -> None:
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(x11.XError):
+                size = await asyncio.to_thread(x11.size, display.number, display.screen.authority)
+                if display.state == "running" and size != (display.width, display.height):
+                    display.width, display.height = size
+                    display.save(self.base_url)
+                    self.emit("changed", display)
+
+        self._run(look())
+
     def on_use(self, tell: Callable[[dt.datetime], None]) -> None:
         """Have this told whenever somebody uses a key or the pointer."""
         self._on_use.append(tell)

@@ -157,6 +157,20 @@ async def test_a_page_gets_pictures_and_is_listed(api, connect, manager, engine)
     assert display["viewers"] == []
 
 
+async def test_a_size_that_the_page_asks_the_engine_for_is_noted(api, connect):
+    await api.running(width=640, height=480)
+    page = RFB(await connect("api/displays/1/stream"))
+    await page.hello()
+    await page.send(struct.pack(">BxHi", 2, 1, -308))
+    await page.send(struct.pack(">BxHHBx", 251, 800, 500, 1) + struct.pack(">IHHHHI", 0, 0, 0, 800, 500, 0))
+    for _ in range(100):
+        display = (await api("GET", "1"))[1]
+        if display["width"] != 640:
+            break
+        await asyncio.sleep(0.02)
+    assert (display["width"], display["height"]) == (800, 500)
+
+
 async def refused(connecting):
     with pytest.raises(HTTPClientError) as error:
         await connecting
