@@ -87,16 +87,16 @@ EYES = """(() => {
     requestAnimationFrame(tick);
   };
   tick();
-  const Real = WebSocket;
-  window.WebSocket = class extends Real {
-    constructor(url, protocols) {
+  window.WebSocket = new Proxy(WebSocket, {
+    construct(Real, [url, protocols]) {
       const stream = /displays\\/\\d+\\/stream|desktop-websockify/.test(url);
-      super(stream && DIRECT ? DIRECT : url, protocols);
+      const socket = new Real(stream && DIRECT ? DIRECT : url, protocols);
       if (stream) {
-        this.addEventListener("message", event => (eyes.bytes += event.data.byteLength ?? event.data.size ?? 0));
+        socket.addEventListener("message", event => (eyes.bytes += event.data.byteLength ?? event.data.size ?? 0));
       }
+      return socket;
     }
-  };
+  });
 })();"""
 
 # Functions for the host, run there as root.
