@@ -61,8 +61,10 @@ class Displays:
         number: str = self.call("", "POST", {"application": application, "width": 1100, "height": 700})["id"]
         wait_until(lambda: self.call(f"/{number}")["state"] == "running", "a display that runs")
         screen = self.record(number)["number"]
-        command = f"DISPLAY=:{screen} XAUTHORITY={DIRECTORY}/{number}/xauthority xprop -root _NET_ACTIVE_WINDOW"
-        wait_until(lambda: re.search("0x[1-9a-f]", self.host.run(command).stdout), "a window that has the keys")
+        # A clock wants no keys.
+        what = "_NET_CLIENT_LIST" if application == "clock" else "_NET_ACTIVE_WINDOW"
+        command = f"DISPLAY=:{screen} XAUTHORITY={DIRECTORY}/{number}/xauthority xprop -root {what}"
+        wait_until(lambda: re.search("0x[1-9a-f]", self.host.run(command).stdout), f"a window of {application}")
         return number
 
     def record(self, number: str) -> Any:
@@ -76,7 +78,8 @@ class Displays:
 
     def edit(self) -> tuple[str, str]:
         """Start an editor with an empty file in a page of its own; return its display and the path of the file."""
-        self.host.check_output(f"rm -f {HOME}/notes-*")
+        empty = "install -o alice -m 600 /dev/null"
+        self.host.check_output(f"for number in 1 2 3; do {empty} {HOME}/notes-$number; done")
         number = self.start("editor")
         click(self.show(number))
         return number, f"{HOME}/notes-{number}"
@@ -466,6 +469,7 @@ def test_hub_restarts(host: Host, alice: Person, displays: Displays) -> None:
     """Nobody's display notices."""
     _, path = displays.edit()
     host.check_output("systemctl restart jupyterhub")
+    wait_until(lambda: host.run("curl -sf http://127.0.0.1:980/hub/api").rc == 0, "the hub")
     alice.page.keyboard.type("still here")
     displays.save(path, "still here")
     painted(alice.page)
