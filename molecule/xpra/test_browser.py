@@ -90,7 +90,7 @@ class Displays:
 
     def save(self, path: str, text: str, save: Callable[[], None] | None = None) -> None:
         """Have an editor save its text, with Ctrl+S unless said otherwise, until it is the expected one."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 30
         read = ""
         while read != text and time.monotonic() < end:
             # A program that is busy, or waits for the clipboard, sees a key later than a tester's next one.
