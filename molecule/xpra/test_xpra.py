@@ -350,8 +350,18 @@ def test_neighbour_finds_no_port_and_no_abstract_socket(alice: Person, desktop: 
     host = alice.host
     mine = processes(host, "alice")
     server = {pid for pid, command in mine.items() if "singleuser" in command}
+    doors = set()
     for line in host.check_output("ss -H -l -n -p -t -u").splitlines():
-        assert not [pid for pid in mine if f"pid={pid}," in line and pid not in server], line
+        here = {pid for pid in mine if f"pid={pid}," in line}
+        assert here <= server, line
+        doors |= {line.split()[4]} if here else set()
+    # The user's server listens for the hub's proxy, and asks whoever comes past that who they are.
+    assert doors
+    for door in doors:
+        for path, header in (("", ""), (f"/{desktop['id']}/stream", UPGRADE)):
+            url = f"http://{door}/user/alice/api/displays{path}"
+            command = f"curl -s -m 5 -o /dev/null -w '%{{http_code}}' --http1.1 {header} {url}"
+            assert as_user(host, "bob", command).stdout == "403", url
     abstract = [line for line in host.check_output("ss -H -l -n -p -x").splitlines() if " @" in line]
     open_ones = [line for line in abstract for pid in mine if f"pid={pid}," in line]
     for line in open_ones:

@@ -76,6 +76,10 @@ def _x_lock(number: int) -> Path:
 def _number_taken(number: int) -> bool:
     """Return whether an X server has this number, or somebody else has left what a new one cannot clear away."""
     lock, path = _x_lock(number), _x_socket(number)
+    # What the X server writes its keyboard to: without it, it ends.
+    with contextlib.suppress(FileNotFoundError):
+        if Path(f"/tmp/server-{number}.xkm").lstat().st_uid != os.getuid():  # noqa: S108
+            return True
     try:
         if lock.lstat().st_uid != os.getuid() or start_time(int(lock.read_text(encoding="ascii"))):
             return True

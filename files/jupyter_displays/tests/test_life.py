@@ -83,6 +83,20 @@ async def test_numbers_at_whose_names_somebody_listens_are_left_out(api, manager
         assert manager.displays["1"].number >= 40
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user")
+async def test_numbers_whose_keyboard_somebody_has_taken_are_left_out(api, manager):
+    """X servers write their keyboards to files of known names in a directory of everybody's, and end without them."""
+    with contextlib.ExitStack() as stack:
+        for number in range(40):
+            path = Path(f"/tmp/server-{number}.xkm")
+            with contextlib.suppress(FileExistsError):  # An X server starts.
+                path.touch(exist_ok=False)
+                stack.callback(path.unlink)
+                os.chown(path, 65534, 65534)
+        await api.running()
+        assert manager.displays["1"].number >= 40
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_nothing_listens_where_others_knock(api, manager, engine):
     await api.running()
