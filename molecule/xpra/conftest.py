@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Error
 from testinfra.host import Host
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.chromium import chromium
 from tests.displays import Screen, Wire
+from tests.site.person import Person
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +43,16 @@ def browser(wire: Wire, screen: Screen, tmp_path_factory: pytest.TempPathFactory
     directory = tmp_path_factory.mktemp("browser")
     with chromium(directory, [wire.port], headless=False, env=screen.environment) as browser:
         yield browser
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep what people saw when a test failed."""
+    report = yield
+    for one in item.funcargs.values() if report.failed else ():
+        if isinstance(one, Person):
+            try:
+                one.picture(f"failed-{item.name}")
+            except Error as error:
+                print(f"no picture of {one.user}'s page: {error}")
+    return report
