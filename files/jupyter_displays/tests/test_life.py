@@ -417,6 +417,22 @@ def test_only_what_dead_session_managers_have_left_is_removed(tmp_path):
         server.close()
 
 
+def test_only_what_dead_buses_have_left_is_removed(tmp_path):
+    names = ["dbus-DeadDeadDe", "dbus-Listening1", "dbus-StartingUp", "dbus-other"]
+    dead, listening, starting, other = (tmp_path / name for name in names)
+    sockets = [socket.socket(socket.AF_UNIX) for _ in names]
+    for server, path in zip(sockets, (dead, listening, starting, other), strict=True):
+        server.bind(str(path))
+    sockets[1].listen()
+    sockets[0].close()
+    sockets[3].close()
+    (tmp_path / "dbus-NoSocketNo").touch()
+    leftovers.clear(tmp_path / "none", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], "dbus-NoSocketNo"}
+    for server in sockets:
+        server.close()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "manager_settings", [{"waiting": 1, "waiting_delay": 0.1, "desktop_command": ["sleep", "600"]}]
