@@ -139,8 +139,15 @@ def again(suite: str, count: int) -> None:
         # One of each kind is installed, the others are copies: how they came to be makes no difference here.
         hosts = [host(name, suite) for name in names[:2]]
         site(hosts)
+        # Hosts of one machine id would have one hardware address.
+        podman("exec", names[1], "sh", "-c", "cp /etc/machine-id /run && : >/etc/machine-id")
         podman("commit", "--pause=false", names[1], f"localhost/campushub-{copy}")
+        podman("exec", names[1], "cp", "/run/machine-id", "/etc")
         hosts += [host(name, "bench") for name in names[2:]]
+        for name in names:
+            # That some service of a container fails is no matter here; that all have come up is.
+            podman("exec", name, "sh", "-c", "systemctl is-system-running --wait || true")
+        time.sleep(30)
         site(hosts)
         one, many = [], []
         for _ in range(3):
