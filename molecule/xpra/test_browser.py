@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -40,6 +41,27 @@ WATCH = """() => {
   };
   look();
   new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+# Copies a picture of one colour, and returns its bytes as the clipboard has them.
+COPY_PICTURE = """async () => {
+  const canvas = new OffscreenCanvas(37, 21);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#c81e3c";
+  context.fillRect(0, 0, 37, 21);
+  const picture = await canvas.convertToBlob();
+  await navigator.clipboard.write([new ClipboardItem({"image/png": picture})]);
+  const [item] = await navigator.clipboard.read();
+  return [...new Uint8Array(await (await item.getType("image/png")).arrayBuffer())];
+}"""
+# Width, height and the first point of the picture that the clipboard has.
+LOOK_AT_PICTURE = """async () => {
+  const [item] = await navigator.clipboard.read();
+  if (!item.types.includes("image/png")) return null;
+  const picture = await createImageBitmap(await item.getType("image/png"));
+  const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+  context.drawImage(picture, 0, 0);
+  return [picture.width, picture.height, ...context.getImageData(0, 0, 1, 1).data];
 }"""
 
 
@@ -371,6 +393,44 @@ def test_clipboards_are_one(alice: Person, displays: Displays, screen: Screen) -
     screen.press("a", "control")
     screen.press("c", "control")
     wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == f"{text}end", "the text of the display")
+
+
+def test_pictures_are_copied_too(host: Host, alice: Person, displays: Displays, screen: Screen) -> None:
+    """A program of the display gets what the browser has, byte for byte, and the browser what a program has copied."""
+    page = alice.page
+    number, _ = displays.edit()
+    if displays.call(f"/{number}")["engine"] == "tigervnc":
+        pytest.skip("the clipboard of TigerVNC has text alone")
+    copied = bytes(page.evaluate(COPY_PICTURE))
+    screen.press("v", "control")
+    x = f"DISPLAY=:{displays.record(number)['number']} XAUTHORITY={DIRECTORY}/{number}/xauthority"
+    paste = f"{x} timeout 5 xclip -selection clipboard -target image/png -out | base64 -w0"
+    wait_until(lambda: base64.b64decode(host.run(paste).stdout) == copied, "the browser's picture")
+    page.evaluate("navigator.clipboard.writeText('')")
+    copy = f"{x} xclip -selection clipboard -target image/png >/dev/null 2>&1"
+    host.check_output(f"echo {base64.b64encode(copied).decode()} | base64 -d | {copy}")
+    wait_until(lambda: page.evaluate(LOOK_AT_PICTURE) == [37, 21, 200, 30, 60, 255], "the display's picture")
+
+
+def test_full_screen(alice: Person, displays: Displays, browser: Browser) -> None:
+    """The display has all of the window; the toolbar comes out at its upper edge and gives it back."""
+    number = displays.start("clock")
+    context = browser.new_context(
+        base_url=alice.page.url, storage_state=alice.context.storage_state(), no_viewport=True
+    )
+    page = context.new_page()
+    page.goto(f"/user/alice/displays/{number}")
+    viewer = painted(page)
+    width, height = page.evaluate("[innerWidth, innerHeight]")
+    expect(viewer).to_have_attribute("data-size", f"{width}x{height - 28}")
+    button = viewer.get_by_role("button", name="Full screen")
+    button.click()
+    expect(viewer).to_have_attribute("data-size", f"{width}x{height}")
+    assert page.evaluate("document.fullscreenElement.className") == "jp-Display"
+    page.mouse.move(width / 2, 0)
+    button.click()
+    expect(viewer).to_have_attribute("data-size", f"{width}x{height - 28}")
+    context.close()
 
 
 def test_files_go_to_the_desktop_and_back(host: Host, alice: Person, displays: Displays, tmp_path: Path) -> None:
