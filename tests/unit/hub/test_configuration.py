@@ -212,6 +212,32 @@ def test_without_a_password_nobody_gets_in(
     assert asked == [ME]
 
 
+def test_a_token_is_no_way_to_stay(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = rendered["systemd"]["settings"] | {"admin_users": [ME], "uid_minimum": 0}
+
+    async def asked() -> list[int]:
+        app = hub(monkeypatch, settings)
+        await app.initialize([])
+        user = app.users[app.db.query(orm.User).filter(orm.User.name == ME).one()]
+        listener, port = bind_unused_port()
+        server = HTTPServer(app.tornado_application)
+        server.add_socket(listener)
+        headers = {"Authorization": f"token {user.new_api_token()}"}
+        codes = []
+        for name in (ME, "alice"):
+            app.authenticator.admin_users = app.authenticator.allowed_users = {name}
+            answer = await AsyncHTTPClient().fetch(
+                f"http://127.0.0.1:{port}/hub/api/user", headers=headers, raise_error=False
+            )
+            codes.append(answer.code)
+            # As some seconds later.
+            user._auth_refreshed = None  # noqa: SLF001
+        server.stop()
+        return codes
+
+    assert asyncio.run(asked()) == [200, 403]
+
+
 # The sudo rule
 
 

@@ -98,6 +98,7 @@ class CampusSpawner(LoggingConfigurable):
     settings = Dict(config=True, help="The document /etc/jupyterhub/settings.json.")
 
     _account: pwd.struct_passwd | None = None
+    _limits: user_session.Limits
 
     @property
     def account(self) -> pwd.struct_passwd:
@@ -131,9 +132,9 @@ class CampusSpawner(LoggingConfigurable):
 
     def choose_limits(self) -> None:
         """Look the user's limits up, so that the server can show them."""
-        limits = user_session.limits_of(user_session.groups_of(self.account), self.settings)
-        self.mem_limit = limits["memory"]
-        self.cpu_limit = limits["cpu"]
+        self._limits = user_session.limits_of(user_session.groups_of(self.account), self.settings)
+        self.mem_limit = self._limits["memory"]
+        self.cpu_limit = self._limits["cpu"]
 
     async def wait_until_listening(self) -> None:
         """
@@ -218,7 +219,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         account = self.account
         await self.end_remains()
         try:
-            await asyncio.to_thread(user_session.prepare, account, self.settings)
+            await asyncio.to_thread(user_session.prepare, account, self._limits, self.settings)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
