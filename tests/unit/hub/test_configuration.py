@@ -120,6 +120,8 @@ def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
     assert "CONFIGPROXY_AUTH_TOKEN" not in environment
     spawner.choose_limits()
     assert (spawner.mem_limit, spawner.cpu_limit) == (None, 0.5)
+    spawner.choose_limits(frozenset({"physics"}))
+    assert spawner.mem_limit == 8 * 2**30
 
 
 def test_defaults_give_systemd_and_a_culler(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

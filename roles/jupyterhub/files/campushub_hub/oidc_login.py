@@ -149,6 +149,10 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         account = await super().standing(user)
         return account and self.joined(account, await user.get_auth_state())
 
+    async def further_groups(self, user: Any) -> frozenset[str]:
+        """Return the groups that the provider has named last."""
+        return self.provided_groups(await user.get_auth_state())
+
     async def refresh_user(self, user: Any, handler: Any = None) -> dict[str, Any] | bool:
         """
         Return whether somebody who is logged in still may be, and what the provider has said of them.
