@@ -250,10 +250,10 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
         for name, parts in rendered.items()
     }
     commands = f"{mediator} spawn, {mediator} stop"
-    assert rules["sudo"] == [("alice, bob, %jupyter-users, %wheel", commands)]
+    assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
     assert rules["everybody"] == [("ALL, !root, !#0", commands)]
     # A text that says no is no.
-    assert rules["text"] == [("%jupyter-users", commands)]
+    assert rules["text"] == [('"%jupyter-users"', commands)]
     assert rendered["text"]["command"][:2] == ["/usr/bin/setpriv", "--no-new-privs"]
     visudo = shutil.which("visudo", path="/usr/sbin:/usr/bin:/sbin")
     if not visudo:
