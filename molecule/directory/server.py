@@ -207,7 +207,7 @@ index objectClass,uid,uidNumber,gidNumber,cn eq
 index {"member" if bis else "memberUid"} eq
 index entryUUID,entryCSN eq
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="cn=reader,{SUFFIX}" read by * none
+access to * by dn.exact="cn=reader,{SUFFIX}" read by users read by * none
 overlay syncprov
 """
     )

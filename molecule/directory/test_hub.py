@@ -185,8 +185,8 @@ def test_who_is_removed_from_the_group_is_out_with_the_next_requests_and_the_ser
     words = shlex.join([STAY, "student15", PASSWORDS["student15"]])
     hub.check_output(f"nohup /opt/campushub/hub/bin/python -c {words} >/run/stay 2>&1 </dev/null & true")
     end = time.monotonic() + 30
-    while "in" not in hub.check_output("cat /run/stay"):
-        assert time.monotonic() < end
+    while (said := hub.check_output("cat /run/stay")) != "in":
+        assert time.monotonic() < end, said
         time.sleep(0.5)
     member(server, "delete", "student15")
     try:
