@@ -62,6 +62,7 @@ MEMBERS = {
 #: Accounts at the provider and what it says of them.
 AT_PROVIDER = {
     "ann": {"email": "Ann@campus.test", "email_verified": True, "groups": ["guests"]},
+    "bob": {"email": "bob@campus.test", "email_verified": True, "groups": ["guests"]},
     "new": {"email": "newcomer@campus.test", "email_verified": True, "groups": ["guests", "physics"]},
     "chief": {"email": "chief@campus.test", "email_verified": True, "groups": ["guests", "teachers"]},
     "stranger": {"email": "stranger@campus.test", "email_verified": True, "groups": ["others"]},
