@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,21 @@ OIDC = {
 }
 
 
+# Somebody with a page of the hub, who looks at it until they may not any more.
+LOOK = """
+import sys, time
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+
+hub = Hub("http://127.0.0.1:980", "bob")
+hub.login_at_provider("bob")
+print("in", flush=True)
+while "/hub/home" in hub.request("/hub/home")[1]:
+    time.sleep(2)
+print("out", flush=True)
+"""
+
+
 def says(server: Host, **people: Any) -> None:
     """Have the provider say something else of people."""
     text = json.dumps({**MADE["AT_PROVIDER"], **people})
@@ -109,8 +125,14 @@ def enter(client: Client, account: str, action: str = "login", *arguments: str, 
     return client(name or account, action, *arguments, password=f"provider:{account}")
 
 
-def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(hub: Host, server: Host, door: Door) -> None:
-    client = door(**OIDC)
+def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(
+    hub: Host, server: Host, door: Door, tmp_path: Path
+) -> None:
+    soon = tmp_path / "soon.py"
+    soon.write_text("from campushub_hub import oidc_login\n\noidc_login.ASK_SECONDS = 5\n")
+    client = door(**OIDC, jupyterhub_config_files=[str(soon)])
+    hub.check_output(f"nohup /opt/campushub/hub/bin/python -c {shlex.quote(LOOK)} >/run/look 2>&1 </dev/null & true")
+    began = time.monotonic()
     assert "/hub/home" in enter(client, "ann")
     assert '"name": "ann"' in enter(client, "ann", "get", "/hub/api/user")
     enter(client, "ann", "start")
@@ -129,10 +151,18 @@ def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(hub: Host, ser
     assert hub.check_output(f"grep -rlF {secret} /etc /var/log || true") == "/etc/jupyterhub/oidc_secret"
     assert hub.check_output("stat -c %a /etc/jupyterhub/oidc_secret") == "600"
     assert secret not in hub.check_output("journalctl --no-pager -u jupyterhub; ps -ef")
-    # A name or a group that has changed at the provider counts at the next login.
-    says(server, ann={**MADE["AT_PROVIDER"]["ann"], "groups": []})
-    assert "You may not use this service" in enter(client, "ann")
-    says(server)
+    # What changes at the provider counts for those who are logged in, too, also when their first token has expired.
+    time.sleep(max(0.0, 40 - (time.monotonic() - began)))
+    assert hub.check_output("cat /run/look") == "in"
+    says(server, **{name: {**MADE["AT_PROVIDER"][name], "groups": []} for name in ("ann", "bob")})
+    try:
+        assert "You may not use this service" in enter(client, "ann")
+        end = time.monotonic() + 50
+        while hub.check_output("cat /run/look") != "in\nout":
+            assert time.monotonic() < end
+            time.sleep(1)
+    finally:
+        says(server)
 
 
 def test_accounts_are_made_where_that_is_wanted_and_groups_of_the_provider_give_limits_and_rights(
