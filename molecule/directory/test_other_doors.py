@@ -47,7 +47,7 @@ def test_the_directory_itself_checks_passwords(hub: Host, door: Door) -> None:
         "jupyterhub_ldap_user_base_dn": f"ou=people,{MADE['SUFFIX']}",
         "jupyterhub_ldap_lookup_dn": f"cn=reader,{MADE['SUFFIX']}",
         "jupyterhub_ldap_lookup_password": MADE["SECRET"],
-        "jupyterhub_ldap_filter": "(|(uidNumber=10001)(uidNumber=10002)(uidNumber=10004))",
+        "jupyterhub_ldap_filter": "(&({userattr}={username})(|(uidNumber=10001)(uidNumber=10004)))",
     }
     client = door(**settings)
     assert "/hub/home" in client("ann", "login")

@@ -212,6 +212,16 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ),
             ],
         ),
+        "ldap-filter": (
+            {"jupyterhub_ldap_filter": "(memberOf=cn=hub,ou=groups,dc=example,dc=org)"},
+            [
+                (
+                    'jupyterhub_ldap_filter = "(memberOf=cn=hub,ou=groups,dc=example,dc=org)" does not look for the '
+                    "user who logs in. Write it like "
+                    "(&({userattr}={username})(memberOf=cn=hub,ou=groups,dc=example,dc=org))."
+                )
+            ],
+        ),
         "ldap-line": (
             {"jupyterhub_ldap_lookup_dn": "cn=reader", "jupyterhub_ldap_lookup_password": "a\nb"},
             ["jupyterhub_ldap_lookup_password holds a line break. Choose another one."],
