@@ -231,7 +231,7 @@ MAPPED: set[str] = set()
 
 
 @pytest.mark.usefixtures("original")
-def test_active_directory_by_mapped_numbers_and_by_posix_attributes(host: Host, apply_role: ApplyRole) -> None:
+def test_active_directory_by_mapped_numbers_by_posix_attributes_and_joined(host: Host, apply_role: ApplyRole) -> None:
     settings: dict[str, Any] = {
         "accounts_directory": "ad",
         "accounts_ldap_uris": ["ldaps://directory-ad"],
@@ -250,27 +250,32 @@ def test_active_directory_by_mapped_numbers_and_by_posix_attributes(host: Host, 
         assert not enter(host, "clara", passwords["clara"])[0], "she is in no allowed group"
         assert enter(host, "berta", passwords["berta"])[0]
         assert "not allowed" in host.run("sudo -l -U berta").stdout, "nor does the domain give rights on the host"
-        mapped = set(host.check_output("id -u anna; id -u berta; id -g berta; getent group teachers").split())
+        numbers = "id -u anna; id -u berta; id -g berta; getent group teachers"
+        mapped = set(host.check_output(numbers).split())
         MAPPED.update(() if MAPPED else mapped)
         assert mapped == MAPPED, "numbers are the same on every host"
 
         # With POSIX attributes, and with passwords checked by the domain's KDC.
-        restored(
-            apply_role(
-                **{
-                    **settings,
-                    "accounts_ad_id_mapping": False,
-                    "accounts_kerberos_realm": DOMAIN["REALM"],
-                    "accounts_kerberos_kdcs": ["directory-ad"],
-                }
-            )
-        )
+        settings |= {"accounts_kerberos_realm": DOMAIN["REALM"], "accounts_kerberos_kdcs": ["directory-ad"]}
+        restored(apply_role(**settings, accounts_ad_id_mapping=False))
         forget_all(host)
         assert host.check_output("getent passwd anna").split(":")[2:4] == ["30001", "31000"]
         assert host.check_output("getent group 'hub users'").split(":")[2] == "31001"
         assert enter(host, "anna", passwords["anna"], "klist | grep -c krbtgt/AD") == (True, "1")
         assert not enter(host, "clara", passwords["clara"])[0]
+
+        # Joined: it has a key of its own, and knows no other secret.
+        host.check_output("apt-get install -qq --no-install-recommends adcli >/dev/null 2>&1")
+        join = f"adcli join --domain={DOMAIN['REALM'].lower()} --domain-controller=directory-ad --stdin-password"
+        host.check_output(f"printf Administrator-1 | {join} --computer-name=$(hostname | tail -c 9)")
+        settings |= {"accounts_ad_domain": DOMAIN["REALM"].lower(), "accounts_ldap_bind_password": ""}
+        restored(apply_role(**settings | {"accounts_ldap_bind_dn": ""}))
+        forget_all(host)
+        assert enter(host, "anna", passwords["anna"]) == (True, "anna")
+        assert not enter(host, "clara", passwords["clara"])[0]
+        assert set(host.check_output(numbers).split()) == mapped
     finally:
+        host.run("rm -f /etc/krb5.keytab")
         forget_all(host)
 
 
