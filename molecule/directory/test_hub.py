@@ -171,9 +171,11 @@ def test_a_directory_that_hangs_holds_up_nobody_else(
     begin = started = time.monotonic()
     assert SILENT in client("student14", "login")
     assert time.monotonic() - started < 10
-    started = time.monotonic()
-    assert "/hub/home" in client("student13", "login"), "who was here before gets in"
-    assert time.monotonic() - started < 10
+    for _ in range(3):
+        started = time.monotonic()
+        assert "/hub/home" in client("student13", "login"), "who was here before gets in"
+        assert time.monotonic() - started < 10
+        time.sleep(5)
     time.sleep(max(0.0, 13 - (time.monotonic() - begin)))
     assert float(hub.check_output("cat /run/clicks")) < 1
 
