@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from campushub_hub import authenticators, configuration, login
+from campushub_hub import authenticators, configuration, login, revoke
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
@@ -238,6 +238,29 @@ def test_a_token_is_no_way_to_stay(rendered: dict[str, Any], monkeypatch: pytest
         return codes
 
     assert asyncio.run(asked()) == [200, 403]
+
+
+def test_the_command_may_do_what_it_needs_and_nothing_else(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMPUSHUB_REVOKE_TOKEN", "e" * 64)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    settings = rendered["systemd"]["settings"] | {"admin_users": [ME], "uid_minimum": 0}
+
+    async def asked() -> tuple[list[str], int, int]:
+        app = hub(monkeypatch, settings)
+        await app.initialize([])
+        listener, port = bind_unused_port()
+        server = HTTPServer(app.tornado_application)
+        server.add_socket(listener)
+        words = [await asyncio.to_thread(revoke.revoke, name, port, "e" * 64) for name in (ME, "nobody-here")]
+        listed = await AsyncHTTPClient().fetch(
+            f"http://127.0.0.1:{port}/hub/api/groups", headers={"Authorization": f"token {'e' * 64}"}, raise_error=False
+        )
+        server.stop()
+        return words, app.db.query(orm.User).filter(orm.User.name == ME).count(), listed.code
+
+    assert asyncio.run(asked()) == (["", "the hub does not know them"], 0, 403)
 
 
 # The sudo rule
