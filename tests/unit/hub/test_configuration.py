@@ -19,6 +19,7 @@ from campushub_hub import authenticators, configuration, login, revoke
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from jupyterhub.user import User
 from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
@@ -216,6 +217,15 @@ def test_without_a_password_nobody_gets_in(
 
 def test_a_token_is_no_way_to_stay(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = rendered["systemd"]["settings"] | {"admin_users": [ME], "uid_minimum": 0}
+    started: list[str] = []
+
+    async def spawn(user: User, *_: Any, handler: Any, **__: Any) -> None:
+        """Start no server; it is enough to know that one would be."""
+        await user.refresh_auth(handler)
+        started.append(user.name)
+        raise HTTPError(418)
+
+    monkeypatch.setattr(User, "spawn", spawn)
 
     async def asked() -> list[int]:
         app = hub(monkeypatch, settings)
@@ -228,16 +238,22 @@ def test_a_token_is_no_way_to_stay(rendered: dict[str, Any], monkeypatch: pytest
         codes = []
         for name in (ME, "alice"):
             app.authenticator.admin_users = app.authenticator.allowed_users = {name}
-            answer = await AsyncHTTPClient().fetch(
-                f"http://127.0.0.1:{port}/hub/api/user", headers=headers, raise_error=False
-            )
-            codes.append(answer.code)
+            for method, path in (("GET", "user"), ("POST", f"users/{ME}/server")):
+                answer = await AsyncHTTPClient().fetch(
+                    f"http://127.0.0.1:{port}/hub/api/{path}",
+                    method=method,
+                    headers=headers,
+                    allow_nonstandard_methods=True,
+                    raise_error=False,
+                )
+                codes.append(answer.code)
             # As some seconds later.
             user._auth_refreshed = None  # noqa: SLF001
         server.stop()
         return codes
 
-    assert asyncio.run(asked()) == [200, 403]
+    assert asyncio.run(asked()) == [200, 418, 403, 403]
+    assert started == [ME]
 
 
 def test_the_command_may_do_what_it_needs_and_nothing_else(
