@@ -37,7 +37,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "jupyterhub_spawner": "sudo",
             "jupyterhub_allowed_users": ["alice"],
             "jupyterhub_admin_users": ["alice", "bob"],
-            "jupyterhub_admin_groups": ["wheel"],
+            "jupyterhub_admin_groups": ["domain users"],
             "jupyterhub_group_limits": [{"group": "physics", "memory": "8G"}],
             "jupyterhub_environment": {"COURSE": 'Теория "1"', "OMP_NUM_THREADS": 4},
             "jupyterhub_memory_limit": "",
