@@ -54,6 +54,12 @@ options:
     type: list
     elements: str
     default: []
+  wheels:
+    description:
+      - Packages of our own as wheels on the host, installed beside those of the lock, which has what they need.
+    type: list
+    elements: path
+    default: []
   python:
     description: The interpreter.
     type: path
@@ -147,6 +153,7 @@ class Environment:
         self.requirements: str = settings["requirements"] or ""
         self.overrides: str = settings["overrides"]
         self.extra_packages: list[str] = settings["extra_packages"]
+        self.wheels: list[str] = settings["wheels"]
         self.python: str = settings["python"]
         self.user_site: bool = settings["user_site"]
         self.programs: dict[str, str] = settings["programs"]
@@ -165,6 +172,7 @@ class Environment:
                 self.python_version(),
                 self.user_site,
                 self.programs,
+                *[hashlib.sha256(Path(wheel).read_bytes()).hexdigest() for wheel in self.wheels],
             ],
             sort_keys=True,
         )
@@ -243,6 +251,8 @@ class Environment:
                 site_cfg = ["--system-site-packages"] if self.user_site else []
                 self.run_uv(work, "venv", "--python", self.python, *site_cfg, str(directory))
                 self.install(work, directory, "--require-hashes", "--requirement", str(lock))
+                if self.wheels:
+                    self.install(work, directory, "--no-index", *self.wheels)
                 if extra:
                     self.add_layer(work, directory, extra)
                 self.finish(directory)
@@ -406,8 +416,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": changed, "removed": [str(directory) for directory in existing]}
 
     previous = environment.current()
-    if module.check_mode and not os.access(environment.python, os.X_OK):
-        # An earlier task would have installed it.
+    needed = [environment.python, *environment.wheels]
+    if module.check_mode and not all(os.path.exists(path) for path in needed):
+        # An earlier task would have put it there.
         return {"changed": True, "built": True, "removed": [], "version": "", "directory": ""}
     key = environment.key()
     directory = environment.directory(key)
@@ -444,6 +455,7 @@ def main() -> None:
             "requirements": {"type": "str"},
             "overrides": {"type": "str", "default": ""},
             "extra_packages": {"type": "list", "elements": "str", "default": []},
+            "wheels": {"type": "list", "elements": "path", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "user_site": {"type": "bool", "default": False},
             "programs": {"type": "dict", "default": {}},

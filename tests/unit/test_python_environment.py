@@ -79,6 +79,7 @@ class Site:
         defaults: dict[str, Any] = {
             "overrides": "",
             "extra_packages": [],
+            "wheels": [],
             "python": sys.executable,
             "user_site": False,
             "programs": {},
@@ -270,3 +271,21 @@ def test_absent_removes_link_and_versions(site: Site) -> None:
     assert site.apply(state="absent")["changed"]
     assert site.names() == {"user-guide"}
     assert not site.apply(state="absent")["changed"]
+
+
+def test_a_wheel_of_our_own_is_installed_beside_the_lock(site: Site) -> None:
+    site.apply(site.lock("alpha==1.0"))
+    wheel = site.wheels / "beta-1.0-py3-none-any.whl"
+    first = site.apply(site.lock("alpha==1.0"), wheels=[str(wheel)])
+    assert first["changed"]
+    assert subprocess.check_output([site.link / "bin/beta"], text=True) == "beta 1.0\n"
+    assert (site.link / "share/jupyter/x.json").read_text() == "{}"
+    assert not site.apply(site.lock("alpha==1.0"), wheels=[str(wheel)])["changed"]
+    # The same name with something else in it is another version.
+    site.wheel("beta", "1.0")
+    assert site.apply(site.lock("alpha==1.0"), wheels=[str(wheel)])["version"] != first["version"]
+
+
+def test_a_wheel_that_is_yet_to_come_is_no_error_in_check_mode(site: Site) -> None:
+    wheel = str(site.wheels / "epsilon-1.0-py3-none-any.whl")
+    assert site.apply(site.lock("alpha==1.0"), wheels=[wheel], check=True)["changed"]

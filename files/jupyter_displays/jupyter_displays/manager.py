@@ -1,0 +1,750 @@
+"""The manager: starts, watches, finds again and ends displays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_core.paths import jupyter_runtime_dir
+from tornado import ioloop, web
+from traitlets import Bool, Dict, Float, Integer, List, Unicode, default
+from traitlets.config import LoggingConfigurable
+
+from . import x11
+from .engines import Engine, Screen, TigerVNCEngine, XpraEngine
+from .keyboard import Keyboard
+from .processes import Process, memory, start_time, with_variable
+from .shares import Shares
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+# By this variable of its environment every process of a display is found, wherever it has gone.
+_MARK = "JUPYTER_DISPLAY_DIR"
+# What must not reach a display: keys of the server, and what ties a program to another screen or session.
+_NOT_INHERITED = (
+    *("JPY_", "JUPYTERHUB_", "JUPYTER_TOKEN", "XPRA_", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
+    *("SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "XDG_SESSION_", "XDG_SEAT", "XDG_VTNR", "WINDOWID"),
+)
+_SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
+_SOCKET_PATH_LIMIT = 107
+_SETTLING = 5.0
+
+
+def now() -> str:
+    """Return the present moment as text, in UTC."""
+    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def boot() -> str:
+    """Return what tells this boot of this host from all others."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() + "@" + socket.gethostname()
+
+
+def _x_socket(number: int) -> Path:
+    return Path(f"/tmp/.X11-unix/X{number}")  # noqa: S108
+
+
+class Display:
+    """A display and what is known of it."""
+
+    def __init__(self, directory: Path, engine: Engine, record: dict[str, Any]) -> None:
+        """Take the facts from a record, which is what a new server finds of it too."""
+        self.directory = directory
+        self.engine = engine
+        self.id: str = directory.name
+        self.application: str = record["application"]
+        self.title: str = record["title"]
+        self.created: str = record["created"]
+        self.width: int = record["width"]
+        self.height: int = record["height"]
+        self.dpi: int = record["dpi"]
+        self.number: int = record.get("number", -1)
+        self.x_socket: int = record.get("x_socket", 0)
+        self.waiting: bool = record.get("waiting", False)
+        self.state = "starting"
+        self.reason = ""
+        self.running_since = 0.0
+        self.last_activity = time.time()
+        self.viewers: dict[object, dict[str, str]] = {}
+        self.close_viewer: dict[object, Callable[[int, str], None]] = {}
+        self.processes: dict[str, Process] = {}
+        self.changed = asyncio.Event()
+        self.lock: int | None = None
+        self.typing = asyncio.Lock()
+        self.starting: asyncio.Task[None] | None = None
+
+    @property
+    def screen(self) -> Screen:
+        """The facts that an engine needs."""
+        return Screen(self.directory, self.width, self.height, self.dpi)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self.state in {"ended", "failed"}
+
+    @property
+    def settled(self) -> bool:
+        """Whether it runs, and its engine leaves the screen's size alone from now on."""
+        # A log may have been emptied since.
+        long = time.monotonic() - self.running_since > _SETTLING
+        return self.state == "running" and (long or self.engine.settled(self.screen))
+
+    def suits(self, engine: Engine, application: str, dpi: int) -> bool:
+        """Whether this one, which waits, is what somebody asks for."""
+        return self.settled and (self.engine, self.application, self.dpi) == (engine, application, dpi)
+
+    def set_state(self, state: str, reason: str = "") -> None:
+        """Change the state, and wake who waits for that."""
+        self.state, self.reason = state, reason
+        if state == "running":
+            self.running_since = time.monotonic()
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def ready(self) -> bool:
+        """Wait until it runs; return whether it does."""
+        while self.state == "starting":
+            await self.changed.wait()
+        return self.state == "running"
+
+    def record(self) -> dict[str, Any]:
+        """Return what a later server has to know."""
+        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting", "x_socket")
+        return {name: getattr(self, name) for name in names} | {
+            "engine": self.engine.name,
+            "processes": {name: [process.pid, process.started] for name, process in self.processes.items()},
+        }
+
+    def save(self, owner: str) -> None:
+        """Write the record, whole or not at all."""
+        path = self.directory / "display.json"
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(self.record() | {"owner": owner, "boot": boot()}), encoding="utf-8")
+        new.replace(path)
+
+    def model(self, base_url: str) -> dict[str, Any]:
+        """Return the display as the API describes it."""
+        activity = dt.datetime.fromtimestamp(self.last_activity, dt.timezone.utc)
+        return {
+            "id": self.id,
+            "name": f"display/{self.id}",
+            "title": self.title,
+            "application": self.application,
+            "engine": self.engine.name,
+            "version": self.engine.version,
+            "protocol": self.engine.protocol,
+            "state": self.state,
+            "reason": self.reason,
+            "created": self.created,
+            "last_activity": activity.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "width": self.width,
+            "height": self.height,
+            "viewers": list(self.viewers.values()),
+            "url": f"{base_url}displays/{self.id}",
+        }
+
+
+class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
+    """Keeps the displays of one server."""
+
+    engine = Unicode("", help="The engine: xpra or tigervnc. Empty: the first of them that is installed.").tag(
+        config=True
+    )
+    applications = Dict(
+        help='What can be started beside "desktop" and "terminal": id -> {"title", "description", "command": [...]}.'
+    ).tag(config=True)
+    applications_directory = Unicode(
+        str(_SITE_APPLICATIONS), help="A directory of JSON files that add applications, in the same form."
+    ).tag(config=True)
+    desktop_command = List(
+        Unicode(), help="What the application `desktop` starts. Empty: the first desktop that is found."
+    ).tag(config=True)
+    terminal_command = List(Unicode(), help="What the application `terminal` starts.").tag(config=True)
+    limit = Integer(8, help="How many displays a user may have at once. 0: any number.").tag(config=True)
+    memory_limit = Integer(
+        0, help="A display whose programs have more memory than this, in bytes, is ended. 0: the system's limits hold."
+    ).tag(config=True)
+    idle_timeout = Integer(
+        0, help="A display is ended when for so many seconds nobody used a key or the pointer. 0: never."
+    ).tag(config=True)
+    waiting = Integer(
+        0, help="So many desktops are started before somebody asks for one, which then is there at once."
+    ).tag(config=True)
+    waiting_delay = Float(5.0, help="Another one is started so many seconds after one was taken.").tag(config=True)
+    check_interval = Float(30.0, help="Every so many seconds, idle time and memory are looked at.").tag(config=True)
+    start_timeout = Float(30.0, help="A display that is not ready after so many seconds has failed.").tag(config=True)
+    forget_after = Float(300.0, help="A display that ended by itself is listed for so many seconds.").tag(config=True)
+    stop_with_server = Bool(
+        default_value=True,
+        help="Whether a server that is told to stop ends its displays. Those of a killed one are found by the next.",
+    ).tag(config=True)
+    keyboard_layouts = List(
+        Unicode(), ["us", "ru", "de", "fr"], help="Characters of these XKB layouts are keys of a display."
+    ).tag(config=True)
+    largest_size = Integer(8192, help="No screen is wider or higher than this.").tag(config=True)
+    upload_directory = Unicode("", help="Where files from the browser go. Empty: ~/Desktop.").tag(config=True)
+    upload_limit = Integer(4 << 30, help="No file from the browser may be larger than this, in bytes.").tag(config=True)
+    log_limit = Integer(4 << 20, help="A display's log is emptied when it gets larger than this, in bytes.").tag(
+        config=True
+    )
+    runtime_directory = Unicode(help="Where sockets, authority files and records of displays are.").tag(config=True)
+
+    @default("runtime_directory")
+    def _default_runtime_directory(self) -> str:
+        path = str(Path(jupyter_runtime_dir(), "displays"))
+        if len(path) + len("/0000/socket") > _SOCKET_PATH_LIMIT:
+            path = str(Path(tempfile.gettempdir(), f"jupyter-displays-{os.getuid()}"))
+        return path
+
+    @default("terminal_command")
+    def _default_terminal_command(self) -> list[str]:
+        for name in ("xfce4-terminal", "mate-terminal", "xterm"):
+            if shutil.which(name):
+                return [name, "--disable-server"] if name != "xterm" else [name, "-u8", "-maximized"]
+        return ["xterm"]
+
+    @default("desktop_command")
+    def _default_desktop_command(self) -> list[str]:
+        bus = ["dbus-run-session", "--"] if shutil.which("dbus-run-session") else []
+        for name in ("startxfce4", "xfce4-session", "startlxqt", "mate-session", "icewm-session", "openbox-session"):
+            if shutil.which(name):
+                return [*bus, name]
+        return [*bus, "openbox"] if shutil.which("openbox") else self.terminal_command
+
+    def __init__(
+        self, base_url: str = "/", emit: Callable[[dict[str, Any]], None] | None = None, **kwargs: Any
+    ) -> None:
+        """Prepare; `start` finds what an earlier server left."""
+        super().__init__(**kwargs)
+        self.base_url = base_url
+        self.displays: dict[str, Display] = {}
+        self._waiting: dict[str, Display] = {}
+        self._prepared: asyncio.Future[Any] | None = None
+        self.engines: dict[str, Engine] = {kind.name: kind(parent=self.parent) for kind in (XpraEngine, TigerVNCEngine)}
+        self.keyboard = Keyboard(self.keyboard_layouts)
+        self.shares = Shares()
+        self.started = asyncio.Event()
+        self._on_use: list[Callable[[dt.datetime], None]] = []
+        self._emit = emit or (lambda _data: None)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        self._checks: ioloop.PeriodicCallback | None = None
+        self._stopping = False
+
+    # -- what there is
+
+    @property
+    def directory(self) -> Path:
+        """The directory of all displays, which nobody else can enter.
+
+        Raises:
+            OSError: It cannot be made, or is not this user's own.
+        """
+        path = Path(self.runtime_directory)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = path.lstat()
+        if about.st_uid != os.getuid() or path.is_symlink():
+            message = f"{path} is not yours"
+            raise PermissionError(message)
+        if about.st_mode & 0o077:
+            path.chmod(0o700)
+        return path
+
+    def get(self, display_id: str) -> Display:
+        """Return a display.
+
+        Raises:
+            web.HTTPError: 404, there is none of this id.
+        """
+        try:
+            return self.displays[display_id]
+        except KeyError:
+            raise web.HTTPError(404, f"There is no display {display_id[:20]!r}.") from None
+
+    def list_applications(self) -> dict[str, dict[str, Any]]:
+        """Return what can be started: the two of this package, the site's files, the configuration's."""
+        found: dict[str, dict[str, Any]] = {
+            "desktop": {"title": "Desktop", "description": "A full Linux desktop", "command": self.desktop_command},
+            "terminal": {"title": "Terminal", "description": "A terminal window", "command": self.terminal_command},
+        }
+        for path in sorted(Path(self.applications_directory).glob("*.json")):
+            try:
+                added = json.loads(path.read_text(encoding="utf-8"))
+                if not all(isinstance(value["command"], list) for value in added.values()):
+                    raise TypeError("command")  # noqa: TRY301
+            except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+                self.log.warning("%s is left out: %s", path, error)
+            else:
+                found |= added
+        found |= self.applications
+        return found
+
+    def choose_engine(self) -> Engine:
+        """Return the engine of new displays.
+
+        Raises:
+            web.HTTPError: 503, nothing that can make a display is installed.
+        """
+        if self.engine and self.engine not in self.engines:
+            raise web.HTTPError(503, f"There is no engine {self.engine!r}.")
+        wanted = [self.engines[self.engine]] if self.engine else list(self.engines.values())
+        for engine in wanted:
+            if not engine.missing():
+                return engine
+        missing = " or ".join(engine.missing() for engine in wanted)
+        raise web.HTTPError(503, f"Displays need a program that is not installed: {missing}.")
+
+    def emit(self, action: str, display: Display) -> None:
+        """Tell every open page."""
+        if not display.waiting:
+            self._emit({"action": action, "display": display.model(self.base_url)})
+
+    # -- start
+
+    async def start(self) -> None:
+        """Find the displays that an earlier server left, and clear away what is left of dead ones."""
+        try:
+            for path in sorted(self.directory.iterdir()):
+                if path.is_dir() and path.name.isdigit():
+                    await self._find_again(path)
+        except OSError as error:
+            self.log.error("Displays: %s", error)  # noqa: TRY400
+        finally:
+            self.started.set()
+        self._checks = ioloop.PeriodicCallback(self._check, self.check_interval * 1000)
+        self._checks.start()
+        if self.waiting:
+            asyncio.get_running_loop().call_later(self.waiting_delay / 5, self._keep_waiting)
+
+    async def prepare(self) -> None:
+        """Have what the first display and its pages need and what takes time: done once, and kept on disk."""
+        if self._prepared is None:
+            versions = asyncio.to_thread(self._find_versions)
+            self._prepared = asyncio.gather(self.keyboard.prepare(self.directory), versions)
+        await asyncio.shield(self._prepared)
+
+    def _find_versions(self) -> None:
+        engines = [self.engines[self.engine]] if self.engine in self.engines else self.engines.values()
+        for engine in engines:
+            if not engine.missing():
+                engine.find_version(self.directory)
+
+    @property
+    def files(self) -> Path:
+        """Where files from the browser go, and where it finds those to download."""
+        return Path(self.upload_directory or "~/Desktop").expanduser()
+
+    async def _find_again(self, path: Path) -> None:
+        lock = self._lock(path)
+        if lock is None:
+            return  # Another server of this user has it.
+        try:
+            record = json.loads((path / "display.json").read_text(encoding="utf-8"))
+            elsewhere = record["boot"].partition("@")[2] != socket.gethostname()
+            if elsewhere or (record["owner"] != self.base_url and record["boot"] == boot()):
+                os.close(lock)
+                return
+            display = Display(path, self.engines[record["engine"]], record)
+            display.processes = {
+                name: Process(pid, started if record["boot"] == boot() else 0)
+                for name, (pid, started) in record["processes"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError):
+            self.log.warning("Display %s left no record", path.name)
+            await self._sweep(path)
+            self._remove(path)
+            os.close(lock)
+            return
+        display.lock = lock
+        display.last_activity = path.joinpath("display.json").stat().st_mtime
+        if set(display.processes) >= {"x", "application"} and all(p.alive for p in display.processes.values()):
+            self.log.info("Display %s is found again", display.id)
+            self.shares.load(path)
+            (self._waiting if display.waiting else self.displays)[display.id] = display
+            display.last_activity = time.time()
+            display.set_state("running")
+            self._watch(display)
+            self._run(self._settle(display))
+        else:
+            if not display.waiting:
+                self.displays[display.id] = display
+            await self._end(display, "failed", "It died while no server was there.")
+
+    def _lock(self, path: Path) -> int | None:
+        """Take a display's lock, which ends with this server however that ends."""
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return None
+        return lock
+
+    def create(
+        self, application: str = "desktop", title: str = "", width: int = 1280, height: int = 800, dpi: int = 96
+    ) -> Display:
+        """Begin to start a display and return it.
+
+        Raises:
+            web.HTTPError: It cannot be, and the reason says why: 400, 409, 503.
+        """
+        known = self.list_applications()
+        if application not in known:
+            raise web.HTTPError(400, f"There is no application {application[:60]!r}.")
+        self.check_size(width, height, dpi)
+        if self._stopping:
+            raise web.HTTPError(503, "The server is stopping.")
+        if self.limit and sum(not display.over for display in self.displays.values()) >= self.limit:
+            raise web.HTTPError(409, f"You have {self.limit} displays, which is the limit. Shut one down first.")
+        engine = self.choose_engine()
+        title = title or known[application].get("title", application)
+        display = next((d for d in self._waiting.values() if d.suits(engine, application, dpi)), None)
+        if display:
+            del self._waiting[display.id]
+            display.waiting, display.title, display.created, display.last_activity = False, title, now(), time.time()
+            self._run(self._fit(display, width, height))
+        else:
+            facts = {"application": application, "width": width, "height": height, "dpi": dpi, "title": title}
+            display = self._make(engine, facts, known[application]["command"])
+        self.displays[display.id] = display
+        self.emit("created", display)
+        if self.waiting:
+            asyncio.get_running_loop().call_later(self.waiting_delay, self._keep_waiting)
+        return display
+
+    def _make(self, engine: Engine, facts: dict[str, Any], command: Sequence[str]) -> Display:
+        try:
+            path = self._new_directory()
+        except OSError as error:
+            raise web.HTTPError(503, f"No directory can be made for the display: {error.strerror}.") from error
+        display = Display(path, engine, facts | {"created": now()})
+        display.lock = self._lock(path)
+        display.starting = self._run(self._start(display, command))
+        return display
+
+    def _keep_waiting(self) -> None:
+        """Start the desktops that wait for somebody to ask for one."""
+        known = self.list_applications()["desktop"]
+        facts = {"application": "desktop", "width": 1280, "height": 800, "dpi": 96, "title": known["title"]}
+        while len(self._waiting) < self.waiting and not self._stopping:
+            try:
+                display = self._make(self.choose_engine(), facts | {"waiting": True}, known["command"])
+            except web.HTTPError as error:
+                self.log.warning("No desktop waits: %s", error.log_message)
+                return
+            self._waiting[display.id] = display
+
+    async def _fit(self, display: Display, width: int, height: int) -> None:
+        """Give a desktop that has waited the size that is asked for."""
+        with contextlib.suppress(x11.XError):
+            display.width, display.height = await asyncio.to_thread(
+                x11.set_size, display.number, display.screen.authority, width, height, display.dpi
+            )
+            display.save(self.base_url)
+            self.emit("changed", display)
+
+    def check_size(self, width: int, height: int, dpi: int) -> None:
+        """Refuse a screen that nobody can want.
+
+        Raises:
+            web.HTTPError: 400.
+        """
+        largest = self.largest_size
+        if not (200 <= width <= largest and 150 <= height <= largest and 48 <= dpi <= 480):
+            raise web.HTTPError(400, f"A screen is 200x150 to {largest}x{largest} at 48 to 480 dpi.")
+
+    def _new_directory(self) -> Path:
+        for number in range(1, 10000):
+            if str(number) not in self.displays and str(number) not in self._waiting:
+                with contextlib.suppress(FileExistsError):
+                    path = self.directory / str(number)
+                    path.mkdir(mode=0o700)
+                    return path
+        raise OSError(0, "there are too many")
+
+    async def _start(self, display: Display, command: Sequence[str]) -> None:
+        why = ""
+        try:
+            await asyncio.wait_for(self._start_programs(display, command), self.start_timeout)
+        except asyncio.TimeoutError:
+            why = f"It was not ready after {self.start_timeout:g} s."
+        except OSError as error:
+            why = f"It did not start: {error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+        except (x11.XError, RuntimeError) as error:
+            why = f"It did not start: {error}."
+        display.starting = None
+        if why:
+            await self._end(display, "failed", why)
+
+    async def _start_programs(self, display: Display, command: Sequence[str]) -> None:
+        engine, screen = display.engine, display.screen
+        x11.write_authority(screen.authority)
+        await self.prepare()
+        keyboard = await self.keyboard.prepare(self.directory)
+        screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
+        env = self._environment(display)
+        display.number = await self._start_x(display, engine.x_command(screen), env)
+        display.x_socket = _x_socket(display.number).stat().st_ino
+        env["DISPLAY"] = f":{display.number}"
+        if serve := engine.server_command(screen, display.number):
+            size = (screen.width, screen.height, screen.dpi)
+            await asyncio.to_thread(x11.set_size, display.number, screen.authority, *size)
+            self._spawn(display, "server", serve, env | engine.server_environment(screen))
+        self._spawn(display, "application", command, env)
+        while not screen.socket.exists():
+            await self._pause(display)
+        display.save(self.base_url)
+        display.set_state("running")
+        self.emit("changed", display)
+        self._watch(display)
+        self._run(self._settle(display))
+
+    async def _settle(self, display: Display) -> None:
+        """Do what an engine would undo while it starts."""
+        if not display.engine.page_repeats_keys:
+            return
+        while display.state == "running" and not display.settled:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        with contextlib.suppress(x11.XError):
+            await asyncio.to_thread(x11.stop_repeating, display.number, display.screen.authority)
+
+    async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> int:
+        """Start an X server, which chooses a free number itself and writes it when it is ready."""
+        read, write = os.pipe()
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        try:
+            try:
+                self._spawn(display, "x", [*command, "-displayfd", str(write)], env, (write,))
+            finally:
+                os.close(write)
+            loop.add_reader(read, readable.set)
+            text = b""
+            while not text.endswith(b"\n"):
+                readable.clear()
+                await readable.wait()
+                if not (more := os.read(read, 32)):
+                    await display.processes["x"].ended(1.0)
+                    raise RuntimeError(self._why(display, "x"))
+                text += more
+            return int(text)
+        finally:
+            loop.remove_reader(read)
+            os.close(read)
+
+    async def _pause(self, display: Display) -> None:
+        for name, process in display.processes.items():
+            if not process.alive:
+                raise RuntimeError(self._why(display, name))
+        await asyncio.sleep(0.02)
+
+    def _environment(self, display: Display) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+        return kept | {
+            _MARK: str(display.directory),
+            "XAUTHORITY": str(display.screen.authority),
+            "XDG_SESSION_TYPE": "x11",
+            "NO_AT_BRIDGE": "1",
+        }
+
+    def _spawn(
+        self, display: Display, name: str, command: Sequence[str], env: dict[str, str], pass_fds: Sequence[int] = ()
+    ) -> None:
+        cwd = Path.home() if Path.home().is_dir() else Path("/")
+        with (display.directory / f"{name}.log").open("ab") as log:
+            display.processes[name] = Process.start(command, env, log, cwd, pass_fds)
+        # From its first process on, a server that takes over knows what belongs to this display.
+        display.save(self.base_url)
+
+    def _why(self, display: Display, name: str) -> str:
+        """Return why a program of a display has ended: its exit code and the last thing that it said."""
+        what = {"x": "the X server", "server": display.engine.name, "application": "the application"}[name]
+        process = display.processes[name]
+        code = process.exit_code if not process.alive else None
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                return f"{what} was killed by {signal.Signals(-code).name}"
+        last = ""
+        with contextlib.suppress(OSError):
+            lines = (
+                (display.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
+            )
+            last = next((line.strip() for line in reversed(lines) if line.strip() not in {"", "(EE)"}), "")[-200:]
+        ended = f"{what} ended" if code is None else f"{what} ended with exit code {code}"
+        return f"{ended}, its last words: {last}" if last and code else ended
+
+    def _watch(self, display: Display) -> None:
+        for name, process in display.processes.items():
+            process.when_ended(partial(self._program_ended, display, name))
+
+    def _program_ended(self, display: Display, name: str, _process: Process) -> None:
+        if display.state != "running":
+            return
+        if name == "application" and (display.processes[name].exit_code or 0) == 0:
+            self._run(self._end(display, "ended", "Its program was closed."))
+            return
+
+        async def end() -> None:
+            # The X server takes the others with it: give its own end the time to be seen.
+            await asyncio.sleep(0.05)
+            dead = next((n for n in ("x", "server") if n in display.processes and not display.processes[n].alive), name)
+            why = self._why(display, dead)
+            await self._end(display, "failed", f"{why[0].upper()}{why[1:]}.")
+
+        self._run(end())
+
+    # -- end
+
+    async def shut_down(self, display: Display, reason: str = "It was shut down.") -> None:
+        """End a display and forget it."""
+        await self._end(display, "ended", reason)
+        self.forget(display)
+
+    async def shut_down_all(self, reason: str = "It was shut down.") -> None:
+        """End all displays and forget them."""
+        await asyncio.gather(*(self.shut_down(display, reason) for display in list(self.displays.values())))
+
+    async def _shut_down_waiting(self) -> None:
+        await asyncio.gather(*(self.shut_down(display, "") for display in list(self._waiting.values())))
+
+    def forget(self, display: Display) -> None:
+        """Take a display that is over off the list."""
+        self._waiting.pop(display.id, None)
+        if self.displays.get(display.id) is display:
+            del self.displays[display.id]
+            self.emit("removed", display)
+
+    async def _end(self, display: Display, state: str, reason: str) -> None:
+        """End everything of a display, once, and leave nothing behind."""
+        if display.over:
+            return
+        task = self._endings.get(display.id)
+        if task is None:
+            task = asyncio.ensure_future(self._do_end(display, state, reason))
+            self._endings[display.id] = task
+            task.add_done_callback(lambda _task: self._endings.pop(display.id, None))
+        await asyncio.shield(task)
+
+    async def _do_end(self, display: Display, state: str, reason: str) -> None:
+        self.log.info("Display %s: %s", display.id, reason)
+        display.set_state("stopping", reason)
+        self.emit("changed", display)
+        for close in list(display.close_viewer.values()):
+            close(4410, reason)
+        if display.starting:
+            display.starting.cancel()
+            await asyncio.wait([display.starting], timeout=2)
+        if application := display.processes.get("application"):
+            application.signal(signal.SIGTERM)
+            await application.ended(1.0)
+        await self._sweep(display.directory)
+        for process in display.processes.values():
+            await process.ended(1.0)
+            process.close()
+        if display.number >= 0:
+            self._clear_x(display)
+        self._remove(display.directory)
+        self.shares.forget(display.id)
+        if display.lock is not None:
+            os.close(display.lock)
+            display.lock = None
+        display.set_state(state, reason)
+        self.emit(state, display)
+        asyncio.get_running_loop().call_later(self.forget_after, self.forget, display)
+
+    async def _sweep(self, directory: Path) -> None:
+        """End every process that belongs to a display: with SIGTERM, and soon with SIGKILL."""
+        for number, seconds in ((signal.SIGTERM, 0.7), (signal.SIGKILL, 1.0), (signal.SIGKILL, 1.0)):
+            processes = [Process(pid, start_time(pid)) for pid in with_variable(_MARK, str(directory))]
+            for process in processes:
+                process.signal(number)
+            for process in processes:
+                await process.ended(seconds)
+                process.close()
+            if not processes:
+                return
+
+    def _clear_x(self, display: Display) -> None:
+        """Remove lock and socket of an X server that could not do it itself."""
+        lock, path = Path(f"/tmp/.X{display.number}-lock"), _x_socket(display.number)  # noqa: S108
+        process = display.processes.get("x")
+        with contextlib.suppress(OSError, ValueError):
+            if process and int(lock.read_text(encoding="ascii")) == process.pid:
+                lock.unlink()
+        with contextlib.suppress(OSError):
+            # Another X server may have the number by now, and its socket is another file.
+            if path.stat().st_ino == display.x_socket:
+                path.unlink()
+
+    def _remove(self, path: Path) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+
+    async def stop(self) -> None:
+        """End with the server: with the displays, or leave them for the next one."""
+        self._stopping = True
+        if self._checks:
+            self._checks.stop()
+        if self.stop_with_server:
+            await asyncio.gather(self.shut_down_all("The server was stopped."), self._shut_down_waiting())
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=2)
+
+    # -- while it runs
+
+    def used(self, display: Display) -> None:
+        """Note that somebody used a key or the pointer."""
+        display.last_activity = time.time()
+        for tell in self._on_use:
+            tell(dt.datetime.now(dt.timezone.utc))
+
+    def on_use(self, tell: Callable[[dt.datetime], None]) -> None:
+        """Have this told whenever somebody uses a key or the pointer."""
+        self._on_use.append(tell)
+
+    async def _check(self) -> None:
+        for display in [d for d in self.displays.values() if d.state == "running"]:
+            idle = time.time() - display.last_activity
+            if self.idle_timeout and idle > self.idle_timeout:
+                await self._end(display, "ended", f"Nobody used it for {self.idle_timeout} s.")
+                continue
+            if self.memory_limit:
+                used = memory(with_variable(_MARK, str(display.directory)))
+                if used > self.memory_limit:
+                    reason = f"Its programs took {used >> 20} MB of memory; the limit is {self.memory_limit >> 20} MB."
+                    await self._end(display, "failed", reason)
+                    continue
+            with contextlib.suppress(OSError):
+                for log in display.directory.glob("*.log"):
+                    if log.stat().st_size > self.log_limit:
+                        os.truncate(log, 0)
+                # A server that finds the display again continues with this.
+                os.utime(display.directory / "display.json", (display.last_activity, display.last_activity))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and task.exception():
+                self.log.error("Displays: %s", task.exception(), exc_info=task.exception())
+
+        task.add_done_callback(done)
+        return task

@@ -1,0 +1,269 @@
+"""The few things that the manager asks of an X server, with the display's own authority file.
+
+They are a dozen requests of the core protocol and its extensions RANDR and XTEST, written as they go over
+the socket: no library is needed, which would end the process when an X server goes away, or wait for ever
+for one that hangs. Every function blocks, for `_TIMEOUT` at most: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import struct
+import time
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_COOKIE = b"MIT-MAGIC-COOKIE-1"
+_TIMEOUT = 10.0
+# How long programs get to see a changed keyboard, and to read the keys that were typed with it.
+_SETTLE = 0.06
+_KEY_PRESS, _KEY_RELEASE = 2, 3
+
+
+class XError(Exception):
+    """The X server is not there, or does not do what it was asked."""
+
+
+def write_authority(path: Path) -> None:
+    """Make an X authority file with a new cookie, for any host name and display number."""
+
+    def counted(value: bytes) -> bytes:
+        return struct.pack(">H", len(value)) + value
+
+    entry = struct.pack(">H", 0xFFFF) + counted(b"") + counted(b"") + counted(_COOKIE)
+    path.touch(mode=0o600)
+    path.write_bytes(entry + counted(secrets.token_bytes(16)))
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+class Connection:
+    """A connection to an X server."""
+
+    def __init__(self, number: int, authority: Path) -> None:
+        """Connect, with the cookie of an authority file.
+
+        Raises:
+            XError: It is not there, or refuses.
+        """
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_TIMEOUT)
+        self._extensions: dict[bytes, int] = {}
+        try:
+            self._socket.connect(f"/tmp/.X11-unix/X{number}")  # noqa: S108
+            cookie = authority.read_bytes()[-16:]
+            self._socket.sendall(
+                struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE), len(cookie)) + _padded(_COOKIE) + cookie
+            )
+            granted, units = struct.unpack("<B5xH", self._read(8))
+            setup = self._read(4 * units)
+        except (OSError, XError) as error:
+            self._socket.close()
+            message = f"X display :{number} cannot be reached"
+            raise XError(message) from error
+        if granted != 1:
+            self._socket.close()
+            message = f"X display :{number} refuses the authority file"
+            raise XError(message)
+        vendor, formats = struct.unpack_from("<H3xB", setup, 16)
+        screen = 32 + len(_padded(bytes(vendor))) + 8 * formats
+        self.root: int
+        (self.root, self.width, self.height) = struct.unpack_from("<I16xHH", setup, screen)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                more = self._socket.recv(size - len(data))
+            except OSError as error:
+                message = "the X server does not answer"
+                raise XError(message) from error
+            if not more:
+                message = "the X server has closed the connection"
+                raise XError(message)
+            data += more
+        return bytes(data)
+
+    def send(self, opcode: int, detail: int, body: bytes = b"") -> None:
+        """Send a request."""
+        body = _padded(body)
+        try:
+            self._socket.sendall(struct.pack("<BBH", opcode, detail, 1 + len(body) // 4) + body)
+        except OSError as error:
+            message = "the X server does not listen"
+            raise XError(message) from error
+
+    def reply(self) -> bytes:
+        """Return the next reply."""
+        while True:
+            data = self._read(32)
+            if data[0] == 0:
+                message = f"X error {data[1]} for request {data[10]}.{data[8]}"
+                raise XError(message)
+            if data[0] in {1, 35}:
+                data += self._read(4 * int(struct.unpack_from("<I", data, 4)[0]))
+            if data[0] == 1:
+                return data
+
+    def check(self) -> None:
+        """Wait until everything that was sent is done, without an error."""
+        self.send(43, 0)
+        self.reply()
+
+    def extension(self, name: bytes) -> int:
+        """Return the number by which requests of an extension begin."""
+        if name not in self._extensions:
+            self.send(98, 0, struct.pack("<Hxx", len(name)) + name)
+            present, opcode = struct.unpack_from("<BB", self.reply(), 8)
+            if not present:
+                message = f"the X server has no {name.decode()}"
+                raise XError(message)
+            self._extensions[name] = opcode
+        return self._extensions[name]
+
+
+def set_size(number: int, authority: Path, width: int, height: int, dpi: int) -> tuple[int, int]:
+    """Give the screen another size, as near as it can have it, and return the size that it has."""
+    with Connection(number, authority) as x:
+        # Tells Xpra that sizes may be added to this screen; it would guess so only from a single size.
+        name = b"_XPRA_RANDR_EXACT_SIZE"
+        x.send(16, 0, struct.pack("<Hxx", len(name)) + name)
+        atom, cardinal = struct.unpack_from("<I", x.reply(), 8)[0], 6
+        x.send(18, 0, struct.pack("<IIIB3xII", x.root, atom, cardinal, 32, 1, 1))
+        randr = x.extension(b"RANDR")
+        x.send(randr, 0, struct.pack("<II", 1, 3))
+        x.reply()
+        x.send(randr, 6, struct.pack("<I", x.root))
+        least_width, least_height, most_width, most_height = struct.unpack_from("<HHHH", x.reply(), 8)
+        width, height = min(max(width, least_width), most_width), min(max(height, least_height), most_height)
+        if (x.width, x.height) != (width, height):
+            x.send(randr, 25, struct.pack("<I", x.root))
+            resources = x.reply()
+            crtcs, outputs, modes = struct.unpack_from("<HHH", resources, 16)
+            crtc, output = struct.unpack_from(f"<I{4 * (crtcs - 1)}xI", resources, 32)
+            known = {
+                facts[1:3]: facts[0]
+                for facts in struct.iter_unpack(
+                    "<IHH24x", resources[32 + 4 * (crtcs + outputs) : 32 + 4 * (crtcs + outputs) + 32 * modes]
+                )
+            }
+            mode = known.get((width, height), 0)
+            if not mode:
+                name = f"{width}x{height}".encode()
+                facts = struct.pack("<IHHI8HI", 0, width, height, 0, 0, 0, width, 0, 0, 0, height, len(name), 0)
+                x.send(randr, 16, struct.pack("<I", x.root) + facts + name)
+                mode = struct.unpack_from("<I", x.reply(), 8)[0]
+                x.send(randr, 18, struct.pack("<II", output, mode))
+            x.send(randr, 21, struct.pack("<IIIhhIHxx", crtc, 0, 0, 0, 0, 0, 1))
+            x.reply()
+            millimetres = (round(width * 25.4 / dpi), round(height * 25.4 / dpi))
+            x.send(randr, 7, struct.pack("<IHHII", x.root, width, height, *millimetres))
+            x.send(randr, 21, struct.pack("<IIIhhIHxxI", crtc, 0, 0, 0, 0, mode, 1, output))
+            x.reply()
+        x.check()
+        return width, height
+
+
+def stop_repeating(number: int, authority: Path) -> None:
+    """Turn off the repetition of keys that are held: the page does that, at the user's own pace."""
+    with Connection(number, authority) as x:
+        mode, off = 1 << 7, 0
+        x.send(102, 0, struct.pack("<II", mode, off))
+        x.check()
+
+
+def repeats(number: int, authority: Path) -> bool:
+    """Return whether keys that are held are repeated."""
+    with Connection(number, authority) as x:
+        x.send(103, 0)
+        return bool(x.reply()[1])
+
+
+def size(number: int, authority: Path) -> tuple[int, int]:
+    """Return the size of the screen."""
+    with Connection(number, authority) as x:
+        return x.width, x.height
+
+
+def png(number: int, authority: Path, width: int) -> bytes:
+    """Return a picture of the screen as PNG, made smaller by a whole factor to about this width."""
+    with Connection(number, authority) as x:
+        factor = max(1, x.width // width)
+        columns = x.width // factor
+        # Only the lines that are shown.
+        rows = range(factor // 2, x.height - x.height % factor, factor)
+        lines = []
+        for start in range(0, len(rows), 50):
+            batch = rows[start : start + 50]
+            for row in batch:
+                x.send(73, 2, struct.pack("<IhhHHI", x.root, 0, row, columns * factor, 1, 0xFFFFFFFF))
+            for _ in batch:
+                line = x.reply()[32:]
+                pixels = bytearray(columns * 3)
+                for colour in range(3):  # The server's order is blue, green, red and a byte that says nothing.
+                    pixels[2 - colour :: 3] = line[colour :: 4 * factor][:columns]
+                lines.append(b"\0" + pixels)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", columns, len(lines), 8, 2, 0, 0, 0)
+    body = zlib.compress(b"".join(lines), 3)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def type_text(number: int, authority: Path, text: str, free: list[int]) -> None:
+    """Type any Unicode text into the window that has the focus.
+
+    Characters are put on free keycodes, as many at once as there are, so that programs have the time to
+    see which character a keycode means now.
+    """
+    with Connection(number, authority) as x:
+        test = x.extension(b"XTEST")
+        text = text.replace("\r\n", "\n")
+        while text:
+            keys: dict[str, int] = {}
+            length = 0
+            for character in text:
+                if character not in keys:
+                    if len(keys) == len(free):
+                        break
+                    keys[character] = free[len(keys)]
+                length += 1
+            # Both levels, so that a Shift that somebody holds changes nothing.
+            symbols = b"".join(struct.pack("<II", *[keysym(character)] * 2) for character in keys)
+            x.send(100, len(keys), struct.pack("<BBxx", free[0], 2) + symbols)
+            x.check()
+            time.sleep(_SETTLE)
+            for character in text[:length]:
+                for event in (_KEY_PRESS, _KEY_RELEASE):
+                    x.send(test, 2, struct.pack("<BBxxII8xhh8x", event, keys[character], 0, x.root, 0, 0))
+            x.check()
+            time.sleep(_SETTLE)
+            text = text[length:]
+
+
+def keysym(character: str) -> int:
+    """Return the X key symbol of a character."""
+    code = ord(character)
+    special = {"\n": 0xFF0D, "\r": 0xFF0D, "\t": 0xFF09, "\b": 0xFF08, "\x1b": 0xFF1B}
+    if character in special:
+        return special[character]
+    return code if 0x20 <= code <= 0x7E or 0xA0 <= code <= 0xFF else 0x01000000 + code

@@ -1,0 +1,471 @@
+/**
+ * A display on the page: its screen, a toolbar and what there is to say about the connection.
+ */
+
+import { type Api, type Display, type Place } from './api';
+import { Channel } from './client/channel';
+import type { Clip, DisplayClient } from './client/types';
+import { createClient as createXpra } from './client/xpra';
+import { confirmShutDown, showClipboard, showFiles, showShares } from './dialogs';
+import { type IconName, element, icon } from './dom';
+import { Keyboard } from './keyboard';
+import type { Translate } from './translation';
+
+export interface ViewerOptions {
+  trans: Translate;
+  /** Who looks: the owner, or somebody with a link. */
+  mode: 'owner' | 'control' | 'view';
+  /** For the owner: files, links, size and end of the display. */
+  api?: Api;
+  /** For the owner: start it anew after it has ended. */
+  restart?: () => Promise<void>;
+}
+
+export interface Size {
+  width: number;
+  height: number;
+}
+
+/** The stream says that it is over, and not only interrupted. */
+const OVER: Record<number, string> = {
+  4403: 'The link no longer works.',
+  4404: 'There is no such display.',
+  4410: 'The display has ended.'
+};
+const LONGEST_WAIT = 5_000;
+const RESIZE_DELAY = 150;
+
+export class Viewer {
+  readonly node: HTMLElement;
+  private readonly stage: HTMLElement;
+  private readonly area: HTMLTextAreaElement;
+  private readonly overlay: HTMLElement;
+  private readonly status: HTMLElement;
+  private readonly title: HTMLElement;
+  private readonly notice: HTMLElement;
+  private readonly keyboard: Keyboard;
+  private readonly listeners = new AbortController();
+  private readonly observer: ResizeObserver;
+  private display: Display | null = null;
+  private place: Place | null = null;
+  private client: DisplayClient | null = null;
+  /** Counts connections, so that a late one is known as such. */
+  private attempts = 0;
+  private failures = 0;
+  private retry = 0;
+  private resizing = 0;
+  private asked: Size = { width: 0, height: 0 };
+  private copied = '';
+  private offered = '';
+  private disposed = false;
+
+  constructor(private options: ViewerOptions) {
+    const { trans } = options;
+    this.title = element('span', { className: 'jp-Display-title' });
+    this.notice = element('span', { className: 'jp-Display-notice', role: 'status' });
+    this.status = element('div', { className: 'jp-Display-status', role: 'status' });
+    this.overlay = element('div', { className: 'jp-Display-overlay' }, this.status);
+    this.area = element('textarea', {
+      className: 'jp-Display-input',
+      'aria-label': trans('Keyboard input of the display'),
+      autocapitalize: 'off',
+      autocomplete: 'off',
+      spellcheck: false
+    });
+    this.stage = element('div', {
+      className: 'jp-Display-stage',
+      role: 'img',
+      'aria-label': trans('Screen of the display')
+    });
+    this.node = element(
+      'div',
+      { className: 'jp-Display', role: 'application' },
+      this.toolbar(),
+      element('div', { className: 'jp-Display-body' }, this.stage, this.area, this.overlay)
+    );
+    this.keyboard = new Keyboard({
+      key: stroke => this.client?.key(stroke),
+      settled: () => this.client?.settled() ?? Promise.resolve(),
+      type: text => this.place?.type(text) ?? Promise.resolve(),
+      paste: data => this.paste(data)
+    });
+    const { signal } = this.listeners;
+    if (options.mode !== 'view') {
+      this.keyboard.attach(this.area, signal);
+      // The screen itself takes no focus: the hidden field has it, which input methods need.
+      this.stage.addEventListener('pointerdown', () => this.focus(), { signal });
+      this.area.addEventListener('focus', () => void this.readClipboard(), { signal });
+    }
+    if (options.mode === 'owner') {
+      this.acceptDrops(signal);
+    }
+    window.addEventListener('online', () => this.hurry(), { signal });
+    document.addEventListener('visibilitychange', () => document.hidden || this.hurry(), { signal });
+    window.addEventListener(
+      'focus',
+      () => this.area === document.activeElement && void this.readClipboard(),
+      { signal }
+    );
+    this.observer = new ResizeObserver(() => this.onResize());
+    this.observer.observe(this.stage);
+    this.say(trans('Connecting…'));
+  }
+
+  /** The size of the place for the screen, in the monitor's own pixels. */
+  get size(): Size {
+    const ratio = window.devicePixelRatio || 1;
+    return {
+      width: Math.max(1, Math.floor(this.stage.clientWidth * ratio)),
+      height: Math.max(1, Math.floor(this.stage.clientHeight * ratio))
+    };
+  }
+
+  /** Show a display. The channel may be open already. */
+  start(display: Display, place: Place, channel = new Channel(place.stream)): void {
+    this.place = place;
+    this.asked = { width: display.width, height: display.height };
+    this.update(display);
+    if (this.options.mode !== 'view') {
+      void place
+        .keymap()
+        .catch(() => ({}))
+        .then(keymap => this.keyboard.setKeymap(keymap));
+    }
+    if (display.state !== 'ended' && display.state !== 'failed') {
+      void this.connect(channel);
+      this.onResize();
+    } else {
+      channel.close();
+    }
+  }
+
+  /** The server has told something about the display. */
+  update(display: Display): void {
+    this.display = display;
+    this.title.textContent = display.title;
+    if (display.state === 'ended' || display.state === 'failed') {
+      this.end(display.reason);
+    }
+  }
+
+  focus(): void {
+    this.area.focus({ preventScroll: true });
+  }
+
+  /** Say what goes on, over the screen; an action gets a button. */
+  say(text: string, actions: [string, () => void][] = []): void {
+    this.overlay.hidden = !text;
+    this.status.replaceChildren(
+      element('p', { textContent: text }),
+      ...actions.map(([label, onclick]) => element('button', { type: 'button', textContent: label, onclick }))
+    );
+  }
+
+  /** Say why there is nothing to see, and offer to start anew. */
+  end(reason: string): void {
+    const { trans, restart } = this.options;
+    clearTimeout(this.retry);
+    this.retry = 0;
+    this.client?.disconnect();
+    this.client = null;
+    this.attempts++;
+    this.say(
+      reason || trans('The display has ended.'),
+      restart ? [[trans('Restart'), () => void this.again(restart)]] : []
+    );
+  }
+
+  dispose(): void {
+    this.disposed = true;
+    this.keyboard.release();
+    this.listeners.abort();
+    this.observer.disconnect();
+    clearTimeout(this.retry);
+    clearTimeout(this.resizing);
+    this.client?.disconnect();
+    this.client = null;
+    this.node.remove();
+  }
+
+  // The connection
+
+  private async connect(channel: Channel): Promise<void> {
+    const { trans, mode } = this.options;
+    const display = this.display!;
+    const attempt = ++this.attempts;
+    const screen = element('div', { className: 'jp-Display-screen' });
+    const createClient =
+      display.protocol === 'rfb' ? (await import('./client/rfb')).createClient : createXpra;
+    if (this.disposed || attempt !== this.attempts) {
+      channel.close();
+      return;
+    }
+    const size = this.size;
+    const client = createClient(
+      screen,
+      {
+        painted: () => {
+          // What was there stays until there is something new.
+          [...this.stage.children].filter(child => child !== screen).forEach(child => child.remove());
+          this.failures = 0;
+          this.say('');
+          this.node.dataset.painted = String(attempt);
+        },
+        resized: (width, height) => {
+          this.node.dataset.size = `${width}x${height}`;
+        },
+        closed: (code, reason) => {
+          if (this.client === client) {
+            this.client = null;
+            this.lost(code, reason);
+          }
+        },
+        bell: () => {
+          this.stage.classList.remove('jp-mod-bell');
+          requestAnimationFrame(() => this.stage.classList.add('jp-mod-bell'));
+        },
+        clipboard: clip => void this.takeClip(clip)
+      },
+      {
+        viewOnly: mode === 'view',
+        resizes: mode === 'owner',
+        version: display.version ?? (this.failures % 2 ? '6' : '3'),
+        ...size
+      }
+    );
+    this.client = client;
+    this.stage.append(screen);
+    client.connect(channel);
+    if (display.state === 'starting') {
+      this.say(trans('Starting…'));
+    }
+  }
+
+  private lost(code: number, reason: string): void {
+    const { trans } = this.options;
+    this.keyboard.release();
+    if (OVER[code]) {
+      this.end(reason || trans(OVER[code]));
+      return;
+    }
+    this.say(trans('Connection lost. Reconnecting…'), [[trans('Try again'), () => this.hurry()]]);
+    const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures++);
+    clearTimeout(this.retry);
+    this.retry = window.setTimeout(() => this.reconnect(), wait);
+    if (this.failures === 2) {
+      // A stream that is refused does not say why.
+      void this.place?.gone().then(gone => {
+        if (gone && !this.disposed && this.failures) {
+          this.end(trans(OVER[this.options.mode === 'owner' ? 4404 : 4403]));
+        }
+      });
+    }
+  }
+
+  /** There is a network again, or somebody looks again. */
+  private hurry(): void {
+    if (this.retry && !this.client) {
+      this.reconnect();
+    }
+  }
+
+  private reconnect(): void {
+    clearTimeout(this.retry);
+    this.retry = 0;
+    if (this.place && !this.disposed) {
+      void this.connect(new Channel(this.place.stream));
+    }
+  }
+
+  private async again(restart: () => Promise<void>): Promise<void> {
+    this.say(this.options.trans('Starting…'));
+    try {
+      await restart();
+    } catch (error) {
+      this.end(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  private onResize(): void {
+    this.client?.resize();
+    const { api, mode } = this.options;
+    if (mode !== 'owner' || !api || !this.display) {
+      return;
+    }
+    clearTimeout(this.resizing);
+    this.resizing = window.setTimeout(() => {
+      const size = this.size;
+      const shown = this.stage.clientWidth > 0 && this.stage.clientHeight > 0;
+      if (
+        !shown ||
+        this.display?.protocol !== 'xpra' ||
+        (size.width === this.asked.width && size.height === this.asked.height)
+      ) {
+        return;
+      }
+      this.asked = size;
+      api.resize(this.display.id, size.width, size.height).catch(() => undefined);
+    }, RESIZE_DELAY);
+  }
+
+  // The toolbar
+
+  private toolbar(): HTMLElement {
+    const { trans, mode, api } = this.options;
+    const button = (name: IconName, label: string, onclick: () => void): HTMLButtonElement => {
+      const made = element(
+        'button',
+        { type: 'button', title: label, 'aria-label': label, onclick },
+        icon(name)
+      );
+      // The focus stays with the screen.
+      made.addEventListener('mousedown', event => event.preventDefault());
+      return made;
+    };
+    const bar = element('div', { className: 'jp-Display-toolbar', role: 'toolbar' }, this.title, this.notice);
+    if (mode === 'view') {
+      bar.append(element('span', { className: 'jp-Display-badge', textContent: trans('Only looking') }));
+    }
+    bar.append(
+      button('clipboard', trans('Clipboard'), () =>
+        showClipboard(this.node, trans, this.copied, mode === 'view' ? null : text => this.offer({ text }))
+      )
+    );
+    if (api) {
+      const id = (): string => this.display?.id ?? '';
+      const input = element('input', { type: 'file', multiple: true, hidden: true });
+      input.onchange = () => {
+        void this.upload([...(input.files ?? [])]);
+        input.value = '';
+      };
+      bar.append(
+        input,
+        button('upload', trans('Upload'), () => input.click()),
+        button('files', trans('Files'), () => void showFiles(this.node, trans, api, id())),
+        button('share', trans('Share'), () => void showShares(this.node, trans, api, id())),
+        button('power', trans('Shut down'), () => confirmShutDown(this.node, trans, () => api.shutDown(id())))
+      );
+    }
+    bar.append(button('full', trans('Full screen'), () => void this.toggleFullScreen()));
+    return bar;
+  }
+
+  private async toggleFullScreen(): Promise<void> {
+    if (document.fullscreenElement) {
+      await document.exitFullscreen();
+    } else {
+      await this.node.requestFullscreen({ navigationUI: 'hide' }).catch(() => undefined);
+      // Escape, Ctrl+W and the like go to the display, where the browser lets them.
+      const { keyboard } = navigator as Navigator & { keyboard?: { lock?(): Promise<void> } };
+      void keyboard?.lock?.().catch(() => undefined);
+    }
+    this.focus();
+  }
+
+  private acceptDrops(signal: AbortSignal): void {
+    const body = this.stage.parentElement!;
+    const hint = element('div', {
+      className: 'jp-Display-drop',
+      hidden: true,
+      textContent: this.options.trans('Drop files here to upload them')
+    });
+    body.append(hint);
+    const over = (event: DragEvent): void => {
+      if (event.dataTransfer?.types.includes('Files')) {
+        event.preventDefault();
+        event.stopPropagation();
+        hint.hidden = false;
+      }
+    };
+    body.addEventListener('dragenter', over, { signal });
+    body.addEventListener('dragover', over, { signal });
+    body.addEventListener('dragleave', event => event.target === hint && (hint.hidden = true), { signal });
+    body.addEventListener(
+      'drop',
+      event => {
+        hint.hidden = true;
+        const files = [...(event.dataTransfer?.files ?? [])];
+        if (files.length) {
+          event.preventDefault();
+          event.stopPropagation();
+          void this.upload(files);
+        }
+      },
+      { signal }
+    );
+  }
+
+  private async upload(files: File[]): Promise<void> {
+    const { trans, api } = this.options;
+    for (const file of files) {
+      this.notice.textContent = trans('Uploading %1…', file.name);
+      try {
+        await api!.upload(this.display!.id, file);
+        this.notice.textContent = trans('Uploaded: %1', file.name);
+      } catch (error) {
+        this.notice.textContent = `${file.name}: ${error instanceof Error ? error.message : String(error)}`;
+        return;
+      }
+    }
+    setTimeout(() => (this.notice.textContent = ''), 5_000);
+  }
+
+  // The clipboards
+
+  private paste(data: DataTransfer): void {
+    const image = [...data.files].find(file => file.type === 'image/png');
+    const text = data.getData('text/plain');
+    if (text) {
+      this.offer({ text });
+    } else if (image) {
+      this.client?.offer({ image });
+    }
+  }
+
+  private offer(clip: Clip): void {
+    if (clip.text !== undefined) {
+      if (clip.text === this.offered || clip.text === this.copied) {
+        // The display has it already.
+        return;
+      }
+      this.offered = clip.text;
+      this.copied = '';
+    }
+    this.client?.offer(clip);
+  }
+
+  private async takeClip(clip: Clip): Promise<void> {
+    if (clip.text !== undefined) {
+      this.copied = clip.text;
+      this.offered = '';
+    }
+    try {
+      if (clip.image) {
+        await navigator.clipboard.write([new ClipboardItem({ [clip.image.type]: clip.image })]);
+      } else {
+        await navigator.clipboard.writeText(clip.text);
+      }
+    } catch {
+      // Not allowed: the clipboard button shows the text.
+    }
+  }
+
+  /** What the user has copied elsewhere, where the browser lets it be read without asking. */
+  private async readClipboard(): Promise<void> {
+    try {
+      const permission = await navigator.permissions.query({ name: 'clipboard-read' as PermissionName });
+      if (permission.state !== 'granted') {
+        return;
+      }
+      for (const item of await navigator.clipboard.read()) {
+        if (item.types.includes('text/plain')) {
+          this.offer({ text: await (await item.getType('text/plain')).text() });
+        } else if (item.types.includes('image/png')) {
+          this.client?.offer({ image: await item.getType('image/png') });
+        }
+      }
+    } catch {
+      // This browser only tells when the user pastes.
+    }
+  }
+}

@@ -1,0 +1,337 @@
+"""The life of displays: how they start, are used, die and are found again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from jupyter_displays import x11
+from jupyter_displays.manager import DisplayManager
+
+ENGINES = ["xpra", "tigervnc"]
+
+
+def processes(directory):
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"JUPYTER_DISPLAY_DIR={directory}".encode() in (path / "environ").read_bytes():
+                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_keys_are_repeated_by_the_page_alone(api, manager, engine):
+    await api.running()
+    display = manager.displays["1"]
+    deadline = time.monotonic() + 8
+    while x11.repeats(display.number, display.screen.authority):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
+    begin = time.monotonic()
+    await api.running(width=1000, height=700)
+    seconds = time.monotonic() - begin
+    display = manager.displays["1"]
+    assert x11.size(display.number, display.screen.authority) == (1000, 700)
+    assert stat.S_IMODE(display.directory.stat().st_mode) == 0o700
+    number = display.number
+    assert Path(f"/tmp/.X11-unix/X{number}").exists()
+    found = processes(display.directory)
+    assert len(found) == (3 if engine == "xpra" else 2)
+    secret = display.screen.authority.read_bytes()[-16:].hex()
+    assert not any(secret in command for command in found.values())
+    await api("DELETE", "1")
+    assert not display.directory.exists()
+    assert not Path(f"/tmp/.X{number}-lock").exists()
+    assert not Path(f"/tmp/.X11-unix/X{number}").exists()
+    assert seconds < 5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_nothing_listens_where_others_knock(api, manager, engine):
+    before = _listening()
+    await api.running()
+    display = manager.displays["1"]
+    new = _listening() - before
+    assert new <= {f"/tmp/.X11-unix/X{display.number}", str(display.screen.socket)}, new
+
+
+def _listening():
+    found = set()
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "00010000" and len(fields) > 7:
+            found.add(fields[7])
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                found.add(fields[1])
+    return found
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_another_user_gets_in_nowhere(api, manager, engine):
+    await api.running()
+    display = manager.displays["1"]
+    script = f"""
+import os, socket
+def try_(what):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(2)
+    try:
+        s.connect(what)
+        return s
+    except OSError as e:
+        return None
+assert try_({str(display.screen.socket)!r}) is None
+assert try_("\\0/tmp/.X11-unix/X{display.number}") is None
+for path in ({str(display.screen.authority)!r}, {str(display.directory / "x.log")!r}):
+    try:
+        open(path); raise SystemExit("read " + path)
+    except PermissionError:
+        pass
+x = try_("/tmp/.X11-unix/X{display.number}")
+if x is not None:
+    x.sendall(b"l\\0\\x0b\\0\\0\\0\\0\\0\\0\\0\\0\\0")
+    assert x.recv(8)[0] != 1, "the X server let me in"
+for pid in {list(processes(display.directory))!r}:
+    try:
+        open(f"/proc/{{pid}}/environ", "rb").read(); raise SystemExit("read the environment")
+    except PermissionError:
+        pass
+print("nowhere")
+"""
+    result = await asyncio.to_thread(
+        subprocess.run,
+        ["runuser", "-u", "nobody", "--", "/usr/bin/python3", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.stdout, result.stderr) == ("nowhere\n", "")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_killed_x_server_is_said(api, manager, engine):
+    await api.running()
+    display = manager.displays["1"]
+    os.kill(display.processes["x"].pid, signal.SIGKILL)
+    ended = await api.state("1", "failed", seconds=5)
+    assert ended["reason"] == "The X server was killed by SIGKILL."
+    assert not Path(f"/tmp/.X{display.number}-lock").exists()
+    assert not Path(f"/tmp/.X11-unix/X{display.number}").exists()
+
+
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_a_killed_xpra_is_said(api, manager, engine):
+    await api.running()
+    os.kill(manager.displays["1"].processes["server"].pid, signal.SIGKILL)
+    ended = await api.state("1", "failed", seconds=5)
+    assert ended["reason"] == "Xpra was killed by SIGKILL."
+
+
+async def test_the_last_words_of_an_application_are_said(api):
+    await api.create(application="fails")
+    ended = await api.state("1", "failed")
+    assert ended["reason"].endswith("The application ended with exit code 3, its last words: no licence.")
+
+
+async def test_a_closed_application_ends_its_display(api, manager):
+    await api.running()
+    os.kill(manager.displays["1"].processes["application"].pid, signal.SIGTERM)
+    ended = await api.state("1", "ended", "failed")
+    assert ended["reason"] == "The application was killed by SIGTERM."
+    manager.applications["short"] = {"title": "Short", "command": ["sleep", "0.5"]}
+    await api.create(application="short")
+    ended = await api.state("2", "ended", "failed")
+    assert (ended["state"], ended["reason"]) == ("ended", "Its program was closed.")
+
+
+async def test_an_application_that_is_not_there_is_said(api, manager):
+    manager.applications["none"] = {"title": "None", "command": ["/nonexistent/program"]}
+    await api.create(application="none")
+    ended = await api.state("1", "failed")
+    assert "/nonexistent/program" in ended["reason"]
+
+
+async def test_what_does_not_want_to_end_is_ended(api, manager):
+    await api.running(application="stubborn")
+    directory = manager.displays["1"].directory
+    assert sum("sleep" in command for command in processes(directory).values()) >= 2
+    await api("DELETE", "1")
+    assert processes(directory) == {}
+
+
+async def test_one_that_is_shut_down_while_it_starts_leaves_nothing(api, manager):
+    await api.create()
+    await api("DELETE", "1")
+    assert manager.displays == {}
+    await asyncio.sleep(0.3)
+    assert processes(manager.directory) == {}
+
+
+async def test_no_free_display_number_is_said(api, manager, tmp_path):
+    fake = tmp_path / "Xfull"
+    fake.write_text("#!/bin/sh\necho 'Fatal server error:' >&2; echo 'No free display number' >&2; exit 1\n")
+    fake.chmod(0o755)
+    manager.engines["tigervnc"].x_server = str(fake)
+    await api.create()
+    ended = await api.state("1", "failed")
+    assert ended["reason"] == (
+        "It did not start: the X server ended with exit code 1, its last words: No free display number."
+    )
+
+
+async def test_one_that_hangs_has_failed(api, manager, tmp_path):
+    fake = tmp_path / "Xhangs"
+    fake.write_text('#!/bin/sh\n[ "$1" = -version ] && exit\nexec sleep 600\n')
+    fake.chmod(0o755)
+    manager.engines["tigervnc"].x_server = str(fake)
+    manager.start_timeout = 0.3
+    await api.create()
+    ended = await api.state("1", "failed")
+    assert ended["reason"] == "It was not ready after 0.3 s."
+
+
+@pytest.mark.parametrize("manager_settings", [{"idle_timeout": 1, "check_interval": 0.1}])
+async def test_an_idle_display_is_ended(api, manager, manager_settings):
+    await api.running()
+    ended = await api.state("1", "ended", seconds=4)
+    assert ended["reason"] == "Nobody used it for 1 s."
+
+
+@pytest.mark.parametrize("manager_settings", [{"memory_limit": 1 << 20, "check_interval": 0.1}])
+async def test_a_display_with_too_much_memory_is_ended(api, manager, manager_settings):
+    await api.create()
+    ended = await api.state("1", "failed", seconds=4)
+    assert ended["reason"].endswith("MB of memory; the limit is 1 MB.")
+
+
+@pytest.mark.parametrize("manager_settings", [{"forget_after": 0.1}])
+async def test_one_that_is_over_is_forgotten(api, manager, manager_settings):
+    await api.create(application="fails")
+    await asyncio.sleep(1)
+    assert (await api("GET"))[1]["displays"] == []
+
+
+def another_server(manager, **settings):
+    """Return the manager of the server that comes after this one."""
+    later = DisplayManager(base_url=manager.base_url, config=manager.config, log=manager.log, **settings)
+    later.runtime_directory = manager.runtime_directory
+    later.applications = manager.applications
+    later.engine = manager.engine
+    return later
+
+
+async def kill(manager):
+    """Let go of everything, as a server does that is killed."""
+    manager._checks.stop()
+    for display in manager.displays.values():
+        for process in display.processes.values():
+            process.close()
+        os.close(display.lock)
+    manager.displays.clear()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_the_next_server_finds_a_display_again(api, manager, engine):
+    await api.running(title="Kept")
+    share = (await api("POST", "1", "shares", body={"mode": "view"}))[1]
+    pids = {name: process.pid for name, process in manager.displays["1"].processes.items()}
+    await kill(manager)
+    later = another_server(manager)
+    await later.start()
+    display = later.displays["1"]
+    assert (display.title, display.state) == ("Kept", "running")
+    assert {name: process.pid for name, process in display.processes.items()} == pids
+    assert later.shares.by_token(share["url"].rpartition("/")[2]).mode == "view"
+    os.kill(pids["x"], signal.SIGKILL)
+    for _ in range(100):
+        if display.over:
+            break
+        await asyncio.sleep(0.05)
+    assert (display.state, display.reason) == ("failed", "The X server ended.")
+    assert not Path(f"/tmp/.X{display.number}-lock").exists()
+    await later.stop()
+
+
+async def test_what_died_without_a_server_is_cleared_away(api, manager):
+    await api.running()
+    display = manager.displays["1"]
+    pid = display.processes["x"].pid
+    await kill(manager)
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    later = another_server(manager)
+    await later.start()
+    assert later.displays["1"].reason == "It died while no server was there."
+    assert processes(display.directory) == {}
+    assert not display.directory.exists()
+    assert not Path(f"/tmp/.X{display.number}-lock").exists()
+    await later.stop()
+
+
+async def test_a_second_server_leaves_the_displays_of_the_first(api, manager):
+    await api.running()
+    later = another_server(manager)
+    await later.start()
+    assert later.displays == {}
+    display = later.create("sleep")
+    assert display.id == "2"
+    assert await display.ready()
+    await later.stop()
+    assert manager.displays["1"].state == "running"
+    assert processes(manager.displays["1"].directory)
+
+
+@pytest.mark.parametrize("manager_settings", [{"stop_with_server": False}])
+@pytest.mark.leaves_processes
+async def test_a_server_may_leave_its_displays_behind(api, manager, manager_settings):
+    await api.running()
+    directory = manager.displays["1"].directory
+    await manager.stop()
+    assert processes(directory)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "manager_settings", [{"waiting": 1, "waiting_delay": 0.1, "desktop_command": ["sleep", "600"]}]
+)
+async def test_a_desktop_that_waits_is_there_at_once(api, manager, engine, manager_settings):
+    for _ in range(200):
+        if [d.suits(d.engine, "desktop", 96) for d in manager._waiting.values()] == [True]:
+            break
+        await asyncio.sleep(0.05)
+    assert (await api("GET"))[1]["displays"] == []
+    assert (await api("GET", "1"))[0] == 404
+    begin = time.monotonic()
+    display = await api.running(application="desktop", title="Mine", width=900, height=700)
+    seconds = time.monotonic() - begin
+    assert (display["id"], display["title"]) == ("1", "Mine")
+    assert seconds < 0.1
+    for _ in range(100):
+        if (await api("GET", "1"))[1]["width"] == 900:
+            break
+        await asyncio.sleep(0.02)
+    assert x11.size(manager.displays["1"].number, manager.displays["1"].screen.authority) == (900, 700)
+    await asyncio.sleep(0.5)
+    assert list(manager._waiting) == ["2"]
+    await api("DELETE")
+    assert list(manager._waiting) == ["2"]
+    await manager.stop()
+    assert processes(manager.directory) == {}

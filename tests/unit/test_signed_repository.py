@@ -1,0 +1,123 @@
+"""A repository is trusted by its key's fingerprint, or not at all; apt-get(8) is a stand-in here."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from plugins.modules import signed_repository
+from plugins.modules.signed_repository import KeyFaultError, NoAnswerError, Repository, Silence, checked, fingerprints
+
+# Made by GnuPG for this test, which also told the fingerprint.
+KEY = b"""-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEawJkpxYJKwYBBAHaRw8BAQdAgBaiCrpgNhjfAThAz+GK3z8Zn8x/7xhqNNo6
+IOXnd0+0FFJlcG9zaXRvcnkgb2YgYSB0ZXN0iJAEExYIADgWIQT+wysZz3yPynCO
+6YrGflOm35JhnQUCawJkpwIbAwULCQgHAgYVCgkICwIEFgIDAQIeAQIXgAAKCRDG
+flOm35JhnU7BAP9+3Gz6nz6lRhe4LIuUP6jBj2tdmZl57trHdslEuvxpLgEA3omW
+PzbrRaPmyPmp/vUQdhaYqKrAb85JvjLVsK9y/AE=
+=2RzR
+-----END PGP PUBLIC KEY BLOCK-----
+"""
+FINGERPRINT = "FEC32B19CF7C8FCA708EE98AC67E53A6DF92619D"
+
+
+def binary() -> bytes:
+    body = [line for line in KEY.splitlines()[2:] if not line.startswith((b"=", b"-"))]
+    return base64.b64decode(b"".join(body))
+
+
+def test_fingerprint_is_the_one_that_gnupg_shows() -> None:
+    assert fingerprints(KEY) == [FINGERPRINT]
+    assert fingerprints(binary()) == [FINGERPRINT]
+    assert checked(KEY, "fec3 2b19 cf7c 8fca 708e  e98a c67e 53a6 df92 619d") == KEY
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        (KEY, f"has fingerprint {FINGERPRINT}, not {'0' * 40}"),
+        # A stranger's key behind the right one would be trusted as well.
+        (binary() + binary(), f"has fingerprint {FINGERPRINT}, {FINGERPRINT}, not {'0' * 40}"),
+        (b"<html>Please log in</html>", "is no OpenPGP key"),
+        (b"", "is no OpenPGP key"),
+        (b"\x99", "is cut off"),
+        (KEY.replace(b"mDME", b"m ME"), "cannot be read: "),
+    ],
+    ids=["other", "two", "page", "empty", "short", "damaged"],
+)
+def test_any_other_key_is_refused(key: bytes, problem: str) -> None:
+    with pytest.raises(KeyFaultError) as caught:
+        checked(key, "0" * 40)
+    assert str(caught.value).startswith(problem)
+
+
+def test_two_keys_are_not_one() -> None:
+    with pytest.raises(KeyFaultError):
+        checked(binary() + binary(), FINGERPRINT)
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "bin" / "apt-get"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
+    return program
+
+
+def answer(program: Path, text: str) -> None:
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+
+
+def test_a_repository_is_written_once(apt: Path, tmp_path: Path) -> None:
+    answer(apt, "exit 0")
+    repository = Repository("example", tmp_path / "apt")
+    text = repository.text("https://apt.example.org/", "bookworm", ["main"])
+    assert not repository.is_there(text, FINGERPRINT)
+    repository.put(text, KEY)
+    assert repository.is_there(text, FINGERPRINT)
+    assert not repository.is_there(text.replace("bookworm", "trixie"), FINGERPRINT)
+    assert not repository.is_there(text, "0" * 40)
+    assert "URIs: https://apt.example.org\n" in text
+    assert f"Signed-By: {tmp_path}/apt/keyrings/example.asc" in text
+    assert repository.remove()
+    assert not repository.remove()
+
+
+def test_a_repository_that_does_not_answer_leaves_what_was_there(apt: Path, tmp_path: Path) -> None:
+    repository = Repository("example", tmp_path / "apt")
+    old, new = (repository.text(f"https://{name}.example.org", "bookworm", ["main"]) for name in ("old", "new"))
+    answer(apt, "exit 0")
+    repository.put(old, KEY)
+    answer(apt, "echo 'E: The repository is not signed.' >&2; exit 100")
+    with pytest.raises(NoAnswerError, match=r"^E: The repository is not signed\.$"):
+        repository.put(new, KEY + b"\n")
+    assert repository.sources.read_text() == old
+    assert repository.key.read_bytes() == KEY
+
+    repository.remove()
+    with pytest.raises(NoAnswerError):
+        repository.put(new, KEY)
+    assert not repository.sources.exists()
+    assert not repository.key.exists()
+
+
+def test_a_key_that_cannot_be_fetched_is_no_answer() -> None:
+    with pytest.raises(NoAnswerError, match=r"^http://127\.0\.0\.1:1/key\.asc: "):
+        signed_repository.fetch("http://127.0.0.1:1/key.asc")
+
+
+def test_a_repository_that_did_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    silence = Silence("example", "https://apt.example.org bookworm", tmp_path / "cache")
+    assert not silence.last(3600)
+    silence.remember("Connection timed out")
+    assert silence.last(3600) == "Connection timed out"
+    assert not silence.last(0)
+    assert not Silence("example", "https://mirror.example.org bookworm", tmp_path / "cache").last(3600)
+    silence.forget()
+    silence.forget()
+    assert not silence.last(3600)

@@ -1,0 +1,208 @@
+"""Every message of role xpra about its settings, and settings that it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.settings import facts, messages
+
+HOSTS = (
+    "is not one that displays are made for. Use Debian 12 or 13, or Ubuntu 22.04 or 24.04, for the hosts of the group "
+    "desktops."
+)
+APPLICATION = {"id": "paraview", "title": "ParaView", "command": ["paraview"]}
+
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "rocky9": ({"facts": facts("Rocky", "9.5", "Blue Onyx")}, [f'distribution = "Rocky 9" {HOSTS}']),
+    "engine": (
+        {"xpra_engine": "xpra", "xpra_apt_url": "", "facts": facts("Debian", "13", "trixie")},
+        [
+            (
+                'xpra_engine = "xpra" cannot be had, for Debian 13 has no Xpra of its own and xpra_apt_url is empty. '
+                "Give xpra_apt_url, or use tigervnc."
+            )
+        ],
+    ),
+    "url": (
+        {"xpra_apt_url": "xpra.org"},
+        [
+            (
+                'xpra_apt_url = "xpra.org" is no address of a repository. '
+                "Begin it with https:// or http://, or leave it empty to use the distribution's packages."
+            )
+        ],
+    ),
+    "key": (
+        {"xpra_apt_key": "xpra.asc"},
+        [
+            (
+                'xpra_apt_key = "xpra.asc" is neither an address nor an absolute path. '
+                "Begin it with https://, or with {{ inventory_dir }}/ when the file is kept beside the inventory."
+            )
+        ],
+    ),
+    "no-key": (
+        {"xpra_apt_key": "/nonexistent/xpra.asc"},
+        [
+            (
+                'xpra_apt_key = "/nonexistent/xpra.asc" is no file on the controller. '
+                "Give the path of the repository's public key."
+            )
+        ],
+    ),
+    "fingerprint": (
+        {"xpra_apt_key_fingerprint": "C497EA957"},
+        [
+            (
+                'xpra_apt_key_fingerprint = "C497EA957" is no fingerprint of a key. '
+                "Give its 40 hexadecimal digits, as gpg --show-keys prints them."
+            )
+        ],
+    ),
+    "suite": (
+        {"xpra_apt_suite": "book worm"},
+        [
+            (
+                'xpra_apt_suite = "book worm" cannot be the name of a suite. '
+                "Leave it empty for the code name of the distribution, such as bookworm."
+            )
+        ],
+    ),
+    "version": (
+        {"xpra_version": "latest"},
+        [
+            (
+                'xpra_version = "latest" is no version of a package. Write it as apt-cache policy xpra-server shows '
+                "it, such as 6.5.4-r0-1, or leave it empty for the newest."
+            )
+        ],
+    ),
+    "package": (
+        {"xpra_extra_packages": ["paraview gimp"]},
+        [
+            (
+                'xpra_extra_packages[0] = "paraview gimp" cannot be the name of a package. '
+                "Write one name an entry, such as paraview."
+            )
+        ],
+    ),
+    "id": (
+        {"xpra_applications": [{**APPLICATION, "id": "Para View"}]},
+        [
+            (
+                'xpra_applications[0].id = "Para View" cannot be the short name of an application. '
+                "Use at most 32 lower-case letters, digits and hyphens."
+            )
+        ],
+    ),
+    "taken": (
+        {"xpra_applications": [APPLICATION, APPLICATION, {**APPLICATION, "id": "desktop"}]},
+        [
+            f'xpra_applications[{number}].id = "{name}" is taken already. '
+            "Give each application a name of its own; desktop and terminal are always there."
+            for number, name in ((1, "paraview"), (2, "desktop"))
+        ],
+    ),
+    "title": (
+        {"xpra_applications": [{**APPLICATION, "title": ""}]},
+        ['xpra_applications[0].title = "" is no title. Write one line of at most 80 characters.'],
+    ),
+    "command": (
+        {"xpra_applications": [{**APPLICATION, "command": []}]},
+        [
+            (
+                "xpra_applications[0].command = [] starts nothing. "
+                "Write the program and its arguments as a list, such as [paraview] or [/usr/bin/env, root, -l]."
+            )
+        ],
+    ),
+    "layout": (
+        {"xpra_keyboard_layouts": ["us", "Russian"]},
+        [
+            (
+                'xpra_keyboard_layouts[1] = "Russian" is no keyboard layout. '
+                "Write it as XKB names it, such as us, ru, de or ch(fr)."
+            )
+        ],
+    ),
+    "limit": (
+        {"xpra_display_limit": -1},
+        [
+            (
+                "xpra_display_limit = -1 is not a number of displays. "
+                "Give how many displays a user may have; 0 is any number."
+            )
+        ],
+    ),
+    "idle": (
+        {"xpra_idle_timeout": 5},
+        [
+            (
+                "xpra_idle_timeout = 5 would end displays while people look at them. "
+                "Give at least 60 seconds, such as 86400 for a day; 0 is never."
+            )
+        ],
+    ),
+    "virtualgl": (
+        {"xpra_virtualgl": "yes please"},
+        [
+            (
+                'xpra_virtualgl = "yes please" is no device that VirtualGL draws with. Write egl, egl0 and so on, '
+                "/dev/dri/card0, or an X display such as :0; leave it empty without a graphics card."
+            )
+        ],
+    ),
+    "misspelt": (
+        {"xpra_engines": "xpra"},
+        ["xpra_engines is no setting of role xpra. Did you mean xpra_engine?"],
+    ),
+}
+
+GOOD: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "debian13": {"facts": facts("Debian", "13", "trixie")},
+    "ubuntu2404": {"facts": facts("Ubuntu", "24.04", "noble")},
+    "no-repository": {"xpra_apt_url": "", "xpra_apt_key": "", "xpra_apt_key_fingerprint": ""},
+    "everything": {
+        "xpra_engine": "tigervnc",
+        "xpra_apt_url": "https://mirror.example.org/xpra/",
+        "xpra_apt_key_fingerprint": "b499 3b57 3231 48e3 7977  e5d8 7325 4cad 1797 8faf",
+        "xpra_apt_suite": "bookworm",
+        "xpra_version": "6.5.4-r0-1",
+        "xpra_desktop": "none",
+        "xpra_extra_packages": ["paraview", "root-system=6.30"],
+        "xpra_applications": [
+            APPLICATION,
+            {
+                "id": "root",
+                "title": "ROOT «6»",
+                "description": "Analysis of data",
+                "command": ["sh", "-c", "echo $HOME"],
+                "icon": "/usr/share/pixmaps/root.png",
+                "categories": ["Science", "Physics"],
+            },
+        ],
+        "xpra_keyboard_layouts": ["us", "ch(fr)"],
+        "xpra_display_limit": 0,
+        "xpra_idle_timeout": 86400,
+        "xpra_sound": True,
+        "xpra_virtualgl": "egl0",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[str]]:
+    return messages("xpra", {name: settings for name, (settings, _) in BAD.items()} | GOOD)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings_are_named_with_a_remedy(found: dict[str, list[str]], name: str) -> None:
+    assert found[name] == BAD[name][1]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_settings_pass(found: dict[str, list[str]], name: str) -> None:
+    assert found[name] == []
