@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.unit.settings import ROOT, facts, messages
+from tests.unit.settings import facts, messages, rendered
 
 # Made by openssl for this test.
 KEY = """-----BEGIN PUBLIC KEY-----
@@ -78,7 +74,10 @@ NO_WAY = (
     "Put hosts into the group squid, name the site's proxies, or say cvmfs_direct=true."
 )
 MEGABYTES = "is not a whole number of megabytes. Write digits only, such as 4000 for 4 GB."
-PARAMETER = "is no parameter of CVMFS. Names are CVMFS_ and then capital letters, digits and underscores, such as CVMFS_TIMEOUT."
+PARAMETER = (
+    "is no parameter of CVMFS. Names are CVMFS_ and then capital letters, digits and underscores, such as "
+    "CVMFS_TIMEOUT."
+)
 WHOLE_PATH = "is no absolute path. Write the whole path, such as /var/lib/cvmfs."
 FINGERPRINT = "FD80468D49B3B24C341741FC8CE0A76C497EA957"
 
@@ -92,45 +91,57 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "suite": (
         settings(cvmfs_apt_suite="book worm"),
         [
-            'cvmfs_apt_suite = "book worm" cannot be the name of a suite. '
-            "Leave it empty for the one of the distribution, such as bookworm-prod."
+            (
+                'cvmfs_apt_suite = "book worm" cannot be the name of a suite. '
+                "Leave it empty for the one of the distribution, such as bookworm-prod."
+            )
         ],
     ),
     "key-place": (settings(cvmfs_key_url="cernvm.gpg"), [f'cvmfs_key_url = "cernvm.gpg" {PLACE}']),
     "key-missing": (
         settings(cvmfs_key_url="/nonexistent/cernvm.gpg"),
         [
-            'cvmfs_key_url = "/nonexistent/cernvm.gpg" is no file on the controller. '
-            "Give the path of the public key that the packages are signed with."
+            (
+                'cvmfs_key_url = "/nonexistent/cernvm.gpg" is no file on the controller. '
+                "Give the path of the public key that the packages are signed with."
+            )
         ],
     ),
     "fingerprint": (
         settings(cvmfs_key_fingerprint="497EA957"),
         [
-            'cvmfs_key_fingerprint = "497EA957" is no fingerprint of a key. '
-            "Give its 40 hexadecimal digits, as gpg --show-keys prints them."
+            (
+                'cvmfs_key_fingerprint = "497EA957" is no fingerprint of a key. '
+                "Give its 40 hexadecimal digits, as gpg --show-keys prints them."
+            )
         ],
     ),
     "other-key": (
         settings(facts=host(key=f"has fingerprint {'0' * 40}, not {FINGERPRINT}")),
         [
-            f'cvmfs_key_fingerprint = "{FINGERPRINT}" does not fit the key at '
-            f"https://cvmrepo.s3.cern.ch/cvmrepo/apt/cernvm.gpg, which has fingerprint {'0' * 40}, not {FINGERPRINT}. "
-            "Ask those who run the repository which key is theirs before you change it."
+            (
+                f'cvmfs_key_fingerprint = "{FINGERPRINT}" does not fit the key at '
+                f"https://cvmrepo.s3.cern.ch/cvmrepo/apt/cernvm.gpg, which has fingerprint {'0' * 40}, not {FINGERPRINT}. "
+                "Ask those who run the repository which key is theirs before you change it."
+            )
         ],
     ),
     "version": (
         settings(cvmfs_version="newest"),
         [
-            'cvmfs_version = "newest" is no version of a package. '
-            "Write it as apt-cache policy cvmfs or dnf list cvmfs shows it, or leave it empty for the newest."
+            (
+                'cvmfs_version = "newest" is no version of a package. '
+                "Write it as apt-cache policy cvmfs or dnf list cvmfs shows it, or leave it empty for the newest."
+            )
         ],
     ),
     "config": (
         settings(cvmfs_config_package="cvmfs-config-defaults"),
         [
-            'cvmfs_config_package = "cvmfs-config-defaults" is none of cvmfs-config-default, cvmfs-config-none. '
-            "Did you mean cvmfs-config-default?"
+            (
+                'cvmfs_config_package = "cvmfs-config-defaults" is none of cvmfs-config-default, cvmfs-config-none. '
+                "Did you mean cvmfs-config-default?"
+            )
         ],
     ),
     "names": (
@@ -145,8 +156,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "none-at-all": (
         settings(cvmfs_repositories=[], cvmfs_config_package="cvmfs-config-none"),
         [
-            "cvmfs_repositories = [] is empty, and there is no other repository. "
-            "Name one, such as sft.cern.ch, or one of your own in cvmfs_own_repositories."
+            (
+                "cvmfs_repositories = [] is empty, and there is no other repository. "
+                "Name one, such as sft.cern.ch, or one of your own in cvmfs_own_repositories."
+            )
         ],
     ),
     "own-name": (
@@ -160,8 +173,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "own-servers": (
         settings(cvmfs_own_repositories=[own(server_urls=["http://a.example.org/cvmfs/@fqrn@;b"])]),
         [
-            "cvmfs_own_repositories[0].server_urls = "
-            f'["http://a.example.org/cvmfs/@fqrn@;b"] (software.example.org) {SERVERS}'
+            (
+                "cvmfs_own_repositories[0].server_urls = "
+                f'["http://a.example.org/cvmfs/@fqrn@;b"] (software.example.org) {SERVERS}'
+            )
         ],
     ),
     "own-no-servers": (
@@ -174,10 +189,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "own-private-key": (
         settings(cvmfs_own_repositories=[own(public_keys=[KEY.replace("PUBLIC", "PRIVATE")])]),
-        [
-            'cvmfs_own_repositories[0].public_keys = ["-----BEGIN PRIVATE KEY-----\\nMIIBIjAN..."] '
-            f"(software.example.org) {PEM}"
-        ],
+        [(f'cvmfs_own_repositories[0].public_keys = ["-----BEGIN PRIVATE..."] (software.example.org) {PEM}')],
     ),
     "own-no-key": (
         settings(cvmfs_own_repositories=[own(public_keys=[])]),
@@ -245,8 +257,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "alien": (
         settings(cvmfs_alien_cache="shared"),
         [
-            'cvmfs_alien_cache = "shared" is no absolute path. '
-            "Write the whole path of a directory on the cluster file system, or leave it empty."
+            (
+                'cvmfs_alien_cache = "shared" is no absolute path. '
+                "Write the whole path of a directory on the cluster file system, or leave it empty."
+            )
         ],
     ),
     "quota-unit": (settings(cvmfs_quota_limit="4GB"), [f'cvmfs_quota_limit = "4GB" {MEGABYTES}']),
@@ -258,8 +272,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "quota-large": (
         settings(cvmfs_quota_limit="50001"),
         [
-            'cvmfs_quota_limit = "50001" is more than the 50000 megabytes of the file system with /var/lib/cvmfs. '
-            "Give less, or choose another cvmfs_cache_directory."
+            (
+                'cvmfs_quota_limit = "50001" is more than the 50000 megabytes of the file system with /var/lib/cvmfs. '
+                "Give less, or choose another cvmfs_cache_directory."
+            )
         ],
     ),
     "files-few": (
@@ -269,8 +285,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "files-many": (
         settings(cvmfs_nfiles=131072),
         [
-            "cvmfs_nfiles = 131072 is more than the 20000 files that a service of this host may open. "
-            "Give less, or 0 for as many as the host allows."
+            (
+                "cvmfs_nfiles = 131072 is more than the 20000 files that a service of this host may open. "
+                "Give less, or 0 for as many as the host allows."
+            )
         ],
     ),
     "extra": (
@@ -278,9 +296,9 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             cvmfs_extra={"TIMEOUT": 5, "CVMFS_timeout": 5, "CVMFS_X; reboot": 1, "CVMFS_LIST": [1], "CVMFS_Y": "a\nb"}
         ),
         [
-            f'cvmfs_extra["TIMEOUT"] = 5 {PARAMETER}',
-            f'cvmfs_extra["CVMFS_timeout"] = 5 {PARAMETER}',
             f'cvmfs_extra["CVMFS_X; reboot"] = 1 {PARAMETER}',
+            f'cvmfs_extra["CVMFS_timeout"] = 5 {PARAMETER}',
+            f'cvmfs_extra["TIMEOUT"] = 5 {PARAMETER}',
             'cvmfs_extra["CVMFS_LIST"] = [1] is no value of one line. Write a text, a number, true or false.',
             'cvmfs_extra["CVMFS_Y"] = "a\\nb" is no value of one line. Write a text, a number, true or false.',
         ],
@@ -288,21 +306,25 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "extra-config": (
         settings(cvmfs_extra={"CVMFS_CONFIG_REPOSITORY": "config.example.org"}),
         [
-            'cvmfs_extra["CVMFS_CONFIG_REPOSITORY"] = "config.example.org" cannot be set here, for the client takes it '
-            "from /etc/cvmfs/default.d alone. Put it into a file /etc/cvmfs/default.d/60-site.conf."
+            (
+                'cvmfs_extra["CVMFS_CONFIG_REPOSITORY"] = "config.example.org" cannot be set here, for the client takes it '
+                "from /etc/cvmfs/default.d alone. Put it into a file /etc/cvmfs/default.d/60-site.conf."
+            )
         ],
     ),
     "extra-twice": (
         settings(cvmfs_extra={"CVMFS_QUOTA_LIMIT": "4GB"}),
         [
-            'cvmfs_extra["CVMFS_QUOTA_LIMIT"] = "4GB" has a setting of its own. Use cvmfs_repositories, cvmfs_proxies, '
-            "cvmfs_cache_directory, cvmfs_quota_limit, cvmfs_shared_cache, cvmfs_alien_cache, cvmfs_nfiles, "
-            "cvmfs_strict_mount, cvmfs_use_cdn, cvmfs_client_profile."
+            (
+                'cvmfs_extra["CVMFS_QUOTA_LIMIT"] = "4GB" has a setting of its own. Use cvmfs_repositories, cvmfs_proxies, '
+                "cvmfs_cache_directory, cvmfs_quota_limit, cvmfs_shared_cache, cvmfs_alien_cache, cvmfs_nfiles, "
+                "cvmfs_strict_mount, cvmfs_use_cdn, cvmfs_client_profile."
+            )
         ],
     ),
     "method": (
         settings(cvmfs_mount_method="automount"),
-        ['cvmfs_mount_method = "automount" is none of autofs, systemd. Did you mean autofs?'],
+        ['cvmfs_mount_method = "automount" is none of autofs, systemd. See roles/cvmfs/README.md.'],
     ),
     "deadline": (
         settings(cvmfs_check_deadline=1),
@@ -361,49 +383,13 @@ def test_good_settings_pass(found: dict[str, list[str]], name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+def files() -> dict[str, dict[str, str]]:
     """The files that the role would write, for each set of good settings."""
-    scratch = tmp_path_factory.mktemp("rendered")
-    hosts = {
-        name: {key: value for key, value in given.items() if key != "facts"}
-        for name, given in GOOD.items()
-        if name != "absent"
-    }
-    (scratch / "facts").mkdir()
-    for name in hosts:
-        (scratch / "facts" / f"s1_{name}").write_text(json.dumps({"__payload__": json.dumps(GOOD[name]["facts"])}))
-    tasks = [
-        {"ansible.builtin.include_role": {"name": "cvmfs", "tasks_from": "validate", "public": True}},
-        {
-            "ansible.builtin.copy": {
-                "content": "{{ (__cvmfs_files + __cvmfs_mount_files) | to_json }}",
-                "dest": f"{scratch}/{{{{ inventory_hostname }}}}.json",
-                "mode": "0600",
-            },
-            "delegate_to": "localhost",
-        },
-    ]
-    (scratch / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
-    variables = {"ansible_host": "127.0.0.1", "ansible_port": 1}
-    (scratch / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": variables}}))
-    run = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", scratch / "play.yml"],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_CACHE_PLUGIN": "jsonfile",
-            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(scratch / "facts"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+    return rendered(
+        "cvmfs",
+        {name: given for name, given in GOOD.items() if name != "absent"},
+        "(__cvmfs_files + __cvmfs_mount_files)",
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return {
-        name: {file["path"]: file["content"] for file in json.loads((scratch / f"{name}.json").read_text())}
-        for name in hosts
-    }
 
 
 def sourced(text: str, scratch: Path, shell: str = "sh") -> dict[str, str]:
@@ -417,9 +403,9 @@ def sourced(text: str, scratch: Path, shell: str = "sh") -> dict[str, str]:
     return dict(zip(names, run.stdout.split("\0"), strict=False))
 
 
-def test_parameters_are_what_a_shell_reads(rendered: dict[str, dict[str, str]], tmp_path: Path) -> None:
-    files = rendered["everything"]
-    assert sourced(files["/etc/cvmfs/default.local"], tmp_path) == {
+def test_parameters_are_what_a_shell_reads(files: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    mine = files["everything"]
+    assert sourced(mine["/etc/cvmfs/default.local"], tmp_path) == {
         "CVMFS_REPOSITORIES": "sft.cern.ch,tools.example.org,under_score.example-1.org,software.example.org",
         "CVMFS_HTTP_PROXY": (
             "http://a.example.org:3128|http://b.example.org:3128;http://backup.example.org:3128;DIRECT"
@@ -435,25 +421,25 @@ def test_parameters_are_what_a_shell_reads(rendered: dict[str, dict[str, str]], 
         "CVMFS_TIMEOUT": "7",
         "CVMFS_SEND_INFO_HEADER": "yes",
     }
-    assert sourced(files["/etc/cvmfs/config.d/software.example.org.local"], tmp_path) == {
+    assert sourced(mine["/etc/cvmfs/config.d/software.example.org.local"], tmp_path) == {
         "CVMFS_SERVER_URL": "http://stratum1.example.org/cvmfs/@fqrn@",
         "CVMFS_KEYS_DIR": "/etc/cvmfs/keys/campushub/software.example.org",
         "CVMFS_HTTP_PROXY": "DIRECT",
         "CVMFS_HOSTILE": HOSTILE,
     }
-    assert files["/etc/cvmfs/keys/campushub/example.org/2.pub"] == KEY
+    assert mine["/etc/cvmfs/keys/campushub/example.org/2.pub"] == KEY
 
 
-def test_limits_fit_the_host(rendered: dict[str, dict[str, str]], tmp_path: Path) -> None:
-    plain = sourced(rendered["direct"]["/etc/cvmfs/default.local"], tmp_path)
+def test_limits_fit_the_host(files: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    plain = sourced(files["direct"]["/etc/cvmfs/default.local"], tmp_path)
     assert plain["CVMFS_NFILES"] == "20000"
     assert plain["CVMFS_HTTP_PROXY"] == "DIRECT"
     assert plain["CVMFS_REPOSITORIES"] == "cvmfs-config.cern.ch,sft.cern.ch"
-    assert "LimitNOFILE=20000\n" in rendered["direct"]["/etc/systemd/system/autofs.service.d/campushub.conf"]
+    assert "LimitNOFILE=20000\n" in files["direct"]["/etc/systemd/system/autofs.service.d/campushub.conf"]
 
 
-def test_a_cache_of_several_hosts_has_no_quota(rendered: dict[str, dict[str, str]], tmp_path: Path) -> None:
-    alien = sourced(rendered["alien"]["/etc/cvmfs/default.local"], tmp_path)
+def test_a_cache_of_several_hosts_has_no_quota(files: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    alien = sourced(files["alien"]["/etc/cvmfs/default.local"], tmp_path)
     assert (alien["CVMFS_ALIEN_CACHE"], alien["CVMFS_SHARED_CACHE"], alien["CVMFS_QUOTA_LIMIT"]) == (
         "/shared/cvmfs",
         "no",
@@ -461,16 +447,14 @@ def test_a_cache_of_several_hosts_has_no_quota(rendered: dict[str, dict[str, str
     )
 
 
-def test_the_map_of_autofs_has_one_entry(rendered: dict[str, dict[str, str]]) -> None:
-    lines = [
-        line.split() for line in rendered["direct"]["/etc/auto.master.d/cvmfs.autofs"].splitlines() if line[0] != "#"
-    ]
+def test_the_map_of_autofs_has_one_entry(files: dict[str, dict[str, str]]) -> None:
+    lines = [line.split() for line in files["direct"]["/etc/auto.master.d/cvmfs.autofs"].splitlines() if line[0] != "#"]
     assert lines == [["/cvmfs", "/etc/auto.cvmfs", "negative_timeout=10"]]
-    assert not [path for path in rendered["everything"] if "auto" in path and not path.endswith(".automount")]
+    assert not [path for path in files["everything"] if "auto" in path and not path.endswith(".automount")]
 
 
-def test_units_have_the_names_that_systemd_wants(rendered: dict[str, dict[str, str]]) -> None:
-    names = sorted(path for path in rendered["everything"] if path.endswith(".automount"))
+def test_units_have_the_names_that_systemd_wants(files: dict[str, dict[str, str]]) -> None:
+    names = sorted(path for path in files["everything"] if path.endswith(".automount"))
     directory = "/etc/systemd/system"
     assert names == [
         f"{directory}/cvmfs-sft.cern.ch.automount",
@@ -478,6 +462,6 @@ def test_units_have_the_names_that_systemd_wants(rendered: dict[str, dict[str, s
         f"{directory}/cvmfs-tools.example.org.automount",
         f"{directory}/cvmfs-under_score.example\\x2d1.org.automount",
     ]
-    mount = rendered["everything"][f"{directory}/cvmfs-under_score.example\\x2d1.org.mount"]
+    mount = files["everything"][f"{directory}/cvmfs-under_score.example\\x2d1.org.mount"]
     assert "Where=/cvmfs/under_score.example-1.org\n" in mount
     assert "What=under_score.example-1.org\n" in mount
