@@ -1,4 +1,4 @@
-"""Every message of role squid about its settings, settings that it takes, and the configuration that it makes of them."""
+"""Every message of role squid about its settings, good ones, and the configuration of them."""
 
 from __future__ import annotations
 
