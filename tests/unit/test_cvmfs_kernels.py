@@ -1,8 +1,8 @@
 """
 Environments and kernels from CVMFS: messages about their settings, their files, and the programs that enter them.
 
-A directory stands in for the repository: a tree like a view, a script that fails, and a pipe that nobody writes to, which keeps
- whoever reads it waiting as a dead repository does.
+A directory stands in for the repository: a tree like a view, a script that fails, and a pipe that nobody writes to,
+which keeps whoever reads it waiting as a dead repository does.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         one(LCG, view="LCG_107"),
         [
             (
-                'jupyter_cvmfs_kernels[0].view = "LCG_107" (lcg) is no view of LCG. Write release and platform, such as '
-                "LCG_107/x86_64-el9-gcc13-opt; they are in /cvmfs/sft.cern.ch/lcg/views."
+                'jupyter_cvmfs_kernels[0].view = "LCG_107" (lcg) is no view of LCG. Write release and platform, '
+                "such as LCG_107/x86_64-el9-gcc13-opt; they are in /cvmfs/sft.cern.ch/lcg/views."
             )
         ],
     ),
@@ -115,8 +115,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         one(LCG, command=["python3"]),
         [
             (
-                'jupyter_cvmfs_kernels[0].command = ["python3"] (lcg) starts no kernel. Write program and arguments as a '
-                "list with {connection_file} among them, such as "
+                'jupyter_cvmfs_kernels[0].command = ["python3"] (lcg) starts no kernel. Write program and arguments '
+                "as a list with {connection_file} among them, such as "
                 "[python3, -m, ipykernel_launcher, -f, '{connection_file}']."
             )
         ],
@@ -252,7 +252,8 @@ def stand_in(tmp_path: Path) -> Path:
     view = repository / "view"
     (view / "bin").mkdir(parents=True)
     (view / "setup.sh").write_text(
-        f'echo "noise of the script"\nexport VIEW="{view}" GIVEN="$#" PYTHONPATH="{view}/lib"\nPATH="{view}/bin:$PATH"\n'
+        f'echo "noise of the script"\nexport VIEW="{view}" GIVEN="$#" PYTHONPATH="{view}/lib"\n'
+        f'PATH="{view}/bin:$PATH"\n'
         "greet() { echo hello; }\nexport -f greet\nfalse\n"
     )
     (repository / "ends.sh").write_text("exit 3\n")

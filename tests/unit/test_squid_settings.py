@@ -29,6 +29,15 @@ def settings(**others: Any) -> dict[str, Any]:
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "debian11": (settings(facts=facts("Debian", "11", "bullseye")), [f'distribution = "Debian 11" {SUPPORTED}']),
+    "address": (
+        settings(squid_address="http://cache1.example.org"),
+        [
+            (
+                'squid_address = "http://cache1.example.org" is no name of a host. Write it such as cache1.example.org, '
+                "or an address; leave it empty for the one by which Ansible reaches the host."
+            )
+        ],
+    ),
     "port": (
         settings(squid_port=70000),
         ["squid_port = 70000 is not a port. Give a number from 1 to 65535; 3128 is usual."],
@@ -144,6 +153,7 @@ GOOD: dict[str, dict[str, Any]] = {
         squid_disk_mb=50000,
         squid_object_mb=2048,
         squid_log_days=30,
+        squid_address="2001:db8::3",
     ),
 }
 
