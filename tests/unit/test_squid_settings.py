@@ -203,7 +203,7 @@ def test_servers_are_listed_once(configurations: dict[str, str]) -> None:
 
 def test_the_config_repositorys_servers_are_among_the_default_ones(configurations: dict[str, str]) -> None:
     lists = {words[1]: words[2:] for words in directives(configurations["plain"]) if words[0] == "acl"}
-    assert {"cvmfs-stratum-one.cern.ch", "cvmfs-s1fnal.opensciencegrid.org"} <= set(lists["servers"])
+    assert {"cvmfs-stratum-one.cern.ch", ".opensciencegrid.org"} <= set(lists["servers"])
     assert "addresses" not in lists
 
 
