@@ -121,7 +121,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             (
                 f'cvmfs_key_fingerprint = "{FINGERPRINT}" does not fit the key at '
-                f"https://cvmrepo.s3.cern.ch/cvmrepo/apt/cernvm.gpg, which has fingerprint {'0' * 40}, not {FINGERPRINT}. "
+                f"https://cvmrepo.s3.cern.ch/cvmrepo/apt/cernvm.gpg, which has fingerprint {'0' * 40}, "
+                f"not {FINGERPRINT}. "
                 "Ask those who run the repository which key is theirs before you change it."
             )
         ],
@@ -307,8 +308,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         settings(cvmfs_extra={"CVMFS_CONFIG_REPOSITORY": "config.example.org"}),
         [
             (
-                'cvmfs_extra["CVMFS_CONFIG_REPOSITORY"] = "config.example.org" cannot be set here, for the client takes it '
-                "from /etc/cvmfs/default.d alone. Put it into a file /etc/cvmfs/default.d/60-site.conf."
+                'cvmfs_extra["CVMFS_CONFIG_REPOSITORY"] = "config.example.org" cannot be set here, for the client '
+                "takes it from /etc/cvmfs/default.d alone. Put it into a file /etc/cvmfs/default.d/60-site.conf."
             )
         ],
     ),
@@ -316,8 +317,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         settings(cvmfs_extra={"CVMFS_QUOTA_LIMIT": "4GB"}),
         [
             (
-                'cvmfs_extra["CVMFS_QUOTA_LIMIT"] = "4GB" has a setting of its own. Use cvmfs_repositories, cvmfs_proxies, '
-                "cvmfs_cache_directory, cvmfs_quota_limit, cvmfs_shared_cache, cvmfs_alien_cache, cvmfs_nfiles, "
+                'cvmfs_extra["CVMFS_QUOTA_LIMIT"] = "4GB" has a setting of its own. Use '
+                "cvmfs_repositories, cvmfs_proxies, cvmfs_cache_directory, cvmfs_quota_limit, cvmfs_shared_cache, cvmfs_alien_cache, cvmfs_nfiles, "
                 "cvmfs_strict_mount, cvmfs_use_cdn, cvmfs_client_profile."
             )
         ],

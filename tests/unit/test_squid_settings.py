@@ -33,8 +33,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         settings(squid_address="http://cache1.example.org"),
         [
             (
-                'squid_address = "http://cache1.example.org" is no name of a host. Write it such as cache1.example.org, '
-                "or an address; leave it empty for the one by which Ansible reaches the host."
+                'squid_address = "http://cache1.example.org" is no name of a host. Write it such as '
+                "cache1.example.org, or an address; leave it empty for the one by which Ansible reaches the host."
             )
         ],
     ),
