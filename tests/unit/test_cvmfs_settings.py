@@ -318,8 +318,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             (
                 'cvmfs_extra["CVMFS_QUOTA_LIMIT"] = "4GB" has a setting of its own. Use '
-                "cvmfs_repositories, cvmfs_proxies, cvmfs_cache_directory, cvmfs_quota_limit, cvmfs_shared_cache, cvmfs_alien_cache, cvmfs_nfiles, "
-                "cvmfs_strict_mount, cvmfs_use_cdn, cvmfs_client_profile."
+                "cvmfs_repositories, cvmfs_proxies, cvmfs_cache_directory, cvmfs_quota_limit, cvmfs_shared_cache, "
+                "cvmfs_alien_cache, cvmfs_nfiles, cvmfs_strict_mount, cvmfs_use_cdn, cvmfs_client_profile."
             )
         ],
     ),
