@@ -40,7 +40,7 @@ mwIDAQAB
 
 def sourced(host: Host, path: str, name: str) -> str:
     """What sh makes of a parameter."""
-    return host.check_output('sh -euc \'. "$1"; eval "printf %%s \\"\\$$2\\""\' sh %s %s', path, name)
+    return str(host.check_output('sh -euc \'. "$1"; eval "printf %%s \\"\\$$2\\""\' sh %s %s', path, name))
 
 
 def test_parameters_are_what_a_shell_reads(host: Host) -> None:
@@ -153,7 +153,7 @@ def test_a_kernel_of_a_repository_that_is_not_there_says_so(host: Host, view: st
 
 def test_a_list_of_kernels_touches_no_repository(host: Host) -> None:
     listing = "/opt/campushub/user/bin/jupyter kernelspec list --json"
-    traced = as_alice(host, f"strace -f -qq -e trace=%%file -o /tmp/listing.trace {listing}")
+    traced = as_alice(host, f"strace -f -qq -e trace=%file -o /tmp/listing.trace {listing}")
     assert traced.rc == 0, traced.stderr
     specs = json.loads(traced.stdout)["kernelspecs"]
     assert {"view", "absent", "real"} <= set(specs)

@@ -46,7 +46,7 @@ def fetch(host: Host, url: str, client: str = CLIENT, method: str = "GET") -> li
     """Ask squid for a URL; return status, whether it was a hit, and the text."""
     asked = host.run("python3 -c %s %s %s %s", FETCH, client, url, method)
     assert asked.rc == 0, asked.stderr
-    return asked.stdout.strip().split(" ", 2)
+    return str(asked.stdout).strip().split(" ", 2)
 
 
 @pytest.fixture(autouse=True, scope="module")

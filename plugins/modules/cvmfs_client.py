@@ -13,6 +13,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,15 +251,16 @@ def check(
     """Return what was found out about each repository, what is wrong, and what is not as it should be."""
     names = list(repositories)
     found: dict[str, dict[str, Any]] = {}
-    problems, remarks = [], []
-    reads = at_once({name: lambda name=name: serves(name) for name in names}, deadline)
-    servers = at_once({name: lambda name=name: server_of(name) for name in names}, deadline)
+    problems: list[str] = []
+    remarks: list[str] = []
+    reads = at_once({name: partial(serves, name) for name in names}, deadline)
+    servers = at_once({name: partial(server_of, name) for name in names}, deadline)
     ways = proxies or ([""] if direct else [])
     fetches: dict[str, Callable[[], Any]] = {}
     for name in names:
         server = (reads[name] or {}).get("answer", {}).get("server") or (servers[name] or {}).get("answer", "")
         for way in ways if server else []:
-            fetches[f"{name} {way}"] = lambda server=server, way=way: fetched(server, way, deadline / 2)
+            fetches[f"{name} {way}"] = partial(fetched, server, way, deadline / 2)
     results = at_once(fetches, deadline)
     for name in names:
         trouble = failure(reads[name], deadline)
@@ -314,13 +316,13 @@ def apply(repositories: list[str], restart_autofs: bool, deadline: int) -> list[
     names = sorted(mounted(), key=lambda name: "config" in name)
     wrong = []
     for name in names:
-        result = at_once({name: lambda name=name: renew(name)}, deadline)[name]
+        result = at_once({name: partial(renew, name)}, deadline)[name]
         trouble = failure(result, deadline) or (result or {}).get("answer", "")
         if trouble:
             wrong.append(f"{name} did not take over its settings: {trouble}")
     if restart_autofs:
         # What was looked for in vain once is not looked for again.
-        looks = at_once({name: lambda name=name: os.stat(MOUNTS / name).st_ino for name in repositories}, deadline)
+        looks = at_once({name: partial(os.path.samefile, MOUNTS / name, MOUNTS) for name in repositories}, deadline)
         if any("FileNotFoundError" in (look or {}).get("problem", "") for look in looks.values()):
             run("systemctl", "reset-failed", "autofs.service")
             run("systemctl", "restart", "autofs.service")
@@ -364,9 +366,7 @@ def main() -> None:
         if not wrong:
             STAMP.write_text(now)
     else:
-        results = at_once(
-            {name: lambda name=name: run("umount", "--lazy", str(MOUNTS / name)) for name in names}, deadline
-        )
+        results = at_once({name: partial(run, "umount", "--lazy", str(MOUNTS / name)) for name in names}, deadline)
         wrong = [
             f"{name}: {why}"
             for name in names

@@ -158,7 +158,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
 }
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "jupyter_cvmfs_kernels": [
         {**LCG, "warm_up": ["python3", "-c", 'print("100%", $HOME)']},
         EESSI,

@@ -54,7 +54,14 @@ def wired(scratch: Path, inventory: dict[str, Any]) -> dict[str, dict[str, Any]]
     (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory))
     (scratch / "answers").mkdir()
     message = "{{ {" + ", ".join(f"'{name}': {name}" for name in NAMES) + "} | to_json }}"
-    command = ["-i", scratch / "hosts.yml", "--playbook-dir", ROOT / "playbooks", "--tree", scratch / "answers"]
+    command: list[str | Path] = [
+        "-i",
+        scratch / "hosts.yml",
+        "--playbook-dir",
+        ROOT / "playbooks",
+        "--tree",
+        scratch / "answers",
+    ]
     run = subprocess.run(
         [
             sys.executable,

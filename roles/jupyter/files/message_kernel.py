@@ -14,7 +14,7 @@ REMEDY = (
 )
 
 
-class MessageKernel(Kernel):
+class MessageKernel(Kernel):  # type: ignore[misc]  # it has no types
     """Answers each cell with an error."""
 
     message = Unicode("", help="What it says.").tag(config=True)
