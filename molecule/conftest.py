@@ -21,17 +21,29 @@ def instances() -> list[dict[str, Any]]:
     return yaml.safe_load(Path(path).read_text()) if path and Path(path).exists() else []
 
 
+Connect = Callable[[dict[str, Any]], Host]
+
+
+@pytest.fixture(scope="session")
+def connect() -> Connect:
+    """Connect to a test host as root."""
+
+    def to(instance: dict[str, Any]) -> Host:
+        return testinfra.get_host(
+            f"ssh://{instance['user']}@{instance['address']}",
+            ssh_identity_file=instance["identity_file"],
+            ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+            controlpersist=60,
+            sudo=True,
+        )
+
+    return to
+
+
 @pytest.fixture(params=instances(), ids=lambda instance: str(instance["instance"]), scope="module")
-def host(request: pytest.FixtureRequest) -> Host:
+def host(request: pytest.FixtureRequest, connect: Connect) -> Host:
     """A test host as root; `host.run("sudo -u alice …")` acts as somebody else."""
-    instance = request.param
-    return testinfra.get_host(
-        f"ssh://{instance['user']}@{instance['address']}",
-        ssh_identity_file=instance["identity_file"],
-        ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-        controlpersist=60,
-        sudo=True,
-    )
+    return connect(request.param)
 
 
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
@@ -43,17 +55,20 @@ def apply_role(request: pytest.FixtureRequest, host: Host) -> ApplyRole:  # noqa
     Apply the scenario's role once more to this host alone, with other settings, as an administrator would.
 
     `apply_role(web_upload_size="2g")` returns how ansible-playbook ended and what it printed. `check=True` asks for
-    check mode.
+    check mode, `role="jupyterhub"` another role than the scenario's.
     """
     instance = str(request.node.callspec.params["host"]["instance"])
 
-    def apply(check: bool = False, **variables: Any) -> subprocess.CompletedProcess[str]:
+    def apply(check: bool = False, role: str = "", **variables: Any) -> subprocess.CompletedProcess[str]:
         scenario = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
         converge = next(
             p for p in (scenario / "converge.yml", scenario.parent / "shared" / "converge.yml") if p.exists()
         )
         command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--limit", instance]
         command += ["--extra-vars", json.dumps(variables), *(["--check"] if check else []), str(converge)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=scenario.parents[1])
+        environment = os.environ | ({"MOLECULE_SCENARIO_NAME": role} if role else {})
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=scenario.parents[1], env=environment
+        )
 
     return apply

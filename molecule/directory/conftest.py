@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 import yaml
 from testinfra.host import Host
 
@@ -16,15 +16,7 @@ FILE = os.environ.get("MOLECULE_INSTANCE_CONFIG", "")
 INSTANCES: list[dict[str, Any]] = yaml.safe_load(Path(FILE).read_text()) if FILE and Path(FILE).exists() else []
 
 
-def connect(instance: dict[str, Any]) -> Host:
-    """Connect to a host as root."""
-    return testinfra.get_host(
-        f"ssh://{instance['user']}@{instance['address']}",
-        ssh_identity_file=instance["identity_file"],
-        ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-        controlpersist=60,
-        sudo=True,
-    )
+Connect = Callable[[dict[str, Any]], Host]
 
 
 @pytest.fixture(
@@ -32,18 +24,18 @@ def connect(instance: dict[str, Any]) -> Host:
     ids=lambda instance: str(instance["instance"]),
     scope="module",
 )
-def host(request: pytest.FixtureRequest) -> Host:
+def host(request: pytest.FixtureRequest, connect: Connect) -> Host:
     """A host that people log in to."""
     return connect(request.param)
 
 
 @pytest.fixture(scope="module")
-def server() -> Host:
+def server(connect: Connect) -> Host:
     """The directory."""
     return connect(next(found for found in INSTANCES if found["instance"] == SERVER))
 
 
 @pytest.fixture(scope="module")
-def hub() -> Host:
+def hub(connect: Connect) -> Host:
     """The host that is a hub."""
     return connect(next(found for found in INSTANCES if found["instance"] == "directory-debian12"))

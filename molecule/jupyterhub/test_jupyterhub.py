@@ -179,8 +179,8 @@ def test_named_servers_run_side_by_side(host: Host, client: Client) -> None:
 def test_stop_leaves_nothing_running(host: Host, client: Client) -> None:
     """Not even what a user detached from the terminal."""
     client("bob", "start")
-    client("bob", "run", "import subprocess; subprocess.Popen(['setsid', '-f', 'sleep', '12345'])")
-    assert any("sleep 12345" in line for line in processes(host, "bob"))
+    client("bob", "run", "import subprocess; subprocess.run(['setsid', '-f', 'sleep', '12345'])")
+    until(lambda: any("sleep 12345" in line for line in processes(host, "bob")), 5, "no sleep")
     client("bob", "stop")
     until(lambda: not processes(host, "bob"), 15, f"no process of bob's: {processes(host, 'bob')}")
 

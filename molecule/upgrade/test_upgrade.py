@@ -53,7 +53,8 @@ def act(host: Host, action: str, *arguments: str) -> str:
 
 def database(host: Host, statement: str) -> str:
     """Ask the hub's database."""
-    return str(host.check_output(f'sqlite3 /var/lib/jupyterhub/jupyterhub.sqlite "{statement}"'))
+    program = "import sqlite3, sys; [print(*row, sep='|') for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])]"
+    return str(host.check_output("python3 -c %s /var/lib/jupyterhub/jupyterhub.sqlite %s", program, statement)).strip()
 
 
 def postgresql(host: Host, name: str, statement: str) -> str:

@@ -172,6 +172,11 @@ problems:
   returned: always
   type: list
   elements: str
+packages:
+  description: Names of the distribution's packages that the host has. A role whose packages are there need not ask apt.
+  returned: when the host could be asked
+  type: list
+  elements: str
 """
 
 OLDEST_PYTHON = (3, 9)
@@ -364,6 +369,21 @@ def system_problems(
             "Install a newer one and name it in ansible_python_interpreter."
         )
     return problems
+
+
+def packages() -> list[str]:
+    """Return the names of the distribution's packages that are installed."""
+    queries = (
+        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\\n"],
+        ["rpm", "-qa", "--qf", "installed %{NAME}\\n"],
+    )
+    for query in queries:
+        try:
+            listed = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return sorted({line.split()[1] for line in listed.splitlines() if line.startswith("installed ")})
+    return []
 
 
 def release_of(mirror: str, release: Path = Path("/etc/os-release")) -> str:
@@ -577,7 +597,7 @@ def main() -> None:
         problems += silent
     for message in unknown + (silent if installed else []):
         module.warn(message)
-    module.exit_json(changed=False, problems=problems + clock)
+    module.exit_json(changed=False, problems=problems + clock, packages=packages())
 
 
 if __name__ == "__main__":

@@ -124,6 +124,12 @@ removed:
 """
 
 MARKER = ".complete"
+# The packages' own tests are half of the modules, and nobody imports them. Some have templates that are no Python as
+# they are, so the exit status says nothing.
+COMPILE = """
+find "$@" -name '*.py' -not -path '*/tests/*' -print0 |
+  xargs -0 -n 400 -P "$(nproc)" "$0/bin/python" -I -m compileall -q
+"""
 LAYER = "layer"
 KEY_LENGTH = 12
 
@@ -150,6 +156,7 @@ class Environment:
     def __init__(self, settings: dict[str, Any]) -> None:
         """Take over the module's settings."""
         self.link = Path(settings["path"])
+        self.lock = self.link.with_name(f"{self.link.name}.lock")
         self.requirements: str = settings["requirements"] or ""
         self.overrides: str = settings["overrides"]
         self.extra_packages: list[str] = settings["extra_packages"]
@@ -219,8 +226,8 @@ class Environment:
         # The versions used last are the ones to keep.
         os.utime(directory / MARKER)
 
-    def prune(self, current: Path | None, keep: int) -> list[Path]:
-        """Remove what was never finished, and versions beyond those to keep that nothing runs from."""
+    def superfluous(self, current: Path | None, keep: int) -> list[Path]:
+        """Return versions that were never finished, and those beyond the ones to keep that nothing runs from."""
         others = [directory for directory in self.versions() if directory != current and not directory.is_symlink()]
         finished = [directory for directory in others if self.complete(directory)]
         finished.sort(key=lambda directory: (directory / MARKER).stat().st_mtime, reverse=True)
@@ -228,9 +235,15 @@ class Environment:
         if old:
             used = used_directories(old)
             old = [directory for directory in old if directory not in used]
+        return old
+
+    def prune(self, current: Path | None, keep: int) -> list[Path]:
+        """Remove what is superfluous and return it."""
+        old = self.superfluous(current, keep)
         for directory in old:
+            finished = self.complete(directory)
             remove(directory)
-            if self.user_site and directory in finished:
+            if self.user_site and finished:
                 # What people installed for themselves names the interpreter it was installed with.
                 directory.symlink_to(self.link.name)
         return old
@@ -255,6 +268,7 @@ class Environment:
                     self.install(work, directory, "--no-index", *self.wheels)
                 if extra:
                     self.add_layer(work, directory, extra)
+                self.byte_compile(directory)
                 self.finish(directory)
             except BaseException:
                 remove(directory)
@@ -314,13 +328,13 @@ class Environment:
         return next(directory.glob("lib/python*/site-packages"))
 
     def install(self, work: Path, directory: Path, *arguments: str) -> None:
-        """
-        Install into a version what is listed, which is all there is to install.
+        """Install into a version what is listed, which is all there is to install."""
+        self.run_uv(work, "pip", "install", "--no-deps", "--python", str(directory), *arguments)
 
-        Root owns it, so nobody else could write its bytecode later.
-        """
-        options = ["--no-deps", "--compile-bytecode", "--python", str(directory)]
-        self.run_uv(work, "pip", "install", *options, *arguments)
+    def byte_compile(self, directory: Path) -> None:
+        """Write the bytecode of a version, for root owns it, so nobody else could do it later."""
+        places = [self.site_packages(directory), *filter(Path.exists, [directory / LAYER])]
+        subprocess.run(["/bin/sh", "-c", COMPILE, directory, *places], check=False, capture_output=True)
 
     def run_uv(self, work: Path, *arguments: str) -> str:
         """Run uv with a cache that goes away, and return what it printed."""
@@ -389,14 +403,11 @@ def used_directories(directories: Sequence[Path]) -> set[Path]:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
     """Wait for a run that was cut off and may still be at work on the host, then find what it built."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with file.open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -411,6 +422,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         changed = bool(existing) or link.is_symlink()
         if not module.check_mode:
             link.unlink(missing_ok=True)
+            environment.lock.unlink(missing_ok=True)
             for directory in existing:
                 remove(directory)
         return {"changed": changed, "removed": [str(directory) for directory in existing]}
@@ -432,11 +444,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
     if module.check_mode:
         result["built"] = not environment.complete(directory)
-        result["changed"] |= result["built"]
+        result["removed"] = [str(old) for old in environment.superfluous(directory, environment.keep)]
+        result["changed"] |= result["built"] or bool(result["removed"])
         return result
 
     link.parent.mkdir(parents=True, exist_ok=True)
-    with locked(link.parent):
+    with locked(environment.lock):
         if not environment.complete(directory):
             environment.build(directory)
             result["built"] = result["changed"] = True

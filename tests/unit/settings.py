@@ -130,3 +130,15 @@ def run_for(
             return {host: json.loads((scratch / f"{host}.json").read_text()) for host in hosts}
         answers: dict[str, Any] = json.loads((scratch / "answer.json").read_text())
         return answers
+
+
+def answered_otherwise(
+    role: str, cases: dict[str, tuple[dict[str, Any], list[str]]]
+) -> dict[str, tuple[list[str], list[str]]]:
+    """
+    Return the cases that a role answers with other messages than expected: what it said, and what was expected.
+
+    A case is the settings of a fake host and the messages that they are to get.
+    """
+    said = messages(role, {host: settings for host, (settings, _) in cases.items()})
+    return {host: (said[host], texts) for host, (_, texts) in cases.items() if said[host] != texts}

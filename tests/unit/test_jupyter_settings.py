@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
-
-from tests.unit.settings import ROOT, facts, messages
+from tests.unit.settings import ROOT, answered_otherwise, facts
 
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
@@ -89,19 +87,9 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[str, list[str]]:
-    return messages("jupyter", {name: settings for name, (settings, _) in BAD.items()} | GOOD)
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_settings_are_named_with_a_remedy(found: dict[str, list[str]], name: str) -> None:
-    assert found[name] == BAD[name][1]
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_good_settings_pass(found: dict[str, list[str]], name: str) -> None:
-    assert found[name] == []
+def test_bad_settings_are_named_with_a_remedy_and_good_ones_pass() -> None:
+    good: dict[str, tuple[dict[str, Any], list[str]]] = {name: (settings, []) for name, settings in GOOD.items()}
+    assert answered_otherwise("jupyter", BAD | good) == {}
 
 
 def locked(role: str) -> dict[str, str]:

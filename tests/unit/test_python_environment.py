@@ -44,13 +44,16 @@ class Site:
         requires: list[str] | None = None,
         data: dict[str, str] | None = None,
         *,
+        modules: tuple[str, ...] = (),
         script: bool = False,
     ) -> None:
-        """Make a package of one module."""
+        """Make a package of one module, or of those given."""
         info = f"{name}-{version}.dist-info"
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         files = {
-            f"{name}.py": f"VERSION = {version!r}\ndef main():\n    print('{name}', VERSION)\n",
+            **dict.fromkeys(
+                modules or (f"{name}.py",), f"VERSION = {version!r}\ndef main():\n    print('{name}', VERSION)\n"
+            ),
             f"{info}/METADATA": metadata + "".join(f"Requires-Dist: {line}\n" for line in requires or []),
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             **{f"{name}-{version}.data/data/{path}": text for path, text in (data or {}).items()},
@@ -97,7 +100,7 @@ class Site:
 
     def names(self) -> set[str]:
         """Return what lies beside the link."""
-        return {path.name for path in self.link.parent.iterdir()}
+        return {path.name for path in self.link.parent.iterdir() if path.suffix != ".lock"}
 
 
 @pytest.fixture
@@ -130,6 +133,14 @@ def test_everybody_can_read_and_nobody_else_can_write(site: Site) -> None:
     assert list(directory.glob("lib/*/site-packages/__pycache__/alpha.*.pyc"))
 
 
+def test_bytecode_is_there_for_all_but_tests(site: Site) -> None:
+    site.wheel("epsilon", "1.0", modules=("epsilon/core.py", "epsilon/tests/test_core.py"))
+    site.apply(site.lock("alpha==1.0", "epsilon==1.0"), extra_packages=["beta"])
+    compiled = {path.name.partition(".")[0] for path in site.link.resolve().rglob("*.pyc")}
+    assert {"alpha", "beta", "core"} <= compiled
+    assert "test_core" not in compiled
+
+
 def test_check_mode_tells_what_would_be_built_and_builds_nothing(site: Site) -> None:
     told = site.apply(site.lock("alpha==1.0"), check=True, uv="/nowhere/uv")
     assert (told["changed"], told["built"]) == (True, True)
@@ -160,6 +171,8 @@ def test_old_versions_go_unless_something_runs_from_them(site: Site) -> None:
         assert Path(first["directory"]).is_dir()
     finally:
         process.communicate(b"\n")
+    would = site.apply(site.lock("alpha==2.0"), keep=0, check=True)
+    assert (would["changed"], would["removed"]) == (True, [first["directory"]])
     later = site.apply(site.lock("alpha==2.0"), keep=0)
     assert (later["changed"], later["removed"]) == (True, [first["directory"]])
     assert site.names() == {"user", f"user-{second['version']}"}

@@ -15,6 +15,8 @@ class DisplaysApp(ExtensionApp):  # type: ignore[misc]
     """Displays beside the notebooks of a Jupyter server."""
 
     name = "jupyter_displays"
+    # Jupyter would make it jupyter_jupyter_displays_config.
+    config_file_name = "jupyter_displays_config"
     extension_url = "/api/displays"
     load_other_extensions = True
     classes = [DisplayManager]  # noqa: RUF012

@@ -153,6 +153,8 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
         routes: list[tuple[Any, ...]] = [
             (prefix + r"/oauth_callback", CallbackHandler),
             (prefix + r"/?", StartHandler),
+            # Where the hub and old bookmarks lead.
+            (prefix + r"/(?:lab|tree)(?:/.*)?", web.RedirectHandler, {"url": self.base_url, "permanent": False}),
         ]
         routes += [(prefix + pattern, *rest) for pattern, *rest in handlers()]
         identity = HubIdentityProvider(parent=self, log=self.log)

@@ -12,6 +12,7 @@ import mimetypes
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 from jupyter_server.auth.decorator import allow_unauthenticated, authorized
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
@@ -20,7 +21,7 @@ from tornado import web
 
 from . import x11
 from .manager import Display, DisplayManager, now
-from .stream import SharedStreamHandler, StreamHandler
+from .stream import HasManager, SharedStreamHandler, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,17 +34,12 @@ _LONGEST_TITLE = 100
 STATIC = Path(__file__).parent / "static"
 
 
-class _API(APIHandler):  # type: ignore[misc]
+class _API(HasManager, APIHandler):  # type: ignore[misc]
     """What all handlers of the API have in common."""
 
     auth_resource = "displays"
     # An open page asks now and then: only what a user does keeps a server from being culled.
     _track_activity = False
-
-    @property
-    def manager(self) -> DisplayManager:
-        manager: DisplayManager = self.settings["display_manager"]
-        return manager
 
     async def prepare(self) -> None:
         """Refuse who may not be here, and what is too long, before anything is done."""
@@ -155,8 +151,7 @@ class DisplayHandler(_API):
         if "width" in fields or "height" in fields:
             width, height = fields.get("width", display.width), fields.get("height", display.height)
             self.manager.check_size(width, height, display.dpi)
-            if not await display.ready():
-                raise web.HTTPError(409, f"This display does not run. {display.reason}")
+            await _until_running(display)
             while display.state == "running" and not display.settled:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             display.width, display.height = await _ask_x(display, x11.set_size, width, height, display.dpi)
@@ -187,11 +182,21 @@ class ScreenHandler(_API):
             width = 0
         if not 16 <= width <= 4096:
             raise web.HTTPError(400, "A picture is 16 to 4096 points wide.")
-        if not await display.ready():
-            raise web.HTTPError(409, f"This display does not run. {display.reason}")
+        await _until_running(display)
         picture = await _ask_x(display, x11.png, width)
         self.set_header("Cache-Control", "no-store")
         self.finish(picture, set_content_type="image/png")
+
+
+def _not_running(display: Display) -> web.HTTPError:
+    """Return the refusal of what only a display that runs can do."""
+    return web.HTTPError(409, f"This display does not run. {display.reason}")
+
+
+async def _until_running(display: Display) -> None:
+    """Wait for the end of a display's start; refuse if it does not run then."""
+    if not await display.ready():
+        raise _not_running(display)
 
 
 async def _ask_x(display: Display, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -219,8 +224,7 @@ class _Keyboard:
             raise web.HTTPError(413, f"At most {_LONGEST_TEXT} characters are typed at once.")
         if any(character < " " and character not in "\t\n\r\b" for character in text):
             raise web.HTTPError(400, "This text has control characters.")
-        if not await display.ready():
-            raise web.HTTPError(409, f"This display does not run. {display.reason}")
+        await _until_running(display)
         async with display.typing:
             await _ask_x(display, x11.type_text, text, self.manager.keyboard.free)
         self.manager.used(display)
@@ -273,7 +277,7 @@ class SharesHandler(_API):
         if mode not in {"view", "control"}:
             raise web.HTTPError(400, "The mode is view or control.")
         if display.over or display.state == "stopping":
-            raise web.HTTPError(409, f"This display does not run. {display.reason}")
+            raise _not_running(display)
         share = self.manager.shares.create(display.id, mode, now())
         self.manager.shares.save(display.id, display.directory)
         self.reply(self.link(share), 201)
@@ -433,7 +437,7 @@ class FileHandler(_API):
             with path.open("rb") as file:
                 self.set_header("Content-Length", os.fstat(file.fileno()).st_size)
                 self.set_header("Content-Type", "application/octet-stream")
-                self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{_quoted(name)}")
+                self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name, safe='')}")
                 self.set_header("X-Content-Type-Options", "nosniff")
                 while block := await asyncio.to_thread(file.read, self._BLOCK):
                     self.write(block)
@@ -443,19 +447,8 @@ class FileHandler(_API):
         self.finish(set_content_type="application/octet-stream")
 
 
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")
-
-
-class _Page(JupyterHandler):  # type: ignore[misc]
+class _Page(HasManager, JupyterHandler):  # type: ignore[misc]
     """A page that fills a browser tab with a display."""
-
-    @property
-    def manager(self) -> DisplayManager:
-        manager: DisplayManager = self.settings["display_manager"]
-        return manager
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say what is wrong."""

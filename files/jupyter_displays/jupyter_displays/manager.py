@@ -22,14 +22,14 @@ from tornado import ioloop, web
 from traitlets import Bool, Dict, Float, Integer, List, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from . import x11
+from . import leftovers, x11
 from .engines import Engine, Screen, TigerVNCEngine, XpraEngine
 from .keyboard import Keyboard
 from .processes import Process, memory, start_time, with_variable
 from .shares import Shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
 
 # By this variable of its environment every process of a display is found, wherever it has gone.
 _MARK = "JUPYTER_DISPLAY_DIR"
@@ -41,11 +41,23 @@ _NOT_INHERITED = (
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
 _SETTLING = 5.0
+_NUMBERS = 10000
+# What an X server says whose number somebody has taken in the meantime.
+_NUMBER_TAKEN = (
+    b"is already active for display",
+    b"Cannot establish any listening sockets",
+    b"Could not create lock file",
+)
+
+
+def moment(seconds: float) -> str:
+    """Return a time of the epoch as text, in UTC."""
+    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def now() -> str:
     """Return the present moment as text, in UTC."""
-    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment(time.time())
 
 
 def boot() -> str:
@@ -55,6 +67,33 @@ def boot() -> str:
 
 def _x_socket(number: int) -> Path:
     return Path(f"/tmp/.X11-unix/X{number}")  # noqa: S108
+
+
+def _x_lock(number: int) -> Path:
+    return Path(f"/tmp/.X{number}-lock")  # noqa: S108
+
+
+def _number_taken(number: int) -> bool:
+    """Return whether an X server has this number, or somebody else has left what a new one cannot clear away."""
+    lock, path = _x_lock(number), _x_socket(number)
+    try:
+        if lock.lstat().st_uid != os.getuid() or start_time(int(lock.read_text(encoding="ascii"))):
+            return True
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        return True
+    try:
+        if path.lstat().st_uid != os.getuid():
+            return True
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(1.0)
+            knock.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class Display:
@@ -73,6 +112,7 @@ class Display:
         self.dpi: int = record["dpi"]
         self.number: int = record.get("number", -1)
         self.x_socket: int = record.get("x_socket", 0)
+        self.x_pid: int = record.get("x_pid", 0)
         self.waiting: bool = record.get("waiting", False)
         self.state = "starting"
         self.reason = ""
@@ -123,7 +163,7 @@ class Display:
 
     def record(self) -> dict[str, Any]:
         """Return what a later server has to know."""
-        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting", "x_socket")
+        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting", "x_pid", "x_socket")
         return {name: getattr(self, name) for name in names} | {
             "engine": self.engine.name,
             "processes": {name: [process.pid, process.started] for name, process in self.processes.items()},
@@ -138,7 +178,6 @@ class Display:
 
     def model(self, base_url: str) -> dict[str, Any]:
         """Return the display as the API describes it."""
-        activity = dt.datetime.fromtimestamp(self.last_activity, dt.timezone.utc)
         return {
             "id": self.id,
             "name": f"display/{self.id}",
@@ -150,7 +189,7 @@ class Display:
             "state": self.state,
             "reason": self.reason,
             "created": self.created,
-            "last_activity": activity.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "last_activity": moment(self.last_activity),
             "width": self.width,
             "height": self.height,
             "viewers": list(self.viewers.values()),
@@ -321,6 +360,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             for path in sorted(self.directory.iterdir()):
                 if path.is_dir() and path.name.isdigit():
                     await self._find_again(path)
+            await asyncio.to_thread(leftovers.clear)
         except OSError as error:
             self.log.error("Displays: %s", error)  # noqa: TRY400
         finally:
@@ -366,7 +406,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         except (OSError, ValueError, KeyError, TypeError):
             self.log.warning("Display %s left no record", path.name)
             await self._sweep(path)
-            self._remove(path)
+            shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
             return
         display.lock = lock
@@ -497,7 +537,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         keyboard = await self.keyboard.prepare(self.directory)
         screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
         env = self._environment(display)
-        display.number = await self._start_x(display, engine.x_command(screen), env)
+        await self._start_x(display, engine.x_command(screen), env)
         display.x_socket = _x_socket(display.number).stat().st_ino
         env["DISPLAY"] = f":{display.number}"
         if serve := engine.server_command(screen, display.number):
@@ -522,29 +562,47 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         with contextlib.suppress(x11.XError):
             await asyncio.to_thread(x11.stop_repeating, display.number, display.screen.authority)
 
-    async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> int:
-        """Start an X server, which chooses a free number itself and writes it when it is ready."""
-        read, write = os.pipe()
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        try:
+    async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> None:
+        """Start an X server on a free number, and return when it is ready.
+
+        It must not choose the number itself: one that listens on nothing but a socket in the file system takes the
+        socket of another of the same user away, and looks at no lock. With a number it takes the lock first, so that
+        of two that want the same at once, one ends and tries the next.
+        """
+        log = display.directory / "x.log"
+        for number in range(_NUMBERS):
+            if _number_taken(number):
+                continue
+            said = log.stat().st_size if log.exists() else 0
             try:
-                self._spawn(display, "x", [*command, "-displayfd", str(write)], env, (write,))
-            finally:
-                os.close(write)
-            loop.add_reader(read, readable.set)
-            text = b""
-            while not text.endswith(b"\n"):
-                readable.clear()
-                await readable.wait()
-                if not (more := os.read(read, 32)):
-                    await display.processes["x"].ended(1.0)
-                    raise RuntimeError(self._why(display, "x"))
-                text += more
-            return int(text)
-        finally:
-            loop.remove_reader(read)
-            os.close(read)
+                await self._start_x_as(display, number, [*command[:1], f":{number}", *command[1:]], env)
+            except RuntimeError:
+                if any(words in log.read_bytes()[said:] for words in _NUMBER_TAKEN):
+                    display.processes.pop("x").close()
+                    continue
+                raise
+            return
+        message = "there is no free X display number"
+        raise RuntimeError(message)
+
+    async def _start_x_as(self, display: Display, number: int, command: list[str], env: dict[str, str]) -> None:
+        """Start an X server with a number and wait until it answers.
+
+        Its option -displayfd, by which it would say so, makes it look at no lock.
+        """
+        display.number, display.x_pid = number, 0
+        self._spawn(display, "x", command, env)
+        process, lock = display.processes["x"], _x_lock(number)
+        while process.alive:
+            # Another one may answer as long as the lock is not this one's, or that of what a script has started.
+            with contextlib.suppress(OSError, ValueError, x11.XError):
+                pid = int(lock.read_text(encoding="ascii"))
+                if os.getsid(pid) == process.pid:
+                    display.x_pid = pid
+                    await asyncio.to_thread(x11.size, number, display.screen.authority)
+                    return
+            await asyncio.sleep(0.01)
+        raise RuntimeError(self._why(display, "x"))
 
     async def _pause(self, display: Display) -> None:
         for name, process in display.processes.items():
@@ -557,16 +615,16 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         return kept | {
             _MARK: str(display.directory),
             "XAUTHORITY": str(display.screen.authority),
+            # The cookies of its session manager end with it.
+            "ICEAUTHORITY": str(display.directory / "iceauthority"),
             "XDG_SESSION_TYPE": "x11",
             "NO_AT_BRIDGE": "1",
         }
 
-    def _spawn(
-        self, display: Display, name: str, command: Sequence[str], env: dict[str, str], pass_fds: Sequence[int] = ()
-    ) -> None:
+    def _spawn(self, display: Display, name: str, command: Sequence[str], env: dict[str, str]) -> None:
         cwd = Path.home() if Path.home().is_dir() else Path("/")
         with (display.directory / f"{name}.log").open("ab") as log:
-            display.processes[name] = Process.start(command, env, log, cwd, pass_fds)
+            display.processes[name] = Process.start(command, env, log, cwd)
         # From its first process on, a server that takes over knows what belongs to this display.
         display.save(self.base_url)
 
@@ -651,13 +709,14 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if application := display.processes.get("application"):
             application.signal(signal.SIGTERM)
             await application.ended(1.0)
-        await self._sweep(display.directory)
+        await self._sweep(display.directory, display.processes.values())
         for process in display.processes.values():
-            await process.ended(1.0)
+            await process.ended(5.0)
             process.close()
         if display.number >= 0:
             self._clear_x(display)
-        self._remove(display.directory)
+        await asyncio.to_thread(leftovers.clear)
+        shutil.rmtree(display.directory, ignore_errors=True)
         self.shares.forget(display.id)
         if display.lock is not None:
             os.close(display.lock)
@@ -666,32 +725,37 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self.emit(state, display)
         asyncio.get_running_loop().call_later(self.forget_after, self.forget, display)
 
-    async def _sweep(self, directory: Path) -> None:
-        """End every process that belongs to a display: with SIGTERM, and soon with SIGKILL."""
+    async def _sweep(self, directory: Path, known: Collection[Process] = ()) -> None:
+        """End every process that belongs to a display: with SIGTERM, and soon with SIGKILL.
+
+        A program shows no environment yet in the moment after its start: what is known is not looked for.
+        """
+        pids = {process.pid for process in known}
         for number, seconds in ((signal.SIGTERM, 0.7), (signal.SIGKILL, 1.0), (signal.SIGKILL, 1.0)):
-            processes = [Process(pid, start_time(pid)) for pid in with_variable(_MARK, str(directory))]
-            for process in processes:
-                process.signal(number)
-            for process in processes:
-                await process.ended(seconds)
-                process.close()
-            if not processes:
+            found = [Process(pid, start_time(pid)) for pid in with_variable(_MARK, str(directory)) if pid not in pids]
+            living = [*(process for process in known if process.alive), *found]
+            if not living:
                 return
+            for process in living:
+                process.signal(number)
+            for process in living:
+                await process.ended(seconds)
+            for process in found:
+                process.close()
 
     def _clear_x(self, display: Display) -> None:
-        """Remove lock and socket of an X server that could not do it itself."""
-        lock, path = Path(f"/tmp/.X{display.number}-lock"), _x_socket(display.number)  # noqa: S108
-        process = display.processes.get("x")
-        with contextlib.suppress(OSError, ValueError):
-            if process and int(lock.read_text(encoding="ascii")) == process.pid:
-                lock.unlink()
-        with contextlib.suppress(OSError):
-            # Another X server may have the number by now, and its socket is another file.
-            if path.stat().st_ino == display.x_socket:
-                path.unlink()
+        """Remove lock and socket of an X server that could not do it itself.
 
-    def _remove(self, path: Path) -> None:
-        shutil.rmtree(path, ignore_errors=True)
+        As long as the lock is its own, no other one has the number. Without it the socket may be another's, even when
+        it is the same file to the eye, for file systems use the numbers of files again.
+        """
+        lock, path = _x_lock(display.number), _x_socket(display.number)
+        with contextlib.suppress(OSError, ValueError):
+            if int(lock.read_text(encoding="ascii")) == display.x_pid and not start_time(display.x_pid):
+                with contextlib.suppress(FileNotFoundError):
+                    if display.x_socket in {0, path.stat().st_ino}:
+                        path.unlink()
+                lock.unlink()
 
     async def stop(self) -> None:
         """End with the server: with the displays, or leave them for the next one."""

@@ -45,9 +45,7 @@ class Process:
             self.close()
 
     @classmethod
-    def start(
-        cls, command: Sequence[str], env: Mapping[str, str], log: IO[bytes], cwd: Path, pass_fds: Sequence[int] = ()
-    ) -> Process:
+    def start(cls, command: Sequence[str], env: Mapping[str, str], log: IO[bytes], cwd: Path) -> Process:
         """Start a program that writes to `log`.
 
         Raises:
@@ -60,7 +58,6 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=pass_fds,
             start_new_session=True,
         )
         return cls(popen.pid, start_time(popen.pid), popen)

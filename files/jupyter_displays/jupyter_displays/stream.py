@@ -25,16 +25,23 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 18
 
 
-class _Stream(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # type: ignore[misc]
+class HasManager:
+    """What every handler of displays has."""
+
+    settings: dict[str, Any]
+
+    @property
+    def manager(self) -> DisplayManager:
+        """The displays of this server."""
+        manager: DisplayManager = self.settings["display_manager"]
+        return manager
+
+
+class _Stream(HasManager, WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # type: ignore[misc]
     """What streams of owners and of guests have in common."""
 
     mode = "control"
     share = ""
-
-    @property
-    def manager(self) -> DisplayManager:
-        manager: DisplayManager = self.settings["display_manager"]
-        return manager
 
     def set_default_headers(self) -> None:
         """Leave the headers of pages out."""

@@ -25,6 +25,8 @@ _TIMEOUT = 10.0
 # How long programs get to see a changed keyboard, and to read the keys that were typed with it.
 _SETTLE = 0.06
 _KEY_PRESS, _KEY_RELEASE = 2, 3
+# What may have the focus in place of a window.
+_NOBODY, _UNDER_POINTER = 0, 1
 
 
 class XError(Exception):
@@ -229,14 +231,47 @@ def png(number: int, authority: Path, width: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+def _shows(x: Connection, window: int) -> bool:
+    """Return whether this window is to be seen, and one that is meant to be given the focus."""
+    try:
+        x.send(3, 0, struct.pack("<I", window))
+        kind, mapped, unmanaged = struct.unpack_from("<H12xBB", x.reply(), 12)
+    except XError:  # It has gone in the meantime.
+        return False
+    return bool((kind, mapped, unmanaged) == (1, 2, 0))
+
+
+def _without_focus(x: Connection) -> int:
+    """Return the topmost window if keys would reach none: nobody manages windows, and the pointer is beside them."""
+    x.send(43, 0)
+    focus = struct.unpack_from("<I", x.reply(), 8)[0]
+    if focus not in {_NOBODY, _UNDER_POINTER, x.root}:
+        return 0
+    if focus != _NOBODY:
+        x.send(38, 0, struct.pack("<I", x.root))
+        if struct.unpack_from("<I", x.reply(), 12)[0]:
+            return 0
+    x.send(15, 0, struct.pack("<I", x.root))
+    reply = x.reply()
+    windows = struct.unpack_from(f"<{struct.unpack_from('<H', reply, 16)[0]}I", reply, 32)
+    return next((window for window in reversed(windows) if _shows(x, window)), 0)
+
+
+def _focus(x: Connection, window: int) -> None:
+    """Give the focus to a window; when that goes, it is with what is under the pointer."""
+    x.send(42, 1, struct.pack("<II", window, 0))
+
+
 def type_text(number: int, authority: Path, text: str, free: list[int]) -> None:
     """Type any Unicode text into the window that has the focus.
 
     Characters are put on free keycodes, as many at once as there are, so that programs have the time to
-    see which character a keycode means now.
+    see which character a keycode means now. Where no window would get them, it is the topmost one.
     """
     with Connection(number, authority) as x:
         test = x.extension(b"XTEST")
+        if window := _without_focus(x):
+            _focus(x, window)
         text = text.replace("\r\n", "\n")
         while text:
             keys: dict[str, int] = {}
@@ -258,6 +293,10 @@ def type_text(number: int, authority: Path, text: str, free: list[int]) -> None:
             x.check()
             time.sleep(_SETTLE)
             text = text[length:]
+        if window:
+            # What the user points at is to have the next keys, such as a dialog that this text has opened.
+            _focus(x, _UNDER_POINTER)
+            x.check()
 
 
 def keysym(character: str) -> int:

@@ -86,7 +86,7 @@ class Desktop:
             ],
             env={
                 **os.environ,
-                "JUPYTER_CONFIG_DIR": str(Path(__file__).parent / "config"),
+                "JUPYTER_CONFIG_DIR": str(directory / "config"),
                 "JUPYTERHUB_API_TOKEN": "server",
                 "JUPYTERHUB_API_URL": api,
                 "JUPYTERHUB_ACTIVITY_URL": f"{api}/users/ann@b/activity",
@@ -239,10 +239,11 @@ async def test_it_offers_displays_and_nothing_else(desktop):
         "api/sessions",
         "api/config/x",
         "files/x",
-        "tree",
-        "lab",
     ):
         assert (await desktop.get(path, token="good")).code == 404
+    for path in ("lab", "tree", "lab/tree/x.ipynb"):
+        answer = await desktop.get(path, follow_redirects=False)
+        assert (answer.code, answer.headers["Location"]) == (302, desktop.prefix)
 
 
 async def test_another_one_is_offered_when_it_is_over(desktop):
@@ -251,7 +252,7 @@ async def test_another_one_is_offered_when_it_is_over(desktop):
     for line in Path("/proc").glob("[0-9]*"):
         try:
             if (
-                str(desktop.directory).encode() in (line / "environ").read_bytes()
+                f"JUPYTER_DISPLAY_DIR={desktop.directory}".encode() in (line / "environ").read_bytes()
                 and b"sleep" in (line / "cmdline").read_bytes()
             ):
                 os.kill(int(line.name), signal.SIGTERM)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_displays import x11
+from jupyter_displays import leftovers, x11
 from jupyter_displays.manager import DisplayManager
 
 ENGINES = ["xpra", "tigervnc"]
@@ -40,6 +42,15 @@ async def test_keys_are_repeated_by_the_page_alone(api, manager, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+async def test_displays_of_one_user_have_screens_of_their_own(api, manager, engine):
+    await asyncio.gather(*(api.running(width=width, height=500) for width in (500, 600, 700)))
+    screens = [manager.displays[display_id] for display_id in ("1", "2", "3")]
+    assert len({display.number for display in screens}) == 3
+    sizes = sorted(x11.size(display.number, display.screen.authority)[0] for display in screens)
+    assert sizes == [500, 600, 700]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     begin = time.monotonic()
     await api.running(width=1000, height=700)
@@ -62,23 +73,34 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_nothing_listens_where_others_knock(api, manager, engine):
-    before = _listening()
     await api.running()
     display = manager.displays["1"]
-    new = _listening() - before
-    assert new <= {f"/tmp/.X11-unix/X{display.number}", str(display.screen.socket)}, new
+    deadline = time.monotonic() + 8
+    # The server's socket is there a moment before it listens.
+    while not display.settled or str(display.screen.socket) not in (found := _listening(processes(display.directory))):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert found == {f"/tmp/.X11-unix/X{display.number}", str(display.screen.socket)}
 
 
-def _listening():
+def _listening(pids):
+    """Return where these processes listen."""
+    theirs = set()
+    for pid in pids:
+        # Some are gone by now.
+        with contextlib.suppress(OSError):
+            for path in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    theirs.add(str(path.readlink()))
     found = set()
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[3] == "00010000" and len(fields) > 7:
+        if fields[3] == "00010000" and f"socket:[{fields[6]}]" in theirs:
             found.add(fields[7])
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == "0A":
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in theirs:
                 found.add(fields[1])
     return found
 
@@ -135,6 +157,19 @@ async def test_a_killed_x_server_is_said(api, manager, engine):
     assert ended["reason"] == "The X server was killed by SIGKILL."
     assert not Path(f"/tmp/.X{display.number}-lock").exists()
     assert not Path(f"/tmp/.X11-unix/X{display.number}").exists()
+
+
+async def test_the_socket_of_another_x_server_is_left(api, manager):
+    await api.running()
+    display = manager.displays["1"]
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    living = display.x_pid
+    # One that ended, whose number and number of the socket's file the living one has now; and the living one itself.
+    for display.x_pid in (gone.pid, living):
+        manager._clear_x(display)
+        assert Path(f"/tmp/.X{display.number}-lock").exists()
+        assert Path(f"/tmp/.X11-unix/X{display.number}").stat().st_ino == display.x_socket
 
 
 @pytest.mark.parametrize("engine", ["xpra"])
@@ -299,6 +334,16 @@ async def test_a_second_server_leaves_the_displays_of_the_first(api, manager):
     assert processes(manager.displays["1"].directory)
 
 
+async def test_a_display_that_is_shut_down_at_once_leaves_nothing(api, manager):
+    # In the moment after its start a program shows no environment by which it could be found.
+    for _ in range(100):
+        display = manager.create("sleep")
+        while "x" not in display.processes:
+            await asyncio.sleep(0)
+        await manager.shut_down(display)
+        assert processes(display.directory) == {}
+
+
 @pytest.mark.parametrize("manager_settings", [{"stop_with_server": False}])
 @pytest.mark.leaves_processes
 async def test_a_server_may_leave_its_displays_behind(api, manager, manager_settings):
@@ -306,6 +351,39 @@ async def test_a_server_may_leave_its_displays_behind(api, manager, manager_sett
     directory = manager.displays["1"].directory
     await manager.stop()
     assert processes(directory)
+
+
+def test_only_what_dead_session_managers_have_left_is_removed(tmp_path):
+    sockets, notes = tmp_path / "s", tmp_path / "n"
+    sockets.mkdir()
+    notes.mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead, hidden, living = (sockets / str(number) for number in (gone.pid, 4194305, os.getpid()))
+    no_socket, other = sockets / "4194306", sockets / "name"
+    no_socket.touch()
+    listening = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+    for server, path in zip(listening, (dead, hidden, living, other), strict=True):
+        server.bind(str(path))
+        server.listen()
+    listening[0].close()
+    listening[3].close()
+    of_dead, of_living, of_none = (notes / f".xfsm-ICE-{name}" for name in ("A", "B", "C"))
+    of_dead.write_text(f"remove protoname=ICE netid=local/h:@/tmp/.ICE-unix/{dead.name} authname=X\n")
+    of_living.write_text(f"remove protoname=ICE netid=local/h:@/tmp/.ICE-unix/{living.name} authname=X\n")
+    of_none.write_text("something else")
+    if os.getuid() == 0:
+        foreign = notes / ".xfsm-ICE-D"
+        foreign.write_text(of_dead.read_text())
+        os.chown(foreign, 65534, 65534)
+    else:
+        foreign = of_none
+    leftovers.clear(sockets, notes)
+    # One that another container's process listens on has a number that no process has here.
+    assert set(sockets.iterdir()) == {hidden, living, no_socket, other}
+    assert set(notes.iterdir()) == {of_living, of_none, foreign}
+    for server in listening:
+        server.close()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 
 import jupyter_displays
+from jupyter_displays.app import DisplaysApp
+from jupyter_displays.desktop import DesktopApp
 
 PROJECT = Path(__file__).resolve().parent.parent
 SOURCES = ("package.json", "tsconfig.json", "yarn.lock", "schema", "scripts", "src", "style")
@@ -27,3 +29,8 @@ def test_built_files_have_no_path_of_the_machine_that_built_them():
         for path in (Path(jupyter_displays.__file__).parent / part).rglob("*"):
             if path.is_file():
                 assert str(PROJECT).encode() not in path.read_bytes(), path
+
+
+def test_settings_of_both_are_in_one_file():
+    names = {application().config_file_name for application in (DisplaysApp, DesktopApp)}
+    assert names == {"jupyter_displays_config"}

@@ -14,7 +14,7 @@ import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from jupyter_displays import protocols
+from jupyter_displays import protocols, x11
 
 ENGINES = ["xpra", "tigervnc"]
 
@@ -254,6 +254,25 @@ async def test_any_text_is_typed(api, tmp_path, engine):
     assert await typed(tmp_path, text) == text
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_text_arrives_where_the_pointer_is_on_no_window(api, manager, tmp_path, engine):
+    await started(api, tmp_path)
+    display = manager.displays["1"]
+
+    def put_pointer_beside():
+        with x11.Connection(display.number, display.screen.authority) as x:
+            x.send(41, 0, struct.pack("<IIhhHHhh", 0, x.root, 0, 0, 0, 0, 799, 599))
+            x.check()
+            x.send(43, 0)
+            return struct.unpack_from("<I", x.reply(), 8)[0]
+
+    focus = await asyncio.to_thread(put_pointer_beside)
+    for text in ("one, ж", "two, 漢"):
+        assert (await api("POST", "1", "text", body={"text": text}))[0] == 204
+    assert await typed(tmp_path, "one, жtwo, 漢") == "one, жtwo, 漢"
+    assert await asyncio.to_thread(put_pointer_beside) == focus
+
+
 @pytest.mark.parametrize("engine", ["xpra"])
 async def test_every_character_of_the_table_has_its_key(api, connect, tmp_path, engine):
     await started(api, tmp_path)
@@ -270,8 +289,6 @@ async def test_every_character_of_the_table_has_its_key(api, connect, tmp_path, 
 
 @pytest.mark.parametrize("engine", ["tigervnc"])
 async def test_every_character_of_the_table_has_its_key_symbol(api, connect, tmp_path, engine):
-    from jupyter_displays.x11 import keysym
-
     await started(api, tmp_path)
     table = (await api("GET", "1", "keymap"))[1]["keys"]
     page = RFB(await connect("api/displays/1/stream"))
@@ -279,7 +296,7 @@ async def test_every_character_of_the_table_has_its_key_symbol(api, connect, tmp
     characters = "".join(sorted(character for character in table if character not in "\xad"))
     for character in TEXT + characters:
         for pressed in (1, 0):
-            await page.send(struct.pack(">BBxxI", 4, pressed, keysym(character)))
+            await page.send(struct.pack(">BBxxI", 4, pressed, x11.keysym(character)))
     assert await typed(tmp_path, TEXT + characters, 20) == TEXT + characters
 
 

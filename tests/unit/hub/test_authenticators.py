@@ -272,6 +272,25 @@ def test_what_is_wrong_with_the_directory_is_asked_once_for_a_crowd(tmp_path: Pa
     assert run(accounts.Directory(tmp_path / "none").trouble()) == ""
 
 
+def test_that_all_is_well_is_believed_for_a_moment_only(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+
+    def becomes(code: int) -> None:
+        status.write_text(f"#!/bin/sh\necho ldaps://a: news\nexit {code}\n")
+        status.chmod(0o755)
+
+    async def day() -> list[str]:
+        directory = accounts.Directory(status, good_for=2)
+        heard = []
+        for code, pause in ((0, 0.6), (1, 0.6), (0, 0)):
+            becomes(code)
+            heard.append(await directory.trouble())
+            await asyncio.sleep(pause)
+        return heard
+
+    assert run(day()) == ["", "ldaps://a: news", "ldaps://a: news"]
+
+
 def test_a_directory_that_says_nothing_at_all_is_in_trouble(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("#!/bin/sh\nexec sleep 30\n")

@@ -79,7 +79,7 @@ class Engine(Configurable):  # type: ignore[misc]
                 known.write_text(json.dumps({key: self.version}), encoding="utf-8")
 
     def x_command(self, screen: Screen) -> list[str]:
-        """Return how to start the X server. The manager adds `-displayfd`."""
+        """Return how to start the X server. The manager adds its number."""
         return [
             self.x_server,
             *("-auth", str(screen.authority)),

@@ -80,7 +80,12 @@ class Directory:
     """Knows whether the directory of users, if there is one, can be asked."""
 
     def __init__(self, status: Path = DIRECTORY_STATUS, seconds: float = 3.5, good_for: float = 5.0) -> None:
-        """`good_for` is how many seconds an answer counts, so that a crowd asks once."""
+        """
+        `good_for` is how many seconds bad news counts, so that a crowd asks once.
+
+        Good news counts a fifth of that: it costs little to ask, and it is what turns into "wrong password" when the
+        directory has gone down since.
+        """
         self.status = status
         self.seconds = seconds
         self.good_for = good_for
@@ -91,15 +96,22 @@ class Directory:
         """Return what is wrong with all servers of the directory; nothing if one is well, or if there is none."""
         if not self.status.exists():
             return ""
-        if self._answer is None or (self._answer.done() and time.monotonic() - self._asked > self.good_for):
+        if self._answer is None or (self._answer.done() and time.monotonic() - self._asked > self.lasts(self._answer)):
             self._asked = time.monotonic()
             self._answer = asyncio.ensure_future(self._ask())
         return await asyncio.shield(self._answer)
 
+    def lasts(self, answer: asyncio.Future[str]) -> float:
+        """Return how many seconds an answer counts."""
+        return self.good_for if answer.result() else self.good_for / 5
+
     async def _ask(self) -> str:
-        process = await asyncio.create_subprocess_exec(
-            str(self.status), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"PATH": os.defpath}
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                str(self.status), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"PATH": os.defpath}
+            )
+        except OSError as error:
+            return str(error)
         try:
             printed, _ = await asyncio.wait_for(process.communicate(), self.seconds)
         except asyncio.TimeoutError:

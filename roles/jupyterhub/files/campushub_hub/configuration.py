@@ -37,7 +37,7 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     spawners = {"systemd": CampusSystemdSpawner, "sudo": CampusSudoSpawner}
     hub.spawner_class = spawners[settings["spawner"]]
     c.CampusSpawner.settings = {key: settings[key] for key in ("limits", "group_limits", "uid_minimum", "create_homes")}
-    c.Spawner.cmd = [f"{settings['user_environment']}/bin/jupyterhub-singleuser"]
+    c.Spawner.cmd = [f"{settings['user_environment']}/bin/{settings['server_program']}"]
     # What the hub says of somebody holds in their server for as long as it does in the hub itself.
     c.Spawner.args = [f"--HubOAuth.cache_max_age={REFRESH_SECONDS}"]
     c.Spawner.default_url = settings["default_url"]

@@ -1,0 +1,81 @@
+"""What session managers leave in shared directories when they are ended rather than asked to log out.
+
+They listen on a socket that is named after their process in a directory that cannot be chosen, and note in
+a file how to forget its cookie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+from .processes import start_time
+
+_SOCKETS = Path("/tmp/.ICE-unix")  # noqa: S108
+_NOTES = ".xfsm-ICE-*"
+_ENDING = 5.0
+
+
+def _gone(pid: int) -> bool:
+    """Return whether there is no such process; one that is about to end, and has no memory any more, is waited for."""
+    deadline = time.monotonic() + _ENDING
+    while start_time(pid):
+        try:
+            if Path(f"/proc/{pid}/environ").read_bytes() or time.monotonic() > deadline:
+                return False
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _dead(path: Path) -> bool:
+    """Return whether this is a socket of this user's that nobody listens on, and never will."""
+    about = path.lstat()
+    if about.st_uid != os.getuid() or not stat.S_ISSOCK(about.st_mode) or not path.name.isdigit():
+        return False
+    if not _gone(int(path.name)):
+        return False
+    deadline = time.monotonic() + _ENDING
+    while True:
+        # Threads of one that has ended may take a moment longer.
+        ending = Path("/proc", path.name).exists() and time.monotonic() < deadline
+        # A process that cannot be seen from here may still be there, such as one in another container.
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(1.0)
+            try:
+                knock.connect(str(path))
+            except ConnectionRefusedError:
+                return True
+        if not ending:
+            return False
+        time.sleep(0.01)
+
+
+def _orphaned(path: Path, sockets: Path) -> bool:
+    """Return whether this is a note of this user's, and what it is about is not there any more."""
+    about = path.lstat()
+    if about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
+        return False
+    names = [os.fsdecode(name) for name in re.findall(rb"\.ICE-unix/(\d+)", path.read_bytes())]
+    return bool(names) and not any((sockets / name).exists() or not _gone(int(name)) for name in names)
+
+
+def clear(sockets: Path = _SOCKETS, notes: Path | None = None) -> None:
+    """Remove what session managers of this user have left that are not there any more."""
+    for path in sockets.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if _dead(path):
+                path.unlink()
+    for path in (notes or Path(tempfile.gettempdir())).glob(_NOTES):
+        with contextlib.suppress(OSError):
+            if _orphaned(path, sockets):
+                path.unlink()

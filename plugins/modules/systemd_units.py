@@ -1,0 +1,131 @@
+"""Units that run, from the start of the host on, and what they run."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Iterable, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: systemd_units
+short_description: Have units run, and find out which run something older than what lies on the disk
+description:
+  - Enables and starts what is not. Units of one list start side by side, as far as their own order lets them.
+  - Reports a change, for handlers that restart units, also when the definition of a running unit was not read since it
+    changed, or when one of the files that it reads at its start is newer than that start. RV(outdated) names these.
+  - A task that writes a file and notifies a handler forgets to do so when a run is cut off in between. This one looks
+    at the host, so the next run makes up for it.
+options:
+  units:
+    description: The units.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the unit, with its suffix.
+        type: str
+        required: true
+      reads:
+        description: Files, links and directories that the unit reads at its start, as patterns.
+        type: list
+        elements: path
+        default: []
+attributes:
+  check_mode:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Run the hub from the start of the host on
+  systemd_units:
+    units:
+      - name: jupyterhub.service
+        reads: [/etc/jupyterhub/settings.json]
+  register: __jupyterhub_units
+  notify: Restart the hub
+"""
+
+RETURN = r"""
+started:
+  description: Names of units that were started.
+  returned: always
+  type: list
+  elements: str
+outdated:
+  description: Names of units that are to be restarted, each with the reason.
+  returned: always
+  type: dict
+"""
+
+PROPERTIES = ("ActiveState", "NeedDaemonReload", "InactiveExitTimestampMonotonic", "UnitFileState")
+
+
+def newest(patterns: Iterable[str]) -> tuple[float, str]:
+    """Return when one of the files was last put in place (seconds of the epoch), and which one it was."""
+    # The time of the change of the inode: a file that was moved into its place may have an old date of its own.
+    found = [(os.lstat(path).st_ctime, path) for pattern in patterns for path in glob.glob(pattern)]
+    return max(found, default=(0.0, ""))
+
+
+def reason(shown: Mapping[str, str], reads: Iterable[str]) -> str:
+    """Return why a unit that runs is to be restarted; nothing if it is not."""
+    if shown["NeedDaemonReload"] == "yes":
+        return "its definition changed"
+    started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    started += int(shown["InactiveExitTimestampMonotonic"] or 0) / 1e6
+    changed, path = newest(reads)
+    return f"{path} changed" if changed > started else ""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "units": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "reads": {"type": "list", "elements": "path", "default": []},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    reads = {unit["name"]: unit["reads"] for unit in module.params["units"]}
+
+    def systemctl(*arguments: str, units: Iterable[str]) -> str:
+        """Run systemctl; end with what it says if it fails."""
+        units = list(units)
+        code, printed, said = module.run_command(["systemctl", *arguments, *units])
+        if code != 0:
+            logs = " ".join(f"-u {name}" for name in units)
+            module.fail_json(msg=f"systemctl {arguments[0]} {' '.join(units)}: {said.strip()} See: journalctl {logs}")
+        return str(printed)
+
+    printed = systemctl("show", f"--property={','.join(PROPERTIES)}", units=reads)
+    shown = {}
+    # One paragraph a unit, in the order in which they were asked for.
+    for name, paragraph in zip(reads, printed.strip().split("\n\n"), strict=True):
+        shown[name] = dict(line.partition("=")[::2] for line in paragraph.splitlines())
+    disabled = [name for name in reads if shown[name]["UnitFileState"] != "enabled"]
+    stopped = [name for name in reads if shown[name]["ActiveState"] not in ("active", "reloading")]
+    reasons = {name: reason(shown[name], reads[name]) for name in reads if name not in stopped}
+    outdated = {name: why for name, why in reasons.items() if why}
+    if not module.check_mode:
+        if any(shown[name]["NeedDaemonReload"] == "yes" for name in reads):
+            systemctl("daemon-reload", units=[])
+        if disabled:
+            systemctl("enable", "--quiet", units=disabled)
+        if stopped:
+            systemctl("start", units=stopped)
+    module.exit_json(changed=bool(disabled or stopped or outdated), started=stopped, outdated=outdated)
+
+
+if __name__ == "__main__":
+    main()

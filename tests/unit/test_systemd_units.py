@@ -1,0 +1,149 @@
+"""Units that run, and which of them are outdated: by what the service manager says and by what lies on the disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.modules import systemd_units
+from tests.unit.modules import run_module
+
+
+class Manager:
+    """A stand-in for systemctl(1): it prints what the test says the service manager knows of the unit hub.service."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.program = directory / "bin" / "systemctl"
+        self.program.parent.mkdir()
+        self.orders_file = directory / "orders"
+        monkeypatch.setenv("PATH", f"{self.program.parent}:{os.environ['PATH']}")
+        self.says()
+
+    def says(
+        self, state: str = "active", reload: str = "no", started: float | None = None, enabled: str = "enabled"
+    ) -> None:
+        """Set the unit's state, and since when it runs (in seconds since the machine started)."""
+        moment = time.clock_gettime(time.CLOCK_MONOTONIC) if started is None else started
+        printed = f"ActiveState={state}\nNeedDaemonReload={reload}\nInactiveExitTimestampMonotonic={int(moment * 1e6)}"
+        self.program.write_text(f"""#!/bin/sh
+if [ "$1" != show ]; then
+  echo "$*" >>{self.orders_file}
+  [ "$*" != "start broken.service" ] || {{ echo Job failed. >&2; exit 1; }}
+  exit
+fi
+shift
+for unit; do
+  case $unit in --*) continue ;; esac
+  cat <<END
+{printed}
+UnitFileState={enabled}
+
+END
+done
+""")
+        self.program.chmod(0o755)
+
+    def orders(self) -> list[str]:
+        """Return what it was told to do."""
+        return self.orders_file.read_text().splitlines() if self.orders_file.exists() else []
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manager:
+    return Manager(tmp_path, monkeypatch)
+
+
+def apply(*reads: Path | str, check: bool = False, names: tuple[str, ...] = ("hub.service",)) -> dict[str, Any]:
+    units = [{"name": name, "reads": [str(path) for path in reads]} for name in names]
+    return run_module(systemd_units.main, check=check, units=units)
+
+
+def reason(*reads: Path | str, check: bool = False) -> str | None:
+    """Why the unit is to be restarted, which is a change; None if it is not."""
+    answer = apply(*reads, check=check)
+    assert answer["changed"] == bool(answer["outdated"])
+    outdated: dict[str, str] = answer["outdated"]
+    return outdated.get("hub.service")
+
+
+def write(path: Path, text: str = "x") -> Path:
+    path.write_text(text)
+    # The file system's clock ticks in steps of a few milliseconds.
+    time.sleep(0.03)
+    return path
+
+
+def test_a_unit_that_started_after_its_files_is_current(tmp_path: Path, manager: Manager) -> None:
+    settings = write(tmp_path / "settings.json")
+    manager.says()
+    assert reason(settings, tmp_path / "absent") is None
+    assert manager.orders() == []
+
+
+def test_a_file_that_changed_after_the_start_is_named(tmp_path: Path, manager: Manager) -> None:
+    write(tmp_path / "old.py")
+    manager.says()
+    time.sleep(0.03)
+    new = write(tmp_path / "new.py")
+    for check in (False, True):
+        assert reason(tmp_path / "*.py", check=check) == f"{new} changed"
+    assert manager.orders() == []
+
+
+def test_a_file_with_an_old_date_that_was_moved_into_place_counts(tmp_path: Path, manager: Manager) -> None:
+    prepared = write(tmp_path / "prepared")
+    os.utime(prepared, (1, 1))
+    manager.says()
+    time.sleep(0.03)
+    prepared.rename(tmp_path / "settings.json")
+    assert reason(tmp_path / "settings.json") == f"{tmp_path}/settings.json changed"
+
+
+def test_a_link_that_was_switched_counts_though_its_target_is_old(tmp_path: Path, manager: Manager) -> None:
+    old = tmp_path / "hub-1"
+    old.mkdir()
+    time.sleep(0.03)
+    manager.says()
+    time.sleep(0.03)
+    (tmp_path / "hub").symlink_to(old)
+    assert reason(tmp_path / "hub") == f"{tmp_path}/hub changed"
+
+
+def test_a_file_that_went_away_counts_by_its_directory(tmp_path: Path, manager: Manager) -> None:
+    directory = tmp_path / "config.d"
+    directory.mkdir()
+    write(directory / "site.py")
+    manager.says()
+    time.sleep(0.03)
+    (directory / "site.py").unlink()
+    assert reason(directory, directory / "*.py") == f"{directory} changed"
+
+
+def test_a_changed_definition_is_read_and_the_unit_outdated(manager: Manager) -> None:
+    manager.says(reload="yes")
+    assert reason(check=True) == "its definition changed"
+    assert manager.orders() == []
+    assert reason() == "its definition changed"
+    assert manager.orders() == ["daemon-reload"]
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed", ""])
+def test_units_that_do_not_run_are_started_together_and_are_current(manager: Manager, state: str) -> None:
+    manager.says(state, enabled="disabled")
+    both = ("hub.service", "proxy.service")
+    answer = apply("/etc/passwd", check=True, names=both)
+    assert (answer["changed"], answer["started"], answer["outdated"], manager.orders()) == (True, list(both), {}, [])
+    answer = apply("/etc/passwd", names=both)
+    assert (answer["changed"], answer["started"], answer["outdated"]) == (True, list(both), {})
+    assert manager.orders() == ["enable --quiet hub.service proxy.service", "start hub.service proxy.service"]
+
+
+def test_a_unit_that_does_not_start_fails_with_the_place_of_its_log(manager: Manager) -> None:
+    manager.says("failed")
+    answer = apply(names=("broken.service",))
+    assert answer["failed"]
+    assert answer["msg"] == "systemctl start broken.service: Job failed. See: journalctl -u broken.service"
