@@ -72,6 +72,12 @@ def test_clients_that_ask_at_once_are_one_request(host: Host) -> None:
     assert [line.split()[2] for line in both.stdout.splitlines()] == ["1", "1"]
 
 
+def test_squid_has_no_doubts_about_its_configuration(host: Host) -> None:
+    parsed = host.run("squid -k parse")
+    assert parsed.rc == 0
+    assert not [line for line in parsed.stderr.splitlines() if "ERROR" in line or "WARNING" in line]
+
+
 def test_a_client_outside_the_networks_is_refused(host: Host) -> None:
     assert fetch(host, "http://127.0.0.1:8000/x", STRANGER)[0] == "403"
 

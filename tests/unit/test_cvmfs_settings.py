@@ -436,7 +436,6 @@ def test_limits_fit_the_host(files: dict[str, dict[str, str]], tmp_path: Path) -
     assert plain["CVMFS_NFILES"] == "20000"
     assert plain["CVMFS_HTTP_PROXY"] == "DIRECT"
     assert plain["CVMFS_REPOSITORIES"] == "cvmfs-config.cern.ch,sft.cern.ch"
-    assert "LimitNOFILE=20000\n" in files["direct"]["/etc/systemd/system/autofs.service.d/campushub.conf"]
 
 
 def test_a_cache_of_several_hosts_has_no_quota(files: dict[str, dict[str, str]], tmp_path: Path) -> None:
@@ -450,7 +449,7 @@ def test_a_cache_of_several_hosts_has_no_quota(files: dict[str, dict[str, str]],
 
 def test_the_map_of_autofs_has_one_entry(files: dict[str, dict[str, str]]) -> None:
     lines = [line.split() for line in files["direct"]["/etc/auto.master.d/cvmfs.autofs"].splitlines() if line[0] != "#"]
-    assert lines == [["/cvmfs", "/etc/auto.cvmfs", "negative_timeout=10"]]
+    assert lines == [["/cvmfs", "/etc/auto.cvmfs", "--negative-timeout=10"]]
     assert not [path for path in files["everything"] if "auto" in path and not path.endswith(".automount")]
 
 
