@@ -79,6 +79,7 @@ PARAMETER = (
     "CVMFS_TIMEOUT."
 )
 WHOLE_PATH = "is no absolute path. Write the whole path, such as /var/lib/cvmfs."
+OLD_FINGERPRINT = "70B9890488208E315ED45208230D389D8AE45CE7"
 FINGERPRINT = "FD80468D49B3B24C341741FC8CE0A76C497EA957"
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -108,7 +109,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "fingerprint": (
-        settings(cvmfs_key_fingerprint="497EA957"),
+        settings(cvmfs_key_fingerprint="497EA957", facts=host(key="has fingerprint 1, not 497EA957")),
         [
             (
                 'cvmfs_key_fingerprint = "497EA957" is no fingerprint of a key. '
@@ -123,6 +124,16 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
                 f'cvmfs_key_fingerprint = "{FINGERPRINT}" does not fit the key at '
                 f"https://cvmrepo.s3.cern.ch/cvmrepo/apt/cernvm.gpg, which has fingerprint {'0' * 40}, "
                 f"not {FINGERPRINT}. "
+                "Ask those who run the repository which key is theirs before you change it."
+            )
+        ],
+    ),
+    "old-key": (
+        settings(facts=host("Rocky", "9.5", "Blue Onyx", key="has fingerprint 1, not 2")),
+        [
+            (
+                f'cvmfs_key_fingerprint = "{OLD_FINGERPRINT}" does not fit the key at '
+                "https://cvmrepo.s3.cern.ch/cvmrepo/yum/RPM-GPG-KEY-CernVM, which has fingerprint 1, not 2. "
                 "Ask those who run the repository which key is theirs before you change it."
             )
         ],
@@ -198,10 +209,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "own-key-path": (
         settings(cvmfs_own_repositories=[own(public_keys=["/nonexistent/software.pub"])]),
-        [
-            f'cvmfs_own_repositories[0].public_keys = ["/nonexistent/software.pub"] (software.example.org) {KEY_PATH}',
-            f'cvmfs_own_repositories[0].public_keys = ["/nonexistent/software.pub"] (software.example.org) {PEM}',
-        ],
+        [f'cvmfs_own_repositories[0].public_keys = ["/nonexistent/software.pub"] (software.example.org) {KEY_PATH}'],
     ),
     "own-options": (
         settings(cvmfs_own_repositories=[own(options={"HTTP_PROXY": "DIRECT"})]),
@@ -225,7 +233,6 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             f'cvmfs_own_domains[0].server_urls = ["ftp://x/"] (exa mple) {SERVERS}',
             f'cvmfs_own_domains[2].public_keys = ["/nonexistent/k"] (example.org) {KEY_PATH}',
             f'cvmfs_own_domains[0].public_keys = ["no"] (exa mple) {PEM}',
-            f'cvmfs_own_domains[2].public_keys = ["/nonexistent/k"] (example.org) {PEM}',
             f'cvmfs_own_domains[0].options = {{"x": 1}} (exa mple) {OPTION}',
             f'cvmfs_own_domains[1].options = {{"CVMFS_X": "\\t"}} (example.org) {LINES}',
         ],
