@@ -100,6 +100,11 @@ def test_nothing_can_be_sent_through_it(host: Host, method: str) -> None:
     assert fetch(host, "http://127.0.0.1:8000/x", method=method)[0] == "403"
 
 
+def test_nobody_learns_what_others_read(host: Host) -> None:
+    for client in ("127.0.0.1", CLIENT):
+        assert fetch(host, "http://127.0.0.1:3128/squid-internal-mgr/objects", client)[0] == "403"
+
+
 def test_nobody_gets_a_tunnel(host: Host) -> None:
     asked = host.run(
         "python3 -c %s",

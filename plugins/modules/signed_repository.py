@@ -96,7 +96,9 @@ problem:
   returned: always
   type: str
 ansible_facts:
-  description: C(signed_repository_NAME) with C(problem), what is wrong with the key; empty if nothing is.
+  description:
+    - C(signed_repository_NAME) with C(problem), what is wrong with the key, and C(silence), why it cannot be had. Each is
+      empty if nothing is.
   returned: when checked
   type: dict
 """
@@ -336,18 +338,19 @@ def key_at(place: str) -> bytes:
     return fetch(place) if place.startswith(("http://", "https://")) else place.encode("utf-8", "surrogateescape")
 
 
-def key_problem(repository: Repository, place: str, fingerprint: str) -> str:
-    """Return what is wrong with the key, before anything is changed; nothing if it is right or cannot be had."""
+def key_findings(repository: Repository, place: str, fingerprint: str) -> dict[str, str]:
+    """Return what is wrong with the key, before anything is changed, or why it cannot be had."""
+    found = {"problem": "", "silence": ""}
     try:
         checked(repository.key.read_bytes(), fingerprint)
     except (OSError, KeyFaultError):
         try:
             checked(key_at(place), fingerprint)
         except KeyFaultError as error:
-            return str(error)
-        except NoAnswerError:
-            pass
-    return ""
+            found["problem"] = str(error)
+        except NoAnswerError as error:
+            found["silence"] = str(error)
+    return found
 
 
 def main() -> None:
@@ -373,9 +376,9 @@ def main() -> None:
     repository = YumRepository(wanted["name"]) if wanted["format"] == "yum" else Repository(wanted["name"])
     silence = Silence(wanted["name"], f"{wanted['url']} {wanted['suite']}")
     if wanted["state"] == "checked":
-        problem = key_problem(repository, wanted["key"], wanted["fingerprint"])
+        found = key_findings(repository, wanted["key"], wanted["fingerprint"])
         name = f"ansible_signed_repository_{wanted['name'].replace('-', '_')}"
-        module.exit_json(changed=False, usable=False, problem=problem, ansible_facts={name: {"problem": problem}})
+        module.exit_json(changed=False, usable=False, problem=found["problem"], ansible_facts={name: found})
     if wanted["state"] == "absent":
         there = repository.sources.exists() or repository.key.exists()
         if not module.check_mode:

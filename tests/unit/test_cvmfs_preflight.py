@@ -30,6 +30,7 @@ def test_preflight_looks_at_the_host_and_at_the_key(tmp_path: Path) -> None:
         ],
     }
     groups = {name: {"hosts": {"hub1": here if name == "hub" else {}}} for name in ("hub", "cvmfs_clients", "squid")}
+    groups["cvmfs_clients"]["hosts"]["node1"] = here | {"cvmfs_key_url": "http://127.0.0.1:1/cernvm.gpg"}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(groups))
     run = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", tmp_path / "hosts.yml", "playbooks/preflight.yml"],
@@ -46,6 +47,7 @@ def test_preflight_looks_at_the_host_and_at_the_key(tmp_path: Path) -> None:
     for message in (
         f"does not fit the key at {tmp_path}/packages.asc, which has fingerprint {FINGERPRINT}, not FD80468D",
         f"cvmfs_quota_limit = 999999999 is more than the {space} megabytes of the file system with {tmp_path}/not/yet",
+        'cvmfs_key_url = "http://127.0.0.1:1/cernvm.gpg" cannot be fetched by the host: ',
         "hub1: squid_client_networks = [] is empty, so that no client could use the cache.",
         'jupyter_cvmfs_kernels[0] = "software.eessi.io" (eessi) is in a repository that the host does not mount.',
     ):

@@ -153,8 +153,11 @@ def test_dnf_gets_a_repository_of_its_own(apt: Path, tmp_path: Path) -> None:
 
 def test_a_key_is_looked_at_before_anything_is_changed(tmp_path: Path) -> None:
     repository = Repository("example", tmp_path / "apt")
-    assert signed_repository.key_problem(repository, KEY.decode(), FINGERPRINT) == ""
-    problem = signed_repository.key_problem(repository, KEY.decode(), "0" * 40)
-    assert problem == f"has fingerprint {FINGERPRINT}, not {'0' * 40}"
-    assert signed_repository.key_problem(repository, "http://127.0.0.1:1/key.asc", "0" * 40) == ""
+    right = signed_repository.key_findings(repository, KEY.decode(), FINGERPRINT)
+    assert right == {"problem": "", "silence": ""}
+    wrong = signed_repository.key_findings(repository, KEY.decode(), "0" * 40)
+    assert wrong == {"problem": f"has fingerprint {FINGERPRINT}, not {'0' * 40}", "silence": ""}
+    away = signed_repository.key_findings(repository, "http://127.0.0.1:1/key.asc", "0" * 40)
+    assert away["problem"] == ""
+    assert away["silence"].startswith("http://127.0.0.1:1/key.asc: ")
     assert not (tmp_path / "apt").exists()

@@ -185,7 +185,7 @@ def directives(text: str) -> list[list[str]]:
 def test_nothing_is_allowed_but_clients_and_servers(configurations: dict[str, str]) -> None:
     for text in configurations.values():
         access = [" ".join(words[1:]) for words in directives(text) if words[0] == "http_access"]
-        assert access[:4] == ["allow localhost manager", "deny manager", "deny !server_ports", "deny !reading"]
+        assert access[:3] == ["deny manager", "deny !server_ports", "deny !reading"]
         assert access[-1] == "deny all"
         assert not [rule for rule in access if rule.startswith("allow") and "all" in rule.split()[1:]]
 
