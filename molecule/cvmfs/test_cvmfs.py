@@ -179,9 +179,27 @@ def test_a_terminal_finds_the_same_environments(host: Host, view: str) -> None:
     assert as_alice(host, "campushub-env absent true").rc == 1
 
 
-def test_the_timer_of_warm_environments_waits_for_its_time(host: Host) -> None:
-    # No kernel of the scenario has a command to keep it warm.
-    assert not host.file("/etc/systemd/system/campushub-warm-up.timer").exists
+def test_environments_are_kept_warm_by_a_timer(host: Host, view: str) -> None:
+    timer = "campushub-warm-up.timer"
+    assert host.check_output("systemctl is-enabled %s", timer) == "enabled"
+    assert "05:30:00" in host.check_output("systemctl show --value --property=TimersCalendar %s", timer)
+    assert host.run("systemctl start campushub-warm-up.service").rc == 0
+    # The words of the command arrive as they were written.
+    journal = host.check_output("journalctl --output=cat --unit=campushub-warm-up.service")
+    assert f"warm: {view} 100% $VIEW" in journal.splitlines()
+
+
+def test_environments_that_are_no_longer_wanted_leave_nothing(host: Host, apply_role: ApplyRole) -> None:
+    run = apply_role(role="jupyter", jupyter_cvmfs_kernels=[])
+    assert run.returncode == 0, run.stdout
+    try:
+        kernels = host.file("/usr/local/share/jupyter/kernels")
+        assert not kernels.exists or kernels.listdir() == []
+        assert not host.file("/usr/local/bin/campushub-env").exists
+        assert host.run("systemctl is-active --quiet campushub-warm-up.timer").rc != 0
+    finally:
+        assert apply_role(role="jupyter").returncode == 0
+    assert host.run("systemctl is-active --quiet campushub-warm-up.timer").rc == 0
 
 
 # --- The client itself ------------------------------------------------------------------------------------------------

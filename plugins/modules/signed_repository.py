@@ -97,8 +97,8 @@ problem:
   type: str
 ansible_facts:
   description:
-    - C(signed_repository_NAME) with C(problem), what is wrong with the key, and C(silence), why it cannot be had. Each is
-      empty if nothing is.
+    - C(signed_repository_NAME) with C(problem), what is wrong with the key, and C(silence), why it cannot be had.
+      Each is empty if nothing is.
   returned: when checked
   type: dict
 """
