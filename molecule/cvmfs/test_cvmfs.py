@@ -107,6 +107,17 @@ def test_a_try_changes_nothing(host: Host, apply_role: ApplyRole) -> None:
     assert host.check_output("cat /etc/cvmfs/default.local | sha256sum") == before
 
 
+def test_removal_leaves_nothing_of_ours(host: Host, apply_role: ApplyRole) -> None:
+    assert apply_role(cvmfs_state="absent").returncode == 0
+    try:
+        left = host.run("grep -rl 'Managed by CampusHub' /etc/cvmfs /etc/auto.master.d /etc/systemd/system/cvmfs-*")
+        assert left.stdout == ""
+        assert host.run("findmnt --noheadings --types autofs /cvmfs").stdout == ""
+        assert "changed=0" in apply_role(cvmfs_state="absent").stdout
+    finally:
+        assert apply_role().returncode == 0
+
+
 # --- Kernels, in a tree on an ordinary path that is laid out like a view ----------------------------------------------
 
 
