@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any
 
 from jupyter_client.manager import KernelManager
+from jupyter_core.paths import jupyter_runtime_dir
 
 said: list[dict[str, Any]] = []
 
@@ -18,7 +20,10 @@ def remember(message: dict[str, Any]) -> None:
 
 
 begin = time.monotonic()
-manager = KernelManager(kernel_name=sys.argv[1])
+# As role jupyter tells servers: sockets in the user's own directory.
+os.makedirs(jupyter_runtime_dir(), mode=0o700, exist_ok=True)
+directory = f"{jupyter_runtime_dir()}/kernel-test-{os.getpid()}"
+manager = KernelManager(kernel_name=sys.argv[1], transport="ipc", ip=directory)
 manager.start_kernel()
 client = manager.client()
 client.start_channels()

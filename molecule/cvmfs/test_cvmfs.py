@@ -153,6 +153,15 @@ def test_a_kernel_starts_in_its_environment(host: Host, view: str) -> None:
     assert [json.loads(text) for text in texts] == [[view, f"{view}/lib", None, "0"]]
 
 
+def test_a_kernel_of_an_environment_listens_on_no_port(host: Host, view: str) -> None:
+    del view
+    code = "import os, subprocess; subprocess.run(['ss', '-Hlntup']); print(f'I am pid={os.getpid()},')"
+    said = "".join(content["text"] or "" for content in run_cell(host, "view", code)["said"])
+    own = said.splitlines()[-1].split()[-1]
+    assert own.startswith("pid=")
+    assert said.count(own) == 1
+
+
 def test_a_kernel_of_a_repository_that_is_not_there_says_so(host: Host, view: str) -> None:
     del view
     answer = run_cell(host, "absent", "print(1)")
