@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import KernelManager
@@ -21,7 +22,7 @@ def remember(message: dict[str, Any]) -> None:
 
 begin = time.monotonic()
 # As role jupyter tells servers: sockets in the user's own directory.
-os.makedirs(jupyter_runtime_dir(), mode=0o700, exist_ok=True)
+Path(jupyter_runtime_dir()).mkdir(mode=0o700, parents=True, exist_ok=True)
 directory = f"{jupyter_runtime_dir()}/kernel-test-{os.getpid()}"
 manager = KernelManager(kernel_name=sys.argv[1], transport="ipc", ip=directory)
 manager.start_kernel()

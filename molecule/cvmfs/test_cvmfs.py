@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,11 +156,14 @@ def test_a_kernel_starts_in_its_environment(host: Host, view: str) -> None:
 
 def test_a_kernel_of_an_environment_listens_on_no_port(host: Host, view: str) -> None:
     del view
-    code = "import os, subprocess; subprocess.run(['ss', '-Hlntup']); print(f'I am pid={os.getpid()},')"
-    said = "".join(content["text"] or "" for content in run_cell(host, "view", code)["said"])
-    own = said.splitlines()[-1].split()[-1]
-    assert own.startswith("pid=")
-    assert said.count(own) == 1
+    # One socket that the cell opens itself shows that they are seen.
+    code = (
+        "import os, socket, subprocess; own = socket.create_server(('127.0.0.1', 0)); "
+        "said = subprocess.run(['ss', '-Hlntup'], capture_output=True, text=True).stdout; "
+        "print([line.split()[4] for line in said.splitlines() if f'pid={os.getpid()},' in line], own.getsockname())"
+    )
+    (said,) = [content["text"] for content in run_cell(host, "view", code)["said"] if content["text"]]
+    assert re.fullmatch(r"\['127\.0\.0\.1:(\d+)'\] \('127\.0\.0\.1', \1\)\n", said), said
 
 
 def test_a_kernel_of_a_repository_that_is_not_there_says_so(host: Host, view: str) -> None:
