@@ -224,6 +224,7 @@ def test_environments_that_are_no_longer_wanted_leave_nothing(host: Host, apply_
     finally:
         assert apply_role(role="jupyter").returncode == 0
     assert host.run("systemctl is-active --quiet campushub-warm-up.timer").rc == 0
+    assert "changed=0" in apply_role(role="jupyter").stdout
 
 
 # --- The client itself ------------------------------------------------------------------------------------------------
