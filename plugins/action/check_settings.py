@@ -15,6 +15,7 @@ from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import is_encrypted_file
 from ansible.plugins.action import ActionBase
 from ansible.template import is_trusted_as_template, trust_as_template
@@ -118,6 +119,23 @@ def fits(value: Any, wanted: str) -> bool:
         pattern = r"[+-]?\d+" if wanted == "int" else r"[+-]?\d+(\.\d+)?"
         return re.fullmatch(pattern, str(value)) is not None
     return True
+
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+
+def specifications() -> dict[str, dict[str, Any]]:
+    """Read the options that roles document, by name of the role."""
+    loader = DataLoader()
+    found = {}
+    for path in sorted(ROLES.glob("*/meta/argument_specs.yml")):
+        document = loader.load_from_file(str(path), unsafe=True)
+        found[path.parts[-3]] = document["argument_specs"]["main"].get("options", {})
+    return found
+
+
+# Ansible loads this module once and forks a process for each host, which then need not read them.
+SPECIFICATIONS = specifications()
 
 
 @dataclass
@@ -259,14 +277,12 @@ class ActionModule(ActionBase):
         role = arguments.get("role")
         if not role:
             raise AnsibleActionFail("check_settings needs the name of a role")
-        roles = self._roles_directory()
-        specs = {path.parts[-3]: self._options(path) for path in roles.glob("*/meta/argument_specs.yml")}
-        if role not in specs:
-            raise AnsibleActionFail(f"role {role} has no meta/argument_specs.yml in {roles}")
+        if role not in SPECIFICATIONS:
+            raise AnsibleActionFail(f"role {role} has no meta/argument_specs.yml in {ROLES}")
 
         errors: list[str] = []
-        options = specs[role]
-        elsewhere = {name for other, spec in specs.items() if other != role for name in spec}
+        options = SPECIFICATIONS[role]
+        elsewhere = {name for other, spec in SPECIFICATIONS.items() if other != role for name in spec}
         written = self._inventory_names(task_vars)
         for name, nearest in unknown_names(role, written, options, elsewhere):
             hint = f"Did you mean {nearest}?" if nearest else f"Its settings are listed in roles/{role}/README.md."
@@ -320,14 +336,6 @@ class ActionModule(ActionBase):
                 safe = functools.reduce(lambda text, secret: text.replace(secret, "…"), checked._no_log_values, message)
                 types.errors.append(f"{safe}. See roles/{role}/README.md.")
         return types
-
-    def _roles_directory(self) -> Path:
-        return Path(__file__).resolve().parents[2] / "roles"
-
-    def _options(self, path: Path) -> dict[str, Any]:
-        document = self._loader.load_from_file(str(path), unsafe=True)
-        options: dict[str, Any] = document["argument_specs"]["main"].get("options", {})
-        return options
 
     def _inventory_names(self, task_vars: dict[str, Any]) -> set[str]:
         """Names an administrator wrote: inventory, group_vars, host_vars and extra variables."""

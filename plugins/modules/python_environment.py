@@ -60,6 +60,13 @@ options:
     type: list
     elements: path
     default: []
+  completed_by:
+    description:
+      - A program on the host that puts more into a version that is built, called with its directory, and the files that
+        this program reads. Another content of one of them is another version.
+    type: list
+    elements: path
+    default: []
   python:
     description: The interpreter.
     type: path
@@ -161,6 +168,7 @@ class Environment:
         self.overrides: str = settings["overrides"]
         self.extra_packages: list[str] = settings["extra_packages"]
         self.wheels: list[str] = settings["wheels"]
+        self.completed_by: list[str] = settings["completed_by"]
         self.python: str = settings["python"]
         self.user_site: bool = settings["user_site"]
         self.programs: dict[str, str] = settings["programs"]
@@ -179,7 +187,7 @@ class Environment:
                 self.python_version(),
                 self.user_site,
                 self.programs,
-                *[hashlib.sha256(Path(wheel).read_bytes()).hexdigest() for wheel in self.wheels],
+                *[hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in [*self.wheels, *self.completed_by]],
             ],
             sort_keys=True,
         )
@@ -269,6 +277,8 @@ class Environment:
                 if extra:
                     self.add_layer(work, directory, extra)
                 self.byte_compile(directory)
+                if self.completed_by:
+                    run_program([self.completed_by[0], str(directory)], work, self.completed_by[0])
                 self.finish(directory)
             except BaseException:
                 remove(directory)
@@ -339,18 +349,22 @@ class Environment:
     def run_uv(self, work: Path, *arguments: str) -> str:
         """Run uv with a cache that goes away, and return what it printed."""
         command = [self.uv, "--no-python-downloads", "--no-progress", "--color=never", f"--cache-dir={work / 'cache'}"]
-        result = subprocess.run(
-            [*command, *arguments],
-            check=False,
-            # A project that happens to lie in the current directory has no say.
-            cwd=work,
-            env={**proxies(), **os.environ},
-            capture_output=True,
-            text=True,
-        )
-        if result.returncode != 0:
-            raise BuildError(f"uv {' '.join(arguments[:2])} failed:\n{last_lines(result.stderr or result.stdout)}")
-        return result.stdout
+        return run_program([*command, *arguments], work, f"uv {' '.join(arguments[:2])}")
+
+
+def run_program(command: Sequence[str], work: Path, name: str) -> str:
+    """
+    Run a program of the build and return what it printed.
+
+    Raises:
+        BuildError: It failed; what it said last is in the text.
+    """
+    # A project that happens to lie in the current directory has no say.
+    environment = {**proxies(), **os.environ}
+    result = subprocess.run(command, check=False, cwd=work, env=environment, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise BuildError(f"{name} failed:\n{last_lines(result.stderr or result.stdout)}")
+    return result.stdout
 
 
 def proxies() -> dict[str, str]:
@@ -428,7 +442,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": changed, "removed": [str(directory) for directory in existing]}
 
     previous = environment.current()
-    needed = [environment.python, *environment.wheels]
+    needed = [environment.python, *environment.wheels, *environment.completed_by]
     if module.check_mode and not all(os.path.exists(path) for path in needed):
         # An earlier task would have put it there.
         return {"changed": True, "built": True, "removed": [], "version": "", "directory": ""}
@@ -469,6 +483,7 @@ def main() -> None:
             "overrides": {"type": "str", "default": ""},
             "extra_packages": {"type": "list", "elements": "str", "default": []},
             "wheels": {"type": "list", "elements": "path", "default": []},
+            "completed_by": {"type": "list", "elements": "path", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "user_site": {"type": "bool", "default": False},
             "programs": {"type": "dict", "default": {}},

@@ -34,6 +34,12 @@ options:
         type: list
         elements: path
         default: []
+  wait:
+    description:
+      - Whether to wait until what is started runs, and fail if it does not.
+      - Without, whoever needs it asks again later, waiting.
+    type: bool
+    default: true
 attributes:
   check_mode:
     support: full
@@ -94,6 +100,7 @@ def main() -> None:
                     "reads": {"type": "list", "elements": "path", "default": []},
                 },
             },
+            "wait": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -123,7 +130,7 @@ def main() -> None:
         if disabled:
             systemctl("enable", "--quiet", units=disabled)
         if stopped:
-            systemctl("start", units=stopped)
+            systemctl("start", *([] if module.params["wait"] else ["--no-block"]), units=stopped)
     module.exit_json(changed=bool(disabled or stopped or outdated), started=stopped, outdated=outdated)
 
 

@@ -7,9 +7,9 @@ How long site.yml takes: the first time, again with nothing to do, and for ten h
 
 `first` installs a fresh test host with site.yml and the demo's settings, and an equal host with a shell script
 (install.sh) that installs the same Debian packages, the same locked environments and the same proxy with apt, uv and
-npm and configures nothing; both have the host trust what this machine trusts. `again` runs site.yml on a host where
-all is done, then on that many hosts at once. Hosts are test hosts of this machine (tests/hosts/testhost) and are
-removed at the end.
+npm and configures nothing; both have the host trust what this machine trusts. `again` runs site.yml on a hub where
+all is done, then on a centre of that many hosts, one hub and compute hosts. Hosts are test hosts of this machine
+(tests/hosts/testhost), whose processors they share with Ansible, and are removed at the end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def down(names: list[str]) -> None:
 
 
 def site(hosts: list[dict[str, Any]]) -> float:
-    """Apply site.yml to hosts, each a hub of its own with the demo's settings; return the seconds it took."""
+    """Apply site.yml to a hub and, beyond the first, compute hosts with the demo's settings; return the seconds."""
     with tempfile.TemporaryDirectory() as directory:
         inventory = Path(directory) / "hosts.yml"
         entries = {
@@ -59,7 +59,9 @@ def site(hosts: list[dict[str, Any]]) -> float:
             }
             for entry in hosts
         }
-        inventory.write_text(json.dumps({"hub": {"hosts": entries}}))
+        hub = hosts[0]["name"]
+        compute = {name: entry for name, entry in entries.items() if name != hub}
+        inventory.write_text(json.dumps({"hub": {"hosts": {hub: entries[hub]}}, "compute": {"hosts": compute}}))
         (Path(directory) / "group_vars").symlink_to(ROOT / "inventories/demo/group_vars")
         begin = time.monotonic()
         done = subprocess.run(
@@ -134,11 +136,11 @@ def again(suite: str, count: int) -> None:
     names = [f"bench-{number}" for number in range(count)]
     copy = f"{TESTHOST.name}:bench"
     try:
-        # One is installed, the others are copies of it: how they came to be makes no difference here.
-        hosts = [host(names[0], suite)]
+        # One of each kind is installed, the others are copies: how they came to be makes no difference here.
+        hosts = [host(name, suite) for name in names[:2]]
         site(hosts)
-        podman("commit", "--pause=false", names[0], f"localhost/campushub-{copy}")
-        hosts += [host(name, "bench") for name in names[1:]]
+        podman("commit", "--pause=false", names[1], f"localhost/campushub-{copy}")
+        hosts += [host(name, "bench") for name in names[2:]]
         site(hosts)
         one, many = [], []
         for _ in range(3):

@@ -83,6 +83,7 @@ class Site:
             "overrides": "",
             "extra_packages": [],
             "wheels": [],
+            "completed_by": [],
             "python": sys.executable,
             "user_site": False,
             "programs": {},
@@ -302,3 +303,31 @@ def test_a_wheel_of_our_own_is_installed_beside_the_lock(site: Site) -> None:
 def test_a_wheel_that_is_yet_to_come_is_no_error_in_check_mode(site: Site) -> None:
     wheel = str(site.wheels / "epsilon-1.0-py3-none-any.whl")
     assert site.apply(site.lock("alpha==1.0"), wheels=[wheel], check=True)["changed"]
+
+
+def test_a_program_completes_a_version_before_it_is_used(site: Site, tmp_path: Path) -> None:
+    program, reads = tmp_path / "complete", tmp_path / "list"
+    program.write_text(f'#!/bin/sh\ncp {reads} "$1/bin/list"\nreadlink {site.link} >"$1/before" || true\n')
+    program.chmod(0o755)
+    reads.write_text("1")
+    by = [str(program), str(reads)]
+    first = site.apply(site.lock("alpha==1.0"), completed_by=by)
+    assert ((site.link / "bin/list").read_text(), (site.link / "before").read_text()) == ("1", "")
+    assert not site.apply(site.lock("alpha==1.0"), completed_by=by)["changed"]
+    # What it reads is part of the version, which is not the one in use while it is made.
+    reads.write_text("2")
+    second = site.apply(site.lock("alpha==1.0"), completed_by=by)
+    assert second["version"] != first["version"]
+    assert (site.link / "bin/list").read_text() == "2"
+    assert (site.link / "before").read_text() == f"user-{first['version']}\n"
+
+
+def test_a_program_that_cannot_complete_a_version_leaves_the_old_one_in_use(site: Site, tmp_path: Path) -> None:
+    first = site.apply(site.lock("alpha==1.0"))
+    program = tmp_path / "complete"
+    program.write_text("#!/bin/sh\necho no such registry >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(BuildError, match=f"{program} failed:\nno such registry"):
+        site.apply(site.lock("alpha==1.0"), completed_by=[str(program)])
+    assert site.names() == {"user", f"user-{first['version']}"}
+    assert site.python("import alpha; print(alpha.VERSION)") == "1.0"

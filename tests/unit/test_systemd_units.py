@@ -57,9 +57,11 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manager:
     return Manager(tmp_path, monkeypatch)
 
 
-def apply(*reads: Path | str, check: bool = False, names: tuple[str, ...] = ("hub.service",)) -> dict[str, Any]:
+def apply(
+    *reads: Path | str, check: bool = False, wait: bool = True, names: tuple[str, ...] = ("hub.service",)
+) -> dict[str, Any]:
     units = [{"name": name, "reads": [str(path) for path in reads]} for name in names]
-    return run_module(systemd_units.main, check=check, units=units)
+    return run_module(systemd_units.main, check=check, units=units, wait=wait)
 
 
 def reason(*reads: Path | str, check: bool = False) -> str | None:
@@ -140,6 +142,12 @@ def test_units_that_do_not_run_are_started_together_and_are_current(manager: Man
     answer = apply("/etc/passwd", names=both)
     assert (answer["changed"], answer["started"], answer["outdated"]) == (True, list(both), {})
     assert manager.orders() == ["enable --quiet hub.service proxy.service", "start hub.service proxy.service"]
+
+
+def test_nobody_need_wait_for_what_is_started(manager: Manager) -> None:
+    manager.says(state="inactive")
+    assert apply(wait=False)["started"] == ["hub.service"]
+    assert manager.orders() == ["start --no-block hub.service"]
 
 
 def test_a_unit_that_does_not_start_fails_with_the_place_of_its_log(manager: Manager) -> None:
