@@ -126,10 +126,11 @@ def test_removal_leaves_nothing_of_ours(host: Host, apply_role: ApplyRole) -> No
 def view(host: Host) -> Iterator[str]:
     """An environment with a Python of its own, and a script that enters it."""
     script = 'export VIEW=/srv/view PYTHONPATH=/srv/view/lib GIVEN="$#"\nPATH=/srv/view/bin:$PATH\nexport PATH\n'
-    host.run("mkdir -p /srv/view/bin /srv/view/lib")
-    host.run("ln -sfn /opt/campushub/user/bin/python /srv/view/bin/python3")
-    assert host.run("printf %%s %s > /srv/view/setup.sh", script).rc == 0
-    assert host.run("printf %%s %s > /srv/run_cell.py", (Path(__file__).parent / "run_cell.py").read_text()).rc == 0
+    python = '#!/bin/sh\nexec /opt/campushub/user/bin/python "$@"\n'
+    host.run_expect([0], "mkdir -p /srv/view/bin /srv/view/lib")
+    host.run_expect([0], "printf %%s %s > /srv/view/bin/python3; chmod 0755 /srv/view/bin/python3", python)
+    host.run_expect([0], "printf %%s %s > /srv/view/setup.sh", script)
+    host.run_expect([0], "printf %%s %s > /srv/run_cell.py", (Path(__file__).parent / "run_cell.py").read_text())
     yield "/srv/view"
     host.run("rm -rf /srv/view /srv/run_cell.py")
 

@@ -29,14 +29,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('127.0.0.1', 8000), Handler).serve_forever()
 """
 CONFIGURATION = "/etc/squid/squid.conf"
-# curl is not on every host; this says status, X-Cache and text.
+# curl is not on every host; this says status, whether it was in the cache, and the text. Squid 6 has another header.
 FETCH = """
 import http.client, sys
 connection = http.client.HTTPConnection('127.0.0.1', 3128, timeout=20, source_address=(sys.argv[1], 0))
 connection.request(sys.argv[3] if len(sys.argv) > 3 else 'GET', sys.argv[2])
 answer = connection.getresponse()
 text = answer.read(99).decode(errors='replace').split('\\n')[0]
-print(answer.status, (answer.getheader('X-Cache') or '-').split()[0], text)
+said = answer.getheader('X-Cache') or answer.getheader('Cache-Status') or ''
+print(answer.status, 'HIT' if said.startswith('HIT') or ';hit' in said else 'MISS', text)
 """
 CLIENT = "127.0.0.2"
 STRANGER = "127.0.0.3"

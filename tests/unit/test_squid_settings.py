@@ -194,7 +194,7 @@ def test_servers_are_listed_once(configurations: dict[str, str]) -> None:
     """A domain beside one that has it within is an error to squid."""
     lists = {words[1]: words[2:] for words in directives(configurations["everything"]) if words[0] == "acl"}
     assert lists["servers"] == ["dstdomain", "-n", ".example.org", "b.example.com", "stratum1.example.net"]
-    assert lists["addresses"] == ["dst", "192.0.2.9", "2001:db8::9"]
+    assert lists["addresses"] == ["dst", "-n", "192.0.2.9", "2001:db8::9"]
     assert lists["clients"] == ["src", "10.20.0.0/16", "2001:db8::/32", "192.0.2.1"]
 
 
