@@ -14,7 +14,7 @@ REMEDY = (
 )
 
 
-class MessageKernel(Kernel):  # type: ignore[misc]  # it has no types
+class MessageKernel(Kernel):
     """Answers each cell with an error."""
 
     message = Unicode("", help="What it says.").tag(config=True)
@@ -23,10 +23,10 @@ class MessageKernel(Kernel):  # type: ignore[misc]  # it has no types
     implementation_version = "1"
     language_info = {"name": "text", "mimetype": "text/plain", "file_extension": ".txt"}  # noqa: RUF012
 
-    @property
-    def banner(self) -> str:
-        """What consoles show at first."""
-        return f"{self.message} {REMEDY}"
+    def __init__(self, **settings: Any) -> None:
+        """Say it at first in consoles, too."""
+        super().__init__(**settings)  # type: ignore[no-untyped-call]  # it has no types
+        self.banner = f"{self.message} {REMEDY}"
 
     async def do_execute(
         self,
@@ -41,7 +41,7 @@ class MessageKernel(Kernel):  # type: ignore[misc]  # it has no types
         del code, store_history, user_expressions, allow_stdin, others
         error = {"ename": "KernelCannotStart", "evalue": self.message, "traceback": [self.message, REMEDY]}
         if not silent:
-            self.send_response(self.iopub_socket, "error", error)
+            self.send_response(self.iopub_socket, "error", error)  # type: ignore[no-untyped-call]
         return {"status": "error", "execution_count": self.execution_count, **error}
 
 
