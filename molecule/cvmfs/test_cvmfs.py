@@ -101,13 +101,6 @@ def test_a_repository_of_the_sites_own_comes_and_goes(host: Host, apply_role: Ap
     assert not host.file(key).exists
 
 
-def test_a_try_changes_nothing(host: Host, apply_role: ApplyRole) -> None:
-    before = host.check_output("cat /etc/cvmfs/default.local | sha256sum")
-    run = apply_role(check=True, cvmfs_quota_limit=1234)
-    assert run.returncode == 0, run.stdout
-    assert host.check_output("cat /etc/cvmfs/default.local | sha256sum") == before
-
-
 def test_removal_leaves_nothing_of_ours(host: Host, apply_role: ApplyRole) -> None:
     assert apply_role(cvmfs_state="absent").returncode == 0
     try:
