@@ -139,7 +139,10 @@ def again(suite: str, count: int) -> None:
         # One of each kind is installed, the others are copies: how they came to be makes no difference here.
         hosts = [host(name, suite) for name in names[:2]]
         site(hosts)
+        # Hosts of one machine id would have one hardware address.
+        podman("exec", names[1], "sh", "-c", "cp /etc/machine-id /run && : >/etc/machine-id")
         podman("commit", "--pause=false", names[1], f"localhost/campushub-{copy}")
+        podman("exec", names[1], "cp", "/run/machine-id", "/etc")
         hosts += [host(name, "bench") for name in names[2:]]
         site(hosts)
         one, many = [], []

@@ -26,9 +26,55 @@ def vault(directory: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def said(directory: Path) -> str:
-    """Check the settings of the one host of an inventory, and return what Ansible printed."""
-    (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"server": {}}}}))
+KINDS = {
+    # Whether it is pointed out.
+    "plain": True,
+    "through_another_variable": True,
+    "encrypted_value": False,
+    "encrypted_file": False,
+    "none": False,
+}
+
+
+def write(directory: Path, kind: str) -> Path:
+    """Write the settings of a host that is called like the way in which its secret is kept; return the file."""
+    file = directory / "host_vars" / f"{kind}.yml"
+    settings = {
+        "accounts_directory": "ldap",
+        "accounts_ldap_uris": ["ldaps://ldap.example.org"],
+        "accounts_ldap_base_dn": "dc=example,dc=org",
+        "accounts_allow_all": True,
+        **({} if kind == "none" else {"accounts_ldap_bind_dn": "cn=reader,dc=example,dc=org"}),
+    }
+    text = yaml.safe_dump(settings)
+    if kind == "encrypted_value":
+        text += vault(directory, "encrypt_string", "--name", NAME, SECRET)
+    elif kind == "through_another_variable":
+        text += f'{NAME}: "{{{{ the_other }}}}"\nthe_other: {SECRET}\n'
+    elif kind != "none":
+        text += f"{NAME}: {SECRET}\n"
+    file.write_text(text)
+    if kind == "encrypted_file":
+        vault(directory, "encrypt", str(file))
+    return file
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("inventory")
+    (made / "host_vars").mkdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(directory: Path) -> dict[str, Path]:
+    return {kind: write(directory, kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def printed(directory: Path, files: dict[str, Path]) -> str:
+    """Check the settings of all hosts, and return what Ansible printed."""
+    (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {kind: {} for kind in files}}}))
     play = {
         "hosts": "all",
         "gather_facts": False,
@@ -46,29 +92,13 @@ def said(directory: Path) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", ["plain", "through another variable", "encrypted value", "encrypted file", "none"])
-def test_a_secret_in_plain_text_is_a_warning_that_names_ansible_vault(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "group_vars").mkdir()
-    (tmp_path / "password").write_text("of the vault\n")
-    file = tmp_path / "group_vars" / "all.yml"
-    settings = {
-        "accounts_directory": "ldap",
-        "accounts_ldap_uris": ["ldaps://ldap.example.org"],
-        "accounts_ldap_base_dn": "dc=example,dc=org",
-        "accounts_allow_all": True,
-        **({} if kind == "none" else {"accounts_ldap_bind_dn": "cn=reader,dc=example,dc=org"}),
-    }
-    text = yaml.safe_dump(settings)
-    if kind == "encrypted value":
-        text += vault(tmp_path, "encrypt_string", "--name", NAME, SECRET)
-    elif kind == "through another variable":
-        text += f'{NAME}: "{{{{ the_other }}}}"\nthe_other: {SECRET}\n'
-    elif kind != "none":
-        text += f"{NAME}: {SECRET}\n"
-    file.write_text(text)
-    if kind == "encrypted file":
-        vault(tmp_path, "encrypt", str(file))
-    printed = said(tmp_path)
+def test_no_secret_is_shown(printed: str) -> None:
     assert SECRET not in printed
-    warning = f"{NAME} is in plain text in {file}. Encrypt it with Ansible Vault"
-    assert (warning in " ".join(printed.split())) == (kind in ("plain", "through another variable")), printed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_secret_in_plain_text_is_a_warning_that_names_ansible_vault(
+    printed: str, files: dict[str, Path], kind: str
+) -> None:
+    warning = f"{NAME} is in plain text in {files[kind]}. Encrypt it with Ansible Vault"
+    assert (warning in " ".join(printed.split())) == KINDS[kind], printed
