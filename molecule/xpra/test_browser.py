@@ -82,12 +82,15 @@ class Displays:
         """Start a display and return its number when it runs and its window is there."""
         number: str = self.call("", "POST", {"application": application, "width": 1100, "height": 700})["id"]
         wait_until(lambda: self.call(f"/{number}")["state"] == "running", "a display that runs")
-        screen = self.record(number)["number"]
         # A clock wants no keys.
         what = "_NET_CLIENT_LIST" if application == "clock" else "_NET_ACTIVE_WINDOW"
-        command = f"DISPLAY=:{screen} XAUTHORITY={DIRECTORY}/{number}/xauthority xprop -root {what}"
+        command = f"{self.on_screen(number)} xprop -root {what}"
         wait_until(lambda: re.search("0x[1-9a-f]", self.host.run(command).stdout), f"a window of {application}")
         return number
+
+    def on_screen(self, number: str) -> str:
+        """Return what, before a command, has it use the screen of a display."""
+        return f"DISPLAY=:{self.record(number)['number']} XAUTHORITY={DIRECTORY}/{number}/xauthority"
 
     def record(self, number: str) -> Any:
         """Return what the server has written down of a display."""
@@ -169,13 +172,13 @@ def displays(host: Host, alice: Person, wire: Wire) -> Iterator[Displays]:
 # Where displays are started and found
 
 
-@pytest.mark.usefixtures("displays")
-def test_launcher_starts_a_desktop_that_fills_its_tab(alice: Person) -> None:
-    """The launcher has what the site offers; the desktop has the size of the tab, also after that has changed."""
+def test_launcher_starts_a_desktop_that_fills_its_tab(host: Host, alice: Person, displays: Displays) -> None:
+    """The launcher has what the site offers; the desktop has the size of the tab, and an icon that opens a window."""
     alice.open_lab()
     page = alice.page
     cards = page.locator(".jp-LauncherCard[data-category='Displays']")
     expect(cards).to_have_text(["Desktop", "Terminal", "Uhr & Часы", "Editor"])
+    alice.picture("displays-launcher")
     cards.filter(has_text="Desktop").click()
     viewer = painted(page)
     expect(page.locator(".lm-TabBar-tab.lm-mod-current .lm-TabBar-tabLabel", has_text="Desktop")).to_be_visible()
@@ -185,6 +188,10 @@ def test_launcher_starts_a_desktop_that_fills_its_tab(alice: Person) -> None:
         stage = viewer.locator(".jp-Display-stage").bounding_box()
         assert stage
         expect(viewer).to_have_attribute("data-size", f"{int(stage['width'])}x{int(stage['height'])}")
+    windows = f"{displays.on_screen('1')} xwininfo -root -tree"
+    viewer.locator("canvas").last.dblclick(position={"x": 60, "y": 65})
+    wait_until(lambda: '"thunar"' in host.run(windows).stdout.lower(), "a window of the file manager")
+    alice.picture("displays-desktop")
 
 
 def test_screen_has_the_pixels_of_the_monitor(alice: Person, displays: Displays, browser: Browser) -> None:
@@ -257,6 +264,7 @@ def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -
     picture = page.locator(".jp-Display-picture")
     expect(picture).to_be_visible()
     wait_until(lambda: picture.evaluate("picture => picture.naturalWidth") >= 320, "a picture of the screen")
+    alice.picture("displays-running")
     items.last.locator(".jp-RunningSessions-itemLabel").click()
     painted(page)
     expect(items.last).to_contain_text("· alice")
@@ -403,7 +411,7 @@ def test_pictures_are_copied_too(host: Host, alice: Person, displays: Displays, 
         pytest.skip("the clipboard of TigerVNC has text alone")
     copied = bytes(page.evaluate(COPY_PICTURE))
     screen.press("v", "control")
-    x = f"DISPLAY=:{displays.record(number)['number']} XAUTHORITY={DIRECTORY}/{number}/xauthority"
+    x = displays.on_screen(number)
     paste = f"{x} timeout 5 xclip -selection clipboard -target image/png -out | base64 -w0"
     wait_until(lambda: base64.b64decode(host.run(paste).stdout) == copied, "the browser's picture")
     page.evaluate("navigator.clipboard.writeText('')")
