@@ -82,8 +82,8 @@ class Displays:
         """Start a display and return its number when it runs and its window is there."""
         number: str = self.call("", "POST", {"application": application, "width": 1100, "height": 700})["id"]
         wait_until(lambda: self.call(f"/{number}")["state"] == "running", "a display that runs")
-        # A clock wants no keys.
-        what = "_NET_CLIENT_LIST" if application == "clock" else "_NET_ACTIVE_WINDOW"
+        # Neither a clock nor a desktop wants keys.
+        what = "_NET_CLIENT_LIST" if application in ("clock", "desktop") else "_NET_ACTIVE_WINDOW"
         command = f"{self.on_screen(number)} xprop -root {what}"
         wait_until(lambda: re.search("0x[1-9a-f]", self.host.run(command).stdout), f"a window of {application}")
         return number
@@ -252,7 +252,7 @@ def test_palette_starts_renames_and_shuts_down(alice: Person, displays: Displays
 
 def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -> None:
     """With a picture of the screen, the size and who looks; one is shut down, and all."""
-    displays.start("clock")
+    displays.start("desktop")
     displays.start("editor")
     alice.open_lab()
     page = alice.page
@@ -567,7 +567,7 @@ def test_toolbar_shuts_down(displays: Displays) -> None:
 
 def test_an_idle_display_is_ended_though_its_page_is_open(host: Host, browser: Browser, wire: Wire) -> None:
     """Keys and pointer are what counts."""
-    settings = {"DisplayManager": {"idle_timeout": 4, "check_interval": 0.5}}
+    settings = {"DisplayManager": {"idle_timeout": 3, "check_interval": 0.5}}
     file = "/home/bob/.jupyter/jupyter_displays_config.json"
     write = f"mkdir -p ~/.jupyter && echo {shlex.quote(json.dumps(settings))} > {file}"
     host.check_output(f"runuser -u bob -- sh -c {shlex.quote(write)}")
@@ -578,11 +578,11 @@ def test_an_idle_display_is_ended_though_its_page_is_open(host: Host, browser: B
         number = displays.call("", "POST", {"application": "clock"})["id"]
         viewer = displays.show(number)
         click(viewer)
-        for _ in range(7):
+        for _ in range(5):
             bob.page.keyboard.press("x")
-            time.sleep(1)
+            time.sleep(0.8)
         assert displays.call(f"/{number}")["state"] == "running"
-        expect(viewer.locator(".jp-Display-status")).to_contain_text("Nobody used it for 4 s.")
+        expect(viewer.locator(".jp-Display-status")).to_contain_text("Nobody used it for 3 s.")
     finally:
         host.run(f"rm -f {file}")
         stop(bob)
