@@ -105,7 +105,7 @@ EYES = """(() => {
 # Functions for the host, run there as root.
 ON_HOST = r"""
 import glob, json, os, pwd, re, shutil, signal, subprocess, sys, time
-USER, WORK = "bench-displays", "/opt/bench-displays"
+USER, WORK, PACKAGES = "bench-displays", "/opt/bench-displays", "/opt/bench-displays.packages"
 
 def run(*command, **options):
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
@@ -124,7 +124,7 @@ def install_player():
         return
     before = installed()
     run("apt-get", "install", "-qq", "--no-install-recommends", "ffmpeg")
-    with open(WORK + "/packages", "w") as file:
+    with open(PACKAGES, "w") as file:
         file.write("\n".join(installed() - before))
 
 def serve(name, port, settings):
@@ -212,8 +212,9 @@ def clean():
         shutil.rmtree(path, ignore_errors=True)
     stop("none")
     subprocess.run(["userdel", "--remove", USER], capture_output=True)
-    if os.path.exists(WORK + "/packages"):
-        run("apt-get", "purge", "-qq", *open(WORK + "/packages").read().split())
+    if os.path.exists(PACKAGES):
+        run("apt-get", "purge", "-qq", *open(PACKAGES).read().split())
+        os.unlink(PACKAGES)
     shutil.rmtree(WORK, ignore_errors=True)
 """
 
