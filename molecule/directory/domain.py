@@ -13,6 +13,7 @@ from pathlib import Path
 
 REALM = "AD.CAMPUS.TEST"
 SUFFIX = "dc=ad,dc=campus,dc=test"
+CONTROLLER = "directory-ad.ad.campus.test"
 SECRET = "Reader-4711"  # noqa: S105 (of the test)
 #: name, number
 PEOPLE = [("Anna", 30001), ("berta", 30002), ("clara", 30003)]

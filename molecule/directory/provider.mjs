@@ -25,7 +25,7 @@ const provider = new Provider(issuer, {
   issueRefreshToken: () => true,
   rotateRefreshToken: true,
   // Shorter than the hub waits before it asks again, so that it must renew them.
-  ttl: { AccessToken: 20, Interaction: 600, Session: 600, Grant: 3600, IdToken: 3600, RefreshToken: 3600 },
+  ttl: { AccessToken: 5, Interaction: 600, Session: 600, Grant: 3600, IdToken: 3600, RefreshToken: 3600 },
 });
 
 const server = createServer({ key: readFileSync(key), cert: readFileSync(certificate) }, provider.callback());

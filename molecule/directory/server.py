@@ -69,6 +69,7 @@ AT_PROVIDER = {
     "elsewhere": {"email": "ann@elsewhere.test", "email_verified": True, "groups": ["guests"]},
     "unverified": {"email": "ann@campus.test", "email_verified": False, "groups": ["guests"]},
     "nameless": {"groups": ["guests"]},
+    "dora": {"email": "dora@campus.test", "email_verified": True, "groups": ["others"]},
     "root": {"email": "root@campus.test", "email_verified": True, "groups": ["guests"]},
     "dots": {"email": "..@campus.test", "email_verified": True, "groups": ["guests"]},
     "slash": {"email": "a/../../b@campus.test", "email_verified": True, "groups": ["guests"]},
@@ -278,7 +279,7 @@ def main() -> None:
     directory("expired", 3389, "expired")
     directory("foreign", 4389, "foreign")
     directory("elsewhere", 5389, "elsewhere")
-    certificate("domain", "directory-ad", 30, "ca")
+    certificate("domain", "directory-ad.ad.campus.test", 30, "ca")
     realm(host)
     provider(host)
     run("systemctl", "daemon-reload")

@@ -95,7 +95,10 @@ def directory(hub: Host, server: Host) -> Iterator[Callable[[str], None]]:
 
     yield does
     server.check_output(f"systemctl kill --signal=SIGCONT {UNITS}; systemctl start {UNITS}")
-    time.sleep(12)
+    end = time.monotonic() + 30
+    while hub.run("sss_cache -E; getent passwd student30").rc != 0:
+        assert time.monotonic() < end, "the directory is back, and the host has not noticed"
+        time.sleep(0.5)
 
 
 def member(server: Host, action: str, name: str) -> None:
