@@ -49,6 +49,12 @@ def restored(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nobody_was_here(host: Host) -> None:
+    """Who has logged in before is let in while the directory is down."""
+    forget_all(host)
+
+
 @pytest.fixture(scope="module")
 def original(host: Host, apply_to: Callable[[str], ApplyRole]) -> Iterator[None]:
     """Bring the settings of the scenario back after the last test on a host that changes them."""
