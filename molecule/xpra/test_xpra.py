@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect
 from testinfra.host import Host
+
+from tests.displays import Wire
+from tests.site import person
 
 HUB = "http://127.0.0.1:980"
 CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
@@ -214,6 +218,7 @@ def test_what_can_be_started_is_listed(alice: Person) -> None:
         "desktop": "Desktop",
         "terminal": "Terminal",
         "clock": "Uhr & Часы",
+        "editor": "Editor",
     }
     assert (found["displays"], found["limit"]) == ([], 3)
 
@@ -330,6 +335,10 @@ def test_neighbour_reaches_no_socket_and_no_screen(alice: Person, desktop: dict[
     assert "Root Window" in as_user(
         host, "alice", f"DISPLAY=:{number} XAUTHORITY={directory}/xauthority xwininfo -root"
     ).stdout or "xwininfo: Window id" in alice.windows(desktop["id"])
+    # Programs show the cookie to whoever listens at this name, before they try the socket in the file system.
+    abstract = f"\\0/tmp/.X11-unix/X{number}"
+    refused = as_user(host, "bob", f"/usr/bin/python3 -c 'import socket; socket.socket(1).bind(\"{abstract}\")'")
+    assert "Address already in use" in refused.stderr
     for name in (f":{number}", f"unix:{number}", f"localhost:{number}", f"127.0.0.1:{number}"):
         for authority in ("/nonexistent", f"{directory}/xauthority"):
             assert as_user(host, "bob", f"DISPLAY={name} XAUTHORITY={authority} timeout 20 xwininfo -root").rc != 0
@@ -341,9 +350,21 @@ def test_neighbour_finds_no_port_and_no_abstract_socket(alice: Person, desktop: 
     host = alice.host
     mine = processes(host, "alice")
     server = {pid for pid, command in mine.items() if "singleuser" in command}
+    doors = set()
     for line in host.check_output("ss -H -l -n -p -t -u").splitlines():
-        assert not [pid for pid in mine if f"pid={pid}," in line and pid not in server], line
+        here = {pid for pid in mine if f"pid={pid}," in line}
+        assert here <= server, line
+        doors |= {line.split()[4]} if here else set()
+    # The user's server listens for the hub's proxy, and asks whoever comes past that who they are.
+    assert doors
+    for door in doors:
+        for path, header in (("", ""), (f"/{desktop['id']}/stream", UPGRADE)):
+            url = f"http://{door}/user/alice/api/displays{path}"
+            command = f"curl -s -m 5 -o /dev/null -w '%{{http_code}}' --http1.1 {header} {url}"
+            assert as_user(host, "bob", command).stdout == "403", url
     abstract = [line for line in host.check_output("ss -H -l -n -p -x").splitlines() if " @" in line]
+    # The name of the X server's socket is held without listening, so that nobody else does.
+    abstract = [line for line in abstract if line.split()[:2] != ["u_str", "UNCONN"]]
     open_ones = [line for line in abstract for pid in mine if f"pid={pid}," in line]
     for line in open_ones:
         name = line.split()[4]
@@ -357,6 +378,15 @@ def test_neighbour_finds_no_port_and_no_abstract_socket(alice: Person, desktop: 
             assert as_user(host, "bob", command).rc != 0
 
 
+def test_neighbour_is_shared_no_memory_with(alice: Person, desktop: dict[str, Any]) -> None:
+    """No memory of a display can be had by its number in the system's list, where its screen would be to be seen."""
+    until(lambda: "xfdesktop" in alice.windows(desktop["id"]), 40, "a desktop")
+    alice.picture(desktop["id"])
+    segments = [line.split() for line in alice.host.file("/proc/sysvipc/shm").content_string.splitlines()]
+    uid = segments[0].index("uid")
+    assert not [segment for segment in segments[1:] if segment[uid] == str(UIDS["alice"])]
+
+
 def test_neighbour_reads_no_secret_in_proc(alice: Person, desktop: dict[str, Any]) -> None:
     """Command lines can be read and say nothing; environments cannot."""
     share = alice.call("POST", f"/{desktop['id']}/shares", {"mode": "view"}, status=201)
@@ -368,8 +398,13 @@ def test_neighbour_reads_no_secret_in_proc(alice: Person, desktop: dict[str, Any
     seen = as_user(host, "bob", "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done 2>/dev/null").stdout
     assert "python" in seen
     assert not [secret for secret in secrets if secret in seen]
-    for pid in mine:
-        assert as_user(host, "bob", f"cat /proc/{pid}/environ").stdout == ""
+    look = (
+        f"for pid in {' '.join(map(str, mine))}; do"
+        " for name in fd root cwd; do ls /proc/$pid/$name/ && echo $pid $name; done;"
+        " for name in environ mem maps; do (: < /proc/$pid/$name) && echo $pid $name; done; done 2>/dev/null"
+    )
+    assert as_user(host, "bob", look).stdout == ""
+    assert "environ" in as_user(host, "alice", look).stdout
 
 
 def test_neighbour_is_refused_by_the_api(alice: Person, bob: Person, desktop: dict[str, Any]) -> None:
@@ -411,7 +446,9 @@ def test_stop_of_the_server_leaves_nothing(alice: Person, desktop: dict[str, Any
     assert not alice.host.file("/home/alice/.ICEauthority").exists
 
 
-def test_desktop_takes_the_place_of_notebooks(alice: Person, bob: Person, apply_role: ApplyRole) -> None:
+def test_desktop_takes_the_place_of_notebooks(
+    alice: Person, bob: Person, apply_role: ApplyRole, browser: Browser, wire: Wire
+) -> None:
     """A site may have the hub start desktops alone; people get in as they do to notebooks, and nobody else."""
     host = alice.host
     bob.client("stop")
@@ -437,10 +474,30 @@ def test_desktop_takes_the_place_of_notebooks(alice: Person, bob: Person, apply_
             assert host.run(f"{upgrade} -H 'Authorization: {header}' {stream}").stdout == code
         assert alice.client("stop").rc == 0
         until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
+        visit_desktop(host, browser, wire.url)
+        assert alice.client("stop").rc == 0
+        until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
         assert host.run("find /tmp /var/tmp /dev/shm -user alice").stdout == ""
     finally:
         # As it was, in a moment; that the role does so, too, its own tests show.
         host.check_output("cp -a /opt/before/* /etc/jupyterhub/ && systemctl restart jupyterhub")
+
+
+def visit_desktop(host: Host, browser: Browser, url: str) -> None:
+    """Log in, see the desktop come up, and start it anew when it has died."""
+    visitor = person.Person(browser, url, "alice", "alice-secret")
+    visitor.see_login(after="/hub/spawn/alice")
+    visitor.log_in()
+    page = visitor.page
+    painted = page.locator(".jp-Display[data-painted]")
+    expect(painted).to_be_visible()
+    expect(page).to_have_url(f"{url}/user/alice/")
+    host.check_output("pkill -KILL -u alice 'Xvfb|Xtigervnc'")
+    expect(page.locator(".jp-Display-status")).to_contain_text("The X server was killed by SIGKILL.")
+    page.get_by_role("button", name="Restart").click()
+    expect(page).to_have_url(f"{url}/user/alice/displays/2")
+    expect(painted.locator(".jp-Display-overlay")).to_be_hidden()
+    visitor.leave()
 
 
 def test_removal_takes_all_but_the_packages(host: Host, apply_role: ApplyRole) -> None:

@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -71,6 +72,14 @@ def site(hosts: list[dict[str, Any]]) -> float:
     if done.returncode:
         sys.exit(done.stdout[-3000:] + done.stderr)
     return seconds
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Return what the whole machine has used of its processors, and what Ansible has, with programs that have ended."""
+    columns = [int(column) for column in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle = columns[3] + columns[4]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (sum(columns) - idle) / os.sysconf("SC_CLK_TCK"), used.ru_utime + used.ru_stime
 
 
 def packages_since(name: str, before: set[str]) -> list[str]:
@@ -145,15 +154,21 @@ def again(suite: str, count: int) -> None:
         podman("exec", names[1], "cp", "/run/machine-id", "/etc")
         hosts += [host(name, "bench") for name in names[2:]]
         site(hosts)
-        one, many = [], []
+        one, many, machine, ansible = [], [], [], []
         for _ in range(3):
             one.append(site(hosts[:1]))
+            before = processor_seconds()
             many.append(site(hosts))
+            after = processor_seconds()
+            machine.append(after[0] - before[0])
+            ansible.append(after[1] - before[1])
     finally:
         down(names)
         podman("rmi", "--ignore", f"localhost/campushub-{copy}")
     print(f"nothing to do, median seconds of 3   one host {statistics.median(one):.1f}   ", end="")
     print(f"{count} hosts {statistics.median(many):.1f}   ratio {statistics.median(many) / statistics.median(one):.2f}")
+    print(f"processor seconds of this machine for {count} hosts {statistics.median(machine):.1f}   ", end="")
+    print(f"of them Ansible's own {statistics.median(ansible):.1f}")
 
 
 def main() -> int:

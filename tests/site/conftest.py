@@ -9,8 +9,6 @@ A whole centre, installed by site.yml on one host of each platform, for tests th
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.chromium import chromium
 from tests.site import centre, person
 
 KEEP = os.environ.get("CAMPUSHUB_KEEP_HOSTS") == "1"
@@ -32,10 +31,6 @@ PLATFORMS = {
     "debian12": ("bookworm", SPAWNERS[0], 9500),
     "debian13": ("trixie", SPAWNERS[1], 9600),
 }
-CHROMIUM = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 
 
 @dataclass(frozen=True)
@@ -77,19 +72,9 @@ def browser(site: Centre, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Chromium, for which the names of the hosts lead to their ports on this machine, as DNS would have it."""
     doors = [(host.name, port, host.port(port)) for host in site.hosts.values() for port in (80, 443)]
     rules = ", ".join(f"MAP {name}:{port} 127.0.0.1:{outside}" for name, port, outside in doors)
-    program = shutil.which("chromium")
-    assert program, "'chromium' is missing: apt-get install chromium"
-    wrapper = tmp_path_factory.mktemp("browser") / "chromium"
-    ports = ",".join(str(outside) for _, _, outside in doors)
-    command = [str(Path(__file__).with_name("quiet_network.py")), ports, program]
-    wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-    wrapper.chmod(0o755)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=wrapper, args=[*CHROMIUM, f"--host-resolver-rules={rules}"]
-        )
+    ports = [outside for _, _, outside in doors]
+    with chromium(tmp_path_factory.mktemp("browser"), ports, f"--host-resolver-rules={rules}") as browser:
         yield browser
-        browser.close()
 
 
 Visit = Callable[..., person.Person]
@@ -101,7 +86,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, host: centre.Host) -
     people: list[person.Person] = []
 
     def arrive(user: str = "alice", locale: str = "en-US", phone: bool = False) -> person.Person:
-        people.append(person.Person(browser, host, user, locale, phone))
+        people.append(person.Person(browser, host.url, user, centre.PASSWORDS[user], locale=locale, phone=phone))
         return people[-1]
 
     yield arrive

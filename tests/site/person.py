@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import expect
 
-from tests.site.centre import PASSWORDS, RESULTS, Host, wait_until
+from tests.site.centre import RESULTS, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -33,14 +33,16 @@ PICTURES = Path(os.environ.get("CAMPUSHUB_SCREENSHOTS") or RESULTS)
 
 
 class Person:
-    """A user of one host with a browser window of their own, which shares no cookies with any other."""
+    """A user of one centre with a browser window of their own, which shares no cookies with any other."""
 
-    def __init__(self, browser: Browser, host: Host, user: str, locale: str = "en-US", phone: bool = False) -> None:
-        self.host = host
+    def __init__(
+        self, browser: Browser, url: str, user: str, password: str, *, locale: str = "en-US", phone: bool = False
+    ) -> None:
         self.user = user
+        self.password = password
         size = (390, 760) if phone else (1200, 750)
         self.context = browser.new_context(
-            base_url=host.url,
+            base_url=url,
             ignore_https_errors=True,
             locale=locale,
             viewport={"width": size[0], "height": size[1]},
@@ -67,7 +69,7 @@ class Person:
     def log_in(self, password: str = "") -> None:
         """Fill in the login form and send it."""
         self.page.locator("#username_input").fill(self.user)
-        self.page.locator("#password_input").fill(password or PASSWORDS[self.user])
+        self.page.locator("#password_input").fill(password or self.password)
         self.page.locator("#login_submit").click()
 
     def start_lab(self) -> None:

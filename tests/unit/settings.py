@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,21 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 FAMILIES = {"Debian": "Debian", "Ubuntu": "Debian", "Rocky": "RedHat", "AlmaLinux": "RedHat", "Fedora": "RedHat"}
+
+
+#: The environment in which Ansible prints what `printed` reads.
+PRINTING = {
+    **os.environ,
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    "ANSIBLE_LOCALHOST_WARNING": "false",
+}
+
+
+def printed(output: str) -> dict[str, Any]:
+    """Return what a task `debug` printed for each host. To have modules write it takes longer than to work it out."""
+    results = re.findall(r"^ok: \[([^]]+)\] => (\{\n.*?^\})$", output, flags=re.MULTILINE | re.DOTALL)
+    return {host: json.loads(result)["msg"] for host, result in results}
 
 
 def facts(
@@ -47,77 +63,61 @@ def messages(
     what is assumed about the host, Debian 12. A message starts with its host's name, which is left out here. All
     hosts are asked in one run, so a test module calls this once.
     """
-    answers = run_for(role, hosts, groups or {})
+    collected = "{{ groups.all | map('extract', hostvars, ['ansible_facts', 'preflight_errors']) }}"
+    task = {
+        "ansible.builtin.debug": {"msg": "{{ dict(groups.all | zip(collected)) }}"},
+        "vars": {"collected": collected},
+        "run_once": True,
+    }
+    (answers,) = run_for(role, hosts, task, groups, preflight_collect=True).values()
     return {host: [text.removeprefix(f"{host}: ") for text in answers[host]] for host in hosts}
 
 
 def rendered(role: str, hosts: dict[str, dict[str, Any]], expression: str) -> dict[str, dict[str, str]]:
     """Return the text of each file by its path, for each fake host, of an expression that role `role` has files in."""
-    answers = run_for(role, hosts, {}, expression)
+    answers = run_for(role, hosts, {"ansible.builtin.debug": {"msg": f"{{{{ {expression} }}}}"}})
     return {host: {file["path"]: file["content"] for file in answers[host]} for host in hosts}
 
 
 def run_for(
-    role: str, hosts: dict[str, dict[str, Any]], groups: dict[str, list[str]], expression: str = ""
+    role: str,
+    hosts: dict[str, dict[str, Any]],
+    task: dict[str, Any],
+    groups: dict[str, list[str]] | None = None,
+    **variables: Any,
 ) -> dict[str, Any]:
-    """Return what an expression is for each host after its settings were checked, or without one what is wrong."""
+    """Return what a task prints for each host after a role has checked its settings."""
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         inventory: dict[str, Any] = {
             "all": {
                 "hosts": {
-                    host: {name: value for name, value in variables.items() if name != "facts"}
-                    for host, variables in hosts.items()
+                    host: {name: value for name, value in settings.items() if name != "facts"}
+                    for host, settings in hosts.items()
                 },
                 # Nothing listens there: a role that connects while it validates fails at once.
                 "vars": {"ansible_host": "127.0.0.1", "ansible_port": 1},
-                "children": {group: {"hosts": dict.fromkeys(members)} for group, members in groups.items()},
+                "children": {group: {"hosts": dict.fromkeys(members)} for group, members in (groups or {}).items()},
             }
         }
         (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, allow_unicode=True))
         # Facts as an earlier run would have left them, in the form of the cache `jsonfile` of ansible-core 2.19. To set
         # them in a task takes as long as all the rest.
         (scratch / "facts").mkdir()
-        for host, variables in hosts.items():
-            remembered = {"__payload__": json.dumps(variables.get("facts", facts()))}
+        for host, settings in hosts.items():
+            remembered = {"__payload__": json.dumps(settings.get("facts", facts()))}
             (scratch / "facts" / f"s1_{host}").write_text(json.dumps(remembered))
-        if expression:
-            for kind in ("templates", "files"):
-                (scratch / kind).symlink_to(ROOT / "roles" / role / kind)
-        tasks: list[dict[str, Any]] = [
-            {"ansible.builtin.include_role": {"name": role, "tasks_from": "validate", "public": True}},
-            {
-                "ansible.builtin.copy": {
-                    "content": f"{{{{ {expression} | to_json }}}}",
-                    "dest": f"{scratch}/{{{{ inventory_hostname }}}}.json",
-                    "mode": "0600",
-                },
-                "delegate_to": "localhost",
-            }
-            if expression
-            else {
-                "ansible.builtin.copy": {
-                    "content": "{{ dict(groups.all | zip(collected)) | to_json }}",
-                    "dest": str(scratch / "answer.json"),
-                    "mode": "0600",
-                },
-                "vars": {
-                    "collected": "{{ groups.all | map('extract', hostvars, ['ansible_facts', 'preflight_errors']) }}"
-                },
-                "delegate_to": "localhost",
-                "run_once": True,
-            },
-        ]
-        collect = {} if expression else {"preflight_collect": True}
-        playbook = [{"hosts": "all", "gather_facts": False, "vars": collect, "tasks": tasks}]
+        for kind in ("templates", "files"):
+            (scratch / kind).symlink_to(ROOT / "roles" / role / kind)
+        validate = {"name": role, "tasks_from": "validate", "public": True}
+        tasks: list[dict[str, Any]] = [{"ansible.builtin.include_role": validate}, task]
+        playbook = [{"hosts": "all", "gather_facts": False, "vars": variables, "tasks": tasks}]
         (scratch / "validate.yml").write_text(yaml.safe_dump(playbook))
         run = subprocess.run(
             [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", scratch / "validate.yml"],
             cwd=ROOT,
             env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_LOCALHOST_WARNING": "false",
+                **PRINTING,
                 "ANSIBLE_CACHE_PLUGIN": "jsonfile",
                 "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(scratch / "facts"),
             },
@@ -126,10 +126,7 @@ def run_for(
             check=False,
         )
         assert run.returncode == 0, run.stdout + run.stderr
-        if expression:
-            return {host: json.loads((scratch / f"{host}.json").read_text()) for host in hosts}
-        answers: dict[str, Any] = json.loads((scratch / "answer.json").read_text())
-        return answers
+        return printed(run.stdout)
 
 
 def answered_otherwise(

@@ -17,7 +17,10 @@ NAME = (
     "and begin with a letter or an underscore."
 )
 USER = f"cannot be the name of a Unix user. {NAME}"
-GROUP = f"cannot be the name of a Unix group. {NAME}"
+GROUP = (
+    "cannot be the name of a group. Use at most 64 lower-case letters, digits, dots, hyphens, underscores and spaces, "
+    "and begin with a letter or an underscore."
+)
 SIZE = 'is not a size. Write a number and one of K, M, G and T without a space, such as 512M or 2G; "" is unlimited.'
 MEMORY = "is too small for a Jupyter server. Give at least 256M."
 CPU = (
@@ -68,7 +71,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_allowed_groups": ["_staff", "physics.lab"],
                 "jupyterhub_allowed_users": ["alice", "b" * 32],
                 "jupyterhub_admin_users": ["alice-2"],
-                "jupyterhub_admin_groups": ["wheel"],
+                "jupyterhub_admin_groups": ["domain users"],
                 "jupyterhub_uid_minimum": 500,
                 "jupyterhub_memory_limit": "1.5G",
                 "jupyterhub_cpu_limit": "0.5",
@@ -132,7 +135,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_allowed_users": ["alice", "al ice", "1st", "c" * 33],
                 "jupyterhub_admin_groups": ["%wheel"],
                 "jupyterhub_admin_users": ["Алиса", "root, ALL", "eve\n"],
-                "jupyterhub_group_limits": [{"group": "domain users"}],
+                "jupyterhub_group_limits": [{"group": "staff, root"}],
             },
             [
                 f'jupyterhub_allowed_groups[0] = "Staff" {GROUP}',
@@ -143,7 +146,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 f'jupyterhub_admin_users[0] = "Алиса" {USER}',
                 f'jupyterhub_admin_users[1] = "root, ALL" {USER}',
                 f'jupyterhub_admin_users[2] = "eve\\n" {USER}',
-                f'jupyterhub_group_limits[0].group = "domain users" {GROUP}',
+                f'jupyterhub_group_limits[0].group = "staff, root" {GROUP}',
             ],
         ),
         "uid": (
@@ -207,6 +210,16 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     "jupyterhub_ldap_lookup_password and jupyterhub_ldap_lookup_dn are of use together only. "
                     "Give both, or neither."
                 ),
+            ],
+        ),
+        "ldap-filter": (
+            {"jupyterhub_ldap_filter": "(memberOf=cn=hub,ou=groups,dc=example,dc=org)"},
+            [
+                (
+                    'jupyterhub_ldap_filter = "(memberOf=cn=hub,ou=groups,dc=example,dc=org)" does not look for the '
+                    "user who logs in. Write it like "
+                    "(&({userattr}={username})(memberOf=cn=hub,ou=groups,dc=example,dc=org))."
+                )
             ],
         ),
         "ldap-line": (

@@ -134,6 +134,16 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             )
         ],
     ),
+    "ready": (
+        {"xpra_ready_desktops": 5},
+        [
+            (
+                "xpra_ready_desktops = 5 is more than anybody needs, or less than none. "
+                "Give 1 to have a desktop wait for each user who has a server, or 0 to start them when they are "
+                "asked for."
+            )
+        ],
+    ),
     "idle": (
         {"xpra_idle_timeout": 5},
         [
@@ -185,7 +195,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "xpra_keyboard_layouts": ["us", "ch(fr)"],
         "xpra_display_limit": 0,
         "xpra_idle_timeout": 86400,
-        "xpra_sound": True,
+        "xpra_ready_desktops": 1,
         "xpra_virtualgl": "egl0",
     },
 }

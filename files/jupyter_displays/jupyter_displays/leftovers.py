@@ -1,7 +1,7 @@
-"""What session managers leave in shared directories when they are ended rather than asked to log out.
+"""What session managers and message buses leave in shared directories when they are ended rather than asked to.
 
-They listen on a socket that is named after their process in a directory that cannot be chosen, and note in
-a file how to forget its cookie.
+Session managers listen on a socket that is named after their process in a directory that cannot be chosen, and
+note in a file how to forget its cookie. Message buses listen on a socket with a name of chance.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .processes import start_time
 
 _SOCKETS = Path("/tmp/.ICE-unix")  # noqa: S108
 _NOTES = ".xfsm-ICE-*"
+_BUSES = "dbus-??????????"
 _ENDING = 5.0
 
 
@@ -60,6 +61,24 @@ def _dead(path: Path) -> bool:
         time.sleep(0.01)
 
 
+def _dead_bus(path: Path) -> bool:
+    """Return whether this is a socket of this user's that no process has."""
+    about = path.lstat()
+    if about.st_uid != os.getuid() or not stat.S_ISSOCK(about.st_mode):
+        return False
+    # A bus that starts has its socket for a moment before it listens.
+    bound = (line.rpartition(" ")[2] for line in Path("/proc/net/unix").read_text(encoding="utf-8").splitlines())
+    if str(path) in bound:
+        return False
+    with socket.socket(socket.AF_UNIX) as knock:
+        knock.settimeout(1.0)
+        try:
+            knock.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
 def _orphaned(path: Path, sockets: Path) -> bool:
     """Return whether this is a note of this user's, and what it is about is not there any more."""
     about = path.lstat()
@@ -70,12 +89,17 @@ def _orphaned(path: Path, sockets: Path) -> bool:
 
 
 def clear(sockets: Path = _SOCKETS, notes: Path | None = None) -> None:
-    """Remove what session managers of this user have left that are not there any more."""
+    """Remove what this user's session managers and buses have left that are not there any more."""
+    shared = notes or Path(tempfile.gettempdir())
     for path in sockets.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if _dead(path):
                 path.unlink()
-    for path in (notes or Path(tempfile.gettempdir())).glob(_NOTES):
+    for path in shared.glob(_BUSES):
+        with contextlib.suppress(OSError):
+            if _dead_bus(path):
+                path.unlink()
+    for path in shared.glob(_NOTES):
         with contextlib.suppress(OSError):
             if _orphaned(path, sockets):
                 path.unlink()

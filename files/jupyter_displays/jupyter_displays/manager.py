@@ -76,6 +76,10 @@ def _x_lock(number: int) -> Path:
 def _number_taken(number: int) -> bool:
     """Return whether an X server has this number, or somebody else has left what a new one cannot clear away."""
     lock, path = _x_lock(number), _x_socket(number)
+    # What the X server writes its keyboard to: without it, it ends.
+    with contextlib.suppress(FileNotFoundError):
+        if Path(f"/tmp/server-{number}.xkm").lstat().st_uid != os.getuid():  # noqa: S108
+            return True
     try:
         if lock.lstat().st_uid != os.getuid() or start_time(int(lock.read_text(encoding="ascii"))):
             return True
@@ -94,6 +98,24 @@ def _number_taken(number: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _take_abstract_name(number: int) -> socket.socket:
+    """Take the abstract name of an X server's socket, at which then nobody listens.
+
+    Programs knock there first, with the cookie in their hands, and only then at the socket in the file system: any
+    other user who had the name would be let in by that cookie.
+
+    Raises:
+        OSError: Somebody has it.
+    """
+    taken = socket.socket(socket.AF_UNIX)
+    try:
+        taken.bind(f"\0{_x_socket(number)}")
+    except OSError:
+        taken.close()
+        raise
+    return taken
 
 
 class Display:
@@ -573,9 +595,16 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         for number in range(_NUMBERS):
             if _number_taken(number):
                 continue
+            try:
+                name = _take_abstract_name(number)
+            except OSError:
+                continue
             said = log.stat().st_size if log.exists() else 0
             try:
-                await self._start_x_as(display, number, [*command[:1], f":{number}", *command[1:]], env)
+                # The X server has the name as long as it lives, whatever becomes of this process.
+                with name:
+                    numbered = [*command[:1], f":{number}", *command[1:]]
+                    await self._start_x_as(display, number, numbered, env, name.fileno())
             except RuntimeError:
                 if any(words in log.read_bytes()[said:] for words in _NUMBER_TAKEN):
                     display.processes.pop("x").close()
@@ -585,13 +614,15 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         message = "there is no free X display number"
         raise RuntimeError(message)
 
-    async def _start_x_as(self, display: Display, number: int, command: list[str], env: dict[str, str]) -> None:
+    async def _start_x_as(
+        self, display: Display, number: int, command: list[str], env: dict[str, str], name: int
+    ) -> None:
         """Start an X server with a number and wait until it answers.
 
         Its option -displayfd, by which it would say so, makes it look at no lock.
         """
         display.number, display.x_pid = number, 0
-        self._spawn(display, "x", command, env)
+        self._spawn(display, "x", command, env, [name])
         process, lock = display.processes["x"], _x_lock(number)
         while process.alive:
             # Another one may answer as long as the lock is not this one's, or that of what a script has started.
@@ -621,10 +652,12 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             "NO_AT_BRIDGE": "1",
         }
 
-    def _spawn(self, display: Display, name: str, command: Sequence[str], env: dict[str, str]) -> None:
+    def _spawn(
+        self, display: Display, name: str, command: Sequence[str], env: dict[str, str], keeps: Sequence[int] = ()
+    ) -> None:
         cwd = Path.home() if Path.home().is_dir() else Path("/")
         with (display.directory / f"{name}.log").open("ab") as log:
-            display.processes[name] = Process.start(command, env, log, cwd)
+            display.processes[name] = Process.start(command, env, log, cwd, keeps)
         # From its first process on, a server that takes over knows what belongs to this display.
         display.save(self.base_url)
 
@@ -777,6 +810,20 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         display.last_activity = time.time()
         for tell in self._on_use:
             tell(dt.datetime.now(dt.timezone.utc))
+
+    def look_at_size(self, display: Display) -> None:
+        """Note the size that a screen gets in a moment, for a page has asked the engine for it."""
+
+        async def look() -> None:
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(x11.XError):
+                size = await asyncio.to_thread(x11.size, display.number, display.screen.authority)
+                if display.state == "running" and size != (display.width, display.height):
+                    display.width, display.height = size
+                    display.save(self.base_url)
+                    self.emit("changed", display)
+
+        self._run(look())
 
     def on_use(self, tell: Callable[[dt.datetime], None]) -> None:
         """Have this told whenever somebody uses a key or the pointer."""

@@ -45,8 +45,10 @@ class Process:
             self.close()
 
     @classmethod
-    def start(cls, command: Sequence[str], env: Mapping[str, str], log: IO[bytes], cwd: Path) -> Process:
-        """Start a program that writes to `log`.
+    def start(
+        cls, command: Sequence[str], env: Mapping[str, str], log: IO[bytes], cwd: Path, keeps: Sequence[int] = ()
+    ) -> Process:
+        """Start a program that writes to `log`, and has some open files of this process.
 
         Raises:
             OSError: The program cannot be started.
@@ -59,6 +61,7 @@ class Process:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=keeps,
         )
         return cls(popen.pid, start_time(popen.pid), popen)
 

@@ -22,6 +22,8 @@ class Messages:
     def __init__(self, *, view_only: bool) -> None:
         """Begin at the start of a connection."""
         self.view_only = view_only
+        self.asks_for_size = False
+        """Whether the page has asked the engine itself for another size of the screen."""
         self._buffer = bytearray()
         self._lost = False
 
@@ -70,7 +72,7 @@ class Messages:
 class RFBMessages(Messages):
     """RFB, as TigerVNC and noVNC speak it."""
 
-    _ENCODINGS, _KEY, _POINTER, _CUT_TEXT, _QEMU = 2, 4, 5, 6, 255
+    _ENCODINGS, _KEY, _POINTER, _CUT_TEXT, _SIZE, _QEMU = 2, 4, 5, 6, 251, 255
     _EXTENDED_CLIPBOARD = 0xC0A1E5CE
     # Pixel format, encodings, update request, continuous updates, fence.
     _VIEW = frozenset({0, 2, 3, 150, 248})
@@ -99,7 +101,7 @@ class RFBMessages(Messages):
             return self._unknown(kind) if self.view_only and size > self._LONGEST_OF_VIEWER else size
         if kind == 248:
             return 0 if len(data) < 9 else 9 + data[8]
-        if kind == 251:
+        if kind == self._SIZE:
             return 0 if len(data) < 8 else 8 + 16 * data[6]
         return self._unknown(kind)
 
@@ -113,6 +115,7 @@ class RFBMessages(Messages):
 
     def uses(self, message: bytes) -> bool:
         """Return whether a message is a key or the pointer."""
+        self.asks_for_size |= not self._greeting and message[0] == self._SIZE
         return not self._greeting and message[0] in {self._KEY, self._POINTER, self._QEMU}
 
     def allowed(self, message: bytes) -> bytes:

@@ -125,6 +125,9 @@ class _Stream(HasManager, WebSocketMixin, websocket.WebSocketHandler, JupyterHan
             return
         if used:
             self.manager.used(self._display)
+        if self._messages.asks_for_size:
+            self._messages.asks_for_size = False
+            self.manager.look_at_size(self._display)
         self._writer.write(data)
         with contextlib.suppress(OSError):
             await self._writer.drain()

@@ -166,6 +166,13 @@ async def test_the_sites_applications_are_listed(api, manager, tmp_path):
     assert {"id": "desktop", "title": "Desktop", "description": "A full Linux desktop"} in listed
 
 
+async def test_a_display_keeps_the_title_that_the_site_gave(api, manager):
+    manager.applications["clock"] = {"title": "Uhr & <Часы>", "command": ["sleep", "60"]}
+    first = await api.create(application="clock")
+    again = await api.create(application="clock", title=first["title"])
+    assert again["title"] == "Uhr & <Часы>"
+
+
 async def test_files_are_uploaded_listed_and_downloaded(api, tmp_path):
     await api.create()
     assert await api("POST", "1", "files", "Отчёт.txt", raw=b"one") == (201, {"name": "Отчёт.txt", "size": 3})

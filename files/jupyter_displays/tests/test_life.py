@@ -71,6 +71,32 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     assert seconds < 5
 
 
+async def test_numbers_at_whose_names_somebody_listens_are_left_out(api, manager):
+    """Programs would show the cookie of their display to them first."""
+    with contextlib.ExitStack() as stack:
+        for number in range(40):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            with contextlib.suppress(OSError):  # A display has it.
+                listener.bind(f"\0/tmp/.X11-unix/X{number}")
+                listener.listen()
+        await api.running()
+        assert manager.displays["1"].number >= 40
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user")
+async def test_numbers_whose_keyboard_somebody_has_taken_are_left_out(api, manager):
+    """X servers write their keyboards to files of known names in a directory of everybody's, and end without them."""
+    with contextlib.ExitStack() as stack:
+        for number in range(40):
+            path = Path(f"/tmp/server-{number}.xkm")
+            with contextlib.suppress(FileExistsError):  # An X server starts.
+                path.touch(exist_ok=False)
+                stack.callback(path.unlink)
+                os.chown(path, 65534, 65534)
+        await api.running()
+        assert manager.displays["1"].number >= 40
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_nothing_listens_where_others_knock(api, manager, engine):
     await api.running()
@@ -122,6 +148,11 @@ def try_(what):
         return None
 assert try_({str(display.screen.socket)!r}) is None
 assert try_("\\0/tmp/.X11-unix/X{display.number}") is None
+try:
+    socket.socket(socket.AF_UNIX).bind("\\0/tmp/.X11-unix/X{display.number}")
+    raise SystemExit("got the name at which programs show their cookie first")
+except OSError:
+    pass
 for path in ({str(display.screen.authority)!r}, {str(display.directory / "x.log")!r}):
     try:
         open(path); raise SystemExit("read " + path)
@@ -383,6 +414,22 @@ def test_only_what_dead_session_managers_have_left_is_removed(tmp_path):
     assert set(sockets.iterdir()) == {hidden, living, no_socket, other}
     assert set(notes.iterdir()) == {of_living, of_none, foreign}
     for server in listening:
+        server.close()
+
+
+def test_only_what_dead_buses_have_left_is_removed(tmp_path):
+    names = ["dbus-DeadDeadDe", "dbus-Listening1", "dbus-StartingUp", "dbus-other"]
+    dead, listening, starting, other = (tmp_path / name for name in names)
+    sockets = [socket.socket(socket.AF_UNIX) for _ in names]
+    for server, path in zip(sockets, (dead, listening, starting, other), strict=True):
+        server.bind(str(path))
+    sockets[1].listen()
+    sockets[0].close()
+    sockets[3].close()
+    (tmp_path / "dbus-NoSocketNo").touch()
+    leftovers.clear(tmp_path / "none", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], "dbus-NoSocketNo"}
+    for server in sockets:
         server.close()
 
 

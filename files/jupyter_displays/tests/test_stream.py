@@ -9,6 +9,7 @@ import shutil
 import signal
 import struct
 import time
+from pathlib import Path
 
 import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -126,8 +127,15 @@ class RFB:
 PAGES = {"xpra": Xpra, "tigervnc": RFB}
 
 
+def shared_memory(display):
+    """Return the memory that programs of a display share through the system, where others ask for it by number."""
+    pids = {str(process.pid) for process in display.processes.values()}
+    segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return [segment for segment in segments if segment.split()[4] in pids]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_page_gets_pictures_and_is_listed(api, connect, engine):
+async def test_a_page_gets_pictures_and_is_listed(api, connect, manager, engine):
     await api.create(width=640, height=480)
     page = PAGES[engine](await connect("api/displays/1/stream"))  # It may come before the display is ready.
     if engine == "xpra":
@@ -137,6 +145,7 @@ async def test_a_page_gets_pictures_and_is_listed(api, connect, engine):
     else:
         assert await page.hello() == (640, 480)
         assert (await page.update(640, 480))[0] == 0
+    assert shared_memory(manager.displays["1"]) == []
     display = (await api("GET", "1"))[1]
     assert [viewer["mode"] for viewer in display["viewers"]] == ["control"]
     page.ws.close()
@@ -146,6 +155,20 @@ async def test_a_page_gets_pictures_and_is_listed(api, connect, engine):
             break
         await asyncio.sleep(0.02)
     assert display["viewers"] == []
+
+
+async def test_a_size_that_the_page_asks_the_engine_for_is_noted(api, connect):
+    await api.running(width=640, height=480)
+    page = RFB(await connect("api/displays/1/stream"))
+    await page.hello()
+    await page.send(struct.pack(">BxHi", 2, 1, -308))
+    await page.send(struct.pack(">BxHHBx", 251, 800, 500, 1) + struct.pack(">IHHHHI", 0, 0, 0, 800, 500, 0))
+    for _ in range(100):
+        display = (await api("GET", "1"))[1]
+        if display["width"] != 640:
+            break
+        await asyncio.sleep(0.02)
+    assert (display["width"], display["height"]) == (800, 500)
 
 
 async def refused(connecting):

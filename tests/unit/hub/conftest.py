@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.settings import ROOT
+from tests.unit.settings import PRINTING, ROOT, printed
 
 PR_SET_CHILD_SUBREAPER = 36
 ROLE = ROOT / "roles" / "jupyterhub"
@@ -39,7 +37,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "jupyterhub_spawner": "sudo",
             "jupyterhub_allowed_users": ["alice"],
             "jupyterhub_admin_users": ["alice", "bob"],
-            "jupyterhub_admin_groups": ["wheel"],
+            "jupyterhub_admin_groups": ["domain users"],
             "jupyterhub_group_limits": [{"group": "physics", "memory": "8G"}],
             "jupyterhub_environment": {"COURSE": 'Теория "1"', "OMP_NUM_THREADS": 4},
             "jupyterhub_memory_limit": "",
@@ -69,10 +67,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "text": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": "no", "jupyterhub_allow_sudo": "no"},
     }
     (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}, allow_unicode=True))
-    content = (
-        "{{ {'settings': __jupyterhub_settings, 'command': __jupyterhub_server_command,"
-        f" 'sudoers': lookup('ansible.builtin.template', '{ROLE}/templates/sudoers.j2')}} | to_json }}}}"
-    )
+    answer = {
+        "settings": "{{ __jupyterhub_settings }}",
+        "command": "{{ __jupyterhub_server_command }}",
+        "sudoers": f"{{{{ lookup('ansible.builtin.template', '{ROLE}/templates/sudoers.j2') }}}}",
+    }
     # Variables of a host would lose against those of a play's files, so they are a file, too.
     files = [f"{ROLE}/defaults/main.yml", f"{directory}/{{{{ inventory_hostname }}}}.yml", f"{ROLE}/vars/main.yml"]
     play = {
@@ -81,24 +80,18 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "gather_facts": False,
         "vars": {"ansible_python_interpreter": sys.executable, "ansible_facts": {"os_family": "Debian"}},
         "vars_files": files,
-        "tasks": [
-            {
-                "ansible.builtin.copy": {
-                    "content": content,
-                    "dest": f"{directory}/{{{{ inventory_hostname }}}}.json",
-                    "mode": "0600",
-                }
-            }
-        ],
+        "tasks": [{"ansible.builtin.debug": {"msg": answer}}],
     }
     for host, variables in hosts.items():
         (directory / f"{host}.yml").write_text(yaml.safe_dump(variables, allow_unicode=True))
     (directory / "play.yml").write_text(yaml.safe_dump([play]))
-    subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", directory / "hosts.yml", directory / "play.yml"],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
-        check=True,
+        env=PRINTING,
         capture_output=True,
+        text=True,
+        check=False,
     )
-    return {host: json.loads((directory / f"{host}.json").read_text()) for host in hosts}
+    assert run.returncode == 0, run.stdout + run.stderr
+    return printed(run.stdout)

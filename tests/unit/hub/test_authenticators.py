@@ -312,10 +312,13 @@ def test_an_account_of_this_host_is_found_with_its_groups() -> None:
     assert accounts.find("nobody-has-this-name") is None
 
 
-def test_ldap_verifies_certificates_and_asks_each_server(rendered: dict[str, Any]) -> None:
+def test_ldap_verifies_certificates_and_asks_each_server(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ssl
 
     from campushub_hub import ldap_login
+    from ldap3.core.exceptions import LDAPBindError
 
     config = Config()
     configuration.configure_logins(config, rendered["ldap"]["settings"])
@@ -326,6 +329,16 @@ def test_ldap_verifies_certificates_and_asks_each_server(rendered: dict[str, Any
     assert asked.uris == ["ldaps://ldap1.example.org", "ldap://ldap2.example.org:1389"]
     assert asked.tls_strategy.name == "before_bind"
     assert asked.bind_dn_template == ["uid={username},ou=people,dc=example,dc=org"]
+    asked.lookup_dn, asked.lookup_dn_search_user = True, "cn=reader"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise LDAPBindError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ldap3.Connection", refuse)
+        with pytest.raises(accounts.SilentDirectoryError, match="refuses cn=reader, as whom users are looked up"):
+            run(door.verify("ann", "right"))
+    asked.lookup_dn = False
     # Nothing listens at either; the reason is told apart from a wrong password.
     asked.uris = ["ldap://127.0.0.1:1", "ldaps://127.0.0.1:2"]
     with pytest.raises(

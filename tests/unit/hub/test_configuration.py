@@ -15,10 +15,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from campushub_hub import authenticators, configuration, login
+from campushub_hub import authenticators, configuration, login, revoke
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from jupyterhub.user import User
 from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
@@ -120,6 +121,8 @@ def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
     assert "CONFIGPROXY_AUTH_TOKEN" not in environment
     spawner.choose_limits()
     assert (spawner.mem_limit, spawner.cpu_limit) == (None, 0.5)
+    spawner.choose_limits(frozenset({"physics"}))
+    assert spawner.mem_limit == 8 * 2**30
 
 
 def test_defaults_give_systemd_and_a_culler(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +215,70 @@ def test_without_a_password_nobody_gets_in(
     assert asked == [ME]
 
 
+def test_a_token_is_no_way_to_stay(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = rendered["systemd"]["settings"] | {"admin_users": [ME], "uid_minimum": 0}
+    started: list[str] = []
+
+    async def spawn(user: User, *_: Any, handler: Any, **__: Any) -> None:
+        """Start no server; it is enough to know that one would be."""
+        await user.refresh_auth(handler)
+        started.append(user.name)
+        raise HTTPError(418)
+
+    monkeypatch.setattr(User, "spawn", spawn)
+
+    async def asked() -> list[int]:
+        app = hub(monkeypatch, settings)
+        await app.initialize([])
+        user = app.users[app.db.query(orm.User).filter(orm.User.name == ME).one()]
+        listener, port = bind_unused_port()
+        server = HTTPServer(app.tornado_application)
+        server.add_socket(listener)
+        headers = {"Authorization": f"token {user.new_api_token()}"}
+        codes = []
+        for name in (ME, "alice"):
+            app.authenticator.admin_users = app.authenticator.allowed_users = {name}
+            for method, path in (("GET", "user"), ("POST", f"users/{ME}/server")):
+                answer = await AsyncHTTPClient().fetch(
+                    f"http://127.0.0.1:{port}/hub/api/{path}",
+                    method=method,
+                    headers=headers,
+                    allow_nonstandard_methods=True,
+                    raise_error=False,
+                )
+                codes.append(answer.code)
+            # As some seconds later.
+            user._auth_refreshed = None  # noqa: SLF001
+        server.stop()
+        return codes
+
+    assert asyncio.run(asked()) == [200, 418, 403, 403]
+    assert started == [ME]
+
+
+def test_the_command_may_do_what_it_needs_and_nothing_else(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMPUSHUB_REVOKE_TOKEN", "e" * 64)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    settings = rendered["systemd"]["settings"] | {"admin_users": [ME], "uid_minimum": 0}
+
+    async def asked() -> tuple[list[str], int, int]:
+        app = hub(monkeypatch, settings)
+        await app.initialize([])
+        listener, port = bind_unused_port()
+        server = HTTPServer(app.tornado_application)
+        server.add_socket(listener)
+        words = [await asyncio.to_thread(revoke.revoke, name, port, "e" * 64) for name in (ME, "nobody-here")]
+        listed = await AsyncHTTPClient().fetch(
+            f"http://127.0.0.1:{port}/hub/api/groups", headers={"Authorization": f"token {'e' * 64}"}, raise_error=False
+        )
+        server.stop()
+        return words, app.db.query(orm.User).filter(orm.User.name == ME).count(), listed.code
+
+    assert asyncio.run(asked()) == (["", "the hub does not know them"], 0, 403)
+
+
 # The sudo rule
 
 
@@ -222,10 +289,10 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
         for name, parts in rendered.items()
     }
     commands = f"{mediator} spawn, {mediator} stop"
-    assert rules["sudo"] == [("alice, bob, %jupyter-users, %wheel", commands)]
+    assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
     assert rules["everybody"] == [("ALL, !root, !#0", commands)]
     # A text that says no is no.
-    assert rules["text"] == [("%jupyter-users", commands)]
+    assert rules["text"] == [('"%jupyter-users"', commands)]
     assert rendered["text"]["command"][:2] == ["/usr/bin/setpriv", "--no-new-privs"]
     visudo = shutil.which("visudo", path="/usr/sbin:/usr/bin:/sbin")
     if not visudo:

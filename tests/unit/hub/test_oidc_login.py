@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import urllib.parse
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,21 +30,32 @@ class Provider(RequestHandler):
 
     def get(self, page: str) -> None:
         """Answer the browser and the hub."""
-        if page.endswith("openid-configuration"):
+        if self.claims.get("down"):
+            self.send_error(502)
+        elif page.endswith("openid-configuration"):
             places = {f"{name}_endpoint": f"{self.issuer}/{name}" for name in ("authorization", "token", "userinfo")}
             self.write({"issuer": self.issuer, **places})
         elif page == "authorization":
             query = urllib.parse.urlencode({"code": "c0de", "state": self.get_argument("state")})
             self.redirect(f"{self.get_argument('redirect_uri')}?{query}")
+        elif self.request.headers["Authorization"] != f"Bearer {self.claims.get('token', 't0ken')}":
+            self.send_error(401)
         else:
-            assert self.request.headers["Authorization"] == "Bearer t0ken"
             self.write(self.claims)
 
     def post(self, page: str) -> None:
         """Give the hub a token for its code."""
         assert page == "token"
-        assert self.get_body_argument("code") == "c0de"
-        self.write({"access_token": "t0ken", "token_type": "Bearer"})
+        secret = base64.b64encode(f"hub:{self.claims.get('secret', SECRET)}".encode()).decode()
+        if self.request.headers["Authorization"] != f"Basic {secret}":
+            self.send_error(401)
+        elif self.get_body_argument("grant_type") == "authorization_code":
+            assert self.get_body_argument("code") == "c0de"
+            self.write({"access_token": "t0ken", "refresh_token": "fresh", "token_type": "Bearer"})
+        elif self.get_body_argument("refresh_token") == self.claims.get("refresh_token", "fresh"):
+            self.write({"access_token": self.claims["token"], "token_type": "Bearer"})
+        else:
+            self.send_error(400)
 
 
 async def browse(start: str) -> HTTPResponse:
@@ -67,6 +81,8 @@ def log_in(
     monkeypatch: pytest.MonkeyPatch,
     claims: dict[str, Any],
     host: dict[str, accounts.Account],
+    *,
+    then: Callable[[JupyterHub], Awaitable[None]] | None = None,
     **changes: Any,
 ) -> tuple[int, str, JupyterHub]:
     """Go to the hub and on to the provider; return the status and text of the page at the end, and the hub."""
@@ -97,6 +113,8 @@ def log_in(
         hub = HTTPServer(app.tornado_application)
         hub.add_socket(sockets)
         answer = await browse(f"http://127.0.0.1:{port}/hub/oauth_login?next=%2Fhub%2Fhome")
+        if then:
+            await then(app)
         hub.stop()
         provider.stop()
         return answer.code, answer.body.decode(), app
@@ -133,6 +151,7 @@ def test_a_claim_becomes_a_unix_account_and_what_is_kept_of_it_is_encrypted(
         ({"email": "ann@elsewhere.org", **GROUPS}, authenticators.NO_NAME),
         ({"email": "root/../ann@example.org", **GROUPS}, authenticators.NO_NAME),
         ({"email": "ann@example.org", "email_verified": False, **GROUPS}, authenticators.NO_NAME),
+        ({"email": "ann@example.org", "secret": "another", **GROUPS}, oidc_login.UNCONFIRMED),
         ({"preferred_username": "ann", **GROUPS}, authenticators.NO_NAME),
         ({"email": ["ann@example.org"], **GROUPS}, authenticators.NO_NAME),
         ({"email": "ann@example.org", "realm": {"groups": ["Others"]}}, authenticators.NOT_ALLOWED),
@@ -168,6 +187,54 @@ def test_an_account_is_made_if_that_is_wanted(
     code, page, _ = log_in(rendered, tmp_path, monkeypatch, claims, host, create_accounts=True)
     assert code == 200, page
     assert "bob" in host
+
+
+# To a page of the hub, and to a server that asks with its token.
+IN = ({"name": "ann", "admin": False},) * 2
+ADMIN = ({"name": "ann", "admin": True},) * 2
+OUT = (False, False)
+
+
+@pytest.mark.parametrize(
+    ("now", "answers"),
+    [
+        ({"realm": {"groups": ["hub-users", "staff"]}}, ADMIN),
+        ({"realm": {"groups": ["Others"]}}, OUT),
+        # Somebody else, or nobody whom the hub could know.
+        ({"email": "bob@example.org"}, OUT),
+        ({"email": None}, OUT),
+        # The first token has come to its end, and then the one that brings new ones, too.
+        ({"token": "n3w"}, IN),
+        ({"token": "n3w", "refresh_token": "n3w"}, (False, IN[1])),
+        ({"down": True}, IN),
+    ],
+)
+def test_what_the_provider_says_later_counts(
+    rendered: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    now: dict[str, Any],
+    answers: tuple[Any, Any],
+) -> None:
+    claims = {"email": "ann@example.org", **GROUPS}
+    monkeypatch.setattr(oidc_login, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(authenticators, "REFRESH_SECONDS", 60)
+    host = {**ANN, "bob": accounts.Account("bob", 2002, frozenset({"bob"}))}
+
+    async def later(app: JupyterHub) -> None:
+        door, user = app.authenticator, app.users["ann"]
+        door.admin_groups = {"staff"}
+        claims.update(now)
+        assert await door.refresh_user(user), "nobody waits for the provider"
+        await asyncio.gather(*door.asking)
+        for by_token in (False, True):
+            found = await door.refresh_user(user, SimpleNamespace(_token_authenticated=by_token))
+            if found:
+                assert (await user.get_auth_state()).items() <= found.pop("auth_state").items()
+            assert found == answers[by_token]
+
+    code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, host, then=later)
+    assert code == 200, text
 
 
 def test_a_provider_that_is_down_or_another_one_is_said_on_the_page(rendered: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""The two programs that units run beside hub and proxy: restore_routes and backup_database."""
+"""The programs beside hub and proxy: restore_routes and backup_database, and revoke, which administrators run."""
 
 from __future__ import annotations
 
 import http.server
+import json
 import socket
 import stat
 import threading
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from campushub_hub import backup_database, restore_routes
+from campushub_hub import backup_database, restore_routes, revoke
 
 Request = tuple[str, str, str | None]
 
@@ -193,3 +194,51 @@ def test_sqlite_is_left_to_the_hub(centre: Centre) -> None:
     assert backup_database.main() == 0
     assert centre.called() == []
     assert list(centre.state.iterdir()) == []
+
+
+@contextmanager
+def hub_with_servers(servers: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
+    """A stand-in for the hub: as JupyterHub, it deletes nobody of whom a server runs, and servers take time to stop."""
+    seen: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200, {"name": "ann", "servers": servers})
+            for name in [name for name, server in servers.items() if server["pending"] == "stop"]:
+                del servers[name]
+
+        def do_DELETE(self) -> None:
+            seen.append(self.path)
+            _, found, name = self.path.partition("/servers/")
+            if found:
+                servers[name]["pending"] = "stop"
+            self.answer(204 if found or not servers else 500)
+
+        def answer(self, status: int, body: Any = None) -> None:
+            assert self.headers["Authorization"] == "token s3cret"
+            self.send_response(status)
+            self.end_headers()
+            if body:
+                self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
+        yield listener.server_port, seen
+        listener.shutdown()
+
+
+def test_who_is_taken_out_has_no_server_left_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    servers = {"": {"pending": None}, "two": {"pending": "spawn"}}
+    with hub_with_servers(servers) as (port, seen):
+        assert revoke.revoke("ann", port, "s3cret") == ""
+    user = "/hub/api/users/ann"
+    assert seen == [f"{user}/servers/", f"{user}/servers/two", user]
+    monkeypatch.setattr(revoke, "PATIENCE_SECONDS", -1.0)
+    with hub_with_servers({"": {"pending": "stop"}}) as (port, seen):
+        assert revoke.revoke("ann", port, "s3cret") == "their servers do not stop"
+    assert seen == []
+    assert "the hub does not answer" in revoke.revoke("ann", free_port(), "s3cret")

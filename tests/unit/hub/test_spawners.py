@@ -396,7 +396,7 @@ def test_a_link_that_a_user_left_behind_leads_root_nowhere(
     """What a unit that would not end has kept for its user: the place where root writes the next environment."""
     monkeypatch.setattr(configuration, "read_settings", lambda: rendered["systemd"]["settings"] | {"admin_users": [ME]})
     # Stand-ins: the session is not prepared, and systemd-run(1) starts nothing but tells what it was given.
-    monkeypatch.setattr(user_session, "prepare", lambda _account, _settings: None)
+    monkeypatch.setattr(user_session, "prepare", lambda _account, _limits, _settings: None)
     program = manager.program.with_name("systemd-run")
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/unit\n')
     program.chmod(0o755)

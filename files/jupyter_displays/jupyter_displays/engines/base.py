@@ -85,6 +85,9 @@ class Engine(Configurable):  # type: ignore[misc]
             *("-auth", str(screen.authority)),
             # Neither a TCP port nor an abstract socket, which every user of the host could knock at.
             *("-nolisten", "tcp", "-nolisten", "local"),
+            # Programs make memory that is shared with the X server open to every user (Xpra does, for the whole screen)
+            # and leave it behind when they are killed.
+            *("-extension", "MIT-SHM"),
             *("-dpi", str(screen.dpi)),
             *(("-xkbdir", str(screen.keyboard)) if screen.keyboard else ()),
             *("-noreset", "+extension", "RANDR", "+extension", "GLX", "+extension", "Composite"),

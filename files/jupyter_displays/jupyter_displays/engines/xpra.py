@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from traitlets import Bool, Dict, Integer, Unicode, default
+from traitlets import Dict, Integer, Unicode, default
 
 from .base import Engine, Screen
 
@@ -68,7 +68,6 @@ class XpraEngine(Engine):
     options = Dict(help="Options of Xpra (lines of an xpra.conf) beside or in place of this package's.").tag(
         config=True
     )
-    sound = Bool(default_value=False, help="Whether sound is sent to those who look at a display.").tag(config=True)
     largest_width = Integer(
         2560, help="A screen grows to this width. The X server keeps memory for all of it: 4 bytes a pixel."
     ).tag(config=True)
@@ -89,10 +88,7 @@ class XpraEngine(Engine):
 
     def server_command(self, screen: Screen, number: int) -> list[str]:
         """Return how to start Xpra, whose options are in a file beside its socket."""
-        options = dict(_OPTIONS)
-        if self.sound:
-            options |= {"av-sync": "yes", "pulseaudio": "yes", "speaker": "on"}
-        options |= {
+        options = _OPTIONS | {
             "bind": str(screen.socket),
             "dpi": str(screen.dpi),
             "socket-dir": str(screen.directory),

@@ -11,6 +11,7 @@ from typing import Any
 LIBRARY = Path(__file__).resolve().parent
 SITE_DIRECTORY = Path("/etc/jupyterhub")
 STATE_DIRECTORY = Path("/var/lib/jupyterhub")
+REVOKE_SCOPES = ["delete:users", "read:servers", "delete:servers"]
 
 
 def configure(c: Any, settings: dict[str, Any]) -> None:
@@ -71,7 +72,7 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     hub.load_roles = [{"name": "proxy-routes", "services": ["proxy-routes"], "scopes": ["proxy"]}]
     if "CAMPUSHUB_REVOKE_TOKEN" in os.environ:
         hub.services.append({"name": "revoke", "api_token": os.environ["CAMPUSHUB_REVOKE_TOKEN"]})
-        hub.load_roles.append({"name": "revoke", "services": ["revoke"], "scopes": ["delete:users"]})
+        hub.load_roles.append({"name": "revoke", "services": ["revoke"], "scopes": REVOKE_SCOPES})
     if settings["idle_timeout"]:
         hub.services.append({"name": "idle-culler", "command": culler(settings)})
         scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
@@ -103,6 +104,9 @@ def configure_logins(c: Any, settings: dict[str, Any]) -> None:
     # By default whoever has been in once could come again, whatever the lists say now.
     c.Authenticator.allow_existing_users = False
     c.Authenticator.auth_refresh_age = REFRESH_SECONDS
+    # Tokens are no way to stay: those of a user who may not come in any more are of no use, and start no server.
+    c.Authenticator.auth_refresh_strict = True
+    c.Authenticator.refresh_pre_spawn = True
     # The front door, and the proxy behind it, tell the address of the one who asks.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::1", "::ffff:127.0.0.1"]
 

@@ -50,7 +50,10 @@ class Directory(LDAPAuthenticator):  # type: ignore[misc]
                     auto_referrals=False,
                 )
             except LDAPBindError:
-                return None
+                if userdn != self.lookup_dn_search_user or not self.lookup_dn:
+                    return None
+                # That is nobody's wrong password, but the site's.
+                reasons.append(f"{uri}: refuses {userdn or 'the nameless'}, as whom users are looked up")
             except (LDAPException, OSError, ssl.SSLError) as error:
                 reasons.append(f"{uri}: {error}")
         raise DirectoryError(reasons)

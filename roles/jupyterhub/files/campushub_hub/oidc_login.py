@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from jupyterhub.utils import url_path_join
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
-from tornado.httpclient import AsyncHTTPClient
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.web import HTTPError
 
 from . import accounts
@@ -24,6 +25,13 @@ from .login import LocalizedLoginHandler
 
 SECRET_FILE = Path("/etc/jupyterhub/oidc_secret")
 NO_PROVIDER = "The sign-in service of the university does not answer. Please try again in a few minutes."
+UNCONFIRMED = "The sign-in service of the university has not confirmed who you are. Please try again."
+# How often it is asked what it says now of somebody who is logged in, and how long a login waits for its answers.
+ASK_SECONDS = 60.0
+TIMEOUTS: dict[str, Any] = {"connect_timeout": 3, "request_timeout": 6}
+
+# What it has said of somebody since they logged in: the same; that its tokens are used up; that they are another one.
+SAME, EXPIRED, OTHER = "same", "expired", "other"
 
 
 class LoginHandler(OAuthLoginHandler):  # type: ignore[misc]
@@ -51,6 +59,12 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
     callback_handler = CallbackHandler
     _discovered = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.said: dict[str, str] = {}
+        self._asked: dict[str, float] = {}
+        self.asking: set[asyncio.Task[None]] = set()
+
     def _requires_manage_groups(self, change: Any) -> None:
         """Accept names of groups: ours are those of the host and the provider together."""
 
@@ -61,7 +75,7 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         oidc = self.settings["oidc"]
         address = url_path_join(oidc["issuer"], "/.well-known/openid-configuration")
         try:
-            answer = await AsyncHTTPClient().fetch(address, request_timeout=6, connect_timeout=3)
+            answer = await AsyncHTTPClient().fetch(address, **TIMEOUTS)
             found = endpoints(json.loads(answer.body), oidc["issuer"], oidc["allow_insecure"])
         except Exception as error:  # noqa: BLE001 (whatever it is, the provider is of no use)
             self.log.error("%s: %s", address, error)  # noqa: TRY400
@@ -73,7 +87,7 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         """Return the name of the Unix account. Raises HTTPError if the claim is missing, or no account can have it."""
         claim = self.settings["oidc"]["name_claim"]
         value = user_info.get(claim)
-        if not isinstance(value, str) or (claim == "email" and user_info.get("email_verified") is False):
+        if not isinstance(value, str) or (claim == "email" and user_info.get("email_verified") in (False, "false")):
             self.log.warning("The provider says no %s of somebody, or has not verified it", claim)
             raise HTTPError(403, NO_NAME)
         return self.unix_name(value)
@@ -92,7 +106,15 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
 
     async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any] | None:
         """Return who the provider says that it is, as an account of the host, or raise HTTPError with a reason."""
-        model: dict[str, Any] = await GenericOAuthenticator.authenticate(self, handler, data)
+        try:
+            model: dict[str, Any] = await GenericOAuthenticator.authenticate(self, handler, data)
+        except HTTPClientError as error:
+            # What it said is in the journal already.
+            refused = 400 <= error.code < 500
+            raise HTTPError(403 if refused else 503, UNCONFIRMED if refused else NO_PROVIDER) from None
+        except (OSError, ValueError) as error:
+            self.log.error("The provider: %s", error)  # noqa: TRY400 (it is no bug of ours)
+            raise HTTPError(503, NO_PROVIDER) from None
         account = await self.account(model["name"])
         if account is None and self.settings["oidc"]["create_accounts"]:
             if not self.may_enter(
@@ -108,6 +130,8 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         if not self.may_enter(account):
             self.log.warning("User %r is not in any of the lists of those who may log in", account.name)
             raise HTTPError(403, NOT_ALLOWED)
+        self.said[account.name] = SAME
+        self._asked[account.name] = time.monotonic()
         return {"name": account.name, "admin": self.administers(account), "auth_state": model["auth_state"]}
 
     def joined(self, account: accounts.Account, auth_state: dict[str, Any] | None) -> accounts.Account:
@@ -119,14 +143,54 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         return True
 
     async def standing(self, user: Any) -> accounts.Account | None:
-        """Return the account as it is now, with the provider's groups as they were at the login."""
+        """Return the account as it is now, with the groups that the provider has named last."""
+        if self.said.get(user.name) == OTHER:
+            return None
         account = await super().standing(user)
         return account and self.joined(account, await user.get_auth_state())
 
+    async def further_groups(self, user: Any) -> frozenset[str]:
+        """Return the groups that the provider has named last."""
+        return self.provided_groups(await user.get_auth_state())
+
     async def refresh_user(self, user: Any, handler: Any = None) -> dict[str, Any] | bool:
-        """Return whether somebody who is logged in still may be, and what the provider has said of them."""
+        """
+        Return whether somebody who is logged in still may be, and what the provider has said of them.
+
+        It is asked in the background: nobody waits for it, and one that does not answer changes nothing. Who it says
+        nothing of any more, because its tokens are used up, logs in again; their servers, which come with a token of
+        the hub, go on.
+        """
+        if time.monotonic() - self._asked.get(user.name, 0.0) > ASK_SECONDS:
+            self._asked[user.name] = time.monotonic()
+            task = asyncio.ensure_future(self.ask_again(user))
+            self.asking.add(task)
+            task.add_done_callback(self.asking.discard)
         found = await super().refresh_user(user, handler)
-        return {**found, "auth_state": await user.get_auth_state()} if isinstance(found, dict) else found
+        if not isinstance(found, dict):
+            return found
+        if self.said.get(user.name) == EXPIRED and not getattr(handler, "_token_authenticated", True):
+            return False
+        return {**found, "auth_state": await user.get_auth_state()}
+
+    async def ask_again(self, user: Any) -> None:
+        """Have the provider say who somebody is now, and keep that."""
+        before = await user.get_auth_state() or {}
+        try:
+            await self.discover()
+            model = await GenericOAuthenticator.refresh_user(self, user)
+            if isinstance(model, dict):
+                same = model["name"] == self.user_info_to_username(before[self.user_auth_state_key])
+                await user.save_auth_state(model["auth_state"])
+                self.said[user.name] = SAME if same else OTHER
+            elif before.get("refresh_token"):
+                self.said[user.name] = EXPIRED
+        except HTTPError as error:
+            # Of the claim, which is gone or no name any more.
+            if error.status_code == 403:
+                self.said[user.name] = OTHER
+        except (HTTPClientError, OSError, ValueError) as error:
+            self.log.warning("The provider has not said anything new of %s: %s", user.name, error)
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Serve the login page ourselves, which has a button that leads to the provider."""
@@ -163,3 +227,4 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     provider.scope = settings["scopes"]
     provider.login_service = settings["service_name"]
     provider.basic_auth = True
+    provider.http_request_kwargs = TIMEOUTS

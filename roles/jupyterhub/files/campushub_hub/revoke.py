@@ -11,14 +11,18 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 SECRETS = Path("/etc/jupyterhub/secrets/hub.env")
 SETTINGS = Path("/etc/jupyterhub/settings.json")
+# For how long servers may take to stop.
+PATIENCE_SECONDS = 90.0
 
 
 def token() -> str:
@@ -35,14 +39,29 @@ def revoke(user: str, port: int, secret: str) -> str:
     if shutil.which("sss_cache"):
         # What the directory says now shall count, not what it said a minute ago.
         subprocess.run(["sss_cache", "--user", user], check=False, capture_output=True)
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/hub/api/users/{urllib.parse.quote(user, safe='')}",
-        method="DELETE",
-        headers={"Authorization": f"token {secret}", "Content-Type": "application/json"},
-    )
+    # Not by a proxy of the environment.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(method: str, path: str = "") -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/hub/api/users/{urllib.parse.quote(user, safe='')}{path}",
+            method=method,
+            headers={"Authorization": f"token {secret}", "Content-Type": "application/json"},
+        )
+        with opener.open(request, timeout=60) as answer:
+            return json.loads(answer.read() or "null")
+
+    end = time.monotonic() + PATIENCE_SECONDS
     try:
-        # Not by a proxy of the environment.
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
+        # The hub forgets nobody of whom a server runs.
+        while servers := ask("GET")["servers"]:
+            if time.monotonic() > end:
+                return "their servers do not stop"
+            for name, server in servers.items():
+                if server["pending"] != "stop":
+                    ask("DELETE", f"/servers/{urllib.parse.quote(name, safe='')}")
+            time.sleep(0.2)
+        ask("DELETE")
     except HTTPError as error:
         return "the hub does not know them" if error.code == 404 else f"the hub answered {error.code}"
     except (OSError, HTTPException) as error:

@@ -24,6 +24,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ class CampusSpawner(LoggingConfigurable):
 
     # What the Spawner has that this is mixed into.
     user: Any
+    authenticator: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
     poll_and_notify: Callable[[], Awaitable[int | None]]
@@ -98,6 +100,7 @@ class CampusSpawner(LoggingConfigurable):
     settings = Dict(config=True, help="The document /etc/jupyterhub/settings.json.")
 
     _account: pwd.struct_passwd | None = None
+    _limits: user_session.Limits
 
     @property
     def account(self) -> pwd.struct_passwd:
@@ -114,8 +117,11 @@ class CampusSpawner(LoggingConfigurable):
     async def prepare(self) -> None:
         """Look up the account and its limits, which may take long, without holding others up."""
         self._account = None
+        # A site may have put an authenticator of its own in the place of ours.
+        asked = getattr(self.authenticator, "further_groups", None)
+        further = await asked(self.user) if asked else frozenset()
         try:
-            await accounts.look_up(self.choose_limits)
+            await accounts.look_up(partial(self.choose_limits, further))
         except accounts.SilentDirectoryError as error:
             self.log.error("Could not look up %s: %s", self.user.name, error)  # noqa: TRY400 (where is known)
             raise ServerStartError(
@@ -129,11 +135,11 @@ class CampusSpawner(LoggingConfigurable):
         environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
         return environment
 
-    def choose_limits(self) -> None:
-        """Look the user's limits up, so that the server can show them."""
-        limits = user_session.limits_of(user_session.groups_of(self.account), self.settings)
-        self.mem_limit = limits["memory"]
-        self.cpu_limit = limits["cpu"]
+    def choose_limits(self, further: frozenset[str] = frozenset()) -> None:
+        """Look the user's limits up, also as a member of further groups, so that the server can show them."""
+        self._limits = user_session.limits_of(user_session.groups_of(self.account) | further, self.settings)
+        self.mem_limit = self._limits["memory"]
+        self.cpu_limit = self._limits["cpu"]
 
     async def wait_until_listening(self) -> None:
         """
@@ -218,7 +224,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         account = self.account
         await self.end_remains()
         try:
-            await asyncio.to_thread(user_session.prepare, account, self.settings)
+            await asyncio.to_thread(user_session.prepare, account, self._limits, self.settings)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error

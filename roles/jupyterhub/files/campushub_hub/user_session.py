@@ -151,14 +151,14 @@ def refuse_system_accounts(account: pwd.struct_passwd, settings: dict[str, Any])
         raise PermissionError(f"{account.pw_name} has UID {account.pw_uid}, below {settings['uid_minimum']}: no server")
 
 
-def prepare(account: pwd.struct_passwd, settings: dict[str, Any]) -> None:
+def prepare(account: pwd.struct_passwd, limits: Limits, settings: dict[str, Any]) -> None:
     """
     Set a user's limits and make their runtime directory and, where that is wanted, their home. Only root can.
 
     Raises PermissionError for an account of the system, and OSError or subprocess.SubprocessError.
     """
     refuse_system_accounts(account, settings)
-    limit_slice(account.pw_uid, limits_of(groups_of(account), settings))
+    limit_slice(account.pw_uid, limits)
     make_runtime_directory(account)
     if settings["create_homes"]:
         make_home(account)
@@ -179,7 +179,7 @@ def main(environment: dict[str, str]) -> int:
         refuse_system_accounts(account, settings)
         # Whoever has used up all processes must still be stopped, so that does not happen among them.
         if last_word(os.getppid()) != "stop":
-            prepare(account, settings)
+            prepare(account, limits_of(groups_of(account), settings), settings)
             move_into_scope(os.getppid(), account.pw_uid)
     except PermissionError as error:
         print(error, file=sys.stderr)

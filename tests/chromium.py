@@ -1,0 +1,33 @@
+"""Chromium for tests: what it is started with, and in which network."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+@contextmanager
+def chromium(directory: Path, ports: list[int], *options: str, **launch: Any) -> Iterator[Browser]:
+    """Start Chromium, by a script in a directory, in a network in which there are only these ports of this machine."""
+    program = shutil.which("chromium")
+    assert program, "'chromium' is missing: apt-get install chromium"
+    wrapper = directory / "chromium"
+    quiet_network = Path(__file__).parent / "site" / "quiet_network.py"
+    command = [str(quiet_network), ",".join(map(str, ports)), program]
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    wrapper.chmod(0o755)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=wrapper, args=[*OPTIONS, *options], **launch)
+        yield browser
+        browser.close()
