@@ -238,6 +238,19 @@ def shown(proxy: str) -> str:
     return re.sub(r"(?<=//)[^/@]*@", "…@", proxy)
 
 
+def last_words(repository: str, since: float) -> str:
+    """Return what the client said last of a repository, after a time of the clock and as far as there is a journal."""
+    # A look-up that failed a few seconds ago is not tried again, so it is about that one.
+    command = ["journalctl", "--quiet", "--identifier=cvmfs2", f"--since=@{int(since) - 15}", "--output=cat"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    begin = f"({repository}) "
+    words = [line.removeprefix(begin) for line in said.splitlines() if line.startswith(begin)]
+    return f" The client says: {shown(words[-1])}" if words else ""
+
+
 def failure(result: dict[str, Any] | None, deadline: int) -> str:
     """Return why a work did not succeed, or nothing."""
     if result is None:
@@ -253,6 +266,7 @@ def check(
     found: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     remarks: list[str] = []
+    begin = time.time()
     reads = at_once({name: partial(serves, name) for name in names}, deadline)
     servers = at_once({name: partial(server_of, name) for name in names}, deadline)
     ways = proxies or ([""] if direct else [])
@@ -266,7 +280,7 @@ def check(
         trouble = failure(reads[name], deadline)
         found[name] = {"served": not trouble, "problem": trouble, **((reads[name] or {}).get("answer") or {})}
         if trouble:
-            problems.append(f"{name} cannot be read: {trouble}")
+            problems.append(f"{name} cannot be read: {trouble}.{last_words(name, begin)}")
             if why := failure(servers[name], deadline):
                 problems.append(f"{name} has no server: {why}")
         asked = {way: results[f"{name} {way}"] for way in ways if f"{name} {way}" in results}

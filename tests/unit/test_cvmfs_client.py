@@ -145,6 +145,23 @@ def test_one_live_proxy_or_none_needed_makes_it_a_remark(server: str) -> None:
         assert len(remarks) == 1
 
 
+def test_the_clients_own_words_are_passed_on(
+    stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "bin" / "journalctl"
+    journal.parent.mkdir()
+    journal.write_text(
+        "#!/bin/sh\n"
+        "echo '(absent.example.org) proxy http://user:secret@squid:3128 is down'\n"
+        "echo '(other.example.org) mounted'\n"
+    )
+    journal.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{journal.parent}:/usr/bin:/bin")
+    del stand_in
+    _, problems, _ = check(["absent.example.org"], [server], False, 5)
+    assert problems[0].endswith("'. The client says: proxy http://…@squid:3128 is down")
+
+
 def test_each_repository_is_reported(stand_in: Path, server: str) -> None:
     (stand_in / "hung.example.org").mkdir()
     os.mkfifo(stand_in / "hung.example.org" / "pipe")
