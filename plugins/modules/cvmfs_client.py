@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -29,7 +30,8 @@ options:
   state:
     description:
       - V(checked) reads each repository through its mount, fetches an object of it through each proxy, and compares the
-        object with its hash. It fails and says which repositories do not serve.
+        object with its hash and what the repository is signed with, with the client's keys. It fails and says which
+        repositories do not serve.
       - V(compared) reports a change when repositories are mounted that have not taken over the settings on the disk.
       - V(applied) lets them take over the settings. Those that nobody uses are unmounted, so that the next look mounts
         them anew; the others are reloaded.
@@ -182,9 +184,10 @@ def attribute(directory: Path, name: str) -> str:
 
 
 def serves(repository: str, directory: Path = MOUNTS) -> dict[str, str]:
-    """Read a file of a repository through its mount; return its path, and which server and proxy the client uses."""
+    """Read a file of a repository through its mount; return its path, and what the client uses for it."""
     mount = directory / repository
-    return {"file": read_something(mount), "server": attribute(mount, "host"), "proxy": attribute(mount, "proxy")}
+    names = {"server": "host", "proxy": "proxy", "keys": "pubkeys"}
+    return {"file": read_something(mount), **{name: attribute(mount, names[name]) for name in names}}
 
 
 def download(url: str, proxy: str, seconds: float) -> bytes:
@@ -219,6 +222,33 @@ def fetched(server: str, proxy: str, seconds: float) -> str:
     if method in hashlib.algorithms_available and hashlib.new(method or "", content).hexdigest() != match[1]:
         raise ValueError(f"it answers with something else in place of {url}")
     return url
+
+
+def distrust(whitelist: bytes, keys: str) -> str:
+    """Return why the list of a repository's certificates is not to be trusted with some public keys, or nothing."""
+    text, _, rest = whitelist.partition(b"--\n")
+    signed, _, signature = rest.partition(b"\n")
+    expires = re.search(rb"^E(\d{14})$", text, re.MULTILINE)
+    if not expires or not signed:
+        return "its server has something that is no list of certificates"
+    if expires[1] < time.strftime("%Y%m%d%H%M%S", time.gmtime()).encode():
+        return "its list of certificates expired. Those who publish it must sign it anew"
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(signature)
+        file.flush()
+        command = ["openssl", "pkeyutl", "-verifyrecover", "-pubin", "-inkey", "/dev/stdin", "-in", file.name]
+        for key in re.findall(r"-----BEGIN .*?-----END [^\n]*\n?", keys, re.DOTALL):
+            if subprocess.run(command, input=key.encode(), capture_output=True, check=False).stdout == signed:
+                return ""
+    return "it is signed with none of the public keys that the client has for it"
+
+
+def distrusted(server: str, ways: list[str], keys: str, seconds: float) -> str:
+    """Return why a repository is not to be trusted; the client does not look again at what it has in its cache."""
+    for way in ways:
+        with contextlib.suppress(OSError):
+            return distrust(download(f"{server}/.cvmfswhitelist", way, seconds), keys)
+    return ""
 
 
 def server_of(repository: str) -> str:
@@ -272,9 +302,12 @@ def check(
     ways = proxies or ([""] if direct else [])
     fetches: dict[str, Callable[[], Any]] = {}
     for name in names:
-        server = (reads[name] or {}).get("answer", {}).get("server") or (servers[name] or {}).get("answer", "")
+        read = (reads[name] or {}).get("answer", {})
+        server = read.get("server") or (servers[name] or {}).get("answer", "")
         for way in ways if server else []:
             fetches[f"{name} {way}"] = partial(fetched, server, way, deadline / 2)
+        if server and read.get("keys"):
+            fetches[name] = partial(distrusted, server, ways, read["keys"], deadline / 2)
     results = at_once(fetches, deadline)
     for name in names:
         trouble = failure(reads[name], deadline)
@@ -283,6 +316,8 @@ def check(
             problems.append(f"{name} cannot be read: {trouble}.{last_words(name, begin)}")
             if why := failure(servers[name], deadline):
                 problems.append(f"{name} has no server: {why}")
+        if why := (results.get(name) or {}).get("answer", ""):
+            problems.append(f"{name} cannot be trusted: {why}.")
         asked = {way: results[f"{name} {way}"] for way in ways if f"{name} {way}" in results}
         dead = {way: why for way, result in asked.items() if (why := failure(result, deadline))}
         words = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from plugins.modules import cvmfs_client, cvmfs_host
-from plugins.modules.cvmfs_client import at_once, certificate_hash, check, fetched, fingerprint, mounted, read_something
+from plugins.modules.cvmfs_client import (
+    at_once,
+    certificate_hash,
+    check,
+    distrust,
+    fetched,
+    fingerprint,
+    mounted,
+    read_something,
+)
 
 CERTIFICATE = b"a certificate"
 HASH = hashlib.sha1(CERTIFICATE).hexdigest()  # noqa: S324  # as repositories have it
@@ -94,6 +104,45 @@ def test_an_object_is_fetched_directly_and_through_a_proxy(server: str) -> None:
     Server.asked.clear()
     fetched("http://stratum1.example.org/cvmfs/software.example.org", server, 5)
     assert Server.asked[0] == "http://stratum1.example.org/cvmfs/software.example.org/.cvmfspublished"
+
+
+def key_pair(directory: Path) -> str:
+    """Make a key; return its public half."""
+    subprocess.run(["openssl", "genrsa", "-out", directory / "key", "2048"], check=True, capture_output=True)
+    command = ["openssl", "rsa", "-in", str(directory / "key"), "-pubout"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_list_of_certificates_is_signed_with_a_known_key(tmp_path: Path) -> None:
+    def signed(expires: str) -> bytes:
+        (tmp_path / "hash").write_text("1" * 40)
+        command = ["openssl", "pkeyutl", "-sign", "-inkey", str(tmp_path / "key"), "-in", str(tmp_path / "hash")]
+        signature = subprocess.run(command, check=True, capture_output=True).stdout
+        return f"20260101000000\nE{expires}\nNsoftware.example.org\nAB:CD\n--\n{'1' * 40}\n".encode() + signature
+
+    other, right = key_pair(tmp_path), key_pair(tmp_path)
+    assert distrust(signed("29990101000000"), right) == ""
+    assert distrust(signed("29990101000000"), other + right) == ""
+    assert "none of the public keys" in distrust(signed("29990101000000"), other)
+    assert "expired" in distrust(signed("20260102000000"), right)
+    assert "no list of certificates" in distrust(b"<html>Please log in</html>", right)
+
+
+def test_a_repository_with_another_key_is_not_trusted_though_its_files_are_there(
+    stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key_pair(tmp_path)
+    Server.answers["/cvmfs/software.example.org/.cvmfswhitelist"] = (
+        b"E29990101000000\n--\n" + b"1" * 40 + b"\nsignature"
+    )
+    monkeypatch.setattr(cvmfs_client, "attribute", lambda _, name: key if name == "pubkeys" else "")
+    for direct in (False, True):
+        _, problems, _ = check(["software.example.org"], [server], direct, 5)
+        assert len(problems) == 1
+        assert problems[0].startswith(
+            "software.example.org cannot be trusted: it is signed with none of the public keys"
+        )
+    assert (stand_in / "software.example.org" / "file").exists()
 
 
 def test_something_else_in_place_of_an_object_is_noticed(server: str) -> None:
