@@ -184,10 +184,9 @@ def attribute(directory: Path, name: str) -> str:
 
 
 def serves(repository: str, directory: Path = MOUNTS) -> dict[str, str]:
-    """Read a file of a repository through its mount; return its path, and what the client uses for it."""
+    """Read a file of a repository through its mount; return its path, and which server and proxy the client uses."""
     mount = directory / repository
-    names = {"server": "host", "proxy": "proxy", "keys": "pubkeys"}
-    return {"file": read_something(mount), **{name: attribute(mount, names[name]) for name in names}}
+    return {"file": read_something(mount), "server": attribute(mount, "host"), "proxy": attribute(mount, "proxy")}
 
 
 def download(url: str, proxy: str, seconds: float) -> bytes:
@@ -251,16 +250,24 @@ def distrusted(server: str, ways: list[str], keys: str, seconds: float) -> str:
     return ""
 
 
-def server_of(repository: str) -> str:
-    """Return the first server of a repository as the client's own tool says it."""
+def server_and_keys(repository: str, settings: str) -> dict[str, str]:
+    """Return the first server of a repository and its public keys from what the client's tool says of its settings."""
+    found = dict(re.findall(r"^CVMFS_(SERVER_URL|KEYS_DIR|PUBLIC_KEY)='?([^;'\s]+)", settings, re.MULTILINE))
+    if "SERVER_URL" not in found:
+        raise ValueError("the client knows no server of it. Is its name right, and does the client know its domain?")
+    name, _, _ = repository.partition(".")
+    server = found["SERVER_URL"].replace("@fqrn@", repository).replace("@org@", name)
+    named = [Path(path) for path in found.get("PUBLIC_KEY", "").split(":") if path]
+    paths = named or sorted(Path(found.get("KEYS_DIR", "/etc/cvmfs/keys")).glob("*.pub"))
+    return {"server": server, "keys": "".join(path.read_text() for path in paths)}
+
+
+def settings_of(repository: str) -> dict[str, str]:
+    """Return the first server of a repository and its public keys."""
     said = subprocess.run(
         ["cvmfs_config", "showconfig", repository], capture_output=True, text=True, check=False
     ).stdout
-    match = re.search(r"^CVMFS_SERVER_URL='?([^;'\s]+)", said, re.MULTILINE)
-    if not match:
-        raise ValueError("the client knows no server of it. Is its name right, and does the client know its domain?")
-    name, _, _ = repository.partition(".")
-    return match[1].replace("@fqrn@", repository).replace("@org@", name)
+    return server_and_keys(repository, said)
 
 
 def shown(proxy: str) -> str:
@@ -269,7 +276,7 @@ def shown(proxy: str) -> str:
 
 
 def last_words(repository: str, since: float) -> str:
-    """Return what the client said last of a repository, after a time of the clock and as far as there is a journal."""
+    """Return the last two things that the client said of a repository after a time of the clock, if it is known."""
     # A look-up that failed a few seconds ago is not tried again, so it is about that one.
     command = ["journalctl", "--quiet", "--identifier=cvmfs2", f"--since=@{int(since) - 15}", "--output=cat"]
     try:
@@ -278,7 +285,7 @@ def last_words(repository: str, since: float) -> str:
         return ""
     begin = f"({repository}) "
     words = [line.removeprefix(begin) for line in said.splitlines() if line.startswith(begin)]
-    return f" The client says: {shown(words[-1])}" if words else ""
+    return f" The client says: {shown('; '.join(words[-2:]))}" if words else ""
 
 
 def failure(result: dict[str, Any] | None, deadline: int) -> str:
@@ -298,23 +305,23 @@ def check(
     remarks: list[str] = []
     begin = time.time()
     reads = at_once({name: partial(serves, name) for name in names}, deadline)
-    servers = at_once({name: partial(server_of, name) for name in names}, deadline)
+    settings = at_once({name: partial(settings_of, name) for name in names}, deadline)
     ways = proxies or ([""] if direct else [])
     fetches: dict[str, Callable[[], Any]] = {}
     for name in names:
-        read = (reads[name] or {}).get("answer", {})
-        server = read.get("server") or (servers[name] or {}).get("answer", "")
+        said = (settings[name] or {}).get("answer", {})
+        server = (reads[name] or {}).get("answer", {}).get("server") or said.get("server", "")
         for way in ways if server else []:
             fetches[f"{name} {way}"] = partial(fetched, server, way, deadline / 2)
-        if server and read.get("keys"):
-            fetches[name] = partial(distrusted, server, ways, read["keys"], deadline / 2)
+        if server and said.get("keys"):
+            fetches[name] = partial(distrusted, server, ways, said["keys"], deadline / 2)
     results = at_once(fetches, deadline)
     for name in names:
         trouble = failure(reads[name], deadline)
         found[name] = {"served": not trouble, "problem": trouble, **((reads[name] or {}).get("answer") or {})}
         if trouble:
             problems.append(f"{name} cannot be read: {trouble}.{last_words(name, begin)}")
-            if why := failure(servers[name], deadline):
+            if why := failure(settings[name], deadline):
                 problems.append(f"{name} has no server: {why}")
         if why := (results.get(name) or {}).get("answer", ""):
             problems.append(f"{name} cannot be trusted: {why}.")

@@ -23,6 +23,7 @@ from plugins.modules.cvmfs_client import (
     fingerprint,
     mounted,
     read_something,
+    server_and_keys,
 )
 
 CERTIFICATE = b"a certificate"
@@ -131,11 +132,11 @@ def test_a_list_of_certificates_is_signed_with_a_known_key(tmp_path: Path) -> No
 def test_a_repository_with_another_key_is_not_trusted_though_its_files_are_there(
     stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = key_pair(tmp_path)
+    settings = {"server": f"{server}/cvmfs/software.example.org", "keys": key_pair(tmp_path)}
     Server.answers["/cvmfs/software.example.org/.cvmfswhitelist"] = (
         b"E29990101000000\n--\n" + b"1" * 40 + b"\nsignature"
     )
-    monkeypatch.setattr(cvmfs_client, "attribute", lambda _, name: key if name == "pubkeys" else "")
+    monkeypatch.setattr(cvmfs_client, "settings_of", lambda _: settings)
     for direct in (False, True):
         _, problems, _ = check(["software.example.org"], [server], direct, 5)
         assert len(problems) == 1
@@ -162,7 +163,7 @@ def stand_in(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Pa
     (tmp_path / "software.example.org" / "file").write_text("x")
     monkeypatch.setattr(cvmfs_client, "MOUNTS", tmp_path)
     monkeypatch.setattr(cvmfs_client.serves, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(cvmfs_client, "server_of", lambda name: f"{server}/cvmfs/{name}")
+    monkeypatch.setattr(cvmfs_client, "settings_of", lambda name: {"server": f"{server}/cvmfs/{name}", "keys": ""})
     return tmp_path
 
 
@@ -220,6 +221,19 @@ def test_each_repository_is_reported(stand_in: Path, server: str) -> None:
     assert not found["absent.example.org"]["served"]
     assert problems[0].startswith("absent.example.org cannot be read: FileNotFoundError: ")
     assert problems[1].startswith("absent.example.org cannot be fetched through ")
+
+
+def test_the_clients_tool_says_server_and_keys(tmp_path: Path) -> None:
+    (tmp_path / "1.pub").write_text("one\n")
+    (tmp_path / "2.pub").write_text("two\n")
+    server = "CVMFS_SERVER_URL='http://a.example.org/cvmfs/@fqrn@;http://b.example.org/cvmfs/@fqrn@'    # from a file"
+    for keys in (f"CVMFS_KEYS_DIR={tmp_path}    # from a file", f"CVMFS_PUBLIC_KEY={tmp_path}/1.pub:{tmp_path}/2.pub"):
+        assert server_and_keys("software.example.org", f"CVMFS_TIMEOUT=5\n{keys}\n{server}\n") == {
+            "server": "http://a.example.org/cvmfs/software.example.org",
+            "keys": "one\ntwo\n",
+        }
+    with pytest.raises(ValueError, match="knows no server"):
+        server_and_keys("software.example.org", "CVMFS_SERVER_URL=\n")
 
 
 def test_settings_have_a_fingerprint(tmp_path: Path) -> None:
