@@ -268,6 +268,9 @@ def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -
     items.last.locator(".jp-RunningSessions-itemLabel").click()
     painted(page)
     expect(items.last).to_contain_text("· alice")
+    facts = page.locator(".jp-mod-display .jp-RunningSessions-itemDetail")
+    cut_off = facts.evaluate_all("facts => facts.filter(one => one.scrollWidth > one.clientWidth).length")
+    assert cut_off == 0, "the facts do not fit into the side bar"
     items.first.hover()
     items.first.locator(".jp-RunningSessions-itemShutdown").click()
     expect(items).to_have_count(1)
@@ -435,7 +438,12 @@ def test_full_screen(alice: Person, displays: Displays, browser: Browser) -> Non
     button.click()
     expect(viewer).to_have_attribute("data-size", f"{width}x{height}")
     assert page.evaluate("document.fullscreenElement.className") == "jp-Display"
-    page.mouse.move(width / 2, 0)
+    toolbar = viewer.get_by_role("toolbar")
+    expect(toolbar).to_have_css("opacity", "0")
+    # Nobody hits the very first line of the screen.
+    page.mouse.move(width / 2, 5)
+    expect(toolbar).to_have_css("opacity", "1")
+    assert toolbar.evaluate("toolbar => toolbar.getBoundingClientRect().toJSON()")["bottom"] == 28
     button.click()
     expect(viewer).to_have_attribute("data-size", f"{width}x{height - 28}")
     context.close()
