@@ -31,6 +31,8 @@ COLOURS = """() => {
   for (let at = 0; at < data.length; at += 4 * 97) found.add(data.slice(at, at + 3).join());
   return found.size;
 }"""
+# The picture that the page shows.
+PICTURE = """() => [...document.querySelectorAll(".jp-Display canvas")].find(one => one.offsetParent).toDataURL()"""
 # Notes when displays come into a list, go, or are called differently.
 WATCH = """() => {
   window.seen = [];
@@ -191,6 +193,14 @@ def test_launcher_starts_a_desktop_that_fills_its_tab(host: Host, alice: Person,
     windows = f"{displays.on_screen('1')} xwininfo -root -tree"
     viewer.locator("canvas").last.dblclick(position={"x": 60, "y": 65})
     wait_until(lambda: '"thunar"' in host.run(windows).stdout.lower(), "a window of the file manager")
+
+    def still() -> bool:
+        before = page.evaluate(PICTURE)
+        time.sleep(1)
+        return bool(page.evaluate(PICTURE) == before)
+
+    # While it starts, the panel is laid out several times.
+    wait_until(still, "a desktop that has settled")
     alice.picture("displays-desktop")
 
 
