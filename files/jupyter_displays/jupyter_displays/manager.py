@@ -559,13 +559,15 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         keyboard = await self.keyboard.prepare(self.directory)
         screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
         env = self._environment(display)
+        if serve := engine.server_command(screen):
+            self._spawn(display, "server", serve, env | engine.server_environment(screen), reads=True)
         await self._start_x(display, engine.x_command(screen), env)
         display.x_socket = _x_socket(display.number).stat().st_ino
         env["DISPLAY"] = f":{display.number}"
-        if serve := engine.server_command(screen, display.number):
+        if serve:
             size = (screen.width, screen.height, screen.dpi)
             await asyncio.to_thread(x11.set_size, display.number, screen.authority, *size)
-            self._spawn(display, "server", serve, env | engine.server_environment(screen))
+            display.processes["server"].tell(str(display.number))
         self._spawn(display, "application", command, env)
         while not screen.socket.exists():
             await self._pause(display)
@@ -653,11 +655,18 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         }
 
     def _spawn(
-        self, display: Display, name: str, command: Sequence[str], env: dict[str, str], keeps: Sequence[int] = ()
+        self,
+        display: Display,
+        name: str,
+        command: Sequence[str],
+        env: dict[str, str],
+        keeps: Sequence[int] = (),
+        *,
+        reads: bool = False,
     ) -> None:
         cwd = Path.home() if Path.home().is_dir() else Path("/")
         with (display.directory / f"{name}.log").open("ab") as log:
-            display.processes[name] = Process.start(command, env, log, cwd, keeps)
+            display.processes[name] = Process.start(command, env, log, cwd, keeps, reads=reads)
         # From its first process on, a server that takes over knows what belongs to this display.
         display.save(self.base_url)
 

@@ -46,9 +46,16 @@ class Process:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], env: Mapping[str, str], log: IO[bytes], cwd: Path, keeps: Sequence[int] = ()
+        cls,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        log: IO[bytes],
+        cwd: Path,
+        keeps: Sequence[int] = (),
+        *,
+        reads: bool = False,
     ) -> Process:
-        """Start a program that writes to `log`, and has some open files of this process.
+        """Start a program that writes to `log`, has some open files of this process, and may read what it is told.
 
         Raises:
             OSError: The program cannot be started.
@@ -57,13 +64,19 @@ class Process:
             command,
             env=env,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
             pass_fds=keeps,
         )
         return cls(popen.pid, start_time(popen.pid), popen)
+
+    def tell(self, line: str) -> None:
+        """Tell a program that was started here the one thing that it waits for, if it is still there."""
+        if self._popen and self._popen.stdin:
+            with contextlib.suppress(OSError), self._popen.stdin as words:
+                words.write(f"{line}\n".encode())
 
     @property
     def alive(self) -> bool:

@@ -94,8 +94,11 @@ class Engine(Configurable):  # type: ignore[misc]
             *self.extra_x_arguments,
         ]
 
-    def server_command(self, screen: Screen, number: int) -> list[str]:  # noqa: ARG002
-        """Return how to start what speaks the protocol, if that is not the X server itself."""
+    def server_command(self, screen: Screen) -> list[str]:  # noqa: ARG002
+        """Return how to start what speaks the protocol, if that is not the X server itself.
+
+        It is started before the X server is there, whose number it reads from its standard input.
+        """
         return []
 
     def settled(self, screen: Screen) -> bool:  # noqa: ARG002

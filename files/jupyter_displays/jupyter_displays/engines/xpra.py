@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import sys
+from pathlib import Path
 
 from traitlets import Dict, Integer, Unicode, default
 
@@ -86,7 +89,7 @@ class XpraEngine(Engine):
         width, height = max(screen.width, self.largest_width), max(screen.height, self.largest_height)
         return [*super().x_command(screen), "-screen", "0", f"{width}x{height}x24"]
 
-    def server_command(self, screen: Screen, number: int) -> list[str]:
+    def server_command(self, screen: Screen) -> list[str]:
         """Return how to start Xpra, whose options are in a file beside its socket."""
         options = _OPTIONS | {
             "bind": str(screen.socket),
@@ -98,7 +101,20 @@ class XpraEngine(Engine):
         options |= self.options
         lines = [f"{name} = {value}" for name, value in options.items()]
         (screen.directory / "xpra.conf").write_text("\n".join([*lines, ""]), encoding="utf-8")
-        return [self.xpra, "start-desktop", f":{number}", "--daemon=no", "--use-display=yes"]
+        arguments = ["start-desktop", ":", "--daemon=no", "--use-display=yes"]
+        return [*self._python(), str(Path(__file__).with_name("xpra_start.py")), self._path, *arguments]
+
+    @property
+    def _path(self) -> str:
+        return str(shutil.which(self.xpra) or self.xpra)
+
+    def _python(self) -> list[str]:
+        """Return the Python that Xpra is a script of."""
+        with contextlib.suppress(OSError), Path(self._path).open("rb") as script:
+            first = script.readline(200).decode(errors="replace")
+            if first.startswith("#!") and "python" in first:
+                return first[2:].split()
+        return [sys.executable]
 
     def settled(self, screen: Screen) -> bool:
         """Whether Xpra is through with its start, at the end of which it sets the screen's size once more."""

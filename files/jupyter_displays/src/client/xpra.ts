@@ -203,7 +203,7 @@ class XpraClient implements DisplayClient {
         transparency: false,
         rgb_formats: formats,
         scrolling: true,
-        'min-quality': 60,
+        'min-quality': 80,
         'min-speed': 50
       },
       cursor: { encodings: ['png'] }
@@ -239,12 +239,14 @@ class XpraClient implements DisplayClient {
       'encoding.rgb_lz4': true,
       'encoding.rgb_zlib': true,
       'encoding.scrolling': true,
-      'encoding.min-quality': 60,
+      'encoding.min-quality': 80,
       'encoding.min-speed': 50,
       'encodings.cursor': ['png'],
       auto_refresh_delay: 250,
       'batch.delay': 10,
       'batch.min_delay': 5,
+      // It waits for the page's word on what it has sent before in any case.
+      'batch.max_delay': 20,
       vrefresh: 60,
       cursors: true,
       bell: true,
