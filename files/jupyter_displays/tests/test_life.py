@@ -41,6 +41,24 @@ async def test_keys_are_repeated_by_the_page_alone(api, manager, engine):
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("engine", ["xpra"])
+@pytest.mark.parametrize(
+    ("does", "what"),
+    [
+        ('exec xpra "$@"', "running: "),
+        ("echo none today >&2; exit 3", "exit code 3, its last words: none today"),
+    ],
+)
+async def test_xpra_may_be_a_script_of_another_language(api, manager, tmp_path, does, what):
+    script = tmp_path / "xpra"
+    script.write_text(f"#!/bin/sh\n{does}\n")
+    script.chmod(0o755)
+    manager.engines["xpra"].xpra = str(script)
+    display = await api.create()
+    display = await api.state(display["id"], "running", "failed")
+    assert what in f"{display['state']}: {display['reason']}"
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_displays_of_one_user_have_screens_of_their_own(api, manager, engine):
     await asyncio.gather(*(api.running(width=width, height=500) for width in (500, 600, 700)))
