@@ -331,7 +331,7 @@ class Bench:
         context.add_init_script(f"const DIRECT = {json.dumps(direct)};{EYES}")
         page = context.new_page()
         page.goto("/lab?reset&token=bench")
-        expect(self.card(page)).to_be_visible()
+        expect(self.card(page)).to_be_visible(timeout=60_000)
         time.sleep(2.5 if name != "ready" else 8)
         return context, page
 
