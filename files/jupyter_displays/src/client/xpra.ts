@@ -244,9 +244,9 @@ class XpraClient implements DisplayClient {
       'encodings.cursor': ['png'],
       auto_refresh_delay: 250,
       'batch.delay': 10,
-      'batch.min_delay': 5,
-      // It waits for the page's word on what it has sent before in any case.
-      'batch.max_delay': 20,
+      'batch.min_delay': 15,
+      // Some thirty pictures a second. It waits for the page's word on what it has sent before in any case.
+      'batch.max_delay': 30,
       vrefresh: 60,
       cursors: true,
       bell: true,
