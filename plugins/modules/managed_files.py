@@ -78,6 +78,13 @@ options:
     type: list
     elements: str
     default: []
+  prune_marked:
+    description:
+      - Patterns of paths among which there are files of others. What matches, holds O(marker) and is not among O(files)
+        is removed. A directory that this leaves empty goes, too, if its name is a part of the pattern.
+    type: list
+    elements: str
+    default: []
   marker:
     description: Words by which our files and blocks are known.
     type: str
@@ -198,6 +205,20 @@ class Files:
                 if not self.check:
                     os.unlink(path)
 
+    def prune_marked(self, patterns: list[str], keep: set[str]) -> None:
+        """Remove what is no longer wanted and is ours by its text, and the links to it."""
+        found = sorted(path for pattern in patterns for path in set(glob.glob(pattern)) - keep)
+        for path in [path for path in found if self.marker in (read(os.path.realpath(path)) or "")]:
+            if os.path.islink(path) and os.path.realpath(path) in keep:
+                continue
+            self._note(path, "present", "absent")
+            directory = os.path.dirname(path)
+            if not self.check:
+                os.unlink(path)
+                # A directory that a pattern names outright is there for others, too.
+                if directory not in {os.path.dirname(pattern) for pattern in patterns} and not os.listdir(directory):
+                    os.rmdir(directory)
+
     def _note(self, path: str, before: str, after: str) -> None:
         if path not in self.changed:
             self.changed.append(path)
@@ -313,6 +334,7 @@ def main() -> None:
                 },
             },
             "prune": {"type": "list", "elements": "str", "default": []},
+            "prune_marked": {"type": "list", "elements": "str", "default": []},
             "marker": {"type": "str", "default": "Managed by CampusHub"},
         },
         supports_check_mode=True,
@@ -329,7 +351,9 @@ def main() -> None:
             files.apply(wanted)
         except (OSError, KeyError, RefusedError) as error:
             module.fail_json(msg=f"{wanted['path']}: {error}", changed_paths=files.changed)
-    files.prune(module.params["prune"], {wanted["path"] for wanted in module.params["files"]})
+    keep = {wanted["path"] for wanted in module.params["files"]}
+    files.prune(module.params["prune"], keep)
+    files.prune_marked(module.params["prune_marked"], keep)
     module.exit_json(changed=bool(files.changed), changed_paths=files.changed, diff=files.differences)
 
 

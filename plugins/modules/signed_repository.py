@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 module: signed_repository
-short_description: Let apt use a repository whose key has a known fingerprint
+short_description: Let apt or dnf use a repository whose key has a known fingerprint
 description:
-  - Writes C(/etc/apt/sources.list.d/NAME.sources) and C(/etc/apt/keyrings/NAME.asc), and fetches the list of packages.
+  - Writes C(/etc/apt/sources.list.d/NAME.sources) and C(/etc/apt/keyrings/NAME.asc), or C(/etc/yum.repos.d/NAME.repo)
+    and C(/etc/pki/rpm-gpg/RPM-GPG-KEY-NAME), and fetches the list of packages.
   - A key whose fingerprint is another one is never put in place. A repository that does not answer leaves the host as
     it was.
 options:
@@ -31,10 +32,17 @@ options:
     type: str
     required: true
   state:
-    description: Whether the repository shall be used.
+    description:
+      - Whether the repository shall be used. V(checked) changes nothing and says whether the key is the right one, in
+        RV(ansible_facts); a key that cannot be had is neither right nor wrong.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, checked]
     default: present
+  format:
+    description: Who reads the repository.
+    type: str
+    choices: [apt, yum]
+    default: apt
   url:
     description: Address of the repository.
     type: str
@@ -53,7 +61,7 @@ options:
     type: str
     default: ''
   fingerprint:
-    description: Fingerprint of the key, in hexadecimal; spaces do not matter.
+    description: Fingerprint of the key, in hexadecimal, or several with commas between them; spaces do not matter.
     type: str
     default: ''
   optional:
@@ -87,6 +95,12 @@ problem:
   description: Why not.
   returned: always
   type: str
+ansible_facts:
+  description:
+    - C(signed_repository_NAME) with C(problem), what is wrong with the key, and C(silence), why it cannot be had.
+      Each is empty if nothing is.
+  returned: when checked
+  type: dict
 """
 
 PUBLIC_KEY = 6
@@ -170,11 +184,26 @@ def checked(key: bytes, fingerprint: str) -> bytes:
 
     Raises KeyFaultError.
     """
-    wanted = "".join(fingerprint.split()).upper()
+    wanted = "".join(fingerprint.split()).upper().split(",")
     found = fingerprints(key)
-    if found != [wanted]:
-        raise KeyFaultError(f"has fingerprint {', '.join(found)}, not {wanted}")
+    if sorted(found) != sorted(wanted):
+        raise KeyFaultError(f"has fingerprint {', '.join(found)}, not {', '.join(wanted)}")
     return key
+
+
+def armored(key: bytes) -> bytes:
+    """Return a key in the form that a file whose name ends in .asc must have."""
+    if key.strip().startswith(b"-----BEGIN"):
+        return key
+    check = 0xB704CE
+    for byte in key:
+        check ^= byte << 16
+        for _ in range(8):
+            check = check << 1 ^ (0x1864CFB if check & 0x800000 else 0)
+    text = base64.b64encode(key)
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    lines = [b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"", *lines, b"=" + base64.b64encode(check.to_bytes(3, "big"))]
+    return b"\n".join([*lines, b"-----END PGP PUBLIC KEY BLOCK-----", b""])
 
 
 def fetch(url: str) -> bytes:
@@ -219,10 +248,11 @@ class Silence:
 
 
 class Repository:
-    """The two files of a repository."""
+    """The two files of a repository that apt reads."""
 
     def __init__(self, name: str, root: Path = Path("/etc/apt")) -> None:
         """Say where they are."""
+        self.name = name
         self.sources = root / "sources.list.d" / f"{name}.sources"
         self.key = root / "keyrings" / f"{name}.asc"
 
@@ -256,12 +286,10 @@ class Repository:
         """
         before = {path: path.read_bytes() if path.exists() else None for path in (self.sources, self.key)}
         self.key.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for path, content in ((self.key, key), (self.sources, text.encode())):
+        for path, content in ((self.key, armored(key)), (self.sources, text.encode())):
             path.write_bytes(content)
             path.chmod(0o644)
-        only = [f"Dir::Etc::sourcelist={self.sources}", "Dir::Etc::sourceparts=-", "APT::Get::List-Cleanup=0"]
-        options = [word for option in [*only, f"Acquire::http::Timeout={TIMEOUT}"] for word in ("-o", option)]
-        command = ["apt-get", "update", "-q", "--error-on=any", *options]
+        command = self.command()
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
         if done.returncode:
             for path, old in before.items():
@@ -269,8 +297,60 @@ class Repository:
                     path.unlink()
                 else:
                     path.write_bytes(old)
-            said = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
-            raise NoAnswerError("; ".join(said) or f"apt-get update ended with {done.returncode}")
+            said = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "Error"))]
+            raise NoAnswerError("; ".join(said) or f"{command[0]} {command[1]} ended with {done.returncode}")
+
+    def command(self) -> list[str]:
+        """Return what fetches the list of packages of this repository alone."""
+        only = [f"Dir::Etc::sourcelist={self.sources}", "Dir::Etc::sourceparts=-", "APT::Get::List-Cleanup=0"]
+        options = [word for option in [*only, f"Acquire::http::Timeout={TIMEOUT}"] for word in ("-o", option)]
+        return ["apt-get", "update", "-q", "--error-on=any", *options]
+
+
+class YumRepository(Repository):
+    """The two files of a repository that dnf reads."""
+
+    def __init__(self, name: str, root: Path = Path("/etc")) -> None:
+        """Say where they are."""
+        super().__init__(name, root)
+        self.sources = root / "yum.repos.d" / f"{name}.repo"
+        self.key = root / "pki" / "rpm-gpg" / f"RPM-GPG-KEY-{name}"
+
+    def text(self, url: str, suite: str, components: list[str]) -> str:  # noqa: ARG002  # only apt has these
+        """Return what belongs into the description of the repository."""
+        return (
+            "# Managed by CampusHub\n"
+            f"[{self.name}]\nname={self.name}\nbaseurl={url.rstrip('/')}\nenabled=1\n"
+            f"gpgcheck=1\ngpgkey=file://{self.key}\ntimeout={TIMEOUT}\n"
+        )
+
+    def command(self) -> list[str]:
+        """Return what fetches the list of packages of this repository alone."""
+        return ["dnf", "makecache", "--quiet", "--disablerepo=*", f"--enablerepo={self.name}"]
+
+
+def key_at(place: str) -> bytes:
+    """
+    Return a key that is given as its URL, or as its text.
+
+    Raises NoAnswerError.
+    """
+    return fetch(place) if place.startswith(("http://", "https://")) else place.encode("utf-8", "surrogateescape")
+
+
+def key_findings(repository: Repository, place: str, fingerprint: str) -> dict[str, str]:
+    """Return what is wrong with the key, before anything is changed, or why it cannot be had."""
+    found = {"problem": "", "silence": ""}
+    try:
+        checked(repository.key.read_bytes(), fingerprint)
+    except (OSError, KeyFaultError):
+        try:
+            checked(key_at(place), fingerprint)
+        except KeyFaultError as error:
+            found["problem"] = str(error)
+        except NoAnswerError as error:
+            found["silence"] = str(error)
+    return found
 
 
 def main() -> None:
@@ -278,7 +358,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "checked"], "default": "present"},
+            "format": {"type": "str", "choices": ["apt", "yum"], "default": "apt"},
             "url": {"type": "str", "default": ""},
             "suite": {"type": "str", "default": ""},
             "components": {"type": "list", "elements": "str", "default": ["main"]},
@@ -287,13 +368,17 @@ def main() -> None:
             "optional": {"type": "bool", "default": False},
             "ask_again_after": {"type": "int", "default": 86400},
         },
-        required_if=[("state", "present", ["url", "suite", "key", "fingerprint"])],
+        required_if=[("state", "present", ["url", "key", "fingerprint"])],
         supports_check_mode=True,
     )
     wanted = module.params
     os.umask(0o022)
-    repository = Repository(wanted["name"])
+    repository = YumRepository(wanted["name"]) if wanted["format"] == "yum" else Repository(wanted["name"])
     silence = Silence(wanted["name"], f"{wanted['url']} {wanted['suite']}")
+    if wanted["state"] == "checked":
+        found = key_findings(repository, wanted["key"], wanted["fingerprint"])
+        name = f"ansible_signed_repository_{wanted['name'].replace('-', '_')}"
+        module.exit_json(changed=False, usable=False, problem=found["problem"], ansible_facts={name: found})
     if wanted["state"] == "absent":
         there = repository.sources.exists() or repository.key.exists()
         if not module.check_mode:
@@ -306,8 +391,7 @@ def main() -> None:
     if wanted["optional"] and (problem := silence.last(wanted["ask_again_after"])):
         module.exit_json(changed=False, usable=False, problem=problem)
     try:
-        is_url = wanted["key"].startswith(("http://", "https://"))
-        key = fetch(wanted["key"]) if is_url else wanted["key"].encode()
+        key = key_at(wanted["key"])
         checked(key, wanted["fingerprint"])
         if not module.check_mode:
             repository.put(text, key)

@@ -67,7 +67,8 @@ outdated:
   type: dict
 """
 
-PROPERTIES = ("ActiveState", "NeedDaemonReload", "InactiveExitTimestampMonotonic", "UnitFileState")
+PROPERTIES = ("ActiveState", "NeedDaemonReload", "DropInPaths", "InactiveExitTimestampMonotonic", "UnitFileState")
+UNITS = "/etc/systemd/system"
 
 
 def newest(patterns: Iterable[str]) -> tuple[float, str]:
@@ -77,9 +78,16 @@ def newest(patterns: Iterable[str]) -> tuple[float, str]:
     return max(found, default=(0.0, ""))
 
 
-def reason(shown: Mapping[str, str], reads: Iterable[str]) -> str:
+def unread(name: str, shown: Mapping[str, str]) -> bool:
+    """Whether a unit's definition is not the one that was read."""
+    # Of a drop-in in a directory that is new systemd 252 does not say so.
+    there = {path for path in glob.glob(f"{UNITS}/{name}.d/*.conf") if os.path.isfile(path)}
+    return shown["NeedDaemonReload"] == "yes" or not there <= set(shown.get("DropInPaths", "").split())
+
+
+def reason(name: str, shown: Mapping[str, str], reads: Iterable[str]) -> str:
     """Return why a unit that runs is to be restarted; nothing if it is not."""
-    if shown["NeedDaemonReload"] == "yes":
+    if unread(name, shown):
         return "its definition changed"
     started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     started += int(shown["InactiveExitTimestampMonotonic"] or 0) / 1e6
@@ -122,10 +130,10 @@ def main() -> None:
         shown[name] = dict(line.partition("=")[::2] for line in paragraph.splitlines())
     disabled = [name for name in reads if shown[name]["UnitFileState"] != "enabled"]
     stopped = [name for name in reads if shown[name]["ActiveState"] not in ("active", "reloading")]
-    reasons = {name: reason(shown[name], reads[name]) for name in reads if name not in stopped}
+    reasons = {name: reason(name, shown[name], reads[name]) for name in reads if name not in stopped}
     outdated = {name: why for name, why in reasons.items() if why}
     if not module.check_mode:
-        if any(shown[name]["NeedDaemonReload"] == "yes" for name in reads):
+        if any(unread(name, shown[name]) for name in reads):
             systemctl("daemon-reload", units=[])
         if disabled:
             systemctl("enable", "--quiet", units=disabled)

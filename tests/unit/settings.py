@@ -63,6 +63,20 @@ def messages(
     what is assumed about the host, Debian 12. A message starts with its host's name, which is left out here. All
     hosts are asked in one run, so a test module calls this once.
     """
+    answers = run_for(role, hosts, groups or {})
+    return {host: [text.removeprefix(f"{host}: ") for text in answers[host]] for host in hosts}
+
+
+def rendered(role: str, hosts: dict[str, dict[str, Any]], expression: str) -> dict[str, dict[str, str]]:
+    """Return the text of each file by its path, for each fake host, of an expression that role `role` has files in."""
+    answers = run_for(role, hosts, {}, expression)
+    return {host: {file["path"]: file["content"] for file in answers[host]} for host in hosts}
+
+
+def run_for(
+    role: str, hosts: dict[str, dict[str, Any]], groups: dict[str, list[str]], expression: str = ""
+) -> dict[str, Any]:
+    """Return what an expression is for each host after its settings were checked, or without one what is wrong."""
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         inventory: dict[str, Any] = {
@@ -73,7 +87,7 @@ def messages(
                 },
                 # Nothing listens there: a role that connects while it validates fails at once.
                 "vars": {"ansible_host": "127.0.0.1", "ansible_port": 1},
-                "children": {group: {"hosts": dict.fromkeys(members)} for group, members in (groups or {}).items()},
+                "children": {group: {"hosts": dict.fromkeys(members)} for group, members in groups.items()},
             }
         }
         (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, allow_unicode=True))
@@ -83,17 +97,22 @@ def messages(
         for host, variables in hosts.items():
             remembered = {"__payload__": json.dumps(variables.get("facts", facts()))}
             (scratch / "facts" / f"s1_{host}").write_text(json.dumps(remembered))
+        if expression:
+            for kind in ("templates", "files"):
+                (scratch / kind).symlink_to(ROOT / "roles" / role / kind)
         tasks: list[dict[str, Any]] = [
-            {"ansible.builtin.include_role": {"name": role, "tasks_from": "validate"}},
+            {"ansible.builtin.include_role": {"name": role, "tasks_from": "validate", "public": True}},
             {
-                "ansible.builtin.debug": {"msg": "{{ dict(groups.all | zip(collected)) }}"},
+                # All answers of one host are quicker to have than an answer of each.
+                "ansible.builtin.debug": {"msg": f"{{{{ {expression or 'dict(groups.all | zip(collected))'} }}}}"},
                 "vars": {
                     "collected": "{{ groups.all | map('extract', hostvars, ['ansible_facts', 'preflight_errors']) }}"
                 },
-                "run_once": True,
+                "run_once": not expression,
             },
         ]
-        playbook = [{"hosts": "all", "gather_facts": False, "vars": {"preflight_collect": True}, "tasks": tasks}]
+        collect = {} if expression else {"preflight_collect": True}
+        playbook = [{"hosts": "all", "gather_facts": False, "vars": collect, "tasks": tasks}]
         (scratch / "validate.yml").write_text(yaml.safe_dump(playbook))
         run = subprocess.run(
             [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", scratch / "validate.yml"],
@@ -108,8 +127,8 @@ def messages(
             check=False,
         )
         assert run.returncode == 0, run.stdout + run.stderr
-        (answers,) = printed(run.stdout).values()
-        return {host: [text.removeprefix(f"{host}: ") for text in answers[host]] for host in hosts}
+        answers = printed(run.stdout)
+        return answers if expression else next(iter(answers.values()))
 
 
 def answered_otherwise(

@@ -14,7 +14,9 @@ EXAMPLES = ["single-server", "cluster"]
 # What a new site decides is said at the top, with a value that need not be the role's default.
 DECIDED = {"web_server_name", "web_tls_mode", "jupyterhub_admin_users", "jupyterhub_allowed_groups"}
 # Not for an inventory: removal is a playbook, and what one role knows of another is wired in playbooks/group_vars.
-ELSEWHERE = re.compile(r"[a-z]+_state$|web_upstream_url$|jupyter_displays$")
+ELSEWHERE = re.compile(
+    r"[a-z]+_state$|web_upstream_url$|jupyter_displays$|squid_own_destinations$|jupyter_cvmfs_repositories$"
+)
 
 
 def roles() -> list[str]:

@@ -131,3 +131,19 @@ def test_what_is_no_longer_listed_is_pruned(tmp_path: Path) -> None:
     files = Files(MARKER, check=False)
     files.prune([f"{tmp_path}/campushub-*.crt"], {f"{tmp_path}/campushub-a.crt"})
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["campushub-a.crt", "site.crt"]
+
+
+def test_of_files_among_others_only_ours_are_removed(tmp_path: Path) -> None:
+    for name, text in (("ours", "# Managed by CampusHub\n"), ("kept", "# Managed by CampusHub\n"), ("theirs", "{}\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kernel.json").write_text(text)
+    (tmp_path / "link").symlink_to(tmp_path / "ours" / "kernel.json")
+    patterns = [str(tmp_path / "*" / "kernel.json"), str(tmp_path / "link")]
+    keep = {str(tmp_path / "kept" / "kernel.json")}
+    trial = Files("Managed by CampusHub", check=True)
+    trial.prune_marked(patterns, keep)
+    assert (tmp_path / "ours" / "kernel.json").exists()
+    done = Files("Managed by CampusHub", check=False)
+    done.prune_marked(patterns, keep)
+    assert done.changed == trial.changed == [str(tmp_path / "link"), str(tmp_path / "ours" / "kernel.json")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "theirs"]

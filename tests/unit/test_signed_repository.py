@@ -121,3 +121,43 @@ def test_a_repository_that_did_not_answer_is_left_alone_for_a_while(tmp_path: Pa
     silence.forget()
     silence.forget()
     assert not silence.last(3600)
+
+
+def test_a_binary_key_is_armored_as_gnupg_does() -> None:
+    # Comments and the length of lines are free, the content and its check are not.
+    text = signed_repository.armored(binary())
+    assert signed_repository.dearmored(text) == binary()
+    assert b"\n=2RzR\n" in text
+    assert signed_repository.armored(KEY) == KEY
+
+
+def test_several_fingerprints_are_several_keys() -> None:
+    assert checked(binary() + binary(), f"{FINGERPRINT},{FINGERPRINT.lower()}")
+    with pytest.raises(KeyFaultError):
+        checked(binary(), f"{FINGERPRINT},{'0' * 40}")
+
+
+def test_dnf_gets_a_repository_of_its_own(apt: Path, tmp_path: Path) -> None:
+    answer(apt.with_name("dnf"), 'echo "$@" > "$(dirname "$0")/asked"')
+    repository = signed_repository.YumRepository("example", tmp_path / "etc")
+    (tmp_path / "etc" / "yum.repos.d").mkdir(parents=True)
+    url = "https://yum.example.org/EL/$releasever/$basearch"
+    text = repository.text(url, "", [])
+    repository.put(text, binary())
+    assert repository.is_there(text, FINGERPRINT)
+    lines = (tmp_path / "etc/yum.repos.d/example.repo").read_text().splitlines()
+    assert {"[example]", f"baseurl={url}", "gpgcheck=1"} <= set(lines)
+    assert f"gpgkey=file://{tmp_path}/etc/pki/rpm-gpg/RPM-GPG-KEY-example" in lines
+    assert (apt.parent / "asked").read_text() == "makecache --quiet --disablerepo=* --enablerepo=example\n"
+
+
+def test_a_key_is_looked_at_before_anything_is_changed(tmp_path: Path) -> None:
+    repository = Repository("example", tmp_path / "apt")
+    right = signed_repository.key_findings(repository, KEY.decode(), FINGERPRINT)
+    assert right == {"problem": "", "silence": ""}
+    wrong = signed_repository.key_findings(repository, KEY.decode(), "0" * 40)
+    assert wrong == {"problem": f"has fingerprint {FINGERPRINT}, not {'0' * 40}", "silence": ""}
+    away = signed_repository.key_findings(repository, "http://127.0.0.1:1/key.asc", "0" * 40)
+    assert away["problem"] == ""
+    assert away["silence"].startswith("http://127.0.0.1:1/key.asc: ")
+    assert not (tmp_path / "apt").exists()

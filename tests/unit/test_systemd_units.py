@@ -24,7 +24,12 @@ class Manager:
         self.says()
 
     def says(
-        self, state: str = "active", reload: str = "no", started: float | None = None, enabled: str = "enabled"
+        self,
+        state: str = "active",
+        reload: str = "no",
+        started: float | None = None,
+        enabled: str = "enabled",
+        drop_ins: str = "",
     ) -> None:
         """Set the unit's state, and since when it runs (in seconds since the machine started)."""
         moment = time.clock_gettime(time.CLOCK_MONOTONIC) if started is None else started
@@ -41,6 +46,7 @@ for unit; do
   cat <<END
 {printed}
 UnitFileState={enabled}
+DropInPaths={drop_ins}
 
 END
 done
@@ -131,6 +137,19 @@ def test_a_changed_definition_is_read_and_the_unit_outdated(manager: Manager) ->
     assert manager.orders() == []
     assert reason() == "its definition changed"
     assert manager.orders() == ["daemon-reload"]
+
+
+def test_a_drop_in_that_was_not_read_is_found(
+    tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd_units, "UNITS", str(tmp_path))
+    (tmp_path / "hub.service.d").mkdir()
+    drop_in = write(tmp_path / "hub.service.d" / "site.conf")
+    manager.says()
+    assert reason() == "its definition changed"
+    assert manager.orders() == ["daemon-reload"]
+    manager.says(drop_ins=f"/run/other.conf {drop_in}")
+    assert reason() is None
 
 
 @pytest.mark.parametrize("state", ["inactive", "failed", ""])

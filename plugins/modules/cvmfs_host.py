@@ -1,0 +1,70 @@
+"""What a host has room for, as far as a client of CVMFS needs it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: cvmfs_host
+short_description: Find out the size of the file system for a cache, and how many files a service may open
+description:
+  - Changes nothing. The answers are facts, so that they are asked for once in a run.
+options:
+  cache_directory:
+    description: Directory of the cache; it need not be there yet.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: See what the host has room for
+  cvmfs_host:
+    cache_directory: /var/lib/cvmfs
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: C(cvmfs_host) with C(space_mb), the size of the file system, and C(files), the hard limit of services.
+  returned: always
+  type: dict
+"""
+
+
+def space_mb(path: str) -> int:
+    """Return the size of the file system that a directory is on, or would be on."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path.rstrip("/")) or "/"
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize // 1_000_000
+
+
+def open_files() -> int:
+    """Return how many files a service may open at most if it asks for it; 0 if there is no limit."""
+    asked = subprocess.run(
+        ["systemctl", "show", "--property=DefaultLimitNOFILE", "--value"], capture_output=True, text=True, check=False
+    )
+    text = asked.stdout.strip()
+    if text == "infinity":
+        return 0
+    return int(text) if text.isdigit() else resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={"cache_directory": {"type": "path", "required": True}}, supports_check_mode=True
+    )
+    try:
+        files = open_files()
+    except FileNotFoundError:
+        files = 0
+    facts = {"space_mb": space_mb(module.params["cache_directory"]), "files": files or 131072}
+    module.exit_json(changed=False, ansible_facts={"ansible_cvmfs_host": facts})
+
+
+if __name__ == "__main__":
+    main()
