@@ -1,4 +1,4 @@
-"""What a host has room for, as far as a client of CVMFS needs it."""
+"""What a host has room for, as far as a client with a cache, as that of CVMFS or EOS, needs it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ options:
     description: Directory of the cache; it need not be there yet.
     type: path
     required: true
+  fact:
+    description: Name of the fact with the answers, for another client than that of CVMFS.
+    type: str
+    default: cvmfs_host
 """
 
 EXAMPLES = r"""
@@ -28,7 +32,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: C(cvmfs_host) with C(space_mb), the size of the file system, and C(files), the hard limit of services.
+  description: O(fact) with C(space_mb), the size of the file system, and C(files), the hard limit of services.
   returned: always
   type: dict
 """
@@ -56,14 +60,18 @@ def open_files() -> int:
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
-        argument_spec={"cache_directory": {"type": "path", "required": True}}, supports_check_mode=True
+        argument_spec={
+            "cache_directory": {"type": "path", "required": True},
+            "fact": {"type": "str", "default": "cvmfs_host"},
+        },
+        supports_check_mode=True,
     )
     try:
         files = open_files()
     except FileNotFoundError:
         files = 0
     facts = {"space_mb": space_mb(module.params["cache_directory"]), "files": files or 131072}
-    module.exit_json(changed=False, ansible_facts={"ansible_cvmfs_host": facts})
+    module.exit_json(changed=False, ansible_facts={f"ansible_{module.params['fact']}": facts})
 
 
 if __name__ == "__main__":
