@@ -111,6 +111,20 @@ def test_nothing_is_mounted_where_homes_are(tmp_path: Path) -> None:
     assert looked(tmp_path / "anna", mount_point=f"{tmp_path}/an") == WELL, "a home elsewhere"
 
 
+def test_a_mount_below_the_place_of_mounts_counts(storage: Storage) -> None:
+    """As with EOS, where each letter is a mount of its own, and homes are reached by links."""
+    above = storage.directory.parent
+    assert looked(storage.directory, mount_point=str(above)) == WELL
+    (above / "link").symlink_to(storage.directory)
+    assert looked(above / "link", mount_point=str(above)) == WELL
+    # Missing on the storage is not the same as storage that is missing.
+    assert looked(above / "link" / "bert", mount_point=str(above))["home"] == "missing"
+    assert looked(above / "bert", mount_point=str(above)) == {
+        "home": "down",
+        "problem": f"nothing is mounted at {above}",
+    }
+
+
 def test_storage_that_hangs_holds_up_nobody_and_is_used_again_when_it_answers(
     storage: Storage,
     adoption: None,  # noqa: ARG001 (it only has to be there)

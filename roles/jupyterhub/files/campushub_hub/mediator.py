@@ -71,11 +71,25 @@ def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
     return {"ok": False, "error": problem} if problem else {"ok": True, "pid": int(pid_text)}
 
 
+def is_mounted(home: str, mount_point: str) -> bool:
+    """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
+    place, found, kind = os.path.realpath(home), "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        where = before.split()[4].rstrip("/")
+        # What is mounted later at the same place hides what was there.
+        if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
+            found, kind = where, after.split()[0]
+    # That of autofs only waits for somebody to look.
+    return f"{found}/".startswith(f"{mount_point}/") and kind != "autofs"
+
+
 def state_of(home: str, mount_point: str) -> tuple[str, str]:
     """Return ``well``, ``missing`` or ``down``, and what is wrong. This may take for ever."""
+    below = mount_point and f"{home}/".startswith(f"{mount_point}/")
     try:
         os.chdir(home)
-        if mount_point and f"{home}/".startswith(f"{mount_point}/") and not os.path.ismount(mount_point):
+        if below and not is_mounted(home, mount_point):
             return "down", f"nothing is mounted at {mount_point}"
         # What a mount remembers of a directory is no sign that it lives.
         os.statvfs(".")
@@ -84,7 +98,7 @@ def state_of(home: str, mount_point: str) -> tuple[str, str]:
         if not os.access(".", os.W_OK):
             return "down", "it cannot be written to"
     except (FileNotFoundError, NotADirectoryError) as error:
-        if mount_point and f"{home}/".startswith(f"{mount_point}/") and not os.path.ismount(mount_point):
+        if below and not is_mounted(home, mount_point):
             return "down", f"nothing is mounted at {mount_point}"
         return "missing", os.strerror(error.errno or 0)
     except OSError as error:
