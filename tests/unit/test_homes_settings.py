@@ -56,6 +56,24 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"homes_when_down": "wait"},
         ['homes_when_down = "wait" is none of refuse, scratch. See roles/homes/README.md.'],
     ),
+    "nothing-to-watch": (
+        {"homes_watch": "remount"},
+        [
+            (
+                'homes_watch = "remount" has nothing to watch, for homes_mount_point is empty. '
+                "Name the directory at or below which the homes are mounted, or say log."
+            )
+        ],
+    ),
+    "metrics": (
+        {"homes_watch_metrics": "/var/lib/metrics"},
+        [
+            (
+                'homes_watch_metrics = "/var/lib/metrics" is no absolute path of a file that the collector reads. '
+                "Write it with .prom at its end, such as /var/lib/prometheus/node-exporter/campushub_mounts.prom."
+            )
+        ],
+    ),
     "command": (
         {"homes_create_command": ["make-home", "{login}"]},
         [
@@ -115,7 +133,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "eos": {"homes_layout": "/eos/user/{first_letter}/{login}", "homes_mount_point": "/eos/user"},
     "parts": {"homes_layout": "/net/u-{login}/home", "homes_mount_point": "/net", "homes_when_down": "scratch"},
     "command": {"homes_create_command": ["/usr/bin/ssh", "storage.example.org", "make-home {login}"]},
-    "never": {"homes_local_days": 0, "homes_local_directory": "/srv/local", "homes_check_deadline": 30},
+    "watched": {"homes_watch": "remount", "homes_mount_point": "/net"},
+    "never": {
+        "homes_watch": "none",
+        "homes_local_days": 0,
+        "homes_local_directory": "/srv/local",
+        "homes_check_deadline": 30,
+    },
     # What is not used is not looked at.
     "absent": {"homes_state": "absent", "homes_layout": "x"},
 }
@@ -141,7 +165,14 @@ def test_accounts_have_the_homes_of_the_layout_and_nobody_makes_them_through_the
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
     names = ("accounts_home_template", "accounts_create_homes", "jupyterhub_create_homes")
     message = "{{ [" + ", ".join(names) + "] }}"
-    places = ["-i", tmp_path / "hosts.yml", "--playbook-dir", ROOT / "playbooks", "--tree", tmp_path / "answers"]
+    places: list[str | Path] = [
+        "-i",
+        tmp_path / "hosts.yml",
+        "--playbook-dir",
+        ROOT / "playbooks",
+        "--tree",
+        tmp_path / "answers",
+    ]
     run = subprocess.run(
         [
             sys.executable,
