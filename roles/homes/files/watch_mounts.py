@@ -102,8 +102,8 @@ def trouble(mount: Mount, seconds: float) -> str:
     return "" if said == "well" else said or "nobody could look at it"
 
 
-def remount(mount: Mount) -> str:
-    """Give a mount up and have it mounted again; return what went wrong."""
+def give_up(mount: Mount) -> str:
+    """Take a mount away, whoever waits for it; return what went wrong."""
     abort = CONNECTIONS / mount.device.partition(":")[2] / "abort"
     if mount.kind.startswith("fuse") and abort.exists():
         abort.write_text("1")
@@ -112,14 +112,22 @@ def remount(mount: Mount) -> str:
         while is_stuck(mount) and time.monotonic() < end:
             time.sleep(0.05)
     done = subprocess.run(["umount", "--lazy", mount.place], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return done.stderr.strip()
-    # What is mounted when somebody looks into it is; what /etc/fstab names is not, unless somebody does it.
-    fstab = subprocess.run(["findmnt", "--fstab", "--mountpoint", mount.place], capture_output=True, check=False)
-    if fstab.returncode == 0:
-        done = subprocess.run(["timeout", "30", "mount", mount.place], capture_output=True, text=True, check=False)
-        return done.stderr.strip() if done.returncode else ""
-    return ""
+    return done.stderr.strip() if done.returncode else ""
+
+
+def not_mounted(directory: str) -> list[str]:
+    """Return what /etc/fstab mounts below a directory and nothing is mounted at, not even something that waits."""
+    command = ["findmnt", "--fstab", "--noheadings", "--list", "--output=TARGET,OPTIONS"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    mounted = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    wanted = [line.split()[0] for line in listed.splitlines() if "noauto" not in line.split()[-1].split(",")]
+    return [place for place in wanted if f"{place}/".startswith(f"{directory}/") and place not in mounted]
+
+
+def mount_again(place: str) -> str:
+    """Mount what /etc/fstab has for a place; return what went wrong."""
+    done = subprocess.run(["timeout", "30", "mount", place], capture_output=True, text=True, check=False)
+    return (done.stderr.strip() or f"mount ended with {done.returncode}") if done.returncode else ""
 
 
 def metrics(found: dict[Mount, str]) -> str:
@@ -148,7 +156,10 @@ def main(directory: str, seconds: float, destination: Path, action: str) -> int:
         if why:
             print(f"{mount.place} ({mount.kind}): {why}; {waiting(mount)} requests wait", file=sys.stderr)
             if action == "remount":
-                print(f"{mount.place}: {remount(mount) or 'given up, to be mounted again'}", file=sys.stderr)
+                print(f"{mount.place}: {give_up(mount) or 'given up, to be mounted again'}", file=sys.stderr)
+    # What is mounted when somebody looks into it comes back by itself; the rest does not.
+    for place in not_mounted(directory) if action == "remount" else []:
+        print(f"{place}: {mount_again(place) or 'mounted again'}", file=sys.stderr)
     return sum(1 for why in found.values() if why)
 
 
