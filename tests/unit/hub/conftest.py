@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.settings import PRINTING, ROOT, printed
+from tests.settings.answers import PRINTING, ROOT, printed
 
 PR_SET_CHILD_SUBREAPER = 36
 ROLE = ROOT / "roles" / "jupyterhub"

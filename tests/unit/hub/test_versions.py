@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.unit.settings import ROOT
+from tests.settings.answers import ROOT
 
 
 @pytest.mark.parametrize(

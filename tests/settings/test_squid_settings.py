@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.settings import facts, messages, rendered
+from tests.settings.answers import facts, messages, rendered
 
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or Enterprise Linux 9 or 10 "

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.unit.settings import ROOT
+from tests.settings.answers import ROOT
 
 INVENTORY: dict[str, Any] = {
     "all": {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.unit.settings import ROOT
+from tests.settings.answers import ROOT
 from tests.unit.test_signed_repository import FINGERPRINT, KEY
 
 

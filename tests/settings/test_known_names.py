@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from plugins.modules import check_host
-from tests.unit.settings import ROOT
+from tests.settings.answers import ROOT
 
 
 def entry(*names: str, kind: str = "user", planned: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.settings import facts, messages, rendered
+from tests.settings.answers import facts, messages, rendered
 
 # Made by openssl for this test.
 KEY = """-----BEGIN PUBLIC KEY-----
