@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.unit.settings import PRINTING, ROOT, answered_otherwise
+from tests.settings.answers import PRINTING, ROOT, answered_otherwise
 
 LAYOUT = "Write it like /eos/user/{first_letter}/{login}; other words in braces are not known."
 COMMAND = "Write it like [/usr/local/sbin/make-home, '{login}'], a program on the host and its arguments."
