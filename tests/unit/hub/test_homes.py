@@ -33,6 +33,7 @@ def homes(**others: Any) -> Homes:
 def looked(home: Path, mount_point: str = "", scratch: str = "", action: str = "look") -> dict[str, Any]:
     """Return what the mediator, run as sudo or the service manager would, says of a home."""
     request = {"home": str(home), "mount_point": mount_point, "deadline": DEADLINE, "scratch": scratch}
+    request["env"] = {"KRB5CCNAME": "FILE:/run/krb5cc/1", "LD_PRELOAD": "/nowhere.so"}
     begin = time.monotonic()
     run = subprocess.run(
         [sys.executable, "-I", mediator.__file__, action],
@@ -133,6 +134,8 @@ def test_storage_that_hangs_holds_up_nobody_and_is_used_again_when_it_answers(
     silent = {"home": "down", "problem": "it does not answer"}
     assert looked(storage.directory) == silent
     (stuck,) = who_looks()
+    # By this a file system would know the user.
+    assert Path(f"/proc/{stuck}/environ").read_text() == "KRB5CCNAME=FILE:/run/krb5cc/1\0"
     os.kill(stuck, signal.SIGKILL)
     time.sleep(0.3)
     assert Path(f"/proc/{stuck}/stat").read_text().rpartition(")")[2].split()[0] == "D", "it does not hang as it should"
@@ -180,6 +183,22 @@ def test_what_the_site_says_of_homes(tmp_path: Path) -> None:
     assert homes_of_site(tmp_path / "homes.json") is None
     (tmp_path / "homes.json").write_text(json.dumps(homes(deadline=3)))
     assert homes_of_site(tmp_path / "homes.json") == homes(deadline=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "ticket"),
+    [
+        ("[libdefaults]\n  default_ccache_name = FILE:/run/krb5cc/%{uid}/krb5cc\n", "FILE:/run/krb5cc/2001/krb5cc"),
+        ("  default_ccache_name=KEYRING:persistent:%{uid}\n[realms]\n", "KEYRING:persistent:2001"),
+        ("  default_ccache_name = FILE:%{TEMP}/krb5cc_%{uid}\n", ""),
+        ("# default_ccache_name = FILE:/tmp/x\n[libdefaults]\n", ""),
+        (None, ""),
+    ],
+)
+def test_where_tickets_are(tmp_path: Path, text: str | None, ticket: str) -> None:
+    if text is not None:
+        (tmp_path / "krb5.conf").write_text(text)
+    assert user_session.ticket_of(2001, tmp_path / "krb5.conf") == ticket
 
 
 def test_a_session_makes_local_directories_and_leaves_the_home_alone(

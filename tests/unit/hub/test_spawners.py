@@ -450,6 +450,7 @@ def network_homes(monkeypatch: pytest.MonkeyPatch, local: Path, layout: str, **o
     homes = {"layout": layout, "mount_point": "", "deadline": 0.7, "when_down": "refuse", "create_command": []}
     homes |= {"local_directory": str(local), **others}
     monkeypatch.setattr(user_session, "homes_of_site", lambda: homes)
+    monkeypatch.setattr(user_session, "ticket_of", lambda uid: f"FILE:/run/krb5cc/{uid}/krb5cc")
     # The session of sudo makes it.
     (local / str(os.getuid())).mkdir(parents=True)
 
@@ -475,6 +476,7 @@ def test_a_server_lives_in_its_network_home_and_keeps_databases_on_the_local_dis
         assert found["IPYTHONDIR"] == f"{local}/ipython"
         assert found["JUPYTER_DATA_DIR"] == f"{local}/jupyter"
         assert found["JUPYTER_PATH"] == f"{home}/.local/share/jupyter"
+        assert found["KRB5CCNAME"] == f"FILE:/run/krb5cc/{os.getuid()}/krb5cc"
         assert found["JUPYTERHUB_ROOT_DIR"] == "~/work"
         assert found["JUPYTERHUB_DEFAULT_URL"] == "/lab"
 

@@ -106,7 +106,7 @@ def state_of(home: str, mount_point: str) -> tuple[str, str]:
     return "well", ""
 
 
-def look(home: str, mount_point: str, deadline: float, scratch: str) -> dict[str, Any]:
+def look(home: str, mount_point: str, deadline: float, scratch: str, env: dict[str, str]) -> dict[str, Any]:
     """
     Answer whether the user's home can be used. If it cannot, make the scratch home, if one is named.
 
@@ -120,10 +120,12 @@ def look(home: str, mount_point: str, deadline: float, scratch: str) -> dict[str
             if os.fork() == 0:
                 # Who started this program waits until nobody holds its output any more.
                 nothing = os.open(os.devnull, os.O_RDWR)
-                for handle in (0, 1, 2):
-                    os.dup2(nothing, handle)
-                os.close(reader)
-                os.write(writer, "\n".join(state_of(home, mount_point)).encode())
+                for handle, file in enumerate((nothing, writer, nothing)):
+                    os.dup2(file, handle)
+                # Anew, for file systems read credentials out of what a program was started with.
+                environment = {name: value for name, value in env.items() if not name.startswith(FORBIDDEN)}
+                command = [sys.executable, "-I", __file__, "state", home, mount_point]
+                os.execve(command[0], command, environment)  # noqa: S606
         finally:
             os._exit(0)
     os.close(writer)
@@ -196,7 +198,8 @@ def main(action: str) -> int:
     if action == "spawn":
         answer = spawn([str(argument) for argument in request["args"]], request["env"])
     elif action in ("look", "make"):
-        answer = look(request["home"], request["mount_point"], float(request["deadline"]), request["scratch"])
+        places = request["home"], request["mount_point"]
+        answer = look(*places, float(request["deadline"]), request["scratch"], request["env"])
     else:
         answer = stop(int(request["pid"]), float(request["patience"]))
     json.dump(answer, sys.stdout)
@@ -204,4 +207,7 @@ def main(action: str) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "state":
+        print("\n".join(state_of(*sys.argv[2:4])), end="")
+        sys.exit()
     sys.exit(main(sys.argv[1]))

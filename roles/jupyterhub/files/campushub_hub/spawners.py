@@ -141,6 +141,9 @@ class CampusSpawner(LoggingConfigurable):
         environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
         environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
+        # File systems such as EOS look for it in whoever touches them.
+        if ticket := user_session.ticket_of(self.account.pw_uid):
+            environment.setdefault("KRB5CCNAME", ticket)
         if self._homes:
             local = user_session.local_directory(self.account.pw_uid, self._homes)
             environment["HOME"] = self._home
@@ -192,7 +195,9 @@ class CampusSpawner(LoggingConfigurable):
         self._home = home = user_session.home_of(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
         scratch = f"{local}/home" if homes["when_down"] == "scratch" else ""
-        request = {"home": home, "scratch": scratch, "mount_point": homes["mount_point"], "deadline": homes["deadline"]}
+        ticket = user_session.ticket_of(self.account.pw_uid)
+        request = {"home": home, "scratch": scratch, "env": {"KRB5CCNAME": ticket} if ticket else {}}
+        request |= {"mount_point": homes["mount_point"], "deadline": homes["deadline"]}
         answer = await self.do("look", **request)
         if answer["home"] == "missing" and homes["create_command"]:
             answer = await self.make_home(homes, **request)

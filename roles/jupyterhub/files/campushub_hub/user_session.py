@@ -28,6 +28,7 @@ from typing import Any, TypedDict
 
 SETTINGS = Path("/etc/jupyterhub/settings.json")
 RUNTIME_ROOT = Path("/run/jupyterhub-users")
+KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
 
@@ -131,6 +132,16 @@ def home_of(account: pwd.struct_passwd, homes: Homes) -> str:
     """Return where a user's home is."""
     name = account.pw_name
     return homes["layout"].replace("{first_letter}", name[0]).replace("{login}", name) or account.pw_dir
+
+
+def ticket_of(uid: int, settings: Path = KERBEROS) -> str:
+    """Return where the host keeps a user's Kerberos ticket, as KRB5CCNAME says it, or nothing if nobody knows."""
+    try:
+        found = re.search(r"^\s*default_ccache_name\s*=\s*(\S+)\s*$", settings.read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    name = found[1].replace("%{uid}", str(uid)) if found else ""
+    return "" if "%{" in name else name
 
 
 def local_directory(uid: int, homes: Homes) -> Path:
