@@ -196,7 +196,7 @@ class CampusSpawner(LoggingConfigurable):
         local = user_session.local_directory(self.account.pw_uid, homes)
         scratch = f"{local}/home" if homes["when_down"] == "scratch" else ""
         ticket = user_session.ticket_of(self.account.pw_uid)
-        request = {"home": home, "scratch": scratch, "env": {"KRB5CCNAME": ticket} if ticket else {}}
+        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": {"KRB5CCNAME": ticket} if ticket else {}}
         request |= {"mount_point": homes["mount_point"], "deadline": homes["deadline"]}
         answer = await self.do("look", **request)
         if answer["home"] == "missing" and homes["create_command"]:
