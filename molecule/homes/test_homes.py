@@ -249,6 +249,12 @@ def test_without_the_role_homes_are_what_the_accounts_say(host: Host, client: Cl
     try:
         assert not host.file("/etc/campushub/homes.json").exists
         assert not host.file("/etc/tmpfiles.d/campushub-homes.conf").exists
+        assert (
+            host.run("systemctl list-unit-files 'campushub-watch*'; ls /etc/systemd/system/*.wants").stdout.count(
+                "watch"
+            )
+            == 0
+        )
         stopped(client, "carol")
         client("carol", "start")
         assert client("carol", "run", "import os; print(os.environ['HOME'], 'IPYTHONDIR' in os.environ)").split() == [
