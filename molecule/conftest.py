@@ -40,6 +40,12 @@ def connect() -> Connect:
     return to
 
 
+@pytest.fixture(scope="session")
+def named(connect: Connect) -> Callable[[str], Host]:
+    """Connect to a test host by its name."""
+    return lambda name: connect(next(found for found in instances() if found["instance"] == name))
+
+
 @pytest.fixture(params=instances(), ids=lambda instance: str(instance["instance"]), scope="module")
 def host(request: pytest.FixtureRequest, connect: Connect) -> Host:
     """A test host as root; `host.run("sudo -u alice …")` acts as somebody else."""
@@ -49,15 +55,8 @@ def host(request: pytest.FixtureRequest, connect: Connect) -> Host:
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def apply_role(request: pytest.FixtureRequest, host: Host) -> ApplyRole:  # noqa: ARG001 (it says which host)
-    """
-    Apply the scenario's role once more to this host alone, with other settings, as an administrator would.
-
-    `apply_role(web_upload_size="2g")` returns how ansible-playbook ended and what it printed. `check=True` asks for
-    check mode, `role="jupyterhub"` another role than the scenario's.
-    """
-    instance = str(request.node.callspec.params["host"]["instance"])
+def applied_to(instance: str) -> ApplyRole:
+    """Return how to apply a role to one host."""
 
     def apply(check: bool = False, role: str = "", **variables: Any) -> subprocess.CompletedProcess[str]:
         scenario = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
@@ -72,3 +71,20 @@ def apply_role(request: pytest.FixtureRequest, host: Host) -> ApplyRole:  # noqa
         )
 
     return apply
+
+
+@pytest.fixture(scope="session")
+def apply_to() -> Callable[[str], ApplyRole]:
+    """Apply roles to a host by its name, as `apply_role` does to the one under test."""
+    return applied_to
+
+
+@pytest.fixture
+def apply_role(request: pytest.FixtureRequest, host: Host) -> ApplyRole:  # noqa: ARG001 (it says which host)
+    """
+    Apply the scenario's role once more to this host alone, with other settings, as an administrator would.
+
+    `apply_role(web_upload_size="2g")` returns how ansible-playbook ended and what it printed. `check=True` asks for
+    check mode, `role="jupyterhub"` another role than the scenario's.
+    """
+    return applied_to(str(request.node.callspec.params["host"]["instance"]))

@@ -13,12 +13,16 @@ Tests and benchmarks import it, or copy it to a test host and run it there with 
     shell COMMAND   run a command in a terminal of a running server; prints what it printed
     get PATH        prints the status and the start of the answer
 
+Where the hub sends people to an OpenID Connect provider, PASSWORD is provider:ACCOUNT, and that account logs in on the
+provider's pages.
+
 Needs tornado (for the kernel's websocket) and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import re
 import ssl
@@ -57,7 +61,8 @@ class Hub:
         self, path: str, method: str = "GET", data: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, str, str]:
         """Return status, final address and text of an answer, after redirects."""
-        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers or {})
+        address = urllib.parse.urljoin(self.url, path)
+        request = urllib.request.Request(address, data=data, method=method, headers=headers or {})
         try:
             with self._opener.open(request, timeout=90) as answer:
                 return answer.status, answer.url, answer.read().decode(errors="replace")
@@ -100,6 +105,20 @@ class Hub:
         if status != 200 or "/hub/home" not in address:
             words = re.search(r'class="login_error"[^>]*>([^<]*)<', text)
             raise HubError(f"{status} {words[1] if words else text[:200]}")
+        return address
+
+    def login_at_provider(self, account: str) -> str:
+        """Log in by the provider's pages; return the address of the page that follows. Raise HubError if refused."""
+        status, address, text = self.request("/hub/oauth_login?next=%2Fhub%2Fhome")
+        # One asks who it is, the next whether the hub may know.
+        while form := re.search(r'<form[^>]* action="(https:[^"]+)" method="post">(.*?)</form>', text, re.DOTALL):
+            fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[2]))
+            fields |= {"login": account, "password": "any"} if 'name="login"' in form[2] else {}
+            data = urllib.parse.urlencode(fields).encode()
+            status, address, text = self.request(html.unescape(form[1]), "POST", data)
+        if status != 200 or "/hub/home" not in address:
+            words = html.unescape(re.sub("<[^>]*>", " ", text.partition("<body")[2])).split()
+            raise HubError(f"{status} {' '.join(words)}")
         return address
 
     def server_path(self, name: str = "") -> str:
@@ -236,7 +255,8 @@ def main(arguments: list[str]) -> int:
     url, user, password, action, *rest = arguments
     hub = Hub(url, user)
     try:
-        address = hub.login(password)
+        account = password.removeprefix("provider:")
+        address = hub.login(password) if account == password else hub.login_at_provider(account)
         if action == "login":
             print(address)
         elif action == "start":

@@ -8,12 +8,14 @@ Run as root, with the name of the host: server.py NAME
 - `slapd@bis` (2389, 2636) with RFC 2307bis.
 - `slapd@expired` (3636), `slapd@foreign` (4636) and `slapd@elsewhere` (5636) have certificates that are no good.
 - A KDC for CAMPUS.TEST whose tickets live for a minute, so that renewal can be seen.
-- A certificate authority, /srv/ca/ca.pem.
+- A provider of OpenID Connect (9443), which says of people what is in /srv/provider/people.json.
+- A certificate authority, /srv/ca/ca.pem, and a certificate of it for the domain controller.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -49,12 +51,32 @@ HOSTILE = [
     ("*)(uid=*", 10907, "filter-secret"),
 ]
 MEMBERS = {
-    ("hub-users", 11001): ["ann", "bob", "carl", "Emil", *(f"student{number:02}" for number in range(1, 31))],
+    ("hub users", 11001): ["ann", "bob", "carl", "Emil", *(f"student{number:02}" for number in range(1, 31))],
     ("physics", 11002): ["bob"],
     ("teachers", 11003): ["carl"],
     # Rights on a host are not the directory's to give.
     ("sudo", 11004): ["bob"],
     ("docker", 11005): ["bob"],
+}
+
+#: Accounts at the provider and what it says of them.
+AT_PROVIDER = {
+    "ann": {"email": "Ann@campus.test", "email_verified": True, "groups": ["guests"]},
+    "bob": {"email": "bob@campus.test", "email_verified": True, "groups": ["guests"]},
+    "new": {"email": "newcomer@campus.test", "email_verified": True, "groups": ["guests", "physics"]},
+    "chief": {"email": "chief@campus.test", "email_verified": True, "groups": ["guests", "teachers"]},
+    "stranger": {"email": "stranger@campus.test", "email_verified": True, "groups": ["others"]},
+    "elsewhere": {"email": "ann@elsewhere.test", "email_verified": True, "groups": ["guests"]},
+    "unverified": {"email": "ann@campus.test", "email_verified": False, "groups": ["guests"]},
+    "nameless": {"groups": ["guests"]},
+    "dora": {"email": "dora@campus.test", "email_verified": True, "groups": ["others"]},
+    "root": {"email": "root@campus.test", "email_verified": True, "groups": ["guests"]},
+    "dots": {"email": "..@campus.test", "email_verified": True, "groups": ["guests"]},
+    "slash": {"email": "a/../../b@campus.test", "email_verified": True, "groups": ["guests"]},
+    "letters": {"email": "иван@campus.test", "email_verified": True, "groups": ["guests"]},
+    "long": {"email": f"{'l' * 64}@campus.test", "email_verified": True, "groups": ["guests"]},
+    "option": {"email": "--root@campus.test", "email_verified": True, "groups": ["guests"]},
+    "docker": {"email": "docker@campus.test", "email_verified": True, "groups": ["guests"]},
 }
 
 # slapd itself knows uidNumber and gidNumber.
@@ -124,8 +146,8 @@ def encoded(text: str) -> str:
 
 
 def person_dn(number: int) -> str:
-    """Name entries by number, for names may have any characters."""
-    return f"employeeNumber={number},ou=people,{SUFFIX}"
+    """Name entries by number, for names may have any characters; Carl's, as is usual, by name."""
+    return f"{'uid=carl' if number == 10003 else f'employeeNumber={number}'},ou=people,{SUFFIX}"
 
 
 def entries(bis: bool) -> Iterator[str]:
@@ -187,7 +209,7 @@ index objectClass,uid,uidNumber,gidNumber,cn eq
 index {"member" if bis else "memberUid"} eq
 index entryUUID,entryCSN eq
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="cn=reader,{SUFFIX}" read by * none
+access to * by dn.exact="cn=reader,{SUFFIX}" read by users read by * none
 overlay syncprov
 """
     )
@@ -225,6 +247,17 @@ def realm(host: str) -> None:
         run("kadmin.local", "addprinc", "-maxrenewlife", "1d", "-pw", password, name)
 
 
+def provider(host: str) -> None:
+    """Make the provider of OpenID Connect, which knows the hub on a test host."""
+    home = Path("/srv/provider")
+    (home / "people.json").write_text(json.dumps(AT_PROVIDER))
+    words = [f"https://{host}:9443", f"{home}/people.json", f"{AUTHORITY}/good.key", f"{AUTHORITY}/good.pem"]
+    Path("/etc/systemd/system/provider.service").write_text(
+        f"[Service]\nType=exec\nExecStart=/usr/local/bin/node {home}/provider.mjs {' '.join(words)}"
+        " http://127.0.0.1:980/hub/oauth_callback\n"
+    )
+
+
 def main() -> None:
     """Make everything."""
     host = sys.argv[1]
@@ -246,10 +279,12 @@ def main() -> None:
     directory("expired", 3389, "expired")
     directory("foreign", 4389, "foreign")
     directory("elsewhere", 5389, "elsewhere")
+    certificate("domain", "directory-ad.ad.campus.test", 30, "ca")
     realm(host)
+    provider(host)
     run("systemctl", "daemon-reload")
     names = [f"slapd@{name}" for name in ("main", "replica", "bis", "expired", "foreign", "elsewhere")]
-    run("systemctl", "restart", *names, "krb5-kdc")
+    run("systemctl", "restart", *names, "krb5-kdc", "provider")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from testinfra.host import Host
 
 MADE = runpy.run_path(str(Path(__file__).with_name("server.py")))
 PASSWORDS = {name: password for name, _, password in MADE["PEOPLE"] + MADE["HOSTILE"]}
-CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
 UNITS = "slapd@main slapd@replica krb5-kdc"
 SILENT = "user directory does not answer"
 
@@ -32,19 +31,57 @@ print(worst)
 """
 
 
+# All students log in at once; prints the longest time it took.
+STORM = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+
+def enter(name):
+    begin = time.monotonic()
+    Hub("http://127.0.0.1:980", name).login(f"{name}-secret")
+    return time.monotonic() - begin
+
+with ThreadPoolExecutor(30) as pool:
+    print(max(pool.map(enter, [f"student{number:02}" for number in range(1, 31)])))
+"""
+
+# Somebody with a server, a page of the hub and a token; prints after how many seconds each is of no use any more.
+STAY = """
+import sys, time
+sys.path.insert(0, "/opt")
+from hub_client import Hub, HubError
+
+user, password = sys.argv[1:]
+page, script = Hub("http://127.0.0.1:980", user), Hub("http://127.0.0.1:980", user)
+page.login(password)
+page.start()
+token = page.api(f"/hub/api/users/{user}/tokens", "POST", {})["token"]
+header = {"Authorization": f"token {token}"}
+ways = {
+    "page": lambda: "/hub/home" in page.request("/hub/home")[1],
+    "token": lambda: script.request("/hub/api/user", headers=header)[0] == 200,
+    "server": lambda: page.request(f"/user/{user}/api/status")[0] == 200,
+}
+assert all(way() for way in ways.values())
+print("in", flush=True)
+begin = time.monotonic()
+while ways and time.monotonic() - begin < 110:
+    time.sleep(1)
+    for name, way in list(ways.items()):
+        if not way():
+            print(name, round(time.monotonic() - begin), flush=True)
+            del ways[name]
+"""
+
+
 @pytest.fixture(scope="module")
-def client(hub: Host) -> Client:
+def client(hub: Host, at: Callable[[Host], Client]) -> Client:
     """Act at the hub as a user: `client("ann", "start")` returns what the client printed, be it good or bad."""
     # Nobody has been here.
     hub.check_output("systemctl stop sssd; rm -f /var/lib/sss/db/*; systemctl reset-failed sssd; systemctl start sssd")
-    hub.run(f"cat >/opt/hub_client.py <<'END_OF_CLIENT'\n{CLIENT.read_text()}\nEND_OF_CLIENT\n")
-
-    def act(user: str, action: str, *arguments: str, password: str = "") -> str:
-        words = ["http://127.0.0.1:980", user, password or PASSWORDS[user], action, *arguments]
-        done = hub.run(f"/opt/campushub/hub/bin/python /opt/hub_client.py {shlex.join(words)}")
-        return str(done.stdout + done.stderr)
-
-    return act
+    return at(hub)
 
 
 @pytest.fixture
@@ -58,29 +95,40 @@ def directory(hub: Host, server: Host) -> Iterator[Callable[[str], None]]:
 
     yield does
     server.check_output(f"systemctl kill --signal=SIGCONT {UNITS}; systemctl start {UNITS}")
-    time.sleep(12)
+    end = time.monotonic() + 30
+    while hub.run("sss_cache -E; getent passwd student30").rc != 0:
+        assert time.monotonic() < end, "the directory is back, and the host has not noticed"
+        time.sleep(0.5)
 
 
 def member(server: Host, action: str, name: str) -> None:
     """Put somebody into the group of those who may log in, or out of it."""
     change = (
-        f"dn: cn=hub-users,ou=groups,{MADE['SUFFIX']}\nchangetype: modify\n{action}: memberUid\nmemberUid: {name}\n"
+        f"dn: cn=hub users,ou=groups,{MADE['SUFFIX']}\nchangetype: modify\n{action}: memberUid\nmemberUid: {name}\n"
     )
     admin = f"-H ldap://localhost -D cn=admin,{MADE['SUFFIX']} -w admin"
     server.check_output(f"printf %s {shlex.quote(change)} | ldapmodify -x {admin}")
 
 
 def test_somebody_of_the_directory_works_in_a_home_of_their_own_with_the_limits_of_their_group(
-    hub: Host, client: Client
+    host: Host, at: Callable[[Host], Client]
 ) -> None:
-    hub.run("rm -rf /home/u10002")
-    client("bob", "start")
-    try:
-        assert "bob:700:bob" in client("bob", "shell", "stat -c %U:%a:$(id -un) ~")
-        limit = hub.check_output("systemctl show --value --property=MemoryMax jupyterhub-10002.slice")
-        assert int(limit) == 2**30
-    finally:
-        client("bob", "stop")
+    client = at(host)
+    host.run("rm -rf /home/u10002 /home/u10101")
+    for name, number, memory in (("bob", 10002, 2**30), ("student01", 10101, 700 * 2**20)):
+        client(name, "start")
+        try:
+            assert f"{name}:700:{name}:{number}" in client(name, "shell", "stat -c %U:%a:$(id -un):$(id -u) ~")
+            limit = host.check_output(f"systemctl show --value --property=MemoryMax jupyterhub-{number}.slice")
+            assert int(limit) == memory
+        finally:
+            client(name, "stop")
+
+
+def test_thirty_log_in_at_once(host: Host, at: Callable[[Host], Client]) -> None:
+    at(host)
+    host.check_output("sss_cache -E")
+    assert float(host.check_output(f"/opt/campushub/hub/bin/python -c {shlex.quote(STORM)}")) < 15
 
 
 def test_a_group_of_the_directory_makes_administrators(client: Client) -> None:
@@ -120,31 +168,60 @@ def test_with_the_directory_down_some_get_in_and_others_read_why_not(
 def test_a_directory_that_hangs_holds_up_nobody_else(
     hub: Host, client: Client, directory: Callable[[str], None]
 ) -> None:
+    assert "/hub/home" in client("student13", "login")
     directory("freeze")
     hub.check_output(f"nohup python3 -c {shlex.quote(CLICK)} >/run/clicks 2>&1 </dev/null & true")
     begin = started = time.monotonic()
     assert SILENT in client("student14", "login")
     assert time.monotonic() - started < 10
+    for _ in range(3):
+        started = time.monotonic()
+        assert "/hub/home" in client("student13", "login"), "who was here before gets in"
+        assert time.monotonic() - started < 10
+        time.sleep(5)
     time.sleep(max(0.0, 13 - (time.monotonic() - begin)))
     assert float(hub.check_output("cat /run/clicks")) < 1
 
 
-def test_who_is_removed_from_the_group_is_out_at_the_next_request_and_the_server_stops(
+def test_who_is_removed_from_the_group_is_out_with_the_next_requests_and_the_server_stops(
     hub: Host, server: Host, client: Client
 ) -> None:
-    client("student15", "start")
-    assert "running" in hub.check_output("systemctl list-units --no-legend 'jupyterhub-user-student15*'")
+    assert "/hub/home" in client("student15", "login")
+    words = shlex.join([STAY, "student15", PASSWORDS["student15"]])
+    hub.check_output(f"nohup /opt/campushub/hub/bin/python -c {words} >/run/stay 2>&1 </dev/null & true")
+    end = time.monotonic() + 30
+    while (said := hub.check_output("cat /run/stay")) != "in":
+        assert time.monotonic() < end, said
+        time.sleep(0.5)
     member(server, "delete", "student15")
     try:
-        # A kernel that talks to the hub, or a page, is a request.
-        end = time.monotonic() + 40
-        while "You may not use this service" not in client("student15", "login"):
+        end = time.monotonic() + 110
+        while len(hub.check_output("cat /run/stay").splitlines()) < 4:
+            assert time.monotonic() < end, hub.check_output("cat /run/stay")
+            time.sleep(1)
+        after = dict(line.split() for line in hub.check_output("cat /run/stay").splitlines()[1:])
+        assert max(int(after["page"]), int(after["token"])) < 45
+        assert "You may not use this service" in client("student15", "login")
+        end = time.monotonic() + 60
+        while hub.check_output("systemctl list-units --no-legend 'jupyterhub-user-student15*'"):
             assert time.monotonic() < end
-            time.sleep(2)
-        hub.check_output("/usr/local/lib/campushub/campushub_hub/revoke.py student15")
-        assert hub.check_output("systemctl list-units --no-legend 'jupyterhub-user-student15*'") == ""
+            time.sleep(1)
     finally:
         member(server, "add", "student15")
+
+
+def test_a_command_puts_somebody_out_at_once_with_all_their_servers(hub: Host, server: Host, client: Client) -> None:
+    client("student17", "start")
+    client("student17", "start", "second")
+    units = "systemctl list-units --no-legend 'jupyterhub-user-student17*'"
+    assert len(hub.check_output(units).splitlines()) == 2
+    member(server, "delete", "student17")
+    try:
+        assert hub.check_output("/usr/local/lib/campushub/campushub_hub/revoke.py student17") == "student17: out"
+        assert hub.check_output(units) == ""
+        assert "You may not use this service" in client("student17", "login")
+    finally:
+        member(server, "add", "student17")
 
 
 def test_passwords_are_in_no_log_and_addresses_that_guess_are_closed_out(hub: Host, client: Client) -> None:

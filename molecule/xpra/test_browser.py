@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -42,6 +43,27 @@ WATCH = """() => {
   new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
 
+# Copies a picture of one colour, and returns its bytes as the clipboard has them.
+COPY_PICTURE = """async () => {
+  const canvas = new OffscreenCanvas(37, 21);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#c81e3c";
+  context.fillRect(0, 0, 37, 21);
+  const picture = await canvas.convertToBlob();
+  await navigator.clipboard.write([new ClipboardItem({"image/png": picture})]);
+  const [item] = await navigator.clipboard.read();
+  return [...new Uint8Array(await (await item.getType("image/png")).arrayBuffer())];
+}"""
+# Width, height and the first point of the picture that the clipboard has.
+LOOK_AT_PICTURE = """async () => {
+  const [item] = await navigator.clipboard.read();
+  if (!item.types.includes("image/png")) return null;
+  const picture = await createImageBitmap(await item.getType("image/png"));
+  const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+  context.drawImage(picture, 0, 0);
+  return [picture.width, picture.height, ...context.getImageData(0, 0, 1, 1).data];
+}"""
+
 
 class Displays:
     """The displays of somebody's server, as their pages call them."""
@@ -60,12 +82,15 @@ class Displays:
         """Start a display and return its number when it runs and its window is there."""
         number: str = self.call("", "POST", {"application": application, "width": 1100, "height": 700})["id"]
         wait_until(lambda: self.call(f"/{number}")["state"] == "running", "a display that runs")
-        screen = self.record(number)["number"]
-        # A clock wants no keys.
-        what = "_NET_CLIENT_LIST" if application == "clock" else "_NET_ACTIVE_WINDOW"
-        command = f"DISPLAY=:{screen} XAUTHORITY={DIRECTORY}/{number}/xauthority xprop -root {what}"
+        # Neither a clock nor a desktop wants keys.
+        what = "_NET_CLIENT_LIST" if application in ("clock", "desktop") else "_NET_ACTIVE_WINDOW"
+        command = f"{self.on_screen(number)} xprop -root {what}"
         wait_until(lambda: re.search("0x[1-9a-f]", self.host.run(command).stdout), f"a window of {application}")
         return number
+
+    def on_screen(self, number: str) -> str:
+        """Return what, before a command, has it use the screen of a display."""
+        return f"DISPLAY=:{self.record(number)['number']} XAUTHORITY={DIRECTORY}/{number}/xauthority"
 
     def record(self, number: str) -> Any:
         """Return what the server has written down of a display."""
@@ -147,13 +172,13 @@ def displays(host: Host, alice: Person, wire: Wire) -> Iterator[Displays]:
 # Where displays are started and found
 
 
-@pytest.mark.usefixtures("displays")
-def test_launcher_starts_a_desktop_that_fills_its_tab(alice: Person) -> None:
-    """The launcher has what the site offers; the desktop has the size of the tab, also after that has changed."""
+def test_launcher_starts_a_desktop_that_fills_its_tab(host: Host, alice: Person, displays: Displays) -> None:
+    """The launcher has what the site offers; the desktop has the size of the tab, and an icon that opens a window."""
     alice.open_lab()
     page = alice.page
     cards = page.locator(".jp-LauncherCard[data-category='Displays']")
     expect(cards).to_have_text(["Desktop", "Terminal", "Uhr & Часы", "Editor"])
+    alice.picture("displays-launcher")
     cards.filter(has_text="Desktop").click()
     viewer = painted(page)
     expect(page.locator(".lm-TabBar-tab.lm-mod-current .lm-TabBar-tabLabel", has_text="Desktop")).to_be_visible()
@@ -163,6 +188,10 @@ def test_launcher_starts_a_desktop_that_fills_its_tab(alice: Person) -> None:
         stage = viewer.locator(".jp-Display-stage").bounding_box()
         assert stage
         expect(viewer).to_have_attribute("data-size", f"{int(stage['width'])}x{int(stage['height'])}")
+    windows = f"{displays.on_screen('1')} xwininfo -root -tree"
+    viewer.locator("canvas").last.dblclick(position={"x": 60, "y": 65})
+    wait_until(lambda: '"thunar"' in host.run(windows).stdout.lower(), "a window of the file manager")
+    alice.picture("displays-desktop")
 
 
 def test_screen_has_the_pixels_of_the_monitor(alice: Person, displays: Displays, browser: Browser) -> None:
@@ -223,7 +252,7 @@ def test_palette_starts_renames_and_shuts_down(alice: Person, displays: Displays
 
 def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -> None:
     """With a picture of the screen, the size and who looks; one is shut down, and all."""
-    displays.start("clock")
+    displays.start("desktop")
     displays.start("editor")
     alice.open_lab()
     page = alice.page
@@ -235,6 +264,7 @@ def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -
     picture = page.locator(".jp-Display-picture")
     expect(picture).to_be_visible()
     wait_until(lambda: picture.evaluate("picture => picture.naturalWidth") >= 320, "a picture of the screen")
+    alice.picture("displays-running")
     items.last.locator(".jp-RunningSessions-itemLabel").click()
     painted(page)
     expect(items.last).to_contain_text("· alice")
@@ -373,6 +403,44 @@ def test_clipboards_are_one(alice: Person, displays: Displays, screen: Screen) -
     wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == f"{text}end", "the text of the display")
 
 
+def test_pictures_are_copied_too(host: Host, alice: Person, displays: Displays, screen: Screen) -> None:
+    """A program of the display gets what the browser has, byte for byte, and the browser what a program has copied."""
+    page = alice.page
+    number, _ = displays.edit()
+    if displays.call(f"/{number}")["engine"] == "tigervnc":
+        pytest.skip("the clipboard of TigerVNC has text alone")
+    copied = bytes(page.evaluate(COPY_PICTURE))
+    screen.press("v", "control")
+    x = displays.on_screen(number)
+    paste = f"{x} timeout 5 xclip -selection clipboard -target image/png -out | base64 -w0"
+    wait_until(lambda: base64.b64decode(host.run(paste).stdout) == copied, "the browser's picture")
+    page.evaluate("navigator.clipboard.writeText('')")
+    copy = f"{x} xclip -selection clipboard -target image/png >/dev/null 2>&1"
+    host.check_output(f"echo {base64.b64encode(copied).decode()} | base64 -d | {copy}")
+    wait_until(lambda: page.evaluate(LOOK_AT_PICTURE) == [37, 21, 200, 30, 60, 255], "the display's picture")
+
+
+def test_full_screen(alice: Person, displays: Displays, browser: Browser) -> None:
+    """The display has all of the window; the toolbar comes out at its upper edge and gives it back."""
+    number = displays.start("clock")
+    context = browser.new_context(
+        base_url=alice.page.url, storage_state=alice.context.storage_state(), no_viewport=True
+    )
+    page = context.new_page()
+    page.goto(f"/user/alice/displays/{number}")
+    viewer = painted(page)
+    width, height = page.evaluate("[innerWidth, innerHeight]")
+    expect(viewer).to_have_attribute("data-size", f"{width}x{height - 28}")
+    button = viewer.get_by_role("button", name="Full screen")
+    button.click()
+    expect(viewer).to_have_attribute("data-size", f"{width}x{height}")
+    assert page.evaluate("document.fullscreenElement.className") == "jp-Display"
+    page.mouse.move(width / 2, 0)
+    button.click()
+    expect(viewer).to_have_attribute("data-size", f"{width}x{height - 28}")
+    context.close()
+
+
 def test_files_go_to_the_desktop_and_back(host: Host, alice: Person, displays: Displays, tmp_path: Path) -> None:
     """Byte for byte; what is there already is not overwritten."""
     number = displays.start("clock")
@@ -499,7 +567,7 @@ def test_toolbar_shuts_down(displays: Displays) -> None:
 
 def test_an_idle_display_is_ended_though_its_page_is_open(host: Host, browser: Browser, wire: Wire) -> None:
     """Keys and pointer are what counts."""
-    settings = {"DisplayManager": {"idle_timeout": 4, "check_interval": 0.5}}
+    settings = {"DisplayManager": {"idle_timeout": 3, "check_interval": 0.5}}
     file = "/home/bob/.jupyter/jupyter_displays_config.json"
     write = f"mkdir -p ~/.jupyter && echo {shlex.quote(json.dumps(settings))} > {file}"
     host.check_output(f"runuser -u bob -- sh -c {shlex.quote(write)}")
@@ -510,11 +578,11 @@ def test_an_idle_display_is_ended_though_its_page_is_open(host: Host, browser: B
         number = displays.call("", "POST", {"application": "clock"})["id"]
         viewer = displays.show(number)
         click(viewer)
-        for _ in range(7):
+        for _ in range(5):
             bob.page.keyboard.press("x")
-            time.sleep(1)
+            time.sleep(0.8)
         assert displays.call(f"/{number}")["state"] == "running"
-        expect(viewer.locator(".jp-Display-status")).to_contain_text("Nobody used it for 4 s.")
+        expect(viewer.locator(".jp-Display-status")).to_contain_text("Nobody used it for 3 s.")
     finally:
         host.run(f"rm -f {file}")
         stop(bob)

@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -29,7 +30,8 @@ options:
   state:
     description:
       - V(checked) reads each repository through its mount, fetches an object of it through each proxy, and compares the
-        object with its hash. It fails and says which repositories do not serve.
+        object with its hash and what the repository is signed with, with the client's keys. It fails and says which
+        repositories do not serve.
       - V(compared) reports a change when repositories are mounted that have not taken over the settings on the disk.
       - V(applied) lets them take over the settings. Those that nobody uses are unmounted, so that the next look mounts
         them anew; the others are reloaded.
@@ -221,21 +223,69 @@ def fetched(server: str, proxy: str, seconds: float) -> str:
     return url
 
 
-def server_of(repository: str) -> str:
-    """Return the first server of a repository as the client's own tool says it."""
+def distrust(whitelist: bytes, keys: str) -> str:
+    """Return why the list of a repository's certificates is not to be trusted with some public keys, or nothing."""
+    text, _, rest = whitelist.partition(b"--\n")
+    signed, _, signature = rest.partition(b"\n")
+    expires = re.search(rb"^E(\d{14})$", text, re.MULTILINE)
+    if not expires or not signed:
+        return "its server has something that is no list of certificates"
+    if expires[1] < time.strftime("%Y%m%d%H%M%S", time.gmtime()).encode():
+        return "its list of certificates expired. Those who publish it must sign it anew"
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(signature)
+        file.flush()
+        command = ["openssl", "pkeyutl", "-verifyrecover", "-pubin", "-inkey", "/dev/stdin", "-in", file.name]
+        for key in re.findall(r"-----BEGIN .*?-----END [^\n]*\n?", keys, re.DOTALL):
+            if subprocess.run(command, input=key.encode(), capture_output=True, check=False).stdout == signed:
+                return ""
+    return "it is signed with none of the public keys that the client has for it"
+
+
+def distrusted(server: str, ways: list[str], keys: str, seconds: float) -> str:
+    """Return why a repository is not to be trusted; the client does not look again at what it has in its cache."""
+    for way in ways:
+        with contextlib.suppress(OSError):
+            return distrust(download(f"{server}/.cvmfswhitelist", way, seconds), keys)
+    return ""
+
+
+def server_and_keys(repository: str, settings: str) -> dict[str, str]:
+    """Return the first server of a repository and its public keys from what the client's tool says of its settings."""
+    found = dict(re.findall(r"^CVMFS_(SERVER_URL|KEYS_DIR|PUBLIC_KEY)='?([^;'\s]+)", settings, re.MULTILINE))
+    if "SERVER_URL" not in found:
+        raise ValueError("the client knows no server of it. Is its name right, and does the client know its domain?")
+    name, _, _ = repository.partition(".")
+    server = found["SERVER_URL"].replace("@fqrn@", repository).replace("@org@", name)
+    named = [Path(path) for path in found.get("PUBLIC_KEY", "").split(":") if path]
+    paths = named or sorted(Path(found.get("KEYS_DIR", "/etc/cvmfs/keys")).glob("*.pub"))
+    return {"server": server, "keys": "".join(path.read_text() for path in paths)}
+
+
+def settings_of(repository: str) -> dict[str, str]:
+    """Return the first server of a repository and its public keys."""
     said = subprocess.run(
         ["cvmfs_config", "showconfig", repository], capture_output=True, text=True, check=False
     ).stdout
-    match = re.search(r"^CVMFS_SERVER_URL='?([^;'\s]+)", said, re.MULTILINE)
-    if not match:
-        raise ValueError("the client knows no server of it. Is its name right, and does the client know its domain?")
-    name, _, _ = repository.partition(".")
-    return match[1].replace("@fqrn@", repository).replace("@org@", name)
+    return server_and_keys(repository, said)
 
 
 def shown(proxy: str) -> str:
     """Return the URL of a proxy without the password that it may carry."""
     return re.sub(r"(?<=//)[^/@]*@", "…@", proxy)
+
+
+def last_words(repository: str, since: float) -> str:
+    """Return the last two things that the client said of a repository after a time of the clock, if it is known."""
+    # A look-up that failed a few seconds ago is not tried again, so it is about that one.
+    command = ["journalctl", "--quiet", "--identifier=cvmfs2", f"--since=@{int(since) - 15}", "--output=cat"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    begin = f"({repository}) "
+    words = [line.removeprefix(begin) for line in said.splitlines() if line.startswith(begin)]
+    return f" The client says: {shown('; '.join(words[-2:]))}" if words else ""
 
 
 def failure(result: dict[str, Any] | None, deadline: int) -> str:
@@ -253,22 +303,28 @@ def check(
     found: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     remarks: list[str] = []
+    begin = time.time()
     reads = at_once({name: partial(serves, name) for name in names}, deadline)
-    servers = at_once({name: partial(server_of, name) for name in names}, deadline)
+    settings = at_once({name: partial(settings_of, name) for name in names}, deadline)
     ways = proxies or ([""] if direct else [])
     fetches: dict[str, Callable[[], Any]] = {}
     for name in names:
-        server = (reads[name] or {}).get("answer", {}).get("server") or (servers[name] or {}).get("answer", "")
+        said = (settings[name] or {}).get("answer", {})
+        server = (reads[name] or {}).get("answer", {}).get("server") or said.get("server", "")
         for way in ways if server else []:
             fetches[f"{name} {way}"] = partial(fetched, server, way, deadline / 2)
+        if server and said.get("keys"):
+            fetches[name] = partial(distrusted, server, ways, said["keys"], deadline / 2)
     results = at_once(fetches, deadline)
     for name in names:
         trouble = failure(reads[name], deadline)
         found[name] = {"served": not trouble, "problem": trouble, **((reads[name] or {}).get("answer") or {})}
         if trouble:
-            problems.append(f"{name} cannot be read: {trouble}")
-            if why := failure(servers[name], deadline):
+            problems.append(f"{name} cannot be read: {trouble}.{last_words(name, begin)}")
+            if why := failure(settings[name], deadline):
                 problems.append(f"{name} has no server: {why}")
+        if why := (results.get(name) or {}).get("answer", ""):
+            problems.append(f"{name} cannot be trusted: {why}.")
         asked = {way: results[f"{name} {way}"] for way in ways if f"{name} {way}" in results}
         dead = {way: why for way, result in asked.items() if (why := failure(result, deadline))}
         words = [

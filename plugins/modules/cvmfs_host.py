@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
+import re
 import subprocess
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -37,6 +38,9 @@ ansible_facts:
   type: dict
 """
 
+# More than any client wants.
+UNLIMITED = 1 << 30
+
 
 def space_mb(path: str) -> int:
     """Return the size of the file system that a directory is on, or would be on."""
@@ -47,14 +51,13 @@ def space_mb(path: str) -> int:
 
 
 def open_files() -> int:
-    """Return how many files a service may open at most if it asks for it; 0 if there is no limit."""
-    asked = subprocess.run(
-        ["systemctl", "show", "--property=DefaultLimitNOFILE", "--value"], capture_output=True, text=True, check=False
-    )
-    text = asked.stdout.strip()
-    if text == "infinity":
-        return 0
-    return int(text) if text.isdigit() else resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    """Return how many files a service may open at most if it asks for it."""
+    # Where there is no systemd at all, the shell says nothing.
+    command = ["sh", "-c", "systemctl show --property=DefaultLimitNOFILE --value"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    # In a container systemd may have less itself than it promises to services.
+    own = re.findall(r"^Max open files +\w+ +(\w+)", Path("/proc/1/limits").read_text(), re.MULTILINE)
+    return min((int(limit) for limit in [asked.stdout.strip(), *own] if limit.isdigit()), default=UNLIMITED)
 
 
 def main() -> None:
@@ -66,11 +69,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        files = open_files()
-    except FileNotFoundError:
-        files = 0
-    facts = {"space_mb": space_mb(module.params["cache_directory"]), "files": files or 131072}
+    facts = {"space_mb": space_mb(module.params["cache_directory"]), "files": open_files()}
     module.exit_json(changed=False, ansible_facts={f"ansible_{module.params['fact']}": facts})
 
 

@@ -13,7 +13,7 @@ removed from the host. What is measured:
     start    from the click in the launcher to the first frame, and to the first one in which there is something to see
     keys     from a key to the change of the page's picture, in an xterm
     idle     memory (PSS) and processor time of everything that a display needs beside the Jupyter server
-    motion   frames shown and bytes received: 10,000 lines in an xterm, and 10 s of glxgears
+    motion   frames shown and bytes received: 10,000 lines in an xterm, 10 s of glxgears, and 10 s of a video of 640x360
     crowd    displays of twenty users at once, through the hub: seconds until all are painted
 """
 
@@ -50,6 +50,9 @@ NAMES = {
 }
 DIRECT_PORT = 8914
 
+# A moving picture of 640x360, 25 times a second.
+VIDEO = ["-loglevel", "quiet", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25", "-left", "100", "-top", "50"]
+
 # What every page notes: when its picture changes, when it is no longer empty, and what arrives.
 EYES = """(() => {
   const clock = () => performance.timeOrigin + performance.now();
@@ -59,7 +62,13 @@ EYES = """(() => {
   const draw = CanvasRenderingContext2D.prototype.drawImage;
   const look = canvas => {
     if (!canvas.isConnected || canvas.width < 400) return;
-    eyes.changed = true;
+    if (!eyes.changed) {
+      eyes.changed = true;
+      requestAnimationFrame(() => {
+        eyes.changed = false;
+        eyes.frames++;
+      });
+    }
     if (eyes.pressed) {
       eyes.keys.push(clock() - eyes.pressed);
       eyes.pressed = 0;
@@ -81,12 +90,6 @@ EYES = """(() => {
   }
   addEventListener("click", () => (eyes.clicked = clock()), true);
   addEventListener("keydown", () => (eyes.pressed = clock()), true);
-  const tick = () => {
-    eyes.frames += eyes.changed;
-    eyes.changed = false;
-    requestAnimationFrame(tick);
-  };
-  tick();
   window.WebSocket = new Proxy(WebSocket, {
     construct(Real, [url, protocols]) {
       const stream = /displays\\/\\d+\\/stream|desktop-websockify/.test(url);
@@ -102,7 +105,7 @@ EYES = """(() => {
 # Functions for the host, run there as root.
 ON_HOST = r"""
 import glob, json, os, pwd, re, shutil, signal, subprocess, sys, time
-USER, WORK = "bench-displays", "/opt/bench-displays"
+USER, WORK, PACKAGES = "bench-displays", "/opt/bench-displays", "/opt/bench-displays.packages"
 
 def run(*command, **options):
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
@@ -112,6 +115,17 @@ def prepare(packages):
     uv = "/opt/campushub/uv/bin/uv"
     run(uv, "venv", "-q", "--clear", "--python", "/usr/bin/python3", WORK)
     run(uv, "pip", "install", "-q", "--compile-bytecode", "--python", WORK + "/bin/python", *packages)
+
+def installed():
+    return set(run("dpkg-query", "-W", "-f", "${Package}\n").split())
+
+def install_player():
+    if shutil.which("ffplay"):
+        return
+    before = installed()
+    run("apt-get", "install", "-qq", "--no-install-recommends", "ffmpeg")
+    with open(PACKAGES, "w") as file:
+        file.write("\n".join(installed() - before))
 
 def serve(name, port, settings):
     home, uid = f"/home/{USER}", pwd.getpwnam(USER).pw_uid
@@ -198,6 +212,9 @@ def clean():
         shutil.rmtree(path, ignore_errors=True)
     stop("none")
     subprocess.run(["userdel", "--remove", USER], capture_output=True)
+    if os.path.exists(PACKAGES):
+        run("apt-get", "purge", "-qq", *open(PACKAGES).read().split())
+        os.unlink(PACKAGES)
     shutil.rmtree(WORK, ignore_errors=True)
 """
 
@@ -391,6 +408,7 @@ def motion(bench: Bench, name: str, note: Callable[[str, float], None]) -> None:
     programs = {
         "10,000 lines": (["xterm", "-geometry", "150x50+0+0", "-e", "seq 1 10000; sleep 20"], 4),
         "glxgears, 10 s": (["timeout", "10.5", "glxgears", "-geometry", "600x600+100+50"], 10),
+        "video, 10 s": (["timeout", "10.5", "env", "SDL_RENDER_DRIVER=software", "ffplay", *VIDEO], 10),
     }
     for what, (program, seconds) in programs.items():
         page.evaluate("eyes.frames = eyes.bytes = 0")
@@ -449,6 +467,8 @@ def main() -> int:
         try:
             bench.on_host(f"prepare({[lab, PEER]!r})")
             print(bench.on_host("machine()"), flush=True)
+            if "motion" in arguments.only:
+                bench.on_host("install_player()")
             for what in arguments.only.split(","):
                 if what == "crowd":
                     bench.crowd()

@@ -64,7 +64,14 @@ PEM = (
 )
 KEY_PATH = "has a path of no file on the controller. Give the path of the public key, or its text."
 OPTION = "has a name that is no parameter of CVMFS. Names are CVMFS_ and then capital letters, digits and underscores."
-LINES = "has a value of several lines. Write it in one line."
+LINES = (
+    "has a value of several lines or with a single quote. "
+    "Write it in one line; the client's own tools cannot read a single quote."
+)
+VALUE = (
+    "is no value of one line without single quotes. "
+    "Write a text, a number, true or false; the client's own tools cannot read a single quote."
+)
 PROXIES = (
     "is no group of proxies. Write one such as http://squid1.example.org:3128, several with a vertical bar between "
     "them, each group as an entry of its own; for no proxy say cvmfs_direct=true."
@@ -301,14 +308,22 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "extra": (
         settings(
-            cvmfs_extra={"TIMEOUT": 5, "CVMFS_timeout": 5, "CVMFS_X; reboot": 1, "CVMFS_LIST": [1], "CVMFS_Y": "a\nb"}
+            cvmfs_extra={
+                "TIMEOUT": 5,
+                "CVMFS_timeout": 5,
+                "CVMFS_X; reboot": 1,
+                "CVMFS_LIST": [1],
+                "CVMFS_Y": "a\nb",
+                "CVMFS_Z": "it's",
+            }
         ),
         [
             f'cvmfs_extra["CVMFS_X; reboot"] = 1 {PARAMETER}',
             f'cvmfs_extra["CVMFS_timeout"] = 5 {PARAMETER}',
             f'cvmfs_extra["TIMEOUT"] = 5 {PARAMETER}',
-            'cvmfs_extra["CVMFS_LIST"] = [1] is no value of one line. Write a text, a number, true or false.',
-            'cvmfs_extra["CVMFS_Y"] = "a\\nb" is no value of one line. Write a text, a number, true or false.',
+            f'cvmfs_extra["CVMFS_LIST"] = [1] {VALUE}',
+            f'cvmfs_extra["CVMFS_Y"] = "a\\nb" {VALUE}',
+            f'cvmfs_extra["CVMFS_Z"] = "it\'s" {VALUE}',
         ],
     ),
     "extra-config": (
@@ -344,7 +359,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
 }
 
-HOSTILE = 'it\'s "$HOME" `id`; $(reboot) \\ | & #x  *'
+HOSTILE = 'its "$HOME" `id`; $(reboot) \\ | & #x  *'
 
 GOOD: dict[str, dict[str, Any]] = {
     "direct": settings(),

@@ -112,3 +112,7 @@ def test_a_host_that_has_joined_a_domain_is_told_its_servers_by_name(sssd: Calla
     told = sssd("joined")
     assert (told["id_provider"], told["ad_domain"]) == ("ad", "ad.example.org")
     assert told["ad_server"] == "dc1.ad.example.org, dc2.ad.example.org"
+    assert (told["subdomains_provider"], told["ad_enabled_domains"]) == ("ad", "ad.example.org"), (
+        "else nobody has groups"
+    )
+    assert sssd("domain")["subdomains_provider"] == "none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from plugins.modules import cvmfs_client, cvmfs_host
-from plugins.modules.cvmfs_client import at_once, certificate_hash, check, fetched, fingerprint, mounted, read_something
+from plugins.modules.cvmfs_client import (
+    at_once,
+    certificate_hash,
+    check,
+    distrust,
+    fetched,
+    fingerprint,
+    mounted,
+    read_something,
+    server_and_keys,
+)
 
 CERTIFICATE = b"a certificate"
 HASH = hashlib.sha1(CERTIFICATE).hexdigest()  # noqa: S324  # as repositories have it
@@ -96,6 +107,45 @@ def test_an_object_is_fetched_directly_and_through_a_proxy(server: str) -> None:
     assert Server.asked[0] == "http://stratum1.example.org/cvmfs/software.example.org/.cvmfspublished"
 
 
+def key_pair(directory: Path) -> str:
+    """Make a key; return its public half."""
+    subprocess.run(["openssl", "genrsa", "-out", directory / "key", "2048"], check=True, capture_output=True)
+    command = ["openssl", "rsa", "-in", str(directory / "key"), "-pubout"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_list_of_certificates_is_signed_with_a_known_key(tmp_path: Path) -> None:
+    def signed(expires: str) -> bytes:
+        (tmp_path / "hash").write_text("1" * 40)
+        command = ["openssl", "pkeyutl", "-sign", "-inkey", str(tmp_path / "key"), "-in", str(tmp_path / "hash")]
+        signature = subprocess.run(command, check=True, capture_output=True).stdout
+        return f"20260101000000\nE{expires}\nNsoftware.example.org\nAB:CD\n--\n{'1' * 40}\n".encode() + signature
+
+    other, right = key_pair(tmp_path), key_pair(tmp_path)
+    assert distrust(signed("29990101000000"), right) == ""
+    assert distrust(signed("29990101000000"), other + right) == ""
+    assert "none of the public keys" in distrust(signed("29990101000000"), other)
+    assert "expired" in distrust(signed("20260102000000"), right)
+    assert "no list of certificates" in distrust(b"<html>Please log in</html>", right)
+
+
+def test_a_repository_with_another_key_is_not_trusted_though_its_files_are_there(
+    stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"server": f"{server}/cvmfs/software.example.org", "keys": key_pair(tmp_path)}
+    Server.answers["/cvmfs/software.example.org/.cvmfswhitelist"] = (
+        b"E29990101000000\n--\n" + b"1" * 40 + b"\nsignature"
+    )
+    monkeypatch.setattr(cvmfs_client, "settings_of", lambda _: settings)
+    for direct in (False, True):
+        _, problems, _ = check(["software.example.org"], [server], direct, 5)
+        assert len(problems) == 1
+        assert problems[0].startswith(
+            "software.example.org cannot be trusted: it is signed with none of the public keys"
+        )
+    assert (stand_in / "software.example.org" / "file").exists()
+
+
 def test_something_else_in_place_of_an_object_is_noticed(server: str) -> None:
     url = f"{server}/cvmfs/software.example.org"
     Server.answers[f"/cvmfs/software.example.org/data/{HASH[:2]}/{HASH[2:]}X"] = b"<html>Please log in</html>"
@@ -113,7 +163,7 @@ def stand_in(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Pa
     (tmp_path / "software.example.org" / "file").write_text("x")
     monkeypatch.setattr(cvmfs_client, "MOUNTS", tmp_path)
     monkeypatch.setattr(cvmfs_client.serves, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(cvmfs_client, "server_of", lambda name: f"{server}/cvmfs/{name}")
+    monkeypatch.setattr(cvmfs_client, "settings_of", lambda name: {"server": f"{server}/cvmfs/{name}", "keys": ""})
     return tmp_path
 
 
@@ -145,6 +195,23 @@ def test_one_live_proxy_or_none_needed_makes_it_a_remark(server: str) -> None:
         assert len(remarks) == 1
 
 
+def test_the_clients_own_words_are_passed_on(
+    stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "bin" / "journalctl"
+    journal.parent.mkdir()
+    journal.write_text(
+        "#!/bin/sh\n"
+        "echo '(absent.example.org) proxy http://user:secret@squid:3128 is down'\n"
+        "echo '(other.example.org) mounted'\n"
+    )
+    journal.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{journal.parent}:/usr/bin:/bin")
+    del stand_in
+    _, problems, _ = check(["absent.example.org"], [server], False, 5)
+    assert problems[0].endswith("'. The client says: proxy http://…@squid:3128 is down")
+
+
 def test_each_repository_is_reported(stand_in: Path, server: str) -> None:
     (stand_in / "hung.example.org").mkdir()
     os.mkfifo(stand_in / "hung.example.org" / "pipe")
@@ -154,6 +221,19 @@ def test_each_repository_is_reported(stand_in: Path, server: str) -> None:
     assert not found["absent.example.org"]["served"]
     assert problems[0].startswith("absent.example.org cannot be read: FileNotFoundError: ")
     assert problems[1].startswith("absent.example.org cannot be fetched through ")
+
+
+def test_the_clients_tool_says_server_and_keys(tmp_path: Path) -> None:
+    (tmp_path / "1.pub").write_text("one\n")
+    (tmp_path / "2.pub").write_text("two\n")
+    server = "CVMFS_SERVER_URL='http://a.example.org/cvmfs/@fqrn@;http://b.example.org/cvmfs/@fqrn@'    # from a file"
+    for keys in (f"CVMFS_KEYS_DIR={tmp_path}    # from a file", f"CVMFS_PUBLIC_KEY={tmp_path}/1.pub:{tmp_path}/2.pub"):
+        assert server_and_keys("software.example.org", f"CVMFS_TIMEOUT=5\n{keys}\n{server}\n") == {
+            "server": "http://a.example.org/cvmfs/software.example.org",
+            "keys": "one\ntwo\n",
+        }
+    with pytest.raises(ValueError, match="knows no server"):
+        server_and_keys("software.example.org", "CVMFS_SERVER_URL=\n")
 
 
 def test_settings_have_a_fingerprint(tmp_path: Path) -> None:
