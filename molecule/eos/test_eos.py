@@ -112,10 +112,15 @@ def test_what_is_not_wanted_any_more_goes(host: Host, apply_role: ApplyRole) -> 
         done = apply_role(eos_instances=one, eos_links=[])
         assert done.returncode == 0, done.stdout + done.stderr
         assert host.check_output("ls /etc/eos") == "fuse.home-a.conf"
+        assert not host.file("/eos/user/a").is_symlink
         mounts = host.check_output("cat /proc/mounts")
         assert "/eos/home-a autofs" in mounts
         assert "/eos/shared" not in mounts
-        assert apply_role(eos_state="absent").returncode == 0
+        # Whatever the inventory still says.
+        assert apply_role().returncode == 0
+        assert host.file("/eos/user/a").is_symlink
+        assert apply_role(eos_state="absent", eos_instances=[], eos_links=[]).returncode == 0
+        assert not host.file("/eos/user/a").is_symlink
         assert "/eos/" not in host.check_output("cat /proc/mounts")
         assert host.run("ls /etc/eos/* /etc/auto.campushub-eos /etc/systemd/system/eos-*").stdout.strip() == ""
     finally:
