@@ -15,19 +15,15 @@ ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def autofs(host: Host) -> Host:
-    """A host that mounts with autofs."""
-    if not host.file("/etc/auto.campushub-eos").exists:
-        pytest.skip("this host mounts with systemd")
-    return host
+def autofs(named: Callable[[str], Host]) -> Host:
+    """The host that mounts with autofs."""
+    return named("eos-debian12")
 
 
 @pytest.fixture
-def systemd(host: Host) -> Host:
-    """A host that mounts with systemd."""
-    if host.file("/etc/auto.campushub-eos").exists:
-        pytest.skip("this host mounts with autofs")
-    return host
+def systemd(named: Callable[[str], Host]) -> Host:
+    """The host that mounts with systemd."""
+    return named("eos-debian13")
 
 
 def test_instances_are_json_that_root_alone_reads(host: Host) -> None:
