@@ -9,13 +9,10 @@ import re
 import shlex
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.playbooks import ROOT, run_playbook
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error
 from testinfra.host import Host
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.chromium import chromium
 from tests.displays import Screen, Wire

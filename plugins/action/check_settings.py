@@ -356,7 +356,7 @@ class ActionModule(ActionBase):
             message = self._ask(rule, rule["variable"], types, {})
             return [message] if message else []
         entries = list(self._entries(rule, types))
-        holds = self._ask_at_once(rule)
+        holds = self._ask_at_once(rule) if entries else []
         messages = []
         for number, (path, local) in enumerate(entries):
             message = None if holds and holds[number] else self._ask(rule, path, types, local)

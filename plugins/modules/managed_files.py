@@ -85,6 +85,11 @@ options:
     type: list
     elements: str
     default: []
+  links_record:
+    description:
+      - A file in which the links of O(files) are listed. A link holds no marker by which it would be known.
+      - One that it lists and O(files) does not have any more is removed, if it still leads where it did.
+    type: path
   marker:
     description: Words by which our files and blocks are known.
     type: str
@@ -219,6 +224,23 @@ class Files:
                 if directory not in {os.path.dirname(pattern) for pattern in patterns} and not os.listdir(directory):
                     os.rmdir(directory)
 
+    def prune_links(self, record: str, wanted: Mapping[str, str]) -> None:
+        """Remove the links that the record lists and that are no longer wanted, and list the wanted ones in it."""
+        before = read(record) or ""
+        for line in before.splitlines():
+            path, _, target = line.partition(" -> ")
+            if target and path not in wanted:
+                self._link(path, target, "absent")
+        after = "".join(f"{line}\n" for line in [f"# {self.marker}", *map(" -> ".join, wanted.items())] if wanted)
+        if after != before:
+            self._note(record, before, after)
+        if self.check or after == before:
+            return
+        if wanted:
+            write(record, after, 0o644, (os.getuid(), os.getgid()))
+        else:
+            os.unlink(record)
+
     def _note(self, path: str, before: str, after: str) -> None:
         if path not in self.changed:
             self.changed.append(path)
@@ -335,6 +357,7 @@ def main() -> None:
             },
             "prune": {"type": "list", "elements": "str", "default": []},
             "prune_marked": {"type": "list", "elements": "str", "default": []},
+            "links_record": {"type": "path"},
             "marker": {"type": "str", "default": "Managed by CampusHub"},
         },
         supports_check_mode=True,
@@ -354,6 +377,10 @@ def main() -> None:
     keep = {wanted["path"] for wanted in module.params["files"]}
     files.prune(module.params["prune"], keep)
     files.prune_marked(module.params["prune_marked"], keep)
+    if module.params["links_record"]:
+        links = [wanted for wanted in module.params["files"] if wanted["link"] is not None]
+        there = {wanted["path"]: wanted["link"] for wanted in links if wanted["state"] == "present"}
+        files.prune_links(module.params["links_record"], there)
     module.exit_json(changed=bool(files.changed), changed_paths=files.changed, diff=files.differences)
 
 

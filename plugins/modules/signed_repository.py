@@ -372,6 +372,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params
+    if wanted["state"] == "present" and wanted["format"] == "apt" and not wanted["suite"]:
+        module.fail_json(msg="suite is missing: a repository of apt has at least one.")
     os.umask(0o022)
     repository = YumRepository(wanted["name"]) if wanted["format"] == "yum" else Repository(wanted["name"])
     silence = Silence(wanted["name"], f"{wanted['url']} {wanted['suite']}")

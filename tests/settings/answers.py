@@ -141,3 +141,17 @@ def answered_otherwise(
     """
     said = messages(role, {host: settings for host, (settings, _) in cases.items()})
     return {host: (said[host], texts) for host, (_, texts) in cases.items() if said[host] != texts}
+
+
+def preflight(scratch: Path, inventory: dict[str, Any], *options: str) -> tuple[int, str]:
+    """Run the checks that come before any change; return their exit status and what they print, in one line."""
+    (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
+    run = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", "playbooks/preflight.yml", *options],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, " ".join((run.stdout + run.stderr).split())

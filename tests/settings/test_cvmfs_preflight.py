@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
-from tests.settings.answers import ROOT
+from tests.settings.answers import preflight
 from tests.unit.test_signed_repository import FINGERPRINT, KEY
 
 
@@ -31,17 +28,8 @@ def test_preflight_looks_at_the_host_and_at_the_key(tmp_path: Path) -> None:
     }
     groups = {name: {"hosts": {"hub1": here if name == "hub" else {}}} for name in ("hub", "cvmfs_clients", "squid")}
     groups["cvmfs_clients"]["hosts"]["node1"] = here | {"cvmfs_key_url": "http://127.0.0.1:1/cernvm.gpg"}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(groups))
-    run = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", tmp_path / "hosts.yml", "playbooks/preflight.yml"],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    output = " ".join((run.stdout + run.stderr).split())
-    assert run.returncode != 0
+    status, output = preflight(tmp_path, groups)
+    assert status != 0
     there = os.statvfs(tmp_path)
     space = there.f_blocks * there.f_frsize // 1_000_000
     for message in (

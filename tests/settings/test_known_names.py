@@ -5,16 +5,14 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from plugins.modules import check_host
-from tests.settings.answers import ROOT
+from tests.settings.answers import preflight
 
 
 def entry(*names: str, kind: str = "user", planned: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -109,17 +107,8 @@ def test_preflight_compares_the_hubs_settings_with_accounts_and_host(tmp_path: P
         # Nothing listens there: the sources are refused at once.
         **dict.fromkeys(("base_apt_mirror", "base_python_index_url", "base_npm_registry"), "http://127.0.0.1:1"),
     }
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"hub": {"hosts": {"hub1": hub}}}))
-    run = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", tmp_path / "hosts.yml", "playbooks/preflight.yml"],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    output = " ".join((run.stdout + run.stderr).split())
-    assert run.returncode != 0
+    status, output = preflight(tmp_path, {"hub": {"hosts": {"hub1": hub}}})
+    assert status != 0
     for message in (
         (
             'hub1: jupyterhub_admin_users = ["alcie"] names a user that is neither in accounts_users nor on the host. '

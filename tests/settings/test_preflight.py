@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from plugins.action import preflight_report as report
+from tests.settings.answers import preflight
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {"hub": "the host that people log in to", "compute": "the hosts on which their notebooks run"}
@@ -45,20 +41,6 @@ def test_groups(members: dict[str, list[str]], errors: list[str]) -> None:
 def test_equal_messages_of_several_hosts_are_one_line() -> None:
     found = ["a: base_x is bad", "inventory: y", "b: base_x is bad", "b: z: q", "a: base_x is bad"]
     assert report.merged(found, ["a", "b"]) == ["a, b: base_x is bad", "inventory: y", "b: z: q"]
-
-
-def preflight(scratch: Path, inventory: dict[str, Any], *options: str) -> tuple[int, str]:
-    """Run the playbook; return its exit status and what it printed, without the line breaks of the list."""
-    (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
-    run = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", "playbooks/preflight.yml", *options],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.returncode, " ".join((run.stdout + run.stderr).split())
 
 
 def test_no_host_at_all(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ A whole centre, installed by site.yml on one host of each platform, for tests th
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.chromium import chromium
 from tests.site import centre, person

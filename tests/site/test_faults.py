@@ -106,11 +106,7 @@ def test_after_a_reboot_all_is_back(visit: Visit, host: Host) -> None:
     host.reboot()
 
     # She is still logged in: the hub's secret is the same one. Her server is not running, and is started by a click.
-    try:
-        alice.page.goto("/hub/home")
-    except PlaywrightError:
-        # The browser used a connection from before, whose end it was never told. A person presses Reload.
-        alice.page.goto("/hub/home")
+    wait_until(lambda: comes_up(alice, "/hub/home"), "the hub's page comes up")
     assert urlsplit(alice.page.url).path == "/hub/home"
     start_from_home(alice)
     alice.open_lab()
@@ -121,6 +117,20 @@ def test_after_a_reboot_all_is_back(visit: Visit, host: Host) -> None:
     bob.see_login()
     bob.log_in()
     bob.page.wait_for_url("**/user/bob/lab**")
+
+
+def comes_up(person: Person, path: str) -> bool:
+    """
+    Open a page; return whether it came up.
+
+    Right after a reboot the host may not listen yet, and the browser may use a connection whose end it was never told.
+    A person presses Reload.
+    """
+    try:
+        person.page.goto(path)
+    except PlaywrightError:
+        return False
+    return True
 
 
 def start_from_home(person: Person) -> None:

@@ -147,3 +147,25 @@ def test_of_files_among_others_only_ours_are_removed(tmp_path: Path) -> None:
     done.prune_marked(patterns, keep)
     assert done.changed == trial.changed == [str(tmp_path / "link"), str(tmp_path / "ours" / "kernel.json")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "theirs"]
+
+
+def test_a_link_that_is_no_longer_listed_is_removed_unless_it_leads_elsewhere_by_now(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+
+    def pruned(check: bool = False, **wanted: str) -> list[str]:
+        files = Files(MARKER, check)
+        for name, target in wanted.items():
+            files.apply({**DEFAULTS, "path": str(tmp_path / name), "link": target})
+        files.prune_links(str(record), {str(tmp_path / name): target for name, target in wanted.items()})
+        return files.changed
+
+    pruned(a="/one", b="/two", c="/three")
+    assert MARKER in record.read_text()
+    assert pruned(a="/one", b="/two", c="/three") == []
+    (tmp_path / "c").unlink()
+    (tmp_path / "c").symlink_to("/theirs")
+    assert pruned(check=True, a="/one") == pruned(a="/one") == [str(tmp_path / "b"), str(record)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c", "record"]
+    assert pruned() == [str(tmp_path / "a"), str(record)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
+    assert pruned() == []

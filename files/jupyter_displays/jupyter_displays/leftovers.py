@@ -50,12 +50,8 @@ def _dead(path: Path) -> bool:
         # Threads of one that has ended may take a moment longer.
         ending = Path("/proc", path.name).exists() and time.monotonic() < deadline
         # A process that cannot be seen from here may still be there, such as one in another container.
-        with socket.socket(socket.AF_UNIX) as knock:
-            knock.settimeout(1.0)
-            try:
-                knock.connect(str(path))
-            except ConnectionRefusedError:
-                return True
+        if _refuses(path):
+            return True
         if not ending:
             return False
         time.sleep(0.01)
@@ -68,8 +64,11 @@ def _dead_bus(path: Path) -> bool:
         return False
     # A bus that starts has its socket for a moment before it listens.
     bound = (line.rpartition(" ")[2] for line in Path("/proc/net/unix").read_text(encoding="utf-8").splitlines())
-    if str(path) in bound:
-        return False
+    return str(path) not in bound and _refuses(path)
+
+
+def _refuses(path: Path) -> bool:
+    """Return whether nobody listens on a socket."""
     with socket.socket(socket.AF_UNIX) as knock:
         knock.settimeout(1.0)
         try:

@@ -18,11 +18,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from campushub_hub import configuration, spawners, user_session
+from campushub_hub import configuration, mediator, spawners, user_session
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError, socket_owners, unit_part
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from systemdspawner import systemd
+
+from .conftest import Storage
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 NOBODY = 65534
@@ -243,7 +245,7 @@ class Centre:
             await app.initialize([])
             user = app.db.query(orm.User).filter(orm.User.name == ME).one()
             spawner = app.users[user].spawners[""]
-            spawner.sudospawner_path = str(self.mediator)
+            spawner.mediator_path = str(self.mediator)
             try:
                 await act(spawner)
             finally:
@@ -438,3 +440,142 @@ def test_path_of_servers_has_nothing_of_the_hubs() -> None:
     places = spawners.environment_path("/opt/campushub/user").split(":")
     assert places[0] == "/opt/campushub/user/bin"
     assert not [place for place in places if "hub/bin" in place.removeprefix("/opt/campushub") or "proxy" in place]
+
+
+# Homes on a network file system
+
+
+def network_homes(monkeypatch: pytest.MonkeyPatch, local: Path, layout: str, **others: Any) -> None:
+    """Say where homes are, as role `homes` would."""
+    homes = {"layout": layout, "mount_point": "", "deadline": 0.7, "when_down": "refuse", "create_command": []}
+    homes |= {"local_directory": str(local), **others}
+    monkeypatch.setattr(user_session, "homes_of_site", lambda: homes)
+    monkeypatch.setattr(user_session, "ticket_of", lambda uid: f"FILE:/run/krb5cc/{uid}/krb5cc")
+    # The session of sudo makes it.
+    (local / str(os.getuid())).mkdir(parents=True)
+
+
+def environment_of(spawner: CampusSudoSpawner) -> dict[str, str]:
+    words = Path(f"/proc/{spawner.pid}/environ").read_text().split("\0")
+    return dict(word.split("=", 1) for word in words if word)
+
+
+def test_a_server_lives_in_its_network_home_and_keeps_databases_on_the_local_disk(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net").mkdir()
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.notebook_dir = "~/work"
+        await spawner.start()
+        local, home = f"{tmp_path}/local/{os.getuid()}", f"{tmp_path}/net"
+        found = environment_of(spawner)
+        assert Path(f"/proc/{spawner.pid}/cwd").samefile(home)  # noqa: ASYNC240
+        assert found["HOME"] == home
+        assert found["IPYTHONDIR"] == f"{local}/ipython"
+        assert found["JUPYTER_DATA_DIR"] == f"{local}/jupyter"
+        assert found["JUPYTER_PATH"] == f"{home}/.local/share/jupyter"
+        assert found["KRB5CCNAME"] == f"FILE:/run/krb5cc/{os.getuid()}/krb5cc"
+        assert found["JUPYTERHUB_ROOT_DIR"] == "~/work"
+        assert found["JUPYTERHUB_DEFAULT_URL"] == "/lab"
+
+    centre.run(act)
+
+
+def test_storage_that_hangs_is_told_to_the_user_while_the_hub_works(
+    centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory))
+    storage.hang()
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        begin = time.monotonic()
+        start = asyncio.ensure_future(spawner.start())
+        longest = 0.0
+        while not start.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert longest < 0.5, "the hub stood still"
+        with pytest.raises(ServerStartError) as raised:
+            await start
+        assert time.monotonic() - begin < 3
+        assert raised.value.jupyterhub_message == (
+            f"Your home directory {storage.directory} cannot be used at the moment: it does not answer. "
+            "Please try again in a few minutes; your server starts when it is back."
+        )
+        storage.go_on()
+        await spawner.start()
+        assert environment_of(spawner)["HOME"] == str(storage.directory)
+
+    centre.run(act)
+
+
+def test_a_site_may_let_people_work_elsewhere_while_storage_is_down(
+    centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), when_down="scratch")
+    storage.die()
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.notebook_dir = "~/work"
+        await spawner.start()
+        scratch = f"{tmp_path}/local/{os.getuid()}/home"
+        found = environment_of(spawner)
+        assert (found["HOME"], found["JUPYTERHUB_ROOT_DIR"]) == (scratch, scratch)
+        # What people see first is why.
+        assert found["JUPYTERHUB_DEFAULT_URL"] == f"/lab/tree/{mediator.NOTICE}"
+        assert "Transport endpoint is not connected" in Path(scratch, mediator.NOTICE).read_text()  # noqa: ASYNC240
+        await spawner.stop()
+        storage.unmount()
+        storage.mount()
+        await spawner.start()
+        assert environment_of(spawner)["HOME"] == str(storage.directory)
+
+    centre.run(act)
+
+
+@pytest.mark.parametrize("command", [[], ["make-home", "{login}"]])
+def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net", create_command=command)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        with pytest.raises(ServerStartError, match=r"There is no home directory .*/net for you\. Please tell"):
+            await spawner.start()
+
+    centre.run(act)
+    words = [line.rpartition(" ")[2] for line in centre.asked.read_text().splitlines()]
+    # The stand-in for sudo has no session, so the home is still missing.
+    assert words == (["look", "make"] if command else ["look"])
+
+
+def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net", create_command=["make-home", "{login}"])
+    # A stand-in for systemd-run(1), which runs the command as who it is.
+    program = tmp_path / "bin" / "systemd-run"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/told\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    made: list[str] = []
+
+    def make(account: pwd.struct_passwd, _homes: user_session.Homes) -> None:
+        made.append(account.pw_name)
+        (tmp_path / "net").mkdir()
+
+    monkeypatch.setattr(user_session, "make_network_home", make)
+    spawner = spawner_of(ME)
+    spawner.slice = "jupyterhub-1.slice"
+    asyncio.run(spawner.choose_home())
+    assert made == [ME]
+    first, second = (tmp_path / "told").read_text().splitlines()
+    assert first == second
+    assert first.endswith(
+        f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process -- {mediator.__file__} look"
+    )
+    assert "--slice=jupyterhub-1.slice" in first

@@ -52,7 +52,6 @@ def configure(c: Any, settings: dict[str, Any]) -> None:
     c.SystemdSpawner.disable_user_sudo = not settings["allow_sudo"]
     # As long as CampusSudoSpawner waits; the service manager's own 90 s would be the user's wait for "Stop my server".
     c.SystemdSpawner.unit_extra_properties = {"TimeoutStopSec": "10s"}
-    c.SudoSpawner.sudospawner_path = str(LIBRARY / "mediator.py")
 
     hub.allow_named_servers = settings["named_servers"] > 0
     hub.named_server_limit_per_user = settings["named_servers"]

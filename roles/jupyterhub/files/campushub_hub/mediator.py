@@ -1,10 +1,11 @@
 #!/usr/bin/python3 -I
 """
-Start or stop a server as the user it belongs to.
+Start or stop a server, or look at a home, as the user it belongs to.
 
-``mediator.py spawn`` and ``mediator.py stop`` are the two commands that the hub's sudo rule allows. This reads what
-it needs to know as JSON from standard input and answers with JSON on standard output, as SudoSpawner expects of its
-mediator. Unlike the one it ships, this one imports nothing beyond the standard library, ends as soon as the server
+``mediator.py spawn``, ``stop``, ``look`` and ``make`` are the commands that the hub's sudo rule allows; ``make`` looks
+again after user_session.py has had a home made. A hub that is root runs ``look`` by the service manager. This reads
+what it needs to know as JSON from standard input and answers with JSON on standard output, as SudoSpawner expects of
+its mediator. Unlike the one it ships, this one imports nothing beyond the standard library, ends as soon as the server
 is on its way and leaves no process behind.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import select
 import signal
 import socket
 import sys
@@ -22,6 +24,7 @@ from typing import Any
 
 COMMAND = Path("/etc/jupyterhub/server-command.json")
 JOURNAL = "/run/systemd/journal/stdout"
+NOTICE = "YOUR-HOME-IS-NOT-AVAILABLE.md"
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 
@@ -56,7 +59,7 @@ def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
             os.dup2(output, 2)
             # The hub's own umask hides everything, also from those people want to share a file with.
             os.umask(0o022)
-            os.chdir(os.path.expanduser("~"))
+            os.chdir(environment.get("HOME") or os.path.expanduser("~"))
             os.execve(command[0], [*command, *args], environment)  # noqa: S606
         except (OSError, TypeError, ValueError) as error:
             os.write(writer, f" {error}".encode())
@@ -66,6 +69,78 @@ def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
     with os.fdopen(reader) as pipe:
         pid_text, _, problem = pipe.read().partition(" ")
     return {"ok": False, "error": problem} if problem else {"ok": True, "pid": int(pid_text)}
+
+
+def is_mounted(home: str, mount_point: str) -> bool:
+    """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
+    place, found, kind = os.path.realpath(home), "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        where = before.split()[4].rstrip("/")
+        # What is mounted later at the same place hides what was there.
+        if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
+            found, kind = where, after.split()[0]
+    # That of autofs only waits for somebody to look.
+    return f"{found}/".startswith(f"{mount_point}/") and kind != "autofs"
+
+
+def state_of(home: str, mount_point: str) -> tuple[str, str]:
+    """Return ``well``, ``missing`` or ``down``, and what is wrong. This may take for ever."""
+    below = mount_point and f"{home}/".startswith(f"{mount_point}/")
+    try:
+        os.chdir(home)
+        if below and not is_mounted(home, mount_point):
+            return "down", f"nothing is mounted at {mount_point}"
+        # What a mount remembers of a directory is no sign that it lives.
+        os.statvfs(".")
+        with os.scandir(".") as entries:
+            next(entries, None)
+        if not os.access(".", os.W_OK):
+            return "down", "it cannot be written to"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if below and not is_mounted(home, mount_point):
+            return "down", f"nothing is mounted at {mount_point}"
+        return "missing", os.strerror(error.errno or 0)
+    except OSError as error:
+        return "down", os.strerror(error.errno or 0)
+    return "well", ""
+
+
+def look(home: str, mount_point: str, deadline: float, scratch: str, env: dict[str, str]) -> dict[str, Any]:
+    """
+    Answer whether the user's home can be used. If it cannot, make the scratch home, if one is named.
+
+    Who looks at a hung mount may sit there for ever, where no signal helps. So that is a process of its own that
+    nobody waits for after the deadline; it goes when the mount lives again or is given up.
+    """
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                # Who started this program waits until nobody holds its output any more.
+                nothing = os.open(os.devnull, os.O_RDWR)
+                for handle, file in enumerate((nothing, writer, nothing)):
+                    os.dup2(file, handle)
+                # Anew, for file systems read credentials out of what a program was started with.
+                environment = {name: value for name, value in env.items() if not name.startswith(FORBIDDEN)}
+                command = [sys.executable, "-I", __file__, "state", home, mount_point]
+                os.execve(command[0], command, environment)  # noqa: S606
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.wait()
+    ready, _, _ = select.select([reader], [], [], deadline)
+    said = os.read(reader, 4096).decode() if ready else ""
+    state, _, problem = (said or "down\nit does not answer").partition("\n")
+    if state == "down" and scratch:
+        os.makedirs(scratch, mode=0o700, exist_ok=True)
+        Path(scratch, NOTICE).write_text(
+            f"# Your home is not available\n\nYour home directory `{home}` cannot be used at the moment: {problem}.\n\n"
+            f"You work in a directory of this host in its place, `{scratch}`. **It is no safe place:** move what you\n"
+            "want to keep into your home when that is there again. Stop your server and start it again to get back.\n"
+        )
+    return {"ok": True, "home": state, "problem": problem}
 
 
 def control_group(pid: int) -> str:
@@ -122,6 +197,9 @@ def main(action: str) -> int:
     # The word on the command line decides, for by it the session was limited or not; see user_session.
     if action == "spawn":
         answer = spawn([str(argument) for argument in request["args"]], request["env"])
+    elif action in ("look", "make"):
+        places = request["home"], request["mount_point"]
+        answer = look(*places, float(request["deadline"]), request["scratch"], request["env"])
     else:
         answer = stop(int(request["pid"]), float(request["patience"]))
     json.dump(answer, sys.stdout)
@@ -129,4 +207,7 @@ def main(action: str) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "state":
+        print("\n".join(state_of(*sys.argv[2:4])), end="")
+        sys.exit()
     sys.exit(main(sys.argv[1]))

@@ -10,6 +10,8 @@ What both gain here:
 - The hub learns at once, not within 30 s, that a server has ended: as long as it does not know, it sends the browser of
   the server's user to whoever listens on that port next.
 - Memory, CPU and task limits hold for the user, over all their servers; see `user_session`.
+- Where homes are on a network file system, a home is looked at before the server starts, in a way that cannot hang, and
+  what has to be on a local disk gets there.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ from typing import Any
 
 from sudospawner import SudoSpawner
 from systemdspawner import SystemdSpawner, systemd
-from traitlets import Dict, Float
+from traitlets import Dict, Float, Unicode
 from traitlets.config import LoggingConfigurable
 
-from . import accounts, user_session
+from . import accounts, mediator, user_session
 
 # From <linux/netlink.h>, <linux/sock_diag.h> and <linux/tcp.h>.
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
@@ -99,8 +101,14 @@ class CampusSpawner(LoggingConfigurable):
 
     settings = Dict(config=True, help="The document /etc/jupyterhub/settings.json.")
 
+    mediator_path = Unicode(mediator.__file__, config=True, help="The program that acts as the user.")
+
     _account: pwd.struct_passwd | None = None
     _limits: user_session.Limits
+    _homes: user_session.Homes | None = None
+    # The home that the server gets, if it is not just the account's.
+    _home: str = ""
+    _is_scratch = False
 
     @property
     def account(self) -> pwd.struct_passwd:
@@ -133,7 +141,78 @@ class CampusSpawner(LoggingConfigurable):
         environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
         environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
+        # File systems such as EOS look for it in whoever touches them.
+        if ticket := user_session.ticket_of(self.account.pw_uid):
+            environment.setdefault("KRB5CCNAME", ticket)
+        if self._homes:
+            local = user_session.local_directory(self.account.pw_uid, self._homes)
+            environment["HOME"] = self._home
+            # Databases that need locks, and files whose modes matter. What users install for themselves is still found.
+            environment["IPYTHONDIR"] = f"{local}/ipython"
+            environment["JUPYTER_DATA_DIR"] = f"{local}/jupyter"
+            places = [environment.get("JUPYTER_PATH", ""), f"{self._home}/.local/share/jupyter"]
+            environment["JUPYTER_PATH"] = os.pathsep.join(filter(None, places))
+        if self._is_scratch:
+            environment["JUPYTERHUB_ROOT_DIR"] = self._home
+            if environment.get("JUPYTERHUB_DEFAULT_URL", "").startswith("/lab"):
+                environment["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{mediator.NOTICE}"
         return environment
+
+    def as_user(self) -> list[str]:
+        """Return the command that runs the one behind it as the user."""
+        raise NotImplementedError
+
+    async def make_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
+        """Have the user's home made where the storage is, and look again."""
+        raise NotImplementedError
+
+    async def do(self, action: str, **kwargs: Any) -> dict[str, Any]:
+        """
+        Have the mediator do something as the user, and return its answer.
+
+        The action is a word of the command, where the sudo rule and the session see it. What sudo says goes to the
+        hub's journal. Raises ServerStartError.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *(*self.as_user(), self.mediator_path, action), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        printed, _ = await process.communicate(json.dumps(kwargs).encode())
+        if process.returncode or not printed:
+            self.log.error("The mediator of %s ended with %s and no answer", self.user.name, process.returncode)
+            raise ServerStartError("Your session could not be prepared. Please tell your administrator.")
+        answer: dict[str, Any] = json.loads(printed)
+        if not answer["ok"]:
+            self.log.error("Mediator of %s: %s", self.user.name, answer["error"])
+            raise ServerStartError("The server could not be started. Please tell your administrator.")
+        return answer
+
+    async def choose_home(self) -> None:
+        """Look whether the user's home can be used, where that is not sure. Raises ServerStartError."""
+        homes = self._homes = user_session.homes_of_site()
+        self._is_scratch = False
+        if not homes:
+            return
+        self._home = home = user_session.home_of(self.account, homes)
+        local = user_session.local_directory(self.account.pw_uid, homes)
+        scratch = f"{local}/home" if homes["when_down"] == "scratch" else ""
+        ticket = user_session.ticket_of(self.account.pw_uid)
+        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": {"KRB5CCNAME": ticket} if ticket else {}}
+        request |= {"mount_point": homes["mount_point"], "deadline": homes["deadline"]}
+        answer = await self.do("look", **request)
+        if answer["home"] == "missing" and homes["create_command"]:
+            answer = await self.make_home(homes, **request)
+        if answer["home"] == "well":
+            return
+        self.log.error("The home of %s, %s: %s", self.user.name, home, answer["problem"])
+        if answer["home"] == "missing":
+            raise ServerStartError(f"There is no home directory {home} for you. Please tell your administrator.")
+        if not scratch:
+            raise ServerStartError(
+                f"Your home directory {home} cannot be used at the moment: {answer['problem']}. "
+                "Please try again in a few minutes; your server starts when it is back."
+            )
+        self._home = scratch
+        self._is_scratch = True
 
     def choose_limits(self, further: frozenset[str] = frozenset()) -> None:
         """Look the user's limits up, also as a member of further groups, so that the server can show them."""
@@ -230,6 +309,9 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
         self.slice = user_session.slice_of(account.pw_uid)
         self.default_shell = account.pw_shell or "/bin/bash"
+        await self.choose_home()
+        # The parent fills in a template; a home is none.
+        self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
         self._submitting = True
         try:
             address: tuple[str, int] = await super().start()
@@ -237,6 +319,21 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             self._submitting = False
         await self.wait_until_listening()
         return address
+
+    def as_user(self) -> list[str]:
+        """Return the command that has the service manager run something as the user, among what the user runs."""
+        account = self.account
+        outside = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--slice={self.slice}"]
+        # The mediator leaves a process behind that may sit at a hung mount; nobody is to wait for its end.
+        return [*outside, f"--uid={account.pw_uid}", f"--gid={account.pw_gid}", "--property=KillMode=process", "--"]
+
+    async def make_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
+        """Have the user's home made where the storage is, and look again."""
+        try:
+            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot make the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
+        return await self.do("look", **request)
 
     async def main_process(self) -> int:
         """Return the number of the unit's main process."""
@@ -312,27 +409,13 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         # A process number comes around again, after a reboot within minutes; with its start time it does not.
         return None if fields[0] == "Z" else fields[19]
 
-    async def do(self, action: str, **kwargs: Any) -> dict[str, Any]:
-        """
-        Have the mediator do something as the user, and return its answer.
+    def as_user(self) -> list[str]:
+        """Return the command that runs something as the user by the hub's sudo rule."""
+        return ["sudo", "-u", self.user.name, *self.sudo_args]
 
-        The action is a word of the command, where the sudo rule and the session see it; the parent hides it in the
-        request. What sudo says goes to the hub's journal. Raises ServerStartError.
-        """
-        process = await asyncio.create_subprocess_exec(
-            *("sudo", "-u", self.user.name, *self.sudo_args, self.sudospawner_path, action),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        printed, _ = await process.communicate(json.dumps(kwargs).encode())
-        if process.returncode or not printed:
-            self.log.error("sudo for %s ended with %s and no answer", self.user.name, process.returncode)
-            raise ServerStartError("Your session could not be prepared. Please tell your administrator.")
-        answer: dict[str, Any] = json.loads(printed)
-        if not answer["ok"]:
-            self.log.error("Mediator of %s: %s", self.user.name, answer["error"])
-            raise ServerStartError("The server could not be started. Please tell your administrator.")
-        return answer
+    async def make_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:  # noqa: ARG002 (read there)
+        """Have the user's home made where the storage is, which the session of that word does, and look again."""
+        return await self.do("make", **request)
 
     async def main_process(self) -> int:
         """Return the number of the server's process."""
@@ -346,13 +429,14 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
         """Add what a login would set."""
         account = self.account
-        env.update(USER=account.pw_name, LOGNAME=account.pw_name, HOME=account.pw_dir)
+        env.update(USER=account.pw_name, LOGNAME=account.pw_name, HOME=self._home if self._homes else account.pw_dir)
         env["SHELL"] = account.pw_shell or "/bin/bash"
         return env
 
     async def start(self) -> tuple[str, int]:
         """Start the server and return its address once it listens."""
         await self.prepare()
+        await self.choose_home()
         address: tuple[str, int] = await super().start()
         self._pid_started = self._start_time()
         await self.wait_until_listening()

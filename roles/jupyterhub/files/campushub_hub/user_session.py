@@ -14,10 +14,12 @@ Only the standard library: this is on the path of each server start.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +28,9 @@ from typing import Any, TypedDict
 
 SETTINGS = Path("/etc/jupyterhub/settings.json")
 RUNTIME_ROOT = Path("/run/jupyterhub-users")
+KERBEROS = Path("/etc/krb5.conf")
+# Written by role `homes` where homes are on a network file system; see its README.
+HOMES = Path("/etc/campushub/homes.json")
 
 
 class Limits(TypedDict):
@@ -34,6 +39,17 @@ class Limits(TypedDict):
     memory: int | None  # bytes
     cpu: float | None  # cores
     tasks: int | None  # processes and threads
+
+
+class Homes(TypedDict):
+    """What a site says of homes on a network file system."""
+
+    layout: str  # where they are; empty is where the account says
+    mount_point: str  # homes below it count only while something is mounted there; empty is any
+    deadline: float  # seconds
+    when_down: str  # "refuse" or "scratch"
+    local_directory: str  # for what has to be on the host's own disk
+    create_command: list[str]  # makes a missing home on the side of the storage; empty is none
 
 
 def bytes_of(size: str | int | None) -> int | None:
@@ -103,12 +119,41 @@ def limit_slice(uid: int, limits: Limits) -> None:
     )
 
 
-def make_runtime_directory(account: pwd.struct_passwd) -> None:
-    """Create the user's runtime directory, 0700, in one that nobody but root can write."""
-    RUNTIME_ROOT.mkdir(exist_ok=True)
+def homes_of_site(document: Path = HOMES) -> Homes | None:
+    """Return what the site says of homes on a network file system, or None if they are on the host's own disk."""
+    try:
+        homes: Homes = json.loads(document.read_text())
+    except FileNotFoundError:
+        return None
+    return homes
+
+
+def home_of(account: pwd.struct_passwd, homes: Homes) -> str:
+    """Return where a user's home is."""
+    name = account.pw_name
+    return homes["layout"].replace("{first_letter}", name[0]).replace("{login}", name) or account.pw_dir
+
+
+def ticket_of(uid: int, settings: Path = KERBEROS) -> str:
+    """Return where the host keeps a user's Kerberos ticket, as KRB5CCNAME says it, or nothing if nobody knows."""
+    try:
+        found = re.search(r"^\s*default_ccache_name\s*=\s*(\S+)\s*$", settings.read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    name = found[1].replace("%{uid}", str(uid)) if found else ""
+    return "" if "%{" in name else name
+
+
+def local_directory(uid: int, homes: Homes) -> Path:
+    """Return the user's own directory on the host's disk, which has what a network file system is no place for."""
+    return Path(homes["local_directory"], str(uid))
+
+
+def make_private_directory(directory: Path, account: pwd.struct_passwd) -> None:
+    """Create a directory of the user's, 0700, in one that nobody but root can write."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
     # Whatever the umask is: the hub's own hides everything.
-    RUNTIME_ROOT.chmod(0o755)
-    directory = runtime_directory(account.pw_uid)
+    directory.parent.chmod(0o755)
     directory.mkdir(mode=0o700, exist_ok=True)
     os.chown(directory, account.pw_uid, account.pw_gid)
 
@@ -120,6 +165,20 @@ def make_home(account: pwd.struct_passwd) -> None:
     # The hub cannot see homes, so the service manager is asked to look, and to make what is missing.
     outside = ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect"]
     subprocess.run([*outside, "/usr/sbin/mkhomedir_helper", account.pw_name, "0077"], check=True)
+
+
+def make_network_home(account: pwd.struct_passwd, homes: Homes, seconds: int = 60) -> None:
+    """
+    Run the site's command that makes a user's missing home where the storage is; nobody can do that through a mount.
+
+    Raises subprocess.SubprocessError if it fails, or takes too long.
+    """
+    known = {"login": account.pw_name, "uid": str(account.pw_uid), "home": home_of(account, homes)}
+    command = [
+        re.sub(r"{(login|uid|home)}", lambda match: known[match[1]], argument) for argument in homes["create_command"]
+    ]
+    outside = ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect", f"--property=RuntimeMaxSec={seconds}", "--"]
+    subprocess.run([*outside, *command], check=True, timeout=seconds + 5, stdin=subprocess.DEVNULL)
 
 
 def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
@@ -153,14 +212,18 @@ def refuse_system_accounts(account: pwd.struct_passwd, settings: dict[str, Any])
 
 def prepare(account: pwd.struct_passwd, limits: Limits, settings: dict[str, Any]) -> None:
     """
-    Set a user's limits and make their runtime directory and, where that is wanted, their home. Only root can.
+    Set a user's limits and make their own directories and, where that is wanted, their home. Only root can.
 
     Raises PermissionError for an account of the system, and OSError or subprocess.SubprocessError.
     """
     refuse_system_accounts(account, settings)
     limit_slice(account.pw_uid, limits)
-    make_runtime_directory(account)
-    if settings["create_homes"]:
+    make_private_directory(runtime_directory(account.pw_uid), account)
+    homes = homes_of_site()
+    if homes:
+        # Not even looked for here: root has no rights there, and may have to wait for ever.
+        make_private_directory(local_directory(account.pw_uid, homes), account)
+    elif settings["create_homes"]:
         make_home(account)
 
 
@@ -177,10 +240,16 @@ def main(environment: dict[str, str]) -> int:
     settings = json.loads(SETTINGS.read_text())
     try:
         refuse_system_accounts(account, settings)
+        action = last_word(os.getppid())
         # Whoever has used up all processes must still be stopped, so that does not happen among them.
-        if last_word(os.getppid()) != "stop":
+        if action != "stop":
             prepare(account, limits_of(groups_of(account), settings), settings)
             move_into_scope(os.getppid(), account.pw_uid)
+        homes = homes_of_site()
+        if action == "make" and homes:
+            # The mediator finds out what came of it.
+            with contextlib.suppress(subprocess.SubprocessError):
+                make_network_home(account, homes)
     except PermissionError as error:
         print(error, file=sys.stderr)
         return 1

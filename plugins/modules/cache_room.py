@@ -1,4 +1,4 @@
-"""What a host has room for, as far as a client of CVMFS needs it."""
+"""What a host has room for, as far as a client with a cache, as that of CVMFS or EOS, needs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: cvmfs_host
+module: cache_room
 short_description: Find out the size of the file system for a cache, and how many files a service may open
 description:
   - Changes nothing. The answers are facts, so that they are asked for once in a run.
@@ -19,17 +19,22 @@ options:
     description: Directory of the cache; it need not be there yet.
     type: path
     required: true
+  fact:
+    description: Name of the fact with the answers.
+    type: str
+    required: true
 """
 
 EXAMPLES = r"""
 - name: See what the host has room for
-  cvmfs_host:
+  cache_room:
     cache_directory: /var/lib/cvmfs
+    fact: cvmfs_room
 """
 
 RETURN = r"""
 ansible_facts:
-  description: C(cvmfs_host) with C(space_mb), the size of the file system, and C(files), the hard limit of services.
+  description: O(fact) with C(space_mb), the size of the file system, and C(files), the hard limit of services.
   returned: always
   type: dict
 """
@@ -59,10 +64,14 @@ def open_files() -> int:
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
-        argument_spec={"cache_directory": {"type": "path", "required": True}}, supports_check_mode=True
+        argument_spec={
+            "cache_directory": {"type": "path", "required": True},
+            "fact": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
     )
     facts = {"space_mb": space_mb(module.params["cache_directory"]), "files": open_files()}
-    module.exit_json(changed=False, ansible_facts={"ansible_cvmfs_host": facts})
+    module.exit_json(changed=False, ansible_facts={f"ansible_{module.params['fact']}": facts})
 
 
 if __name__ == "__main__":

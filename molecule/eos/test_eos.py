@@ -1,0 +1,138 @@
+"""What role eos writes, read by those who are to read it, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+from testinfra.host import Host
+
+ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def autofs(named: Callable[[str], Host]) -> Host:
+    """The host that mounts with autofs."""
+    return named("eos-debian12")
+
+
+@pytest.fixture
+def systemd(named: Callable[[str], Host]) -> Host:
+    """The host that mounts with systemd."""
+    return named("eos-debian13")
+
+
+def test_instances_are_json_that_root_alone_reads(host: Host) -> None:
+    found = {}
+    for name in ("home-a", "shared"):
+        file = host.file(f"/etc/eos/fuse.{name}.conf")
+        assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
+        found[name] = json.loads(file.content_string)
+    assert found["home-a"]["hostport"] == "eoshome-a.campus.test:1094"
+    assert found["home-a"]["options"] == {"md-kernelcache": 1}
+    assert found["home-a"]["cache"]["size-mb"] == 500
+    assert (found["home-a"]["auth"]["krb5"], found["home-a"]["auth"]["sss"]) == (1, 0)
+    assert (found["shared"]["auth"]["krb5"], found["shared"]["auth"]["sss"]) == (0, 1)
+    keytab = host.file(found["shared"]["auth"]["ssskeytab"])
+    assert (keytab.user, keytab.group, keytab.mode) == ("root", "root", 0o600)
+    assert keytab.content_string.startswith("0 u:anybody g:anygroup n:test ")
+
+
+def test_letters_lead_to_instances(host: Host) -> None:
+    assert host.check_output("readlink /eos/user/a") == "/eos/home-a"
+
+
+def test_autofs_has_the_map(autofs: Host) -> None:
+    assert autofs.service("autofs").is_running
+    said = autofs.check_output("automount -m")
+    for line in (
+        "/eos/home-a | -fstype=eosx,fsname=home-a :eosxd",
+        "/eos/shared | -fstype=eosx,fsname=shared :eosxd",
+        "/eos/bound | -fstype=bind :/eos/shared",
+    ):
+        assert line in said, said
+    assert "/eos/home-a autofs" in autofs.check_output("cat /proc/mounts")
+
+
+def test_systemd_has_the_units(systemd: Host) -> None:
+    for place in ("/eos/home-a", "/eos/shared", "/eos/bound"):
+        unit = systemd.check_output(f"systemd-escape --path --suffix=automount {place}").replace("\\", "\\\\")
+        assert systemd.check_output(f"systemctl is-active {unit}; systemctl is-enabled {unit}").split() == [
+            "active",
+            "enabled",
+        ]
+    shown = systemd.check_output(r"systemctl show --property=What,Where,Type,Options 'eos-home\x2da.mount'")
+    assert set(shown.splitlines()) >= {"Where=/eos/home-a", "What=eosxd", "Type=eosx"}
+    assert "fsname=home-a" in shown
+
+
+def test_an_instance_that_cannot_be_mounted_holds_up_nobody(host: Host) -> None:
+    begin = time.monotonic()
+    assert host.run("timeout 40 ls /eos/home-a/").rc != 124
+    assert time.monotonic() - begin < 35
+
+
+def test_on_debian_the_role_says_that_there_are_no_packages(host: Host, apply_role: ApplyRole) -> None:
+    before = host.check_output("ls /etc/apt/sources.list.d /etc/eos; dpkg -l | sha256sum")
+    done = apply_role(eos_install=True, eos_key_fingerprint="0" * 40)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert "has no packages of the client of EOS: CERN makes them for EL 8 and 9 and for Ubuntu 22.04 and 24.04" in said
+    assert "Name a repository that has eos-fusex for it in eos_apt_url" in said
+    assert host.check_output("ls /etc/apt/sources.list.d /etc/eos; dpkg -l | sha256sum") == before
+
+
+def test_a_keytab_is_in_no_output(host: Host, apply_role: ApplyRole) -> None:
+    host.check_output("rm /etc/eos/campushub.shared.keytab")
+    done = apply_role()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert host.file("/etc/eos/campushub.shared.keytab").exists
+    assert "anybody" not in done.stdout + done.stderr
+
+
+def test_what_is_not_wanted_any_more_goes(host: Host, apply_role: ApplyRole) -> None:
+    one = [
+        {
+            "name": "home-a",
+            "hostport": "eoshome-a.campus.test:1094",
+            "remote_directory": "/eos/user/a/",
+            "local_directory": "/eos/home-a",
+            "auth": "unix",
+        }
+    ]
+    try:
+        done = apply_role(eos_instances=one, eos_links=[])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert host.check_output("ls /etc/eos") == "fuse.home-a.conf"
+        assert not host.file("/eos/user/a").is_symlink
+        mounts = host.check_output("cat /proc/mounts")
+        assert "/eos/home-a autofs" in mounts
+        assert "/eos/shared" not in mounts
+        # Whatever the inventory still says.
+        assert apply_role().returncode == 0
+        assert host.file("/eos/user/a").is_symlink
+        assert apply_role(eos_state="absent", eos_instances=[], eos_links=[]).returncode == 0
+        assert not host.file("/eos/user/a").is_symlink
+        assert "/eos/" not in host.check_output("cat /proc/mounts")
+        assert host.run("ls /etc/eos/* /etc/auto.campushub-eos /etc/systemd/system/eos-*").stdout.strip() == ""
+    finally:
+        assert apply_role().returncode == 0
+
+
+def test_the_real_client_is_installed(host: Host, apply_role: ApplyRole) -> None:
+    """Named by EOS_APT_URL, with EOS_APT_SUITE, EOS_APT_COMPONENTS, EOS_KEY_URL and EOS_KEY_FINGERPRINT."""
+    if not os.environ.get("EOS_APT_URL"):
+        pytest.skip(
+            "CERN's client of EOS cannot be had here: EOS_APT_URL names no repository with packages for this host"
+        )
+    names = ("APT_URL", "APT_SUITE", "KEY_URL", "KEY_FINGERPRINT")
+    given = {f"eos_{name.lower()}": os.environ[f"EOS_{name}"] for name in names if f"EOS_{name}" in os.environ}
+    components = os.environ.get("EOS_APT_COMPONENTS", "main").split()
+    done = apply_role(eos_install=True, eos_apt_components=components, **given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert host.exists("eosxd")
+    apply_role()
