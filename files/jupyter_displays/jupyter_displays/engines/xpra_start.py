@@ -35,7 +35,7 @@ _MOVES = 0.7
 
 
 def load() -> None:
-    """Load what a server needs; a version that has no such thing loads it when it wants to."""
+    """Load what a server of version 3 needs; what it does not have it does without."""
     # All of it stays: there is nothing to be found by looking for what can be thrown away.
     gc.disable()
     with contextlib.suppress(Exception):
@@ -63,7 +63,7 @@ def correct() -> None:
     which is best for text that scrolls by, and takes the time and the bytes of many frames where something moves.
     """
     source = sys.modules.get("xpra.server.window.window_source")
-    if source is None or not str(getattr(sys.modules["xpra"], "__version__", "")).startswith("3."):
+    if source is None:
         return
     damage = source.WindowSource.damage
 
@@ -82,8 +82,11 @@ def main() -> None:
     xpra, *arguments = sys.argv[1:]
     # As if Xpra had been started itself: beside this file there is another one of its name.
     sys.path[0] = str(Path(xpra).parent)
-    load()
-    correct()
+    # It is not known what another version makes of this: it is only started.
+    with contextlib.suppress(ImportError):
+        if importlib.import_module("xpra").__version__.startswith("3."):
+            load()
+            correct()
     number = sys.stdin.readline().strip()
     if not number:
         sys.exit("there is no screen")
