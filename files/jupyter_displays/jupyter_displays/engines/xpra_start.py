@@ -30,8 +30,8 @@ _MODULES = (
 # Without this a page that is quick finds a server of version 3 that knows bare pixels only, and for good.
 _CODECS = ("enc_pillow", "enc_jpeg", "enc_webp")
 # Seconds without a change that end a movement, and after which one counts.
-_BREAK = 0.5
-_MOVES = 0.7
+_BREAK = 0.3
+_MOVES = 1.0
 
 
 def load() -> None:

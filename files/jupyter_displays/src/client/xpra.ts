@@ -245,8 +245,8 @@ class XpraClient implements DisplayClient {
       auto_refresh_delay: 250,
       'batch.delay': 10,
       'batch.min_delay': 15,
-      // Some thirty pictures a second. It waits for the page's word on what it has sent before in any case.
-      'batch.max_delay': 30,
+      // Up to forty pictures a second. It waits for the page's word on what it has sent before in any case.
+      'batch.max_delay': 25,
       vrefresh: 60,
       cursors: true,
       bell: true,
