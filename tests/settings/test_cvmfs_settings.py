@@ -29,7 +29,7 @@ def host(*distribution: str, room: dict[str, int] | None = None, key: str = "") 
     """A host that was looked at already."""
     return facts(
         *(distribution or ("Debian", "12", "bookworm")),
-        cvmfs_host=room or ROOM,
+        cvmfs_room=room or ROOM,
         signed_repository_campushub_cvmfs={"problem": key},
     )
 

@@ -19,7 +19,7 @@ def host(*distribution: str, space_mb: int = 50000, key: str = "") -> dict[str, 
     """A host that was looked at already."""
     return facts(
         *(distribution or ("Ubuntu", "22.04", "jammy")),
-        eos_host={"space_mb": space_mb, "files": 20000},
+        eos_room={"space_mb": space_mb, "files": 20000},
         signed_repository_campushub_eos={"problem": key},
     )
 

@@ -8,13 +8,14 @@ import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography import x509
-
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def base_certificate(entry: str) -> bool:
     """Whether an entry holds certificates, and each of them can be read."""
+    # Here, for it takes long to load, and Ansible loads this file whether a certificate is there to be read or not.
+    from cryptography import x509
+
     try:
         text = Path(entry).read_text(encoding="ascii", errors="replace") if entry.startswith("/") else entry
         certificates = PEM.findall(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: cvmfs_host
+module: cache_room
 short_description: Find out the size of the file system for a cache, and how many files a service may open
 description:
   - Changes nothing. The answers are facts, so that they are asked for once in a run.
@@ -20,15 +20,16 @@ options:
     type: path
     required: true
   fact:
-    description: Name of the fact with the answers, for another client than that of CVMFS.
+    description: Name of the fact with the answers.
     type: str
-    default: cvmfs_host
+    required: true
 """
 
 EXAMPLES = r"""
 - name: See what the host has room for
-  cvmfs_host:
+  cache_room:
     cache_directory: /var/lib/cvmfs
+    fact: cvmfs_room
 """
 
 RETURN = r"""
@@ -65,7 +66,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "cache_directory": {"type": "path", "required": True},
-            "fact": {"type": "str", "default": "cvmfs_host"},
+            "fact": {"type": "str", "required": True},
         },
         supports_check_mode=True,
     )
