@@ -76,7 +76,8 @@ class ActionModule(ActionBase):
                 problems = [unreachable(str(answer.get("msg")))]
             else:
                 problems = [failure(answer)]
-            result["packages"] = answer.get("packages", [])
+            for found in ("packages", "markers"):
+                result[found] = answer.get(found, [])
             result["warnings"] = answer.get("warnings", [])
         result.update(changed=False, reachable=reachable, problems=problems)
         errors = [f"{task_vars['inventory_hostname']}: {problem}" for problem in problems]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import email.utils
+import glob
 import os
 import re
 import socket
@@ -146,6 +147,11 @@ options:
         looked up.
     type: bool
     default: false
+  markers:
+    description: Patterns of files by which roles know what they have done on the host, one to a version.
+    type: list
+    elements: str
+    default: []
   deadline:
     description: Seconds after which a package source, or a directory of users, counts as silent.
     type: int
@@ -174,6 +180,11 @@ problems:
   elements: str
 packages:
   description: Names of the distribution's packages that the host has. A role whose packages are there need not ask apt.
+  returned: when the host could be asked
+  type: list
+  elements: str
+markers:
+  description: Those files of O(markers) that are there. What one stands for need not be done.
   returned: when the host could be asked
   type: list
   elements: str
@@ -576,6 +587,7 @@ def main() -> None:
                 },
             },
             "directory": {"type": "bool", "default": False},
+            "markers": {"type": "list", "elements": "str", "default": []},
             "deadline": {"type": "int", "default": 5},
         },
         supports_check_mode=True,
@@ -597,7 +609,8 @@ def main() -> None:
         problems += silent
     for message in unknown + (silent if installed else []):
         module.warn(message)
-    module.exit_json(changed=False, problems=problems + clock, packages=packages())
+    markers = [path for pattern in parameters["markers"] for path in glob.glob(pattern)]
+    module.exit_json(changed=False, problems=problems + clock, packages=packages(), markers=markers)
 
 
 if __name__ == "__main__":
