@@ -311,7 +311,10 @@ def test_a_ticket_is_its_owners_alone_and_is_renewed(
     # The same in the kernel and the terminal of a server, under either spawner.
     client("ann", "start")
     client("bob", "start")
-    assert "krbtgt/CAMPUS.TEST" in client("ann", "shell", "klist")
+    shown = client("ann", "shell", "echo $KRB5CCNAME; klist")
+    assert shown.startswith(f"{name}\n"), "file systems look for it in whoever touches them"
+    assert "krbtgt/CAMPUS.TEST" in shown
+    assert client("ann", "run", "import os; print(os.environ['KRB5CCNAME'])").strip() == name
     assert "PermissionError" in client("bob", "run", f"open({path!r})")
     assert "krbtgt" not in client("bob", "shell", f"cat {path}; klist -c {path}")
     watch = "import os, subprocess; os.chdir(os.path.expanduser('~')); "

@@ -127,21 +127,39 @@ def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(
     hub: Host, server: Host, door: Door, tmp_path: Path
 ) -> None:
     soon = tmp_path / "soon.py"
-    soon.write_text("from campushub_hub import oidc_login\n\noidc_login.ASK_SECONDS = 5\n")
-    client = door(**OIDC, jupyterhub_config_files=[str(soon)])
+    soon.write_text(
+        "from campushub_hub import oidc_login\n\noidc_login.ASK_SECONDS = 5\nc.CampusSpawner.token_interval = 1\n"
+    )
+    layout = "oauth2:{token}:{userinfo}"
+    client = door(**OIDC, jupyterhub_config_files=[str(soon)], jupyterhub_oidc_token_format=layout)
     hub.check_output(f"nohup /opt/campushub/hub/bin/python -c {shlex.quote(LOOK)} >/run/look 2>&1 </dev/null & true")
     began = time.monotonic()
     assert "/hub/home" in enter(client, "ann")
     assert '"name": "ann"' in enter(client, "ann", "get", "/hub/api/user")
     enter(client, "ann", "start")
     assert "10001" in enter(client, "ann", "shell", "id -u")
+    # Her servers have her token, nobody else's do, and the terminal that looks on sees it renewed while it is good.
+    path = "/run/jupyterhub-users/10001/oauth2_token"
+    assert enter(client, "ann", "run", "import os; print(os.environ['OAUTH2_TOKEN'])").strip() == f"FILE:{path}"
+    assert hub.check_output(f"stat -c '%U %a' {path}") == "ann 600"
+    assert hub.run(f"sudo -u bob cat {path}").rc != 0
+    seen = enter(client, "ann", "shell", f"for i in 1 2 3 4 5 6 7 8; do cat {path}; echo; sleep 1; done").split()
+    assert len(set(seen)) > 1, "each is good for five seconds"
+    place = "https://directory-server:9443/me"
+    for line in (seen[0], hub.check_output(f"cat {path}")):
+        assert line.startswith("oauth2:")
+        assert line.endswith(f":{place.removeprefix('https://')}")
+    ask = f"curl -sS -H 'Authorization: Bearer '$(cut -d: -f2 {path}) {place}"
+    assert '"email":"Ann@campus.test"' in hub.check_output(ask)
     enter(client, "ann", "stop")
+    last = hub.check_output(f"cat {path}")
     for account in ("elsewhere", "unverified", "nameless", "dots", "slash", "letters", "long", "option"):
         assert NO_NAME in enter(client, account), account
     assert "You may not use this service" in enter(client, "dora")
     assert "You may not use this service" in enter(client, "root")
     assert "you have no account on this server" in enter(client, "new")
     assert hub.run("id newcomer").rc != 0
+    assert hub.check_output(f"cat {path}") == last, "without a server nobody renews it"
     # What the provider has given is in the database, and cannot be read there.
     assert hub.run(f"grep -aq gAAAA {DATABASE}").rc == 0
     assert hub.run(f"grep -aqE 'access_token|Ann@campus' {DATABASE}").rc == 1

@@ -14,6 +14,14 @@ from testinfra.host import Host
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def until(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
+    """Wait for a condition, and say what was missing if it does not come true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+
+
 @pytest.fixture
 def autofs(named: Callable[[str], Host]) -> Host:
     """The host that mounts with autofs."""
@@ -86,6 +94,60 @@ def test_on_debian_the_role_says_that_there_are_no_packages(host: Host, apply_ro
     assert host.check_output("ls /etc/apt/sources.list.d /etc/eos; dpkg -l | sha256sum") == before
 
 
+# XRootD is what EOS is built upon: its server takes the same keytabs, and its FUSE client speaks for users by them.
+XROOTD = """
+all.export /data
+oss.localroot /srv/xrootd
+xrootd.seclib libXrdSec.so
+sec.protocol sss -s /etc/xrootd/server.keytab
+sec.protbind * only sss
+ofs.authorize 1
+acc.authdb /etc/xrootd/authdb
+"""
+SET_UP = f"""
+for user in alice bob; do
+  id $user >/dev/null 2>&1 || useradd --create-home $user
+  mkdir -p /srv/xrootd/data/$user
+done
+echo "alice's" >/srv/xrootd/data/alice/file
+cp /etc/eos/campushub.shared.keytab /etc/xrootd/server.keytab
+cat >/etc/xrootd/xrootd-campus.cfg <<'END'
+{XROOTD}
+END
+printf '%s\\n' 'u alice /data/alice a' 'u bob /data/bob a' 'u * /data l' >/etc/xrootd/authdb
+chown -R xrootd: /srv/xrootd /etc/xrootd
+systemctl restart xrootd@campus
+mkdir -p /mnt/xrootd
+"""
+# It keeps the output of the one who started it.
+MOUNT = "xrootdfs -o rdr=root://localhost:1094//data,sss={keytab},allow_other /mnt/xrootd >/dev/null 2>&1 </dev/null"
+
+
+def test_a_server_of_the_protocol_takes_the_keytab_and_keeps_users_apart(autofs: Host) -> None:
+    """It is XRootD, not EOS, that is asked here; see the test of the real client."""
+    host = autofs
+    host.check_output(SET_UP)
+    try:
+        until(lambda: host.socket("tcp://1094").is_listening, "the server of XRootD")
+        host.check_output(MOUNT.format(keytab="/etc/eos/campushub.shared.keytab"))
+        until(lambda: host.run("sudo -u alice ls /mnt/xrootd/alice").rc == 0, "the mount")
+        assert host.check_output("sudo -u alice cat /mnt/xrootd/alice/file") == "alice's"
+        assert host.run("sudo -u alice sh -c 'echo more >/mnt/xrootd/alice/another'").rc == 0
+        assert host.check_output("cat /srv/xrootd/data/alice/another") == "more"
+        for command in ("cat /mnt/xrootd/alice/file", "sh -c 'echo bad >/mnt/xrootd/alice/file'"):
+            assert "ermission denied" in host.run(f"sudo -u bob {command}").stderr
+        assert host.run("sudo -u bob cat /etc/eos/campushub.shared.keytab").rc != 0
+        # It is the key that vouches for them: a server that has another one believes nothing.
+        host.check_output("sed -i s/0123456789abcdef/fedcba9876543210/ /etc/xrootd/server.keytab")
+        host.check_output("umount --lazy /mnt/xrootd; systemctl restart xrootd@campus")
+        until(lambda: host.socket("tcp://1094").is_listening, "the server of XRootD")
+        host.check_output(MOUNT.format(keytab="/etc/eos/campushub.shared.keytab"))
+        assert host.run("sudo -u alice cat /mnt/xrootd/alice/file").rc != 0
+        assert "Unable to decrypt credentials" in host.check_output("tail -3 /var/log/xrootd/campus/xrootd.log")
+    finally:
+        host.run("umount --lazy /mnt/xrootd; systemctl stop xrootd@campus")
+
+
 def test_a_keytab_is_in_no_output(host: Host, apply_role: ApplyRole) -> None:
     host.check_output("rm /etc/eos/campushub.shared.keytab")
     done = apply_role()
@@ -105,22 +167,21 @@ def test_what_is_not_wanted_any_more_goes(host: Host, apply_role: ApplyRole) -> 
         }
     ]
     try:
-        done = apply_role(eos_instances=one, eos_links=[])
+        done = apply_role(eos_instances=one, eos_links=[{"path": "/eos/user/b", "target": "/eos/home-a"}])
         assert done.returncode == 0, done.stdout + done.stderr
-        assert host.check_output("ls /etc/eos") == "fuse.home-a.conf"
-        assert not host.file("/eos/user/a").is_symlink
+        assert host.check_output("ls /etc/eos").split() == ["campushub.links", "fuse.home-a.conf"]
+        assert host.check_output("ls /eos/user") == "b"
         mounts = host.check_output("cat /proc/mounts")
         assert "/eos/home-a autofs" in mounts
         assert "/eos/shared" not in mounts
         # Whatever the inventory still says.
-        assert apply_role().returncode == 0
-        assert host.file("/eos/user/a").is_symlink
         assert apply_role(eos_state="absent", eos_instances=[], eos_links=[]).returncode == 0
-        assert not host.file("/eos/user/a").is_symlink
+        assert host.check_output("ls /eos/user") == ""
         assert "/eos/" not in host.check_output("cat /proc/mounts")
         assert host.run("ls /etc/eos/* /etc/auto.campushub-eos /etc/systemd/system/eos-*").stdout.strip() == ""
     finally:
         assert apply_role().returncode == 0
+    assert "/eos/home-a autofs" in host.check_output("cat /proc/mounts"), "autofs ends when it has nothing to mount"
 
 
 def test_the_real_client_is_installed(host: Host, apply_role: ApplyRole) -> None:

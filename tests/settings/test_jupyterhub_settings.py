@@ -248,6 +248,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_oidc_client_id": "hub",
                 "jupyterhub_oidc_client_secret": "s3cret",
                 "jupyterhub_oidc_name_claim": "email",
+                "jupyterhub_oidc_token_format": "oauth2:{token}:{userinfo}",
                 "jupyterhub_login_domains": ["example.org"],
             },
             [],
@@ -283,6 +284,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_oidc_name_claim": "user name",
                 "jupyterhub_oidc_create_accounts": True,
                 "jupyterhub_oidc_groups_claim": "groups",
+                "jupyterhub_oidc_token_format": "oauth2:{tokens} x",
             },
             [
                 (
@@ -297,6 +299,14 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     'jupyterhub_oidc_groups_claim = "groups" names groups that the sudo rule of this '
                     "jupyterhub_spawner cannot know. Set jupyterhub_spawner: systemd, or leave it empty and use groups "
                     "of the host."
+                ),
+                *(
+                    f'jupyterhub_oidc_token_format = "oauth2:{{tokens}} x" {problem}. Write {{token}} for the token '
+                    "alone, oauth2:{token}:{userinfo} for EOS, or leave it empty for none."
+                    for problem in (
+                        "has other words in braces than {token} and {userinfo}, or spaces",
+                        "has no {token}",
+                    )
                 ),
                 (
                     "jupyterhub_oidc_create_accounts = true wants a hub that may make accounts, which it may not with "

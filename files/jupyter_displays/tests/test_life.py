@@ -89,6 +89,18 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     assert seconds < 5
 
 
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_programs_find_the_tickets_of_their_user_and_no_token_of_the_server(api, manager, engine, monkeypatch):
+    tickets = {"KRB5CCNAME": "FILE:/run/krb5cc/1/krb5cc", "OAUTH2_TOKEN": "FILE:/run/jupyterhub-users/1/oauth2_token"}
+    for name, value in {**tickets, "JUPYTERHUB_API_TOKEN": "server"}.items():
+        monkeypatch.setenv(name, value)
+    await api.running()
+    program = manager.displays["1"].processes["application"].pid
+    environment = Path(f"/proc/{program}/environ").read_text().split("\0")
+    assert set(environment) >= {f"{name}={value}" for name, value in tickets.items()}
+    assert "JUPYTERHUB_API_TOKEN=server" not in environment
+
+
 async def test_numbers_at_whose_names_somebody_listens_are_left_out(api, manager):
     """Programs would show the cookie of their display to them first."""
     with contextlib.ExitStack() as stack:

@@ -232,3 +232,13 @@ def test_stop_ends_no_more_than_one_server(monkeypatch: pytest.MonkeyPatch, pid:
     monkeypatch.setattr("campushub_hub.mediator.os.kill", lambda *signal: sent.append(signal))
     assert mediator.stop(pid, 0) == {"ok": False, "error": f"{pid} is no server"}
     assert sent == []
+
+
+def test_a_token_is_kept_where_nobody_else_can_read_it(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "oauth2_token"
+    (tmp_path / "oauth2_token.new").symlink_to(tmp_path / "elsewhere")
+    for text in ("first", "second"):
+        assert place.ask("keep", path=str(file), text=text)[0] == {"ok": True}
+        assert (file.read_text(), file.stat().st_mode & 0o777) == (text, 0o600)
+    assert sorted(found.name for found in tmp_path.iterdir() if "token" in found.name) == ["oauth2_token"]
+    assert not (tmp_path / "elsewhere").exists()

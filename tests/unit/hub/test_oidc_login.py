@@ -45,13 +45,17 @@ class Provider(RequestHandler):
 
     def post(self, page: str) -> None:
         """Give the hub a token for its code."""
+        if self.claims.get("down"):
+            self.send_error(502)
+            return
         assert page == "token"
         secret = base64.b64encode(f"hub:{self.claims.get('secret', SECRET)}".encode()).decode()
         if self.request.headers["Authorization"] != f"Basic {secret}":
             self.send_error(401)
         elif self.get_body_argument("grant_type") == "authorization_code":
             assert self.get_body_argument("code") == "c0de"
-            self.write({"access_token": "t0ken", "refresh_token": "fresh", "token_type": "Bearer"})
+            life = {"expires_in": self.claims["life"]} if "life" in self.claims else {}
+            self.write({"access_token": "t0ken", "refresh_token": "fresh", "token_type": "Bearer", **life})
         elif self.get_body_argument("refresh_token") == self.claims.get("refresh_token", "fresh"):
             self.write({"access_token": self.claims["token"], "token_type": "Bearer"})
         else:
@@ -234,6 +238,32 @@ def test_what_the_provider_says_later_counts(
             assert found == answers[by_token]
 
     code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, host, then=later)
+    assert code == 200, text
+
+
+def test_a_server_gets_the_token_and_later_a_new_one_before_the_old_one_ends(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = {"email": "ann@example.org", "life": 4, **GROUPS}
+
+    async def later(app: JupyterHub) -> None:
+        door, user = app.authenticator, app.users["ann"]
+        place = door.userdata_url.removeprefix("http://")
+        assert await door.token_of(user) == f"oauth2:t0ken:{place}"
+        # What it was worth a moment ago it still is; the provider is not asked.
+        claims["down"] = True
+        assert await door.token_of(user) == f"oauth2:t0ken:{place}"
+        await asyncio.sleep(2.1)
+        assert await door.token_of(user) == f"oauth2:t0ken:{place}", "better an old one than none"
+        del claims["down"]
+        claims["token"] = "n3w"
+        several = await asyncio.gather(*(door.token_of(user) for _ in range(3)))
+        assert several == [f"oauth2:n3w:{place}"] * 3
+        door.settings["oidc"]["token_format"] = ""
+        assert await door.token_of(user) == "", "none where a site wants none"
+
+    changes = {"token_format": "oauth2:{token}:{userinfo}"}
+    code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, ANN, then=later, **changes)
     assert code == 200, text
 
 

@@ -570,7 +570,6 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(user_session, "make_network_home", make)
     spawner = spawner_of(ME)
-    spawner.slice = "jupyterhub-1.slice"
     asyncio.run(spawner.choose_home())
     assert made == [ME]
     first, second = (tmp_path / "told").read_text().splitlines()
@@ -578,4 +577,4 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
     assert first.endswith(
         f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process -- {mediator.__file__} look"
     )
-    assert "--slice=jupyterhub-1.slice" in first
+    assert f"--slice=jupyterhub-{os.getuid()}.slice" in first

@@ -1,12 +1,12 @@
 #!/usr/bin/python3 -I
 """
-Start or stop a server, or look at a home, as the user it belongs to.
+Start or stop a server, look at a home, or keep a token, as the user it belongs to.
 
-``mediator.py spawn``, ``stop``, ``look`` and ``make`` are the commands that the hub's sudo rule allows; ``make`` looks
-again after user_session.py has had a home made. A hub that is root runs ``look`` by the service manager. This reads
-what it needs to know as JSON from standard input and answers with JSON on standard output, as SudoSpawner expects of
-its mediator. Unlike the one it ships, this one imports nothing beyond the standard library, ends as soon as the server
-is on its way and leaves no process behind.
+``mediator.py spawn``, ``stop``, ``look``, ``make`` and ``keep`` are the commands that the hub's sudo rule allows;
+``make`` looks again after user_session.py has had a home made. A hub that is root runs ``look`` and ``keep`` by the
+service manager. This reads what it needs to know as JSON from standard input and answers with JSON on standard output,
+as SudoSpawner expects of its mediator. Unlike the one it ships, this one imports nothing beyond the standard library,
+ends as soon as the server is on its way and leaves no process behind.
 """
 
 from __future__ import annotations
@@ -143,6 +143,16 @@ def look(home: str, mount_point: str, deadline: float, scratch: str, env: dict[s
     return {"ok": True, "home": state, "problem": problem}
 
 
+def keep(path: str, text: str) -> dict[str, Any]:
+    """Put what proves who the user is into a file that nobody else can read, so that nobody reads half of it."""
+    new = f"{path}.new"
+    Path(new).unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    os.replace(new, path)
+    return {"ok": True}
+
+
 def control_group(pid: int) -> str:
     """Return the control group of a process as the kernel writes it, or nothing if it is gone."""
     try:
@@ -200,6 +210,8 @@ def main(action: str) -> int:
     elif action in ("look", "make"):
         places = request["home"], request["mount_point"]
         answer = look(*places, float(request["deadline"]), request["scratch"], request["env"])
+    elif action == "keep":
+        answer = keep(request["path"], request["text"])
     else:
         answer = stop(int(request["pid"]), float(request["patience"]))
     json.dump(answer, sys.stdout)

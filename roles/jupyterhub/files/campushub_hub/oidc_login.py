@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ UNCONFIRMED = "The sign-in service of the university has not confirmed who you a
 # How often it is asked what it says now of somebody who is logged in, and how long a login waits for its answers.
 ASK_SECONDS = 60.0
 TIMEOUTS: dict[str, Any] = {"connect_timeout": 3, "request_timeout": 6}
+
+# When a token that a server has is to be renewed, beside what the provider has said of it.
+RENEW_AT = "campushub_renew_at"
 
 # What it has said of somebody since they logged in: the same; that its tokens are used up; that they are another one.
 SAME, EXPIRED, OTHER = "same", "expired", "other"
@@ -64,6 +69,8 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         self.said: dict[str, str] = {}
         self._asked: dict[str, float] = {}
         self.asking: set[asyncio.Task[None]] = set()
+        # Who asks twice at once with one token that can be used once has none any more.
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def _requires_manage_groups(self, change: Any) -> None:
         """Accept names of groups: ours are those of the host and the provider together."""
@@ -175,10 +182,14 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
 
     async def ask_again(self, user: Any) -> None:
         """Have the provider say who somebody is now, and keep that."""
-        before = await user.get_auth_state() or {}
+        async with self._turns[user.name]:
+            await self._ask_again(user)
+
+    async def _ask_again(self, user: Any) -> None:
+        before: dict[str, Any] = await user.get_auth_state() or {}
         try:
             await self.discover()
-            model = await GenericOAuthenticator.refresh_user(self, user)
+            model = await self.renew(before) or await GenericOAuthenticator.refresh_user(self, user)
             if isinstance(model, dict):
                 same = model["name"] == self.user_info_to_username(before[self.user_auth_state_key])
                 await user.save_auth_state(model["auth_state"])
@@ -192,9 +203,54 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         except (HTTPClientError, OSError, ValueError) as error:
             self.log.warning("The provider has not said anything new of %s: %s", user.name, error)
 
+    async def get_token_info(self, handler: Any, params: dict[str, str]) -> dict[str, Any]:
+        """Get a token, and remember when half of its life will be over."""
+        found: dict[str, Any] = await super().get_token_info(handler, params)
+        if str(found.get("expires_in", "")).isdecimal():
+            found[RENEW_AT] = time.time() + int(found["expires_in"]) / 2
+        return found
+
+    async def renew(self, before: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what the provider says with a new token, if servers have the old one, it is time, and it gives one."""
+        token = before.get("refresh_token")
+        if not (token and self.settings["oidc"]["token_format"] and is_due(before["token_response"])):
+            return None
+        try:
+            found = await self.get_token_info(None, self.build_refresh_token_request_params(token))
+        except (HTTPClientError, HTTPError) as error:
+            code = error.code if isinstance(error, HTTPClientError) else error.status_code
+            if code >= 500:
+                raise OSError(str(error)) from None
+            # The old one may still be good.
+            return None
+        model: dict[str, Any] = await self._token_to_auth_model({"refresh_token": token, **found})
+        return model
+
+    async def token_of(self, user: Any) -> str:
+        """Return what the user's servers get as their token, renewed if it is time; nothing where they get none."""
+        layout: str = self.settings["oidc"]["token_format"]
+        state = await user.get_auth_state() if layout else None
+        if not state or self.said.get(user.name) in (EXPIRED, OTHER):
+            return ""
+        if is_due(state["token_response"]):
+            await self.ask_again(user)
+            state = await user.get_auth_state()
+        if "{userinfo}" in layout:
+            try:
+                await self.discover()
+            except HTTPError:
+                return ""
+            layout = layout.replace("{userinfo}", self.userdata_url.partition("://")[2])
+        return layout.replace("{token}", state["access_token"])
+
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Serve the login page ourselves, which has a button that leads to the provider."""
         return [*GenericOAuthenticator.get_handlers(self, app), ("/login", LocalizedLoginHandler)]
+
+
+def is_due(token_info: dict[str, Any]) -> bool:
+    """Return whether half of a token's life is over, as far as the provider has told how long that is."""
+    return bool(time.time() > token_info.get(RENEW_AT, math.inf))
 
 
 def endpoints(document: dict[str, Any], issuer: str, insecure: bool) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ What both gain here:
 - The hub learns at once, not within 30 s, that a server has ended: as long as it does not know, it sends the browser of
   the server's user to whoever listens on that port next.
 - Memory, CPU and task limits hold for the user, over all their servers; see `user_session`.
+- Where a site wants that, the token that a login has brought is handed on, and renewed for as long as the server runs.
 - Where homes are on a network file system, a home is looked at before the server starts, in a way that cannot hang, and
   what has to be on a local disk gets there.
 """
@@ -101,6 +102,8 @@ class CampusSpawner(LoggingConfigurable):
 
     settings = Dict(config=True, help="The document /etc/jupyterhub/settings.json.")
 
+    token_interval = Float(15, config=True, help="Seconds between two looks whether a token is to be renewed.")
+
     mediator_path = Unicode(mediator.__file__, config=True, help="The program that acts as the user.")
 
     _account: pwd.struct_passwd | None = None
@@ -109,6 +112,9 @@ class CampusSpawner(LoggingConfigurable):
     # The home that the server gets, if it is not just the account's.
     _home: str = ""
     _is_scratch = False
+    # What was handed on last, if anything is.
+    _token: str = ""
+    _renewal: asyncio.Task[None] | None = None
 
     @property
     def account(self) -> pwd.struct_passwd:
@@ -144,6 +150,8 @@ class CampusSpawner(LoggingConfigurable):
         # File systems such as EOS look for it in whoever touches them.
         if ticket := user_session.ticket_of(self.account.pw_uid):
             environment.setdefault("KRB5CCNAME", ticket)
+        if self._token:
+            environment["OAUTH2_TOKEN"] = f"FILE:{self.token_file}"
         if self._homes:
             local = user_session.local_directory(self.account.pw_uid, self._homes)
             environment["HOME"] = self._home
@@ -185,6 +193,31 @@ class CampusSpawner(LoggingConfigurable):
             self.log.error("Mediator of %s: %s", self.user.name, answer["error"])
             raise ServerStartError("The server could not be started. Please tell your administrator.")
         return answer
+
+    @property
+    def token_file(self) -> Path:
+        """The file with the user's token, on a file system in memory and in a directory closed to others."""
+        return user_session.runtime_directory(self.account.pw_uid) / "oauth2_token"
+
+    async def hand_on_token(self) -> None:
+        """Put the token that the user's login has brought where their server finds it, if a site wants that."""
+        asked = getattr(self.authenticator, "token_of", None)
+        token = await asked(self.user) if asked else ""
+        if token and token != self._token:
+            if self._account is None:
+                # A hub that has been restarted.
+                await accounts.look_up(lambda: self.account)
+            await self.do("keep", path=str(self.token_file), text=token)
+            self._token = token
+
+    async def renew_token(self) -> None:
+        """Hand on new tokens for as long as the server runs, whether its user looks at it or not."""
+        while True:
+            try:
+                await self.hand_on_token()
+            except Exception:
+                self.log.exception("The token of %s was not renewed", self.user.name)
+            await asyncio.sleep(self.token_interval)
 
     async def choose_home(self) -> None:
         """Look whether the user's home can be used, where that is not sure. Raises ServerStartError."""
@@ -254,6 +287,8 @@ class CampusSpawner(LoggingConfigurable):
         """Notice the end of the server: by asking now and then, as every spawner does, and by watching its process."""
         super().start_polling()  # type: ignore[misc]
         self._watch = asyncio.ensure_future(self.watch())
+        if hasattr(self.authenticator, "token_of"):
+            self._renewal = asyncio.ensure_future(self.renew_token())
 
     def stop_polling(self) -> None:
         """Do not look any more, because the server is being stopped or has ended."""
@@ -262,6 +297,9 @@ class CampusSpawner(LoggingConfigurable):
         if self._watch and self._watch is not asyncio.current_task():
             self._watch.cancel()
         self._watch = None
+        if self._renewal:
+            self._renewal.cancel()
+        self._renewal = None
 
     async def watch(self) -> None:
         """Wait for the end of the server's process and tell the hub."""
@@ -310,6 +348,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         self.slice = user_session.slice_of(account.pw_uid)
         self.default_shell = account.pw_shell or "/bin/bash"
         await self.choose_home()
+        await self.hand_on_token()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
         self._submitting = True
@@ -323,7 +362,8 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     def as_user(self) -> list[str]:
         """Return the command that has the service manager run something as the user, among what the user runs."""
         account = self.account
-        outside = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--slice={self.slice}"]
+        outside = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"]
+        outside.append(f"--slice={user_session.slice_of(account.pw_uid)}")
         # The mediator leaves a process behind that may sit at a hung mount; nobody is to wait for its end.
         return [*outside, f"--uid={account.pw_uid}", f"--gid={account.pw_gid}", "--property=KillMode=process", "--"]
 
@@ -437,6 +477,7 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         """Start the server and return its address once it listens."""
         await self.prepare()
         await self.choose_home()
+        await self.hand_on_token()
         address: tuple[str, int] = await super().start()
         self._pid_started = self._start_time()
         await self.wait_until_listening()

@@ -1,4 +1,4 @@
-"""What the playbooks tell the roles for CVMFS of one another."""
+"""What the playbooks tell the roles of one another."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ INVENTORY: dict[str, Any] = {
                     ],
                 },
             },
+            "eos_clients": {
+                "hosts": {
+                    "hub1": {"eos_instances": [{"auth": "krb5"}]},
+                    "node2": {"eos_instances": [{"auth": "oauth2"}]},
+                }
+            },
             "squid": {
                 "hosts": {
                     "cache1": {"ansible_host": "192.0.2.3"},
@@ -46,7 +52,8 @@ INVENTORY: dict[str, Any] = {
         }
     }
 }
-NAMES = ("cvmfs_proxies", "squid_own_destinations", "jupyter_cvmfs_repositories")
+LISTS = ("cvmfs_proxies", "squid_own_destinations", "jupyter_cvmfs_repositories")
+NAMES = (*LISTS, "jupyterhub_oidc_token_format")
 
 
 def wired(scratch: Path, inventory: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -98,6 +105,12 @@ def test_clients_use_all_caches_and_caches_reach_all_servers(tmp_path: Path) -> 
     assert found["node1"]["jupyter_cvmfs_repositories"] == []
 
 
+def test_servers_get_tokens_where_an_instance_wants_them(tmp_path: Path) -> None:
+    found = {host: said["jupyterhub_oidc_token_format"] for host, said in wired(tmp_path, INVENTORY).items()}
+    assert {host for host, said in found.items() if said} == {"node2"}
+    assert found["node2"] == "oauth2:{token}:{userinfo}"
+
+
 def test_without_the_groups_nothing_is_said(tmp_path: Path) -> None:
     found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": {"hub1": {}}}}}})
-    assert found["hub1"] == {name: [] for name in NAMES}
+    assert found["hub1"] == {**{name: [] for name in LISTS}, "jupyterhub_oidc_token_format": ""}
