@@ -18,6 +18,9 @@ for (const directory of ['schema', 'scripts', 'src', 'style']) {
 }
 const sum = createHash('sha256');
 for (const path of found.sort()) {
-  sum.update(`${path}\0`).update(await readFile(path)).update('\0');
+  sum
+    .update(`${path}\0`)
+    .update(await readFile(path))
+    .update('\0');
 }
 await writeFile('jupyter_displays/labextension/built-from.txt', `${sum.digest('hex')}\n`);
