@@ -288,7 +288,7 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
         name: re.findall(r"^jupyterhub ALL = \((.*)\) NOPASSWD: (.*)$", parts["sudoers"], re.MULTILINE)
         for name, parts in rendered.items()
     }
-    commands = ", ".join(f"{mediator} {word}" for word in ("spawn", "stop", "look", "make"))
+    commands = ", ".join(f"{mediator} {word}" for word in ("spawn", "stop", "look", "make", "keep"))
     assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
     assert rules["everybody"] == [("ALL, !root, !#0", commands)]
     # A text that says no is no.
