@@ -115,7 +115,9 @@ print("out", flush=True)
 def says(server: Host, **people: Any) -> None:
     """Have the provider say something else of people."""
     text = json.dumps({**MADE["AT_PROVIDER"], **people})
-    server.check_output(f"cat >/srv/provider/people.json <<'END'\n{text}\nEND")
+    # At once, for the provider reads it whenever it is asked.
+    new, old = "/srv/provider/people.json.new", "/srv/provider/people.json"
+    server.check_output(f"cat >{new} <<'END' && chmod --reference={old} {new} && mv {new} {old}\n{text}\nEND")
 
 
 def enter(client: Client, account: str, action: str = "login", *arguments: str, name: str = "") -> str:
@@ -178,7 +180,9 @@ def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(
         assert "You may not use this service" in enter(client, "ann")
         end = time.monotonic() + 50
         while hub.check_output("cat /run/look") != "in\nout":
-            assert time.monotonic() < end
+            assert time.monotonic() < end, hub.check_output(
+                "cat /run/look; journalctl --no-pager --lines 60 --unit jupyterhub"
+            )
             time.sleep(1)
     finally:
         says(server)
