@@ -148,12 +148,10 @@ def wired(scratch: Path, inventory: dict[str, Any], names: Iterable[str]) -> dic
     """Return what the playbooks tell each host in variables of these names."""
     (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory))
     message = "{{ {" + ", ".join(f"'{name}': {name}" for name in names) + "} | to_json }}"
-    playbooks = ["--playbook-dir", ROOT / "playbooks", "--tree", scratch / "answers"]
+    ansible = [sys.executable, "-m", "ansible", "adhoc", "--playbook-dir", str(ROOT / "playbooks")]
+    places = ["-i", str(scratch / "hosts.yml"), "--tree", str(scratch / "answers")]
     run = subprocess.run(
-        [
-            *(sys.executable, "-m", "ansible", "adhoc", "all", "-i", scratch / "hosts.yml", *playbooks),
-            *("-m", "ansible.builtin.debug", "-a", f'msg="{message}"'),
-        ],
+        [*ansible, "all", *places, "-m", "ansible.builtin.debug", "-a", f'msg="{message}"'],
         env=PRINTING,
         capture_output=True,
         text=True,
