@@ -19,6 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.facts import ansible_collector
+from ansible.module_utils.facts.namespace import PrefixFactNamespace
+from ansible.module_utils.facts.system.distribution import DistributionFactCollector
+from ansible.module_utils.facts.system.pkg_mgr import PkgMgrFactCollector
+from ansible.module_utils.facts.system.platform import PlatformFactCollector
+from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
 
 DOCUMENTATION = r"""
 module: check_host
@@ -29,6 +35,8 @@ description:
     answer, a clock that is far off.
   - A host that cannot be reached, has no Python, or does not let its user become root is a message too, not a
     failure of the task.
+  - Learns what kind of host it is on the way, as M(ansible.builtin.setup) would, since to run one module more takes
+    longer than to find that out.
   - Changes nothing and takes as long as the slowest package source, at most O(deadline).
   - Adds its messages, each beginning with the name of the host, to the fact C(preflight_errors) while the variable
     C(preflight_collect) is true, and fails with them otherwise.
@@ -188,6 +196,10 @@ markers:
   returned: when the host could be asked
   type: list
   elements: str
+ansible_facts:
+  description: What M(ansible.builtin.setup) says of the distribution, and of what manages packages and services.
+  returned: when the host could be asked
+  type: dict
 """
 
 OLDEST_PYTHON = (3, 9)
@@ -544,6 +556,19 @@ def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
     return problems, clock
 
 
+def kind_of_host(module: AnsibleModule) -> dict[str, Any]:
+    """Return Ansible's own facts of the distribution, and of what manages packages and services."""
+    kinds = [PlatformFactCollector, DistributionFactCollector, PkgMgrFactCollector, ServiceMgrFactCollector]
+    collector = ansible_collector.get_ansible_collector(
+        all_collector_classes=kinds,
+        namespace=PrefixFactNamespace(namespace_name="ansible", prefix="ansible_"),
+        gather_subset=["!all", "!min", *(kind.name for kind in kinds)],
+        minimal_gather_subset=frozenset(),
+    )
+    facts: dict[str, Any] = collector.collect(module=module)
+    return facts
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
@@ -610,7 +635,13 @@ def main() -> None:
     for message in unknown + (silent if installed else []):
         module.warn(message)
     markers = [path for pattern in parameters["markers"] for path in glob.glob(pattern)]
-    module.exit_json(changed=False, problems=problems + clock, packages=packages(), markers=markers)
+    module.exit_json(
+        changed=False,
+        problems=problems + clock,
+        packages=packages(),
+        markers=markers,
+        ansible_facts=kind_of_host(module),
+    )
 
 
 if __name__ == "__main__":
