@@ -780,10 +780,9 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if application := display.processes.get("application"):
             application.signal(signal.SIGTERM)
             await application.ended(1.0)
-        if display.sound:
-            display.sound.close()
-        await self._sweep(display.directory, display.processes.values())
-        for process in display.processes.values():
+        processes = [*display.processes.values(), *(display.sound.close() if display.sound else ())]
+        await self._sweep(display.directory, processes)
+        for process in processes:
             await process.ended(5.0)
             process.close()
         if display.number >= 0:

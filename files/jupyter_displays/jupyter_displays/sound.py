@@ -107,6 +107,7 @@ class Sound:
         self._socket: socket.socket | None = None
         self._listeners: set[Listener] = set()
         self._recording: asyncio.Task[None] | None = None
+        self._closed = False
         self.process: Process | None = None
 
     @property
@@ -167,12 +168,12 @@ class Sound:
             self._socket = listening
             asyncio.get_running_loop().add_reader(listening, self._wanted)
 
-    def close(self) -> None:
-        """Let go of everything; the server ends with the display's other programs."""
+    def close(self) -> list[Process]:
+        """Let go of everything; return the server, if it runs, which has to end with the display's other programs."""
+        self._closed = True
         self._let_go()
         self._stop_recording()
-        if self.process:
-            self.process.close()
+        return [self.process] if self.process else []
 
     def _let_go(self) -> None:
         if self._socket:
@@ -195,11 +196,11 @@ class Sound:
         self._let_go()
 
     def _ended(self, process: Process) -> None:
+        if self._closed:
+            return
         code = process.exit_code
         process.close()
         self.process = None
-        if not self._directory.is_dir():
-            return
         # Whoever knocked in the meantime is refused: a server that cannot start is not started for ever.
         self.open()
         if code:

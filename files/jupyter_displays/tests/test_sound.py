@@ -293,7 +293,8 @@ async def test_sound_goes_on_when_the_server_was_killed(api, connect, manager, d
     await manager.stop()
     os.close(display.lock)
     display.lock = None
-    display.sound.close()
+    for process in display.sound.close():
+        process.close()
     later = DisplayManager(base_url=manager.base_url, config=manager.config, log=manager.log)
     try:
         await later.start()
