@@ -29,13 +29,13 @@ TONE = 440
 
 @pytest.fixture
 def tone(tmp_path):
-    """A file with three seconds of a tone."""
+    """A file with two seconds of a tone."""
     path = tmp_path / "tone.wav"
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(44100)
-        samples = (round(8000 * math.sin(2 * math.pi * TONE * at / 44100)) for at in range(3 * 44100))
+        samples = (round(8000 * math.sin(2 * math.pi * TONE * at / 44100)) for at in range(2 * 44100))
         file.writeframes(array.array("h", samples).tobytes())
     return path
 
@@ -275,7 +275,7 @@ async def test_who_takes_nothing_is_sent_no_more(api, connect):
     await api.running(application="paplay")
     ear = Ear(await connect("api/displays/1/sound"))
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(2):
             await ear.hear(100, answers=False)
     assert ear.bytes < 40 * 400
     for _ in range(4):
