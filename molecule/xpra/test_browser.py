@@ -176,7 +176,8 @@ def alice(host: Host, browser: Browser, wire: Wire) -> Iterator[Person]:
 
 def stop(person: Person) -> None:
     """Stop a server, by the hub's page."""
-    person.page.goto("/hub/home")
+    # Its script, without which the button does nothing, is loaded late.
+    person.page.goto("/hub/home", wait_until="networkidle")
     person.page.locator("#stop").click()
     expect(person.page.locator("#stop")).to_be_hidden()
     person.leave()
