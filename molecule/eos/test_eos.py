@@ -11,15 +11,9 @@ from collections.abc import Callable
 import pytest
 from testinfra.host import Host
 
+from tests.site.centre import wait_until
+
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
-    """Wait for a condition, and say what was missing if it does not come true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
 
 
 @pytest.fixture
@@ -128,9 +122,9 @@ def test_a_server_of_the_protocol_takes_the_keytab_and_keeps_users_apart(autofs:
     host = autofs
     host.check_output(SET_UP)
     try:
-        until(lambda: host.socket("tcp://1094").is_listening, "the server of XRootD")
+        wait_until(lambda: host.socket("tcp://1094").is_listening, "the server of XRootD", seconds=15)
         host.check_output(MOUNT.format(keytab="/etc/eos/campushub.shared.keytab"))
-        until(lambda: host.run("sudo -u alice ls /mnt/xrootd/alice").rc == 0, "the mount")
+        wait_until(lambda: host.run("sudo -u alice ls /mnt/xrootd/alice").rc == 0, "the mount", seconds=15)
         assert host.check_output("sudo -u alice cat /mnt/xrootd/alice/file") == "alice's"
         assert host.run("sudo -u alice sh -c 'echo more >/mnt/xrootd/alice/another'").rc == 0
         assert host.check_output("cat /srv/xrootd/data/alice/another") == "more"
@@ -140,7 +134,7 @@ def test_a_server_of_the_protocol_takes_the_keytab_and_keeps_users_apart(autofs:
         # It is the key that vouches for them: a server that has another one believes nothing.
         host.check_output("sed -i s/0123456789abcdef/fedcba9876543210/ /etc/xrootd/server.keytab")
         host.check_output("umount --lazy /mnt/xrootd; systemctl restart xrootd@campus")
-        until(lambda: host.socket("tcp://1094").is_listening, "the server of XRootD")
+        wait_until(lambda: host.socket("tcp://1094").is_listening, "the server of XRootD", seconds=15)
         host.check_output(MOUNT.format(keytab="/etc/eos/campushub.shared.keytab"))
         assert host.run("sudo -u alice cat /mnt/xrootd/alice/file").rc != 0
         assert "Unable to decrypt credentials" in host.check_output("tail -3 /var/log/xrootd/campus/xrootd.log")

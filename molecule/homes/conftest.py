@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from testinfra.host import Host
 
 SERVER = "homes-server"
@@ -27,27 +23,16 @@ ONCE = {
         "test_without_the_role_homes_are_what_the_accounts_say",
     ],
 }
-FILE = os.environ.get("MOLECULE_INSTANCE_CONFIG", "")
-INSTANCES: list[dict[str, Any]] = yaml.safe_load(Path(FILE).read_text()) if FILE and Path(FILE).exists() else []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what the other hub is tested for."""
-    homes = {name: hub for hub, names in ONCE.items() for name in names}
-    items[:] = [item for item in items if homes.get(item.name.partition("[")[0], item.name) in item.name]
-
-
-@pytest.fixture(
-    params=[found for found in INSTANCES if found["instance"] != SERVER],
-    ids=lambda instance: str(instance["instance"]),
-    scope="module",
-)
-def host(request: pytest.FixtureRequest, connect: Callable[[dict[str, Any]], Host]) -> Host:
-    """A hub."""
-    return connect(request.param)
+    """Test nothing on the file server, and leave out what the other hub is tested for."""
+    hubs = {name: hub for hub, names in ONCE.items() for name in names}
+    tests = [item for item in items if SERVER not in item.name]
+    items[:] = [item for item in tests if hubs.get(item.name.partition("[")[0], item.name) in item.name]
 
 
 @pytest.fixture(scope="module")
-def server(connect: Callable[[dict[str, Any]], Host]) -> Host:
+def server(named: Callable[[str], Host]) -> Host:
     """The file server."""
-    return connect(next(found for found in INSTANCES if found["instance"] == SERVER))
+    return named(SERVER)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
+from tests.site.centre import wait_until
+
 HUB = "http://127.0.0.1:980"
 UIDS = {"alice": 2001, "bob": 2002, "carol": 2003}
 HOMES = {"alice": "/net/homes/alice", "bob": "/net/homes/b/bob", "carol": "/home/carol"}
@@ -31,14 +33,6 @@ with open('lines', 'a') as file:
         os.fsync(file.fileno())
 print('written', {last} - 1)
 """
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for a condition, and say what was missing if it does not come true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +63,13 @@ def stopped(client: Client, *users: str) -> None:
             client(user, "stop")
 
 
+def has_his_files(client: Client) -> None:
+    """A new server of bob's has what he wrote before."""
+    stopped(client, "bob")
+    client("bob", "start")
+    assert client("bob", "run", "print(open('mine').read())").strip() == "bob"
+
+
 def usable(host: Host) -> bool:
     looked = host.run("timeout 5 ls /net/homes")
     return bool(looked.rc == 0)
@@ -81,7 +82,7 @@ def storage(server: Host, host: Host) -> Iterator[Callable[[str], None]]:
     def does(what: str) -> None:
         if what == "well":
             server.check_output(f"kill -CONT $({BRICK}) 2>/dev/null; gluster --mode=script volume start homes force")
-            until(lambda: usable(host), 60, "the mount comes back by itself")
+            wait_until(lambda: usable(host), "the mount comes back by itself", seconds=60)
         else:
             server.check_output(f"kill -{what} $({BRICK})")
 
@@ -147,9 +148,7 @@ def test_a_frozen_file_server_holds_up_only_those_whose_homes_are_there(
     # The server that runs goes on, as far as it does not need the home.
     assert "42" in client("alice", "run", "import os; os.chdir('/'); print(6 * 7)")
     storage("well")
-    stopped(client, "bob")
-    client("bob", "start")
-    assert client("bob", "run", "print(open('mine').read())").strip() == "bob"
+    has_his_files(client)
     assert "written 99" in client("alice", "run", WRITE.format(first=50, last=100))
     assert client("alice", "shell", "seq 0 99 | cmp - lines && echo complete").strip() == "complete"
 
@@ -163,9 +162,7 @@ def test_a_killed_file_server_loses_nothing_that_was_written(client: Client, sto
     assert "Transport endpoint is not connected" in client("bob", "shell", "cat YOUR-HOME-IS-NOT-AVAILABLE.md")
     assert "Error" in client("alice", "run", WRITE.format(first=50, last=51))
     storage("well")
-    stopped(client, "bob")
-    client("bob", "start")
-    assert client("bob", "run", "print(open('mine').read())").strip() == "bob"
+    has_his_files(client)
     assert "written 99" in client("alice", "run", WRITE.format(first=50, last=100))
     assert client("alice", "shell", "seq 0 99 | cmp - lines && echo complete").strip() == "complete"
 
@@ -182,7 +179,7 @@ def test_a_mount_that_is_not_well_is_in_the_journal_and_a_metric(host: Host, sto
     journal = host.check_output("journalctl -u campushub-watch-mounts --since=-60s -o cat --no-pager")
     assert "/net/homes (fuse.glusterfs): it does not answer; " in journal
     storage("well")
-    until(lambda: 'campushub_mount_up{mount="/net/homes"} 1' in watched(), 20, "the metric says that it is well again")
+    wait_until(lambda: 'campushub_mount_up{mount="/net/homes"} 1' in watched(), "the metric is well again", seconds=20)
 
 
 def test_a_mount_that_hangs_is_given_up_and_mounted_again_where_the_site_allows_it(
@@ -196,13 +193,12 @@ def test_a_mount_that_hangs_is_given_up_and_mounted_again_where_the_site_allows_
         assert "given up, to be mounted again" in host.run(watch).stderr
         assert " /net/homes " not in host.check_output("cat /proc/mounts")
         storage("CONT")
-        until(lambda: not host.run(watch).stderr, 60, "it is mounted again")
+        wait_until(lambda: not host.run(watch).stderr, "it is mounted again", seconds=60)
         assert " /net/homes fuse.glusterfs " in host.check_output("cat /proc/mounts")
     finally:
         host.check_output("sed -i '/homes-server/d' /etc/fstab")
         host.check_output("mountpoint -q /net/homes || mount -t glusterfs homes-server:/homes /net/homes")
-    client("bob", "start")
-    assert client("bob", "run", "print(open('mine').read())").strip() == "bob"
+    has_his_files(client)
 
 
 def test_nobody_works_in_what_the_mount_hides(host: Host, client: Client) -> None:
@@ -212,9 +208,7 @@ def test_nobody_works_in_what_the_mount_hides(host: Host, client: Client) -> Non
         assert "nothing is mounted at /net/homes" in client("bob", "start", succeeds=False)
     finally:
         host.check_output("rm -rf /net/homes/b; mount -t glusterfs homes-server:/homes /net/homes")
-    stopped(client, "bob")
-    client("bob", "start")
-    assert client("bob", "run", "print(open('mine').read())").strip() == "bob"
+    has_his_files(client)
 
 
 def test_a_layout_says_where_homes_are_whatever_the_account_says(

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
+from tests.site.centre import wait_until
+
 HUB = "http://127.0.0.1:980"
 UIDS = {"alice": 2001, "bob": 2002, "carol": 2003, "dave": 2004}
 CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
@@ -19,14 +21,6 @@ ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
 
 Client = Callable[..., str]
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for a condition, and say what was missing if it does not come true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +174,9 @@ def test_stop_leaves_nothing_running(host: Host, client: Client) -> None:
     """Not even what a user detached from the terminal."""
     client("bob", "start")
     client("bob", "run", "import subprocess; subprocess.run(['setsid', '-f', 'sleep', '12345'])")
-    until(lambda: any("sleep 12345" in line for line in processes(host, "bob")), 5, "no sleep")
+    wait_until(lambda: any("sleep 12345" in line for line in processes(host, "bob")), "no sleep", seconds=5)
     client("bob", "stop")
-    until(lambda: not processes(host, "bob"), 15, f"no process of bob's: {processes(host, 'bob')}")
+    wait_until(lambda: not processes(host, "bob"), f"no process of bob's: {processes(host, 'bob')}", seconds=15)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -195,7 +189,7 @@ def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: C
     routes = f'curl -s -H "Authorization: token {token}" http://127.0.0.1:981/api/routes'
     assert '"/user/bob"' in host.check_output(routes)
     host.check_output("pkill -KILL -u bob -f singleuser")
-    until(lambda: '"/user/bob"' not in host.check_output(routes), 3, "no route to bob's server")
+    wait_until(lambda: '"/user/bob"' not in host.check_output(routes), "no route to bob's server", seconds=3)
     client("bob", "start")
     client("bob", "stop")
 
@@ -278,9 +272,9 @@ def test_hub_restart_lets_a_running_cell_finish(host: Host, alice: Client) -> No
     code = "import time; open('started', 'w').close(); time.sleep(4); open('finished', 'w').close()"
     act = f"/opt/hub_client.py {HUB} alice alice-secret run {shlex.quote(code)}"
     host.check_output(f"systemd-run --quiet /opt/campushub/hub/bin/python {act}")
-    until(lambda: host.file("/home/alice/started").exists, 20, "the start of the cell")
+    wait_until(lambda: host.file("/home/alice/started").exists, "the start of the cell", seconds=20)
     host.check_output("systemctl restart jupyterhub")
-    until(lambda: host.file("/home/alice/finished").exists, 15, "the cell's result")
+    wait_until(lambda: host.file("/home/alice/finished").exists, "the cell's result", seconds=15)
     assert alice("alice", "run", "print('alive')") == "alive\n"
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
 
@@ -296,19 +290,19 @@ def test_proxy_that_ends_comes_back_with_its_routes(host: Host, signal: str) -> 
         answer = host.run(f"curl -s -o /dev/null -w '%{{http_code}}' {HUB}/user/alice/api").stdout
         return bool(answer == "200")
 
-    until(reached, 10, "a route to alice's server")
+    wait_until(reached, "a route to alice's server", seconds=10)
 
 
 def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) -> None:
     """A crash is no restart by the book."""
     started = [line for line in processes(host, "alice") if "singleuser" in line]
     host.check_output("systemctl kill --signal=KILL --kill-who=main jupyterhub")
-    until(lambda: host.run(f"curl -sf {HUB}/hub/api").rc == 0, 20, "the hub")
+    wait_until(lambda: host.run(f"curl -sf {HUB}/hub/api").rc == 0, "the hub", seconds=20)
     assert alice("alice", "run", "print('alive')") == "alive\n"
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
     # The one that was killed leaves no culler behind that would work for nobody.
     cullers = "pgrep -fc '[j]upyterhub_idle_culler'"
-    until(lambda: bool(host.run(cullers).stdout.strip() == "1"), 15, "one idle culler")
+    wait_until(lambda: bool(host.run(cullers).stdout.strip() == "1"), "one idle culler", seconds=15)
 
 
 # The neighbour
@@ -450,7 +444,7 @@ def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: 
     bomb = f"import subprocess\ntry:\n    {fill}\nexcept OSError:\n    print('full')"
     assert client("carol", "run", bomb) == "full\n"
     client("carol", "stop")
-    until(lambda: not processes(host, "carol"), 15, f"no process of carol's: {processes(host, 'carol')}")
+    wait_until(lambda: not processes(host, "carol"), f"no process of carol's: {processes(host, 'carol')}", seconds=15)
     client("carol", "start")
     client("carol", "stop")
 

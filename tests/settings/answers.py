@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,24 @@ def answered_otherwise(
     """
     said = messages(role, {host: settings for host, (settings, _) in cases.items()})
     return {host: (said[host], texts) for host, (_, texts) in cases.items() if said[host] != texts}
+
+
+def wired(scratch: Path, inventory: dict[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what the playbooks tell each host in variables of these names."""
+    (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    message = "{{ {" + ", ".join(f"'{name}': {name}" for name in names) + "} | to_json }}"
+    ansible = [sys.executable, "-m", "ansible", "adhoc", "--playbook-dir", str(ROOT / "playbooks")]
+    places = ["-i", str(scratch / "hosts.yml"), "--tree", str(scratch / "answers")]
+    run = subprocess.run(
+        [*ansible, "all", *places, "-m", "ansible.builtin.debug", "-a", f'msg="{message}"'],
+        env=PRINTING,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    said = {path.name: json.loads(path.read_text())["msg"] for path in (scratch / "answers").iterdir()}
+    return {host: json.loads(found) if isinstance(found, str) else found for host, found in said.items()}
 
 
 def preflight(scratch: Path, inventory: dict[str, Any], *options: str) -> tuple[int, str]:

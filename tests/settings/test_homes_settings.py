@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.settings.answers import PRINTING, ROOT, answered_otherwise
+from tests.settings.answers import ROOT, answered_otherwise, wired
 
 LAYOUT = "Write it like /eos/user/{first_letter}/{login}; other words in braces are not known."
 COMMAND = "Write it like [/usr/local/sbin/make-home, '{login}'], a program on the host and its arguments."
@@ -162,39 +159,9 @@ def test_accounts_have_the_homes_of_the_layout_and_nobody_makes_them_through_the
         "hub": {"hosts": {"hub1": {}, "hub2": {}}, "vars": {"accounts_directory": "ldap"}},
         "network_homes": {"hosts": {"hub1": {"homes_layout": layout}, "node1": {"accounts_directory": "ldap"}}},
     }
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
     names = ("accounts_home_template", "accounts_create_homes", "jupyterhub_create_homes")
-    message = "{{ [" + ", ".join(names) + "] }}"
-    places: list[str | Path] = [
-        "-i",
-        tmp_path / "hosts.yml",
-        "--playbook-dir",
-        ROOT / "playbooks",
-        "--tree",
-        tmp_path / "answers",
-    ]
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ansible",
-            "adhoc",
-            "all",
-            *places,
-            "-m",
-            "ansible.builtin.debug",
-            "-a",
-            f'msg="{message}"',
-        ],
-        cwd=ROOT,
-        env=PRINTING,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    said = {path.name: json.loads(path.read_text())["msg"] for path in (tmp_path / "answers").iterdir()}
-    assert said == {
+    said = wired(tmp_path, {"all": {"children": groups}}, names)
+    assert {host: list(found.values()) for host, found in said.items()} == {
         "hub1": ["/eos/user/%l/%u", False, False],
         "hub2": ["", True, True],
         "node1": ["", False, False],

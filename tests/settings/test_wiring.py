@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tests.settings.answers import ROOT
+from tests.settings.answers import wired
 
 INVENTORY: dict[str, Any] = {
     "all": {
@@ -56,47 +50,8 @@ LISTS = ("cvmfs_proxies", "squid_own_destinations", "jupyter_cvmfs_repositories"
 NAMES = (*LISTS, "jupyterhub_oidc_token_format")
 
 
-def wired(scratch: Path, inventory: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each host is told."""
-    (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    (scratch / "answers").mkdir()
-    message = "{{ {" + ", ".join(f"'{name}': {name}" for name in NAMES) + "} | to_json }}"
-    command: list[str | Path] = [
-        "-i",
-        scratch / "hosts.yml",
-        "--playbook-dir",
-        ROOT / "playbooks",
-        "--tree",
-        scratch / "answers",
-    ]
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ansible",
-            "adhoc",
-            "all",
-            *command,
-            "-m",
-            "ansible.builtin.debug",
-            "-a",
-            f'msg="{message}"',
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    found = {}
-    for path in (scratch / "answers").iterdir():
-        said = json.loads(path.read_text())["msg"]
-        found[path.name] = json.loads(said) if isinstance(said, str) else said
-    return found
-
-
 def test_clients_use_all_caches_and_caches_reach_all_servers(tmp_path: Path) -> None:
-    found = wired(tmp_path, INVENTORY)
+    found = wired(tmp_path, INVENTORY, NAMES)
     caches = ["http://192.0.2.3:3128|http://[2001:db8::4]:8888|http://cache3:3128"]
     assert found["hub1"]["cvmfs_proxies"] == caches
     assert found["node2"]["cvmfs_proxies"] == ["http://own.example.org:3128"]
@@ -106,11 +61,11 @@ def test_clients_use_all_caches_and_caches_reach_all_servers(tmp_path: Path) -> 
 
 
 def test_servers_get_tokens_where_an_instance_wants_them(tmp_path: Path) -> None:
-    found = {host: said["jupyterhub_oidc_token_format"] for host, said in wired(tmp_path, INVENTORY).items()}
+    found = {host: said["jupyterhub_oidc_token_format"] for host, said in wired(tmp_path, INVENTORY, NAMES).items()}
     assert {host for host, said in found.items() if said} == {"node2"}
     assert found["node2"] == "oauth2:{token}:{userinfo}"
 
 
 def test_without_the_groups_nothing_is_said(tmp_path: Path) -> None:
-    found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": {"hub1": {}}}}}})
+    found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": {"hub1": {}}}}}}, NAMES)
     assert found["hub1"] == {**{name: [] for name in LISTS}, "jupyterhub_oidc_token_format": ""}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import runpy
-import signal
 import subprocess
 import sys
 import time
@@ -18,9 +16,10 @@ import pytest
 
 from tests.settings.answers import ROOT
 
+from .conftest import Storage
+
 PROGRAM = ROOT / "roles" / "homes" / "files" / "watch_mounts.py"
 MODULE: dict[str, Any] = runpy.run_path(str(PROGRAM))
-PR_SET_CHILD_SUBREAPER = 36
 
 TABLE = """\
 22 1 0:20 / / rw - ext4 /dev/sda1 rw
@@ -46,28 +45,19 @@ def test_what_is_mounted_below_a_directory_is_read_and_not_touched(tmp_path: Pat
 class Watched:
     """A mount of the stand-in, and the watch over it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.place, self.metrics = directory, directory / "net" / "homes", directory / "m" / "x.prom"
-        self.place.mkdir(parents=True)
+    def __init__(self, directory: Path, storage: Storage) -> None:
+        self.directory, self.storage, self.metrics = directory, storage, directory / "m" / "x.prom"
+        self.place = storage.directory
         # The files by which connections are given up; on a host a unit of systemd mounts them.
         self.connections = directory / "connections"
         self.connections.mkdir()
         subprocess.run(["mount", "-t", "fusectl", "none", self.connections], check=True)
-        self.servers: list[subprocess.Popen[str]] = []
-        self.mount()
-
-    def mount(self) -> None:
-        command = [sys.executable, str(ROOT / "tests" / "hanging_files.py"), str(self.place), "0"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert server.stdout
-        assert server.stdout.readline() == "mounted\n"
-        self.servers.append(server)
 
     def look(self, action: str = "log") -> str:
         """Look once; return what goes to the journal."""
         driver = f"""
 import pathlib, runpy, sys
-sys.argv = ["watch", {str(self.directory / "net")!r}, "0.7", {str(self.metrics)!r}, {action!r}]
+sys.argv = ["watch", {str(self.place.parent)!r}, "0.7", {str(self.metrics)!r}, {action!r}]
 module = runpy.run_path({str(PROGRAM)!r})
 module["main"].__globals__["STATE"] = pathlib.Path({str(self.directory / "state")!r})
 module["main"].__globals__["CONNECTIONS"] = pathlib.Path({str(self.connections)!r})
@@ -84,25 +74,12 @@ module["main"](sys.argv[1], 0.7, pathlib.Path(sys.argv[3]), sys.argv[4])
         assert {place for _, place, _ in found} <= {str(self.place)}
         return {name: int(value) for name, _, value in found}
 
-    def end(self) -> None:
-        for server in self.servers:
-            server.kill()
-            server.communicate()
-        subprocess.run(["umount", self.connections], check=True)
-        while f" {self.place} " in Path("/proc/self/mountinfo").read_text():
-            subprocess.run(["umount", "--lazy", self.place], check=True)
-
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Watched]:
-    if os.getuid() != 0 or not os.access("/dev/fuse", os.W_OK):
-        pytest.skip("only root can mount the stand-in for a network file system, and only where there is /dev/fuse")
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    made = Watched(tmp_path)
+def watched(tmp_path: Path, storage: Storage, adoption: None) -> Iterator[Watched]:  # noqa: ARG001 (it only has to be there)
+    made = Watched(tmp_path, storage)
     yield made
-    made.end()
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    subprocess.run(["umount", made.connections], check=True)
 
 
 def at_mounts() -> list[int]:
@@ -126,21 +103,20 @@ def test_a_mount_that_is_well(watched: Watched) -> None:
 
 
 def test_a_mount_that_hangs_is_told_and_no_crowd_is_sent_there(watched: Watched) -> None:
-    watched.servers[0].send_signal(signal.SIGUSR1)
+    watched.storage.hang()
     for _ in range(3):
         assert f"{watched.place} (fuse): it does not answer; " in watched.look()
         assert len(at_mounts()) == 1
         assert watched.measured()["up"] == 0
         assert watched.measured()["waiting_requests"] >= 1
-    watched.servers[0].send_signal(signal.SIGUSR2)
+    watched.storage.go_on()
     all_leave()
     assert watched.look() == ""
     assert watched.measured() == {"up": 1, "waiting_requests": 0}
 
 
 def test_a_mount_whose_server_is_dead_is_told(watched: Watched) -> None:
-    watched.servers[0].kill()
-    watched.servers[0].wait()
+    watched.storage.die()
     assert "Transport endpoint is not connected" in watched.look()
     assert watched.measured() == {"up": 0, "waiting_requests": 0}
 
@@ -148,13 +124,13 @@ def test_a_mount_whose_server_is_dead_is_told(watched: Watched) -> None:
 @pytest.mark.parametrize("fault", ["hangs", "dead"])
 def test_a_mount_that_is_not_well_is_given_up_where_the_site_allows_it(watched: Watched, fault: str) -> None:
     if fault == "hangs":
-        watched.servers[0].send_signal(signal.SIGUSR1)
+        watched.storage.hang()
     else:
-        watched.servers[0].kill()
-        watched.servers[0].wait()
+        watched.storage.die()
     assert "given up, to be mounted again" in watched.look("remount")
     assert not os.path.ismount(watched.place)
     all_leave()
-    watched.mount()
+    watched.storage.die()
+    watched.storage.mount()
     assert watched.look("remount") == ""
     assert watched.measured()["up"] == 1

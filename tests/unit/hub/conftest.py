@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,62 +11,8 @@ import yaml
 
 from tests.settings.answers import PRINTING, ROOT, printed
 
-PR_SET_CHILD_SUBREAPER = 36
 ROLE = ROOT / "roles" / "jupyterhub"
 sys.path.insert(0, str(ROLE / "files"))
-
-
-@pytest.fixture(scope="module")
-def adoption() -> Iterator[None]:
-    """Orphans become children of the tests, which then bury them, as the host's init would."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    yield
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
-
-class Storage:
-    """A network file system's directory of the user who runs the tests; see tests/hanging_files.py, a stand-in."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir()
-        self.mount()
-
-    def mount(self) -> None:
-        """Mount it with a server that answers."""
-        command = [sys.executable, str(ROOT / "tests" / "hanging_files.py"), str(self.directory), str(os.getuid())]
-        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert self.server.stdout
-        assert self.server.stdout.readline() == "mounted\n"
-
-    def hang(self) -> None:
-        """Let the server take requests and answer none."""
-        self.server.send_signal(signal.SIGUSR1)
-
-    def go_on(self) -> None:
-        """Let it answer them, and all others."""
-        self.server.send_signal(signal.SIGUSR2)
-
-    def die(self) -> None:
-        """End the server; the mount stays."""
-        self.server.kill()
-        self.server.communicate()
-
-    def unmount(self) -> None:
-        """Take the mount away."""
-        subprocess.run(["umount", "--lazy", self.directory], check=True)
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    """A directory whose server can hang and die."""
-    if os.getuid() != 0 or not os.access("/dev/fuse", os.W_OK):
-        pytest.skip("only root can mount the stand-in for a network file system, and only where there is /dev/fuse")
-    made = Storage(tmp_path / "storage")
-    yield made
-    made.die()
-    made.unmount()
 
 
 @pytest.fixture(scope="session")

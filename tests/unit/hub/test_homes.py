@@ -17,7 +17,7 @@ import pytest
 from campushub_hub import mediator, user_session
 from campushub_hub.user_session import Homes, home_of, homes_of_site, local_directory, make_private_directory
 
-from .conftest import Storage
+from tests.unit.conftest import Storage
 
 ME = pwd.getpwuid(os.getuid())
 NOBODY = 65534

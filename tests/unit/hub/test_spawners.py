@@ -24,7 +24,7 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from systemdspawner import systemd
 
-from .conftest import Storage
+from tests.unit.conftest import Storage
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 NOBODY = 65534
