@@ -304,6 +304,11 @@ def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -
     facts = page.locator(".jp-mod-display .jp-RunningSessions-itemDetail")
     cut_off = facts.evaluate_all("facts => facts.filter(one => one.scrollWidth > one.clientWidth).length")
     assert cut_off == 0, "the facts do not fit into the side bar"
+    # Who closes a tab looks no more, and can open it again.
+    page.locator(".lm-TabBar-tab.lm-mod-current", has_text="Editor").locator(".lm-TabBar-tabCloseIcon").click()
+    expect(items.last).not_to_contain_text("· alice")
+    items.last.locator(".jp-RunningSessions-itemLabel").click()
+    painted(page)
     items.first.hover()
     items.first.locator(".jp-RunningSessions-itemShutdown").click()
     expect(items).to_have_count(1)
