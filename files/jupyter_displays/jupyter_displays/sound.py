@@ -238,28 +238,22 @@ class Sound:
             self._recording = None
 
     async def _pass_on(self, process: Process) -> None:
-        connection = await self._connect(process)
-        if connection is None:
-            return
-        reader, writer = connection
+        """Send what is mixed to all who listen, until the server ends or nobody listens."""
         encoder = _Encoder()
-        silent = _FADES
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-                while True:
-                    frame = await reader.readexactly(_FRAME_BYTES)
-                    silent = silent + 1 if frame == _SILENCE else 0
-                    if silent <= _FADES:
-                        packet = encoder.encode(frame)
-                        for listener in list(self._listeners):
-                            listener.hear(packet)
-        finally:
-            writer.close()
-
-    async def _connect(self, process: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """Connect to where the server, which may still be starting, gives what it mixes."""
         while process.alive:
-            with contextlib.suppress(OSError):
-                return await asyncio.open_unix_connection(self._directory / "pcm")
+            # It may still be starting.
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+                reader, writer = await asyncio.open_unix_connection(self._directory / "pcm")
+                with contextlib.closing(writer):
+                    await self._encode(reader, encoder)
             await asyncio.sleep(0.01)
-        return None
+
+    async def _encode(self, reader: asyncio.StreamReader, encoder: _Encoder) -> None:
+        silent = _FADES
+        while True:
+            frame = await reader.readexactly(_FRAME_BYTES)
+            silent = silent + 1 if frame == _SILENCE else 0
+            if silent <= _FADES:
+                packet = encoder.encode(frame)
+                for listener in list(self._listeners):
+                    listener.hear(packet)

@@ -174,6 +174,17 @@ async def test_nothing_is_sent_or_recorded_for_nobody_or_when_nothing_plays(api,
     await until(lambda: display.sound._recording is None)
 
 
+async def test_a_sound_server_ends_after_its_last_program_and_starts_for_the_next(api, manager, monkeypatch):
+    monkeypatch.setattr(sound, "_SETTINGS", sound._SETTINGS.replace("exit-idle-time = 30", "exit-idle-time = 1"))
+    await api.running(application="once")
+    display = manager.displays["1"]
+    (first,) = await until(lambda: servers(display.directory))
+    await until(lambda: not servers(display.directory))
+    environment = {**os.environ, **display.sound.environment}
+    await asyncio.to_thread(subprocess.run, ["pactl", "info"], env=environment, check=True)
+    assert servers(display.directory) not in ([], [first])
+
+
 @pytest.mark.parametrize("manager_settings", [{"sound": False}])
 async def test_without_sound_programs_find_no_server(api, connect, manager, manager_settings):
     display = await api.running()
