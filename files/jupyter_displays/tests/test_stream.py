@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,36 @@ async def test_what_moves_is_sent_as_pictures_and_what_stands_still_without_loss
             found.append(coding)
     # All codecs are there for the first page, however quick it is.
     assert found[0] == "webp"
+
+
+AGAIN = """
+xsetroot -solid red
+sleep 1.5
+for i in $(seq 30); do xsetroot -solid red; sleep 0.04; done
+xsetroot -solid blue
+sleep 60
+"""
+
+
+@pytest.mark.parametrize("engine", ["xpra"])
+@pytest.mark.parametrize("applications", [{"again": {"command": ["sh", "-c", AGAIN]}}])
+async def test_what_is_drawn_again_as_it_was_is_not_sent_again(api, connect):
+    answer = subprocess.run(["xpra", "--version"], capture_output=True, text=True, check=True).stdout
+    if " v3." not in answer:
+        pytest.skip(f"{answer.strip()} is left as it is")
+    if subprocess.run(["/usr/bin/python3", "-c", "import PIL.ImageChops"], capture_output=True, check=False).returncode:
+        pytest.skip("python3-pil is missing, which finds what differs")
+    await api.create(application="again", width=640, height=480)
+    page = Xpra(await connect("api/displays/1/stream"))
+    await page.hello(encodings=["rgb24"], **{"encodings.core": ["rgb24"], "encodings.rgb_formats": ["RGB"]})
+    found = []
+    async with asyncio.timeout(15):
+        while not found or found[-1] != b"\x00\x00\xff":
+            _, window, _, _, width, height, _, data, sequence, *_ = await page.packet("draw")
+            await page.send("damage-sequence", sequence, window, width, height, 1000, "")
+            found.append(zlib.decompress(data.encode(errors="surrogateescape"))[:3])
+    # What was there when the page came, and what came to be there.
+    assert len(found) <= 4, found
 
 
 async def test_a_size_that_the_page_asks_the_engine_for_is_noted(api, connect):
