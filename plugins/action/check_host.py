@@ -79,13 +79,14 @@ class ActionModule(ActionBase):
             for found in ("packages", "markers"):
                 result[found] = answer.get(found, [])
             result["warnings"] = answer.get("warnings", [])
+            result["ansible_facts"] = answer.get("ansible_facts", {})
         result.update(changed=False, reachable=reachable, problems=problems)
         errors = [f"{task_vars['inventory_hostname']}: {problem}" for problem in problems]
         if boolean(self._templar.template(task_vars.get("preflight_collect", False)), strict=False):
             collected = list(task_vars.get("ansible_facts", {}).get("preflight_errors", []))
-            result["ansible_facts"] = {
-                "preflight_errors": collected + [error for error in errors if error not in collected]
-            }
+            result.setdefault("ansible_facts", {})["preflight_errors"] = collected + [
+                error for error in errors if error not in collected
+            ]
         elif errors:
             result.update(failed=True, msg="\n".join(errors))
         return result

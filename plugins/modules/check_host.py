@@ -29,6 +29,8 @@ description:
     answer, a clock that is far off.
   - A host that cannot be reached, has no Python, or does not let its user become root is a message too, not a
     failure of the task.
+  - Learns on the way which distribution it is, as M(ansible.builtin.setup) would, since to run one module more takes
+    longer than to find that out.
   - Changes nothing and takes as long as the slowest package source, at most O(deadline).
   - Adds its messages, each beginning with the name of the host, to the fact C(preflight_errors) while the variable
     C(preflight_collect) is true, and fails with them otherwise.
@@ -188,9 +190,24 @@ markers:
   returned: when the host could be asked
   type: list
   elements: str
+ansible_facts:
+  description: What M(ansible.builtin.setup) says of the distribution.
+  returned: when the host could be asked
+  type: dict
 """
 
 OLDEST_PYTHON = (3, 9)
+OS_RELEASE = Path("/etc/os-release")
+# What Ansible calls them.
+DISTRIBUTIONS = {
+    "debian": "Debian",
+    "ubuntu": "Ubuntu",
+    "rhel": "RedHat",
+    "rocky": "Rocky",
+    "almalinux": "AlmaLinux",
+    "centos": "CentOS",
+    "ol": "OracleLinux",
+}
 # Where sssd, which asks a directory, can be asked.
 SSSD_SOCKET = Path("/var/lib/sss/pipes/nss")
 CLOCK_TOLERANCE = 300
@@ -397,10 +414,30 @@ def packages() -> list[str]:
     return []
 
 
-def release_of(mirror: str, release: Path = Path("/etc/os-release")) -> str:
+def os_release(file: Path = OS_RELEASE) -> dict[str, str]:
+    """What a distribution says of itself, as os-release(5) has it."""
+    pattern = re.compile(r"^(\w+)=[\"']?(.*?)[\"']?$", re.MULTILINE)
+    return {"ID": "linux", **dict(pattern.findall(file.read_text() if file.is_file() else ""))}
+
+
+def distribution(file: Path = OS_RELEASE) -> dict[str, str]:
+    """Return Ansible's facts of the distribution. Its own program for them reads those of all systems there are."""
+    said = os_release(file)
+    version = said.get("VERSION_ID", "")
+    facts = {
+        "distribution": DISTRIBUTIONS.get(said["ID"], said.get("NAME", said["ID"])),
+        "distribution_version": version,
+        "distribution_major_version": version.split(".")[0],
+        "distribution_release": said.get("VERSION_CODENAME", ""),
+        "os_family": "Debian" if "debian" in (said["ID"], *said.get("ID_LIKE", "").split()) else "RedHat",
+    }
+    return {f"ansible_{name}": value for name, value in facts.items()}
+
+
+def release_of(mirror: str, file: Path = OS_RELEASE) -> str:
     """The file that a mirror must have for this host's distribution."""
-    match = re.search(r"^VERSION_CODENAME=\"?(\w+)", release.read_text(), re.MULTILINE)
-    return f"{mirror.rstrip('/')}/dists/{match.group(1)}/Release" if match else mirror
+    name = os_release(file).get("VERSION_CODENAME")
+    return f"{mirror.rstrip('/')}/dists/{name}/Release" if name else mirror
 
 
 def apt_sources(etc: Path = Path("/etc/apt")) -> list[str]:
@@ -610,7 +647,13 @@ def main() -> None:
     for message in unknown + (silent if installed else []):
         module.warn(message)
     markers = [path for pattern in parameters["markers"] for path in glob.glob(pattern)]
-    module.exit_json(changed=False, problems=problems + clock, packages=packages(), markers=markers)
+    module.exit_json(
+        changed=False,
+        problems=problems + clock,
+        packages=packages(),
+        markers=markers,
+        ansible_facts=distribution(),
+    )
 
 
 if __name__ == "__main__":

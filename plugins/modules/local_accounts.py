@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -62,8 +63,13 @@ options:
     description: Group of every account with O(users[].access).
     type: str
     required: true
+  new_homes:
+    description:
+      - Mode of homes that are made by others than this module, such as C(useradd) or a first login; C(/etc/login.defs)
+        has it in a marked part.
+    type: str
   state:
-    description: V(absent) removes all accounts and groups that are listed, and keeps all homes.
+    description: V(absent) removes all accounts and groups that are listed, and O(new_homes), and keeps all homes.
     type: str
     choices: [present, absent]
     default: present
@@ -90,6 +96,7 @@ actions:
 """
 
 HOMES = "/home"
+LOGIN_DEFS = "/etc/login.defs"
 APPLIED = "/var/lib/campushub/accounts.json"
 BEGIN, END = "# BEGIN Managed by CampusHub", "# END Managed by CampusHub"
 
@@ -398,9 +405,9 @@ def remember(applied: Mapping[str, str]) -> None:
     os.replace(temporary, APPLIED)
 
 
-def with_keys(text: str, keys: list[str]) -> str:
-    """Return a user's list of keys with the keys in their marked part, which goes if there are none."""
-    part = "".join(f"{line}\n" for line in (BEGIN, *keys, END)) if keys else ""
+def with_part(text: str, lines: list[str]) -> str:
+    """Return a text with the lines in its marked part, which goes if there are none."""
+    part = "".join(f"{line}\n" for line in (BEGIN, *lines, END)) if lines else ""
     pattern = re.compile(rf"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$\n?", re.MULTILINE | re.DOTALL)
     if pattern.search(text):
         return pattern.sub(lambda _: part, text, count=1)
@@ -444,6 +451,15 @@ def keys_as_user(name: str, verb: str, text: str = "") -> str:
     return done.stdout
 
 
+def replace(path: str, text: str) -> None:
+    """Put another text into a file of the system, which keeps its mode and is whole at each moment."""
+    temporary = f"{path}.campushub"
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    shutil.copymode(path, temporary)
+    os.replace(temporary, path)
+
+
 class Runner:
     """Carries out what was planned, as far as it goes."""
 
@@ -470,6 +486,19 @@ class Runner:
             self.problems.append(f"could not {action.words}: {said.strip()}.{hint}")
             self.done.pop()
 
+    def new_homes(self, mode: str | None) -> None:
+        """Say in login.defs what mode new homes have; None leaves that to the distribution."""
+        try:
+            with open(LOGIN_DEFS, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+            wanted = with_part(text, [f"HOME_MODE {mode}"] if mode else [])
+            if wanted != text:
+                self.done.append(f"let new homes have mode {mode}" if mode else "forget the mode of new homes")
+                if not self.module.check_mode:
+                    replace(LOGIN_DEFS, wanted)
+        except OSError as error:
+            self.problems.append(f"could not set the mode of new homes: {error}")
+
     def keys(self, name: str, keys: list[str]) -> None:
         """Bring the marked part of a user's keys to what is listed."""
         try:
@@ -480,7 +509,7 @@ class Runner:
             return
         try:
             text = keys_as_user(name, "read")
-            wanted = with_keys(text, keys)
+            wanted = with_part(text, keys)
             if wanted != text:
                 self.done.append(f"set the ssh keys of {name}")
                 if not self.module.check_mode:
@@ -518,6 +547,7 @@ def main() -> None:
                 "options": {"name": {"type": "str", "required": True}, "gid": {"type": "int"}, "state": state},
             },
             "access_group": {"type": "str", "required": True},
+            "new_homes": {"type": "str"},
             "state": state,
         },
         supports_check_mode=True,
@@ -530,6 +560,8 @@ def main() -> None:
     host = read_host(user["name"] for user in users)
     plan = Planner(host, users, groups, access).make()
     runner = Runner(module)
+    if module.params["new_homes"]:
+        runner.new_homes(module.params["new_homes"] if module.params["state"] == "present" else None)
     for action in plan.actions:
         runner.run(action)
     for user in users:

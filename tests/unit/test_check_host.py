@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.facts.system.distribution import Distribution
 
 from plugins.modules import check_host
 
@@ -145,6 +146,36 @@ def test_apt_sources_of_both_formats(tmp_path: Path) -> None:
         "https://flat.example.org/repo/./Release",
         "http://security.example.org/debian-security/dists/trixie-security/Release",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "family"),
+    [
+        ('ID=debian\nVERSION_ID="12"', "Debian 12", "Debian"),
+        ('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"', "Ubuntu 24", "Debian"),
+        ('ID="rhel"\nID_LIKE="fedora"\nVERSION_ID="9.4"', "RedHat 9", "RedHat"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"', "Rocky 9", "RedHat"),
+        ('ID="almalinux"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"', "AlmaLinux 9", "RedHat"),
+        ('ID="centos"\nID_LIKE="rhel fedora"\nVERSION_ID="9"', "CentOS 9", "RedHat"),
+        ('ID="ol"\nID_LIKE="fedora"\nVERSION_ID="9.4"', "OracleLinux 9", "RedHat"),
+        ('NAME="Arch Linux"\nID=arch', "Arch Linux ", "RedHat"),
+        ("", "linux ", "RedHat"),
+    ],
+)
+def test_distribution_has_the_name_that_ansible_knows(tmp_path: Path, text: str, name: str, family: str) -> None:
+    release = tmp_path / "os-release"
+    release.write_text(f"{text}\n")
+    facts = check_host.distribution(release)
+    assert f"{facts['ansible_distribution']} {facts['ansible_distribution_major_version']}" == name
+    assert facts["ansible_os_family"] == family
+
+
+def test_ansible_says_the_same_of_this_machine() -> None:
+    facts = {f"ansible_{name}": value for name, value in Distribution(None).get_distribution_facts().items()}
+    ours = check_host.distribution()
+    assert ours["ansible_distribution_version"].split(".")[0] == facts["ansible_distribution_major_version"]
+    for name in ours.keys() - {"ansible_distribution_version"}:
+        assert ours[name] == facts[name], name
 
 
 def test_mirror_must_have_the_distribution_of_the_host(tmp_path: Path) -> None:

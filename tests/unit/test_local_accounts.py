@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest, with_keys
+from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest, with_part
 
 OLD, NEW = "$6$salt$old", "$6$salt$new"
 
@@ -212,8 +212,8 @@ def test_one_impossible_account_does_not_stop_the_others() -> None:
 
 def test_keys_of_the_user_stay_beside_those_that_are_listed() -> None:
     mine = "ssh-ed25519 MINE"
-    first = with_keys(mine, ["ssh-ed25519 A"])
+    first = with_part(mine, ["ssh-ed25519 A"])
     assert first == f"{mine}\n# BEGIN Managed by CampusHub\nssh-ed25519 A\n# END Managed by CampusHub\n"
-    assert with_keys(first, ["ssh-ed25519 A"]) == first
-    assert with_keys(first, []) == f"{mine}\n"
-    assert with_keys("", []) == ""
+    assert with_part(first, ["ssh-ed25519 A"]) == first
+    assert with_part(first, []) == f"{mine}\n"
+    assert with_part("", []) == ""
