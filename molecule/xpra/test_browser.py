@@ -66,6 +66,28 @@ LOOK_AT_PICTURE = """async () => {
   return [picture.width, picture.height, ...context.getImageData(0, 0, 1, 1).data];
 }"""
 
+# Has what a page plays pass by where it can be looked at.
+LISTEN = """
+const connect = AudioNode.prototype.connect;
+AudioNode.prototype.connect = function (target, ...rest) {
+  if (target instanceof AudioDestinationNode) {
+    if (window.heard?.context !== target.context) {
+      window.heard = new AnalyserNode(target.context, {fftSize: 8192});
+    }
+    connect.call(this, heard);
+  }
+  return connect.call(this, target, ...rest);
+};
+"""
+# The loudest pitch, if there is any that is not very low in volume.
+PITCH = """() => {
+  if (!window.heard) return 0;
+  const volumes = new Float32Array(heard.frequencyBinCount);
+  heard.getFloatFrequencyData(volumes);
+  const loudest = volumes.reduce((best, volume, at) => volume > volumes[best] ? at : best, 0);
+  return volumes[loudest] > -60 ? loudest * heard.context.sampleRate / heard.fftSize : 0;
+}"""
+
 
 class Displays:
     """The displays of somebody's server, as their pages call them."""
@@ -154,7 +176,8 @@ def alice(host: Host, browser: Browser, wire: Wire) -> Iterator[Person]:
 
 def stop(person: Person) -> None:
     """Stop a server, by the hub's page."""
-    person.page.goto("/hub/home")
+    # Its script, without which the button does nothing, is loaded late.
+    person.page.goto("/hub/home", wait_until="networkidle")
     person.page.locator("#stop").click()
     expect(person.page.locator("#stop")).to_be_hidden()
     person.leave()
@@ -281,6 +304,11 @@ def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -
     facts = page.locator(".jp-mod-display .jp-RunningSessions-itemDetail")
     cut_off = facts.evaluate_all("facts => facts.filter(one => one.scrollWidth > one.clientWidth).length")
     assert cut_off == 0, "the facts do not fit into the side bar"
+    # Who closes a tab looks no more, and can open it again.
+    page.locator(".lm-TabBar-tab.lm-mod-current", has_text="Editor").locator(".lm-TabBar-tabCloseIcon").click()
+    expect(items.last).not_to_contain_text("· alice")
+    items.last.locator(".jp-RunningSessions-itemLabel").click()
+    painted(page)
     items.first.hover()
     items.first.locator(".jp-RunningSessions-itemShutdown").click()
     expect(items).to_have_count(1)
@@ -529,6 +557,44 @@ def test_somebody_with_a_link(alice: Person, displays: Displays, browser: Browse
 
 
 # What goes wrong
+
+
+def test_what_programs_play_is_heard_where_it_is_switched_on(
+    host: Host, alice: Person, displays: Displays, browser: Browser
+) -> None:
+    """By the owner, and by somebody with a link who only looks; a sound server that was killed is said."""
+    number = displays.start("terminal")
+    url = displays.call(f"/{number}/shares", "POST", {"mode": "view"})["url"]
+    guests = browser.new_context(base_url=alice.page.url, locale="ru-RU")
+    pages = [alice.context.new_page(), guests.new_page()]
+    buttons = []
+    for page, address, label in zip(pages, (f"/user/alice/displays/{number}", url), ("Sound", "Звук"), strict=True):
+        page.add_init_script(LISTEN)
+        page.goto(address)
+        buttons.append(painted(page).get_by_role("button", name=label, exact=True))
+        expect(buttons[-1]).to_have_attribute("aria-pressed", "false")
+    server = "pgrep -u alice -x pulseaudio"
+    assert host.run(server).rc != 0
+    samples = "bytes(128 + round(60 * math.sin(math.tau * 440 * at / 44100)) for at in range(5 * 44100))"
+    tone = f"/usr/bin/python3 -c 'import math, sys; sys.stdout.buffer.write({samples})' > ~/tone"
+    play = f"{tone}; while paplay --raw --rate=44100 --channels=1 --format=u8 ~/tone; do :; done"
+    displays.call(f"/{number}/text", "POST", {"text": f"{play}\n"})
+    wait_until(lambda: host.run(server).rc == 0, "a sound server, which a program has started")
+    for page, button in zip(pages, buttons, strict=True):
+        assert page.evaluate(PITCH) == 0
+        button.focus()
+        page.keyboard.press("Space")
+        expect(button).to_have_attribute("aria-pressed", "true")
+        wait_until(lambda: 430 < page.evaluate(PITCH) < 450, "a tone of 440 Hz")  # noqa: B023
+    expect(buttons[1]).to_have_attribute("title", "Звук включён")
+    buttons[0].click()
+    expect(buttons[0]).to_have_attribute("aria-pressed", "false")
+    host.check_output(f"kill -KILL $({server})")
+    expect(pages[1].locator(".jp-Display-notice")).to_have_text("The sound server was killed by SIGKILL.")
+    expect(buttons[1]).to_have_attribute("aria-pressed", "false")
+    pages[0].close()
+    guests.close()
+    host.run(f"rm -f {HOME}/tone")
 
 
 def test_a_bad_network(alice: Person, displays: Displays, wire: Wire) -> None:

@@ -275,7 +275,7 @@ def test_menu_has_the_application_and_the_desktop_no_lock(alice: Person, desktop
     until(lambda: "xfce4-panel" in alice.windows(desktop["id"]), 40, "the panel")
     time.sleep(2)
     running = " ".join(processes(alice.host, "alice").values())
-    for unwanted in ("screensaver", "light-locker", "power-manager", "nm-applet", "blueman", "ssh-agent"):
+    for unwanted in ("screensaver", "light-locker", "power-manager", "nm-applet", "blueman", "ssh-agent", "pulseaudio"):
         assert unwanted not in running
 
 
@@ -285,6 +285,13 @@ def test_there_are_no_more_displays_than_the_limit(alice: Person) -> None:
         alice.display("clock")
     assert "limit" in alice.call("POST", body={"application": "clock"}, status=409)["message"]
     assert "no application" in alice.call("POST", body={"application": "nonsense"}, status=400)["message"]
+
+
+def test_sound_servers_are_started_by_no_login(prepared: Host) -> None:
+    """Those that users' service managers would start, for everybody who logs in to the host."""
+    for unit in ("pulseaudio.socket", "pulseaudio.service"):
+        assert prepared.file(f"/usr/lib/systemd/user/{unit}").exists
+        assert prepared.run(f"systemctl --global is-enabled {unit}").stdout == "masked\n"
 
 
 # Limits
@@ -327,9 +334,10 @@ def test_neighbour_reaches_no_socket_and_no_screen(alice: Person, desktop: dict[
     """Neither the display's socket nor the X server, by whatever name."""
     host, directory = alice.host, f"{alice.directory}/{desktop['id']}"
     assert host.file(f"{directory}/socket").is_socket
-    code = f"import socket; socket.socket(socket.AF_UNIX).connect({directory + '/socket'!r})"
-    assert as_user(host, "alice", f'/usr/bin/python3 -c "{code}"').rc == 0
-    assert "PermissionError" in as_user(host, "bob", f'/usr/bin/python3 -c "{code}"').stderr
+    for socket in ("socket", "pulse"):
+        code = f"import socket; socket.socket(socket.AF_UNIX).connect({f'{directory}/{socket}'!r})"
+        assert as_user(host, "alice", f'/usr/bin/python3 -c "{code}"').rc == 0
+        assert "PermissionError" in as_user(host, "bob", f'/usr/bin/python3 -c "{code}"').stderr
     assert as_user(host, "bob", f"ls {alice.directory}").rc != 0
     number = alice.number(desktop["id"])
     assert "Root Window" in as_user(
@@ -358,7 +366,8 @@ def test_neighbour_finds_no_port_and_no_abstract_socket(alice: Person, desktop: 
     # The user's server listens for the hub's proxy, and asks whoever comes past that who they are.
     assert doors
     for door in doors:
-        for path, header in (("", ""), (f"/{desktop['id']}/stream", UPGRADE)):
+        ways = [("", ""), *((f"/{desktop['id']}/{stream}", UPGRADE) for stream in ("stream", "sound"))]
+        for path, header in ways:
             url = f"http://{door}/user/alice/api/displays{path}"
             command = f"curl -s -m 5 -o /dev/null -w '%{{http_code}}' --http1.1 {header} {url}"
             assert as_user(host, "bob", command).stdout == "403", url
@@ -416,18 +425,16 @@ def test_neighbour_is_refused_by_the_api(alice: Person, bob: Person, desktop: di
     # His own server has no such display.
     bob.call("GET", f"/{desktop['id']}", status=404)
     ways = {"none": "", "foreign": f"-H 'Authorization: token {bob.token}'", "wrong": "-H 'Authorization: token x'"}
-    url = f"{HUB}/user/alice/api/displays/{desktop['id']}/stream"
-    for way, header in ways.items():
-        command = f"curl -s -m 5 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE} {header} {url}"
-        assert alice.host.run(command).stdout == "403", way
-    # The same request with the owner's token is let in, or the test would prove nothing.
-    header = f"-H 'Authorization: token {alice.token}'"
-    command = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE} {header} {url}"
-    assert alice.host.run(command).stdout == "101"
-    other = f"{command} -H 'Origin: https://evil.example.org'".replace(header, "")
-    assert alice.host.run(other).stdout == "403"
-    shared = f"{HUB}/user/alice/displays/shared/{'A' * 43}/stream"
-    assert alice.host.run(f"curl -s -m 5 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE} {shared}").stdout == "403"
+    upgrade = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE}"
+    for stream in ("stream", "sound"):
+        url = f"{HUB}/user/alice/api/displays/{desktop['id']}/{stream}"
+        for way, header in ways.items():
+            assert alice.host.run(f"{upgrade} {header} {url}").stdout == "403", (stream, way)
+        # The same request with the owner's token is let in, or the test would prove nothing.
+        assert alice.host.run(f"{upgrade} -H 'Authorization: token {alice.token}' {url}").stdout == "101"
+        assert alice.host.run(f"{upgrade} {url} -H 'Origin: https://evil.example.org'").stdout == "403"
+        shared = f"{HUB}/user/alice/displays/shared/{'A' * 43}/{stream}"
+        assert alice.host.run(f"{upgrade} {shared}").stdout == "403"
 
 
 # The end
@@ -468,10 +475,11 @@ def test_desktop_takes_the_place_of_notebooks(
             header = f"-H 'Authorization: token {whose}'"
             page = f"{HUB}/user/alice/{path}"
             assert host.run(f"curl -s -o /dev/null -w '%{{http_code}}' {header} {page}").stdout == code, page
-        stream = f"{HUB}/user/alice/api/displays/{display['id']}/stream"
         upgrade = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE} "
         for header, code in ((f"token {token}", "101"), (f"token {bob.token}", "403"), ("", "403")):
-            assert host.run(f"{upgrade} -H 'Authorization: {header}' {stream}").stdout == code
+            for stream in ("stream", "sound"):
+                url = f"{HUB}/user/alice/api/displays/{display['id']}/{stream}"
+                assert host.run(f"{upgrade} -H 'Authorization: {header}' {url}").stdout == code
         assert alice.client("stop").rc == 0
         until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
         visit_desktop(host, browser, wire.url)

@@ -20,6 +20,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from . import x11
+from .listen import SharedSoundHandler, SoundHandler
 from .manager import Display, DisplayManager, now
 from .stream import HasManager, SharedStreamHandler, StreamHandler
 
@@ -579,6 +580,7 @@ def handlers() -> list[tuple[Any, ...]]:
         (rf"/api/displays/{_ID}", DisplayHandler),
         (rf"/api/displays/{_ID}/screen", ScreenHandler),
         (rf"/api/displays/{_ID}/stream", StreamHandler),
+        (rf"/api/displays/{_ID}/sound", SoundHandler),
         (rf"/api/displays/{_ID}/keymap", KeymapHandler),
         (rf"/api/displays/{_ID}/text", TextHandler),
         (rf"/api/displays/{_ID}/files", FilesHandler),
@@ -588,6 +590,7 @@ def handlers() -> list[tuple[Any, ...]]:
         (rf"/displays/{_ID}", PageHandler),
         (rf"/displays/shared/{_TOKEN}", SharedPageHandler),
         (rf"/displays/shared/{_TOKEN}/stream", SharedStreamHandler),
+        (rf"/displays/shared/{_TOKEN}/sound", SharedSoundHandler),
         (rf"/displays/shared/{_TOKEN}/(keymap|text)", SharedKeyboardHandler),
         (r"/displays/static/(.+)", StaticHandler, {"path": str(STATIC)}),
     ]

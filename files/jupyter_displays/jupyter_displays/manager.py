@@ -27,6 +27,8 @@ from .engines import Engine, Screen, TigerVNCEngine, XpraEngine
 from .keyboard import Keyboard
 from .processes import Process, memory, start_time, with_variable
 from .shares import Shares
+from .sound import Sound
+from .sound import installed as sound_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -36,7 +38,7 @@ _MARK = "JUPYTER_DISPLAY_DIR"
 # What must not reach a display: keys of the server, and what ties a program to another screen or session.
 _NOT_INHERITED = (
     *("JPY_", "JUPYTERHUB_", "JUPYTER_TOKEN", "XPRA_", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
-    *("SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "XDG_SESSION_", "XDG_SEAT", "XDG_VTNR", "WINDOWID"),
+    *("SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "XDG_SESSION_", "XDG_SEAT", "XDG_VTNR", "WINDOWID", "PULSE_"),
 )
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
@@ -136,6 +138,7 @@ class Display:
         self.x_socket: int = record.get("x_socket", 0)
         self.x_pid: int = record.get("x_pid", 0)
         self.waiting: bool = record.get("waiting", False)
+        self.sound: Sound | None = None
         self.state = "starting"
         self.reason = ""
         self.running_since = 0.0
@@ -189,6 +192,8 @@ class Display:
         return {name: getattr(self, name) for name in names} | {
             "engine": self.engine.name,
             "processes": {name: [process.pid, process.started] for name, process in self.processes.items()},
+            # It comes and goes while the display runs.
+            "sound": [self.sound.process.pid, self.sound.process.started] if self.sound and self.sound.process else [],
         }
 
     def save(self, owner: str) -> None:
@@ -214,6 +219,7 @@ class Display:
             "last_activity": moment(self.last_activity),
             "width": self.width,
             "height": self.height,
+            "sound": self.sound is not None,
             "viewers": list(self.viewers.values()),
             "url": f"{base_url}displays/{self.id}",
         }
@@ -255,6 +261,9 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
     ).tag(config=True)
     keyboard_layouts = List(
         Unicode(), ["us", "ru", "de", "fr"], help="Characters of these XKB layouts are keys of a display."
+    ).tag(config=True)
+    sound = Bool(
+        default_value=True, help="Whether displays have sound where PulseAudio and the library of Opus are installed."
     ).tag(config=True)
     largest_size = Integer(8192, help="No screen is wider or higher than this.").tag(config=True)
     upload_directory = Unicode("", help="Where files from the browser go. Empty: ~/Desktop.").tag(config=True)
@@ -436,6 +445,9 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if set(display.processes) >= {"x", "application"} and all(p.alive for p in display.processes.values()):
             self.log.info("Display %s is found again", display.id)
             self.shares.load(path)
+            self._give_sound(display)
+            if display.sound:
+                display.sound.open(Process(*record["sound"]) if record.get("sound") else None)
             (self._waiting if display.waiting else self.displays)[display.id] = display
             display.last_activity = time.time()
             display.set_state("running")
@@ -495,6 +507,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             raise web.HTTPError(503, f"No directory can be made for the display: {error.strerror}.") from error
         display = Display(path, engine, facts | {"created": now()})
         display.lock = self._lock(path)
+        self._give_sound(display)
         display.starting = self._run(self._start(display, command))
         return display
 
@@ -558,6 +571,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         await self.prepare()
         keyboard = await self.keyboard.prepare(self.directory)
         screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
+        if display.sound:
+            display.sound.open()
         env = self._environment(display)
         if serve := engine.server_command(screen):
             self._spawn(display, "server", serve, env | engine.server_environment(screen), reads=True)
@@ -645,6 +660,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     def _environment(self, display: Display) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+        if display.sound:
+            kept |= display.sound.environment
         return kept | {
             _MARK: str(display.directory),
             "XAUTHORITY": str(display.screen.authority),
@@ -653,6 +670,18 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             "XDG_SESSION_TYPE": "x11",
             "NO_AT_BRIDGE": "1",
         }
+
+    def _give_sound(self, display: Display) -> None:
+        """Let a display have sound, if there is what makes it."""
+        if self.sound and sound_installed():
+            display.sound = Sound(display.directory, partial(self._start_sound, display))
+
+    def _start_sound(self, display: Display, sound: Sound, listening: socket.socket) -> None:
+        env = self._environment(display) | sound.server_environment
+        with (display.directory / "sound.log").open("ab") as log:
+            sound.process = Process.start(sound.command(), env, log, display.directory, stdin=listening.fileno())
+        with contextlib.suppress(OSError):
+            display.save(self.base_url)
 
     def _spawn(
         self,
@@ -751,8 +780,9 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if application := display.processes.get("application"):
             application.signal(signal.SIGTERM)
             await application.ended(1.0)
-        await self._sweep(display.directory, display.processes.values())
-        for process in display.processes.values():
+        processes = [*display.processes.values(), *(display.sound.close() if display.sound else ())]
+        await self._sweep(display.directory, processes)
+        for process in processes:
             await process.ended(5.0)
             process.close()
         if display.number >= 0:

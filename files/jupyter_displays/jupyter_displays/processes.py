@@ -54,6 +54,7 @@ class Process:
         keeps: Sequence[int] = (),
         *,
         reads: bool = False,
+        stdin: int = subprocess.DEVNULL,
     ) -> Process:
         """Start a program that writes to `log`, has some open files of this process, and may read what it is told.
 
@@ -64,7 +65,7 @@ class Process:
             command,
             env=env,
             cwd=cwd,
-            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if reads else stdin,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -20,6 +20,7 @@ export interface Display {
   last_activity: string;
   width: number;
   height: number;
+  sound: boolean;
   viewers: { name: string; mode: string; since: string }[];
   url: string;
 }
@@ -179,6 +180,10 @@ export class Place {
 
   get stream(): string {
     return this.connection.socketUrl(`${this.url}/stream`);
+  }
+
+  get sound(): string {
+    return this.connection.socketUrl(`${this.url}/sound`);
   }
 
   /** Whether the server says that there is nothing here any more; without an answer nobody knows. */

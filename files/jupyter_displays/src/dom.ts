@@ -27,6 +27,8 @@ const PATHS = {
   share:
     'M8 12l8-5M8 12l8 5M6 14.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM18 8.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM18 20.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5z',
   full: 'M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5',
+  sound: 'M4 9.5v5h3.5l4.5 4v-13l-4.5 4zM15.5 9a4.2 4.2 0 0 1 0 6M18 6.5a7.8 7.8 0 0 1 0 11',
+  silence: 'M4 9.5v5h3.5l4.5 4v-13l-4.5 4zM16 9.5l5 5m0-5-5 5',
   power: 'M12 3v9M7 6.5a7.5 7.5 0 1 0 10 0',
   link: 'M10 14l4-4M8.5 11 6 13.5a3.5 3.5 0 0 0 5 5L13.5 16M15.5 13 18 10.5a3.5 3.5 0 0 0-5-5L10.5 8'
 };
@@ -40,6 +42,14 @@ export function icon(name: IconName): SVGSVGElement {
   path.setAttribute('d', PATHS[name]);
   svg.append(path);
   return svg;
+}
+
+/** A button of a toolbar. */
+export function toolButton(name: IconName, label: string, onclick: () => void): HTMLButtonElement {
+  const made = element('button', { type: 'button', title: label, 'aria-label': label, onclick }, icon(name));
+  // The focus stays with the screen.
+  made.addEventListener('mousedown', event => event.preventDefault());
+  return made;
 }
 
 /** A dialog that removes itself when it is closed. */

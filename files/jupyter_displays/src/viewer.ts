@@ -7,8 +7,9 @@ import { Channel } from './client/channel';
 import type { Clip, DisplayClient } from './client/types';
 import { createClient as createXpra } from './client/xpra';
 import { confirmShutDown, showClipboard, showFiles, showShares } from './dialogs';
-import { type IconName, element, icon } from './dom';
+import { element, toolButton } from './dom';
 import { Keyboard } from './keyboard';
+import { Sound } from './sound';
 import type { Translate } from './translation';
 
 export interface ViewerOptions {
@@ -44,6 +45,7 @@ export class Viewer {
   private readonly title: HTMLElement;
   private readonly notice: HTMLElement;
   private readonly keyboard: Keyboard;
+  private readonly sound: Sound;
   private readonly listeners = new AbortController();
   private readonly observer: ResizeObserver;
   private display: Display | null = null;
@@ -63,6 +65,7 @@ export class Viewer {
     const { trans } = options;
     this.title = element('span', { className: 'jp-Display-title' });
     this.notice = element('span', { className: 'jp-Display-notice', role: 'status' });
+    this.sound = new Sound(trans, text => (this.notice.textContent = text));
     this.status = element('div', { className: 'jp-Display-status', role: 'status' });
     this.overlay = element('div', { className: 'jp-Display-overlay' }, this.status);
     this.area = element('textarea', {
@@ -143,6 +146,7 @@ export class Viewer {
   update(display: Display): void {
     this.display = display;
     this.title.textContent = display.title;
+    this.sound.look(display, this.place!.sound);
     if (display.state === 'ended' || display.state === 'failed') {
       this.end(display.reason);
     }
@@ -168,6 +172,7 @@ export class Viewer {
     this.retry = 0;
     this.client?.disconnect();
     this.client = null;
+    this.sound.stop();
     this.attempts++;
     this.say(
       reason || trans('The display has ended.'),
@@ -184,6 +189,7 @@ export class Viewer {
     clearTimeout(this.resizing);
     this.client?.disconnect();
     this.client = null;
+    this.sound.stop();
     this.node.remove();
   }
 
@@ -312,22 +318,13 @@ export class Viewer {
 
   private toolbar(): HTMLElement {
     const { trans, mode, api } = this.options;
-    const button = (name: IconName, label: string, onclick: () => void): HTMLButtonElement => {
-      const made = element(
-        'button',
-        { type: 'button', title: label, 'aria-label': label, onclick },
-        icon(name)
-      );
-      // The focus stays with the screen.
-      made.addEventListener('mousedown', event => event.preventDefault());
-      return made;
-    };
     const bar = element('div', { className: 'jp-Display-toolbar', role: 'toolbar' }, this.title, this.notice);
     if (mode === 'view') {
       bar.append(element('span', { className: 'jp-Display-badge', textContent: trans('Only looking') }));
     }
     bar.append(
-      button('clipboard', trans('Clipboard'), () =>
+      this.sound.node,
+      toolButton('clipboard', trans('Clipboard'), () =>
         showClipboard(this.node, trans, this.copied, mode === 'view' ? null : text => this.offer({ text }))
       )
     );
@@ -340,13 +337,15 @@ export class Viewer {
       };
       bar.append(
         input,
-        button('upload', trans('Upload'), () => input.click()),
-        button('files', trans('Files'), () => void showFiles(this.node, trans, api, id())),
-        button('share', trans('Share'), () => void showShares(this.node, trans, api, id())),
-        button('power', trans('Shut down'), () => confirmShutDown(this.node, trans, () => api.shutDown(id())))
+        toolButton('upload', trans('Upload'), () => input.click()),
+        toolButton('files', trans('Files'), () => void showFiles(this.node, trans, api, id())),
+        toolButton('share', trans('Share'), () => void showShares(this.node, trans, api, id())),
+        toolButton('power', trans('Shut down'), () =>
+          confirmShutDown(this.node, trans, () => api.shutDown(id()))
+        )
       );
     }
-    bar.append(button('full', trans('Full screen'), () => void this.toggleFullScreen()));
+    bar.append(toolButton('full', trans('Full screen'), () => void this.toggleFullScreen()));
     return bar;
   }
 

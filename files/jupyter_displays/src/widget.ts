@@ -54,6 +54,12 @@ export class DisplayWidget extends Widget {
     super.dispose();
   }
 
+  /** A tab that is closed looks at its display no more; by itself it would only be taken off the page. */
+  protected override onCloseRequest(message: Message): void {
+    super.onCloseRequest(message);
+    this.dispose();
+  }
+
   protected override onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
     if (!this.viewer) {

@@ -13,7 +13,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from tornado.httpclient import HTTPRequest
 from tornado.web import create_signed_value
+from tornado.websocket import websocket_connect
 
 import jupyter_displays as openapi
 
@@ -160,6 +162,17 @@ class API:
 @pytest.fixture
 def api(jp_fetch, manager):
     return API(jp_fetch)
+
+
+@pytest.fixture
+def connect(jp_http_port, jp_base_url, jp_auth_header):
+    """Open a WebSocket as a page of this server does."""
+
+    async def connect(*path, headers=None):
+        url = f"ws://127.0.0.1:{jp_http_port}{jp_base_url}{'/'.join(path)}"
+        return await websocket_connect(HTTPRequest(url, headers=jp_auth_header if headers is None else headers))
+
+    return connect
 
 
 def leftovers(directory):

@@ -181,9 +181,10 @@ async def test_who_gets_in(desktop):
     assert (await desktop.get("api/displays", token="foreign")).code == 403
     assert (await desktop.get("api/displays", token="other")).code == 403
     assert (await desktop.get("api/displays", method="POST", token="other")).code == 403
-    stream = desktop.url("api/displays/1/stream", "ws")
-    assert await refused(websocket_connect(stream)) == 403
-    assert await refused(websocket_connect(HTTPRequest(stream, headers={"Authorization": "token other"}))) == 403
+    for name in ("sound", "stream"):
+        stream = desktop.url(f"api/displays/1/{name}", "ws")
+        assert await refused(websocket_connect(stream)) == 403
+        assert await refused(websocket_connect(HTTPRequest(stream, headers={"Authorization": "token other"}))) == 403
     ws = await websocket_connect(HTTPRequest(stream, headers={"Authorization": "token good"}))
     assert (await ws.read_message())[:3] == b"RFB"
     ws.close()

@@ -14,23 +14,11 @@ import zlib
 from pathlib import Path
 
 import pytest
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
+from tornado.httpclient import HTTPClientError
 
 from jupyter_displays import protocols, x11
 
 ENGINES = ["xpra", "tigervnc"]
-
-
-@pytest.fixture
-def connect(jp_http_port, jp_base_url, jp_auth_header):
-    """Open a WebSocket as a page of this server does."""
-
-    async def connect(*path, headers=None):
-        url = f"ws://127.0.0.1:{jp_http_port}{jp_base_url}{'/'.join(path)}"
-        return await websocket_connect(HTTPRequest(url, headers=jp_auth_header if headers is None else headers))
-
-    return connect
 
 
 class Xpra:
