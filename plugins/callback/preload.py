@@ -9,6 +9,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, test_loader
 
 if TYPE_CHECKING:
+    from ansible.playbook.play import Play
     from ansible.playbook.task import Task
 
 DOCUMENTATION = """
@@ -18,6 +19,8 @@ short_description: Load once what every step on every host needs
 description:
   - Ansible runs a step on a host in a copy of its process, which ends with it. What the process has not loaded by then,
     each copy loads anew, and all of Ansible's filters and tests take it longer than most steps.
+  - A copy that looks among all that there is for what it can throw away touches it, and so has it copied, too. What is
+    there when a play begins is left out of that.
   - Prints nothing.
 requirements:
   - C(callbacks_enabled = preload) in ansible.cfg
@@ -32,9 +35,17 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "preload"
     CALLBACK_NEEDS_ENABLED = True
 
-    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002 (Ansible's interface)
-        """Ask for one of each, which loads all; those of a role that has just come in are among them the next time."""
+    def v2_playbook_on_play_start(self, play: Play) -> None:  # noqa: ARG002 (Ansible's interface)
+        """Have what is there by now left alone by those who look for what can be thrown away, once a play."""
+        self._load()
+        gc.freeze()
+
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002
+        """Load what a role has that has just come in."""
+        self._load()
+
+    @staticmethod
+    def _load() -> None:
+        """Ask for one filter and one test, which loads all."""
         filter_loader.get("bool")
         test_loader.get("defined")
-        # A copy that looks for what it can throw away touches, and so copies, all that there is.
-        gc.freeze()
