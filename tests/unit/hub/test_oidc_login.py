@@ -62,9 +62,8 @@ class Provider(RequestHandler):
             self.send_error(400)
 
 
-async def browse(start: str) -> HTTPResponse:
+async def browse(start: str, cookies: dict[str, str]) -> HTTPResponse:
     """Follow a browser's way from page to page, with its cookies."""
-    cookies: dict[str, str] = {}
     address = start
     for _ in range(8):
         header = "; ".join(f"{name}={value}" for name, value in cookies.items())
@@ -86,10 +85,14 @@ def log_in(
     claims: dict[str, Any],
     host: dict[str, accounts.Account],
     *,
-    then: Callable[[JupyterHub], Awaitable[None]] | None = None,
+    then: Callable[[JupyterHub, Callable[[], Awaitable[HTTPResponse]]], Awaitable[None]] | None = None,
     **changes: Any,
 ) -> tuple[int, str, JupyterHub]:
-    """Go to the hub and on to the provider; return the status and text of the page at the end, and the hub."""
+    """
+    Go to the hub and on to the provider; return the status and text of the page at the end, and the hub.
+
+    What comes `then` can look at the hub's own page with the same browser.
+    """
     (tmp_path / "etc").mkdir()
     (tmp_path / "oidc_secret").write_text(f"# Managed by CampusHub\n{SECRET}\n")
     monkeypatch.setattr(oidc_login, "SECRET_FILE", tmp_path / "oidc_secret")
@@ -116,9 +119,11 @@ def log_in(
         sockets, port = bind_unused_port()
         hub = HTTPServer(app.tornado_application)
         hub.add_socket(sockets)
-        answer = await browse(f"http://127.0.0.1:{port}/hub/oauth_login?next=%2Fhub%2Fhome")
+        cookies: dict[str, str] = {}
+        home = f"http://127.0.0.1:{port}/hub/home"
+        answer = await browse(f"http://127.0.0.1:{port}/hub/oauth_login?next=%2Fhub%2Fhome", cookies)
         if then:
-            await then(app)
+            await then(app, lambda: browse(home, cookies))
         hub.stop()
         provider.stop()
         return answer.code, answer.body.decode(), app
@@ -143,7 +148,8 @@ def test_a_claim_becomes_a_unix_account_and_what_is_kept_of_it_is_encrypted(
     async def refreshed() -> Any:
         return await app.authenticator.refresh_user(user)
 
-    assert asyncio.run(refreshed())["auth_state"]["oauth_user"] == claims, "the provider's groups are known later"
+    assert asyncio.run(refreshed()) is True
+    assert asyncio.run(user.get_auth_state())["oauth_user"] == claims, "the provider's groups are known later"
     alone = {"ann": accounts.Account("ann", 999, frozenset())}
     monkeypatch.setattr(accounts, "find", alone.get)
     assert asyncio.run(refreshed()) is False
@@ -193,10 +199,12 @@ def test_an_account_is_made_if_that_is_wanted(
     assert "bob" in host
 
 
-# To a page of the hub, and to a server that asks with its token.
-IN = ({"name": "ann", "admin": False},) * 2
+# To a page of the hub, and to a server that asks with its token: nothing is new, or something is to be written down.
+IN = (True, True)
 ADMIN = ({"name": "ann", "admin": True},) * 2
 OUT = (False, False)
+# What the hub's handlers know of a request.
+WITH_COOKIE, WITH_TOKEN = SimpleNamespace(), SimpleNamespace(_token_authenticated=True)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +217,7 @@ OUT = (False, False)
         ({"email": None}, OUT),
         # The first token has come to its end, and then the one that brings new ones, too.
         ({"token": "n3w"}, IN),
-        ({"token": "n3w", "refresh_token": "n3w"}, (False, IN[1])),
+        ({"token": "n3w", "refresh_token": "n3w"}, (False, True)),
         ({"down": True}, IN),
     ],
 )
@@ -225,19 +233,48 @@ def test_what_the_provider_says_later_counts(
     monkeypatch.setattr(authenticators, "REFRESH_SECONDS", 60)
     host = {**ANN, "bob": accounts.Account("bob", 2002, frozenset({"bob"}))}
 
-    async def later(app: JupyterHub) -> None:
+    async def later(app: JupyterHub, home: Callable[[], Awaitable[HTTPResponse]]) -> None:
         door, user = app.authenticator, app.users["ann"]
         door.admin_groups = {"staff"}
         claims.update(now)
         assert await door.refresh_user(user), "nobody waits for the provider"
-        await asyncio.gather(*door.asking)
-        for by_token in (False, True):
-            found = await door.refresh_user(user, SimpleNamespace(_token_authenticated=by_token))
-            if found:
-                assert (await user.get_auth_state()).items() <= found.pop("auth_state").items()
-            assert found == answers[by_token]
+        await asyncio.gather(*door.asking.values())
+        monkeypatch.setattr(oidc_login, "ASK_SECONDS", 60.0)
+        for handler, answer in zip((WITH_COOKIE, WITH_TOKEN), answers, strict=True):
+            assert await door.refresh_user(user, handler) == answer
+        # The browser has its page, or is sent to log in, which is at the provider, who lets it in at once, or does not.
+        door.auth_refresh_age = -1
+        page = await home()
+        assert ("/hub/home" in page.effective_url) == bool(answers[0])
 
     code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, host, then=later)
+    assert code == 200, text
+
+
+def test_tokens_that_are_being_renewed_are_not_written_over(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = {"email": "ann@example.org", **GROUPS}
+
+    async def later(app: JupyterHub, home: Callable[[], Awaitable[HTTPResponse]]) -> None:
+        door, user = app.authenticator, app.users["ann"]
+        groups = {"ann": accounts.Account("ann", 2001, frozenset({"ann", "staff"}))}
+        monkeypatch.setattr(accounts, "find", groups.get)
+        door.admin_groups = {"staff"}
+        monkeypatch.setattr(oidc_login, "ASK_SECONDS", 0.0)
+        assert await door.refresh_user(user, WITH_COOKIE) is True, "the hub would write down what it reads now"
+        monkeypatch.setattr(oidc_login, "ASK_SECONDS", 60.0)
+        assert await door.refresh_user(user, WITH_COOKIE) is True
+        await asyncio.gather(*door.asking.values())
+        async with door.turns["ann"]:
+            assert await door.refresh_user(user, WITH_COOKIE) is True, "a server is getting one"
+        assert await door.refresh_user(user, WITH_COOKIE) == {"name": "ann", "admin": True}
+        door.auth_refresh_age = -1
+        await home()
+        assert user.admin
+        assert (await user.get_auth_state())["refresh_token"] == "fresh"
+
+    code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, ANN, then=later)
     assert code == 200, text
 
 
@@ -246,7 +283,7 @@ def test_a_server_gets_the_token_and_later_a_new_one_before_the_old_one_ends(
 ) -> None:
     claims = {"email": "ann@example.org", "life": 4, **GROUPS}
 
-    async def later(app: JupyterHub) -> None:
+    async def later(app: JupyterHub, _: Any) -> None:
         door, user = app.authenticator, app.users["ann"]
         place = door.userdata_url.removeprefix("http://")
         assert await door.token_of(user) == f"oauth2:t0ken:{place}"

@@ -68,9 +68,9 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         super().__init__(*args, **kwargs)
         self.said: dict[str, str] = {}
         self._asked: dict[str, float] = {}
-        self.asking: set[asyncio.Task[None]] = set()
+        self.asking: dict[str, asyncio.Task[None]] = {}
         # Who asks twice at once with one token that can be used once has none any more.
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def _requires_manage_groups(self, change: Any) -> None:
         """Accept names of groups: ours are those of the host and the provider together."""
@@ -168,21 +168,25 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         nothing of any more, because its tokens are used up, logs in again; their servers, which come with a token of
         the hub, go on.
         """
-        if time.monotonic() - self._asked.get(user.name, 0.0) > ASK_SECONDS:
+        if user.name not in self.asking and time.monotonic() - self._asked.get(user.name, 0.0) > ASK_SECONDS:
             self._asked[user.name] = time.monotonic()
-            task = asyncio.ensure_future(self.ask_again(user))
-            self.asking.add(task)
-            task.add_done_callback(self.asking.discard)
+            self.asking[user.name] = task = asyncio.ensure_future(self.ask_again(user))
+            task.add_done_callback(lambda _: self.asking.pop(user.name))
         found = await super().refresh_user(user, handler)
         if not isinstance(found, dict):
             return found
-        if self.said.get(user.name) == EXPIRED and not getattr(handler, "_token_authenticated", True):
+        # Handlers of the hub have this attribute after a login with a token only.
+        if self.said.get(user.name) == EXPIRED and handler and not getattr(handler, "_token_authenticated", False):
             return False
-        return {**found, "auth_state": await user.get_auth_state()}
+        # What the hub is given it writes down, with the tokens that it knows, and so over those that are just coming.
+        # Who uses an old one again has none any more.
+        if found["admin"] == user.admin or user.name in self.asking or self.turns[user.name].locked():
+            return True
+        return found
 
     async def ask_again(self, user: Any) -> None:
         """Have the provider say who somebody is now, and keep that."""
-        async with self._turns[user.name]:
+        async with self.turns[user.name]:
             await self._ask_again(user)
 
     async def _ask_again(self, user: Any) -> None:
