@@ -556,9 +556,6 @@ def test_somebody_with_a_link(alice: Person, displays: Displays, browser: Browse
     displays.save(path, "alice" if mode == "view" else "guestalice")
 
 
-# What goes wrong
-
-
 def test_what_programs_play_is_heard_where_it_is_switched_on(
     host: Host, alice: Person, displays: Displays, browser: Browser
 ) -> None:
@@ -595,6 +592,9 @@ def test_what_programs_play_is_heard_where_it_is_switched_on(
     pages[0].close()
     guests.close()
     host.run(f"rm -f {HOME}/tone")
+
+
+# What goes wrong
 
 
 def test_a_bad_network(alice: Person, displays: Displays, wire: Wire) -> None:

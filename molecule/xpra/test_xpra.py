@@ -38,6 +38,8 @@ UPGRADE = (
     "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13'"
     " -H 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='"
 )
+# Prints with which status a stream is opened; the address and other headers come after it.
+OPEN = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE}"
 
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -425,16 +427,15 @@ def test_neighbour_is_refused_by_the_api(alice: Person, bob: Person, desktop: di
     # His own server has no such display.
     bob.call("GET", f"/{desktop['id']}", status=404)
     ways = {"none": "", "foreign": f"-H 'Authorization: token {bob.token}'", "wrong": "-H 'Authorization: token x'"}
-    upgrade = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE}"
     for stream in ("stream", "sound"):
         url = f"{HUB}/user/alice/api/displays/{desktop['id']}/{stream}"
         for way, header in ways.items():
-            assert alice.host.run(f"{upgrade} {header} {url}").stdout == "403", (stream, way)
+            assert alice.host.run(f"{OPEN} {header} {url}").stdout == "403", (stream, way)
         # The same request with the owner's token is let in, or the test would prove nothing.
-        assert alice.host.run(f"{upgrade} -H 'Authorization: token {alice.token}' {url}").stdout == "101"
-        assert alice.host.run(f"{upgrade} {url} -H 'Origin: https://evil.example.org'").stdout == "403"
+        assert alice.host.run(f"{OPEN} -H 'Authorization: token {alice.token}' {url}").stdout == "101"
+        assert alice.host.run(f"{OPEN} {url} -H 'Origin: https://evil.example.org'").stdout == "403"
         shared = f"{HUB}/user/alice/displays/shared/{'A' * 43}/{stream}"
-        assert alice.host.run(f"{upgrade} {shared}").stdout == "403"
+        assert alice.host.run(f"{OPEN} {shared}").stdout == "403"
 
 
 # The end
@@ -475,11 +476,10 @@ def test_desktop_takes_the_place_of_notebooks(
             header = f"-H 'Authorization: token {whose}'"
             page = f"{HUB}/user/alice/{path}"
             assert host.run(f"curl -s -o /dev/null -w '%{{http_code}}' {header} {page}").stdout == code, page
-        upgrade = f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' --http1.1 {UPGRADE} "
         for header, code in ((f"token {token}", "101"), (f"token {bob.token}", "403"), ("", "403")):
             for stream in ("stream", "sound"):
                 url = f"{HUB}/user/alice/api/displays/{display['id']}/{stream}"
-                assert host.run(f"{upgrade} -H 'Authorization: {header}' {url}").stdout == code
+                assert host.run(f"{OPEN} -H 'Authorization: {header}' {url}").stdout == code
         assert alice.client("stop").rc == 0
         until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
         visit_desktop(host, browser, wire.url)
