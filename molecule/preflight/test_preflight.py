@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,41 @@ def test_host_without_faults_passes_quickly(host: Host, tmp_path: Path) -> None:
     assert files(host) == before
     # It is part of every run, which may take 25 s.
     assert seconds < 12
+
+
+# A stand-in for a name server that is busy: it loses each question the first time.
+FORGETFUL = """
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.53", 53))
+heard = set()
+while True:
+    question, asker = server.recvfrom(4096)
+    if question[2:] in heard:
+        other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        other.sendto(question, (sys.argv[1], 53))
+        server.sendto(other.recv(4096), asker)
+    heard.add(question[2:])
+"""
+
+
+@pytest.fixture
+def forgetful_name_server(host: Host) -> Iterator[None]:
+    settings = host.file("/etc/resolv.conf").content_string
+    upstream = re.search(r"^nameserver (\S+)", settings, re.MULTILINE)
+    assert upstream
+    host.check_output(f"systemd-run --quiet --unit=forgetful python3 -c {shlex.quote(FORGETFUL)} {upstream[1]}")
+    # The file is a mount of its own and cannot be replaced.
+    host.check_output("echo nameserver 127.0.0.53 >/etc/resolv.conf")
+    yield
+    host.check_output(f"printf %s {shlex.quote(settings)} >/etc/resolv.conf; systemctl stop forgetful.service")
+
+
+@pytest.mark.usefixtures("forgetful_name_server")
+def test_source_is_not_silent_because_a_question_was_lost(host: Host, tmp_path: Path) -> None:
+    status, output, _ = run_playbook(host, tmp_path, "playbooks/preflight.yml")
+    assert status == 0, output
+    assert "is of no use" not in output
 
 
 def test_user_without_sudo(host: Host, tmp_path: Path) -> None:

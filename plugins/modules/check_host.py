@@ -523,6 +523,8 @@ def opener_for(parameters: dict[str, Any]) -> urllib.request.OpenerDirector:
     proxies = {scheme: parameters[f"{scheme}_proxy"] for scheme in ("http", "https") if parameters[f"{scheme}_proxy"]}
     # urllib looks for the exceptions in the environment only.
     os.environ["no_proxy"] = parameters["no_proxy"]
+    # A question that was lost on its way to the name server is asked again while there is still time.
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:3")
     return urllib.request.build_opener(
         urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context)
     )
