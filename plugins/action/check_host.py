@@ -76,8 +76,8 @@ class ActionModule(ActionBase):
                 problems = [unreachable(str(answer.get("msg")))]
             else:
                 problems = [failure(answer)]
-            for found in ("packages", "markers"):
-                result[found] = answer.get(found, [])
+            for found, nothing in (("packages", []), ("markers", []), ("settled", {})):
+                result[found] = answer.get(found, nothing)
             result["warnings"] = answer.get("warnings", [])
             result["ansible_facts"] = answer.get("ansible_facts", {})
         result.update(changed=False, reachable=reachable, problems=problems)

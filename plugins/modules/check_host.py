@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ansible.module_utils import settled
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -31,6 +32,7 @@ description:
     failure of the task.
   - Learns on the way which distribution it is, as M(ansible.builtin.setup) would, since to run one module more takes
     longer than to find that out.
+  - Says what modules have found to be right and nothing has touched since, so that they need not be run.
   - Changes nothing and takes as long as the slowest package source, at most O(deadline).
   - Adds its messages, each beginning with the name of the host, to the fact C(preflight_errors) while the variable
     C(preflight_collect) is true, and fails with them otherwise.
@@ -190,6 +192,10 @@ markers:
   returned: when the host could be asked
   type: list
   elements: str
+settled:
+  description: What modules answered that found nothing to change, where all that they looked at is as it was then.
+  returned: when the host could be asked
+  type: dict
 ansible_facts:
   description: What M(ansible.builtin.setup) says of the distribution.
   returned: when the host could be asked
@@ -654,6 +660,7 @@ def main() -> None:
         problems=problems + clock,
         packages=packages(),
         markers=markers,
+        settled=settled.answers(),
         ansible_facts=distribution(),
     )
 

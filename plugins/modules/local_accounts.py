@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import pwd
-import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -16,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.settled import Look
+from ansible.module_utils.texts import with_block, write
 
 DOCUMENTATION = r"""
 module: local_accounts
@@ -73,6 +73,9 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  settled_as:
+    description: The name by which the answer is remembered when there is nothing to change; the action plugin gives it.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -98,7 +101,6 @@ actions:
 HOMES = "/home"
 LOGIN_DEFS = "/etc/login.defs"
 APPLIED = "/var/lib/campushub/accounts.json"
-BEGIN, END = "# BEGIN Managed by CampusHub", "# END Managed by CampusHub"
 
 
 @dataclass
@@ -405,15 +407,6 @@ def remember(applied: Mapping[str, str]) -> None:
     os.replace(temporary, APPLIED)
 
 
-def with_part(text: str, lines: list[str]) -> str:
-    """Return a text with the lines in its marked part, which goes if there are none."""
-    part = "".join(f"{line}\n" for line in (BEGIN, *lines, END)) if lines else ""
-    pattern = re.compile(rf"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$\n?", re.MULTILINE | re.DOTALL)
-    if pattern.search(text):
-        return pattern.sub(lambda _: part, text, count=1)
-    return (text if not text or text.endswith("\n") else f"{text}\n") + part
-
-
 # Runs as the user: a link that the user put in place of the file leads no further than the user's own rights.
 KEYS_PROGRAM = r"""
 import os, stat, sys
@@ -451,15 +444,6 @@ def keys_as_user(name: str, verb: str, text: str = "") -> str:
     return done.stdout
 
 
-def replace(path: str, text: str) -> None:
-    """Put another text into a file of the system, which keeps its mode and is whole at each moment."""
-    temporary = f"{path}.campushub"
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    shutil.copymode(path, temporary)
-    os.replace(temporary, path)
-
-
 class Runner:
     """Carries out what was planned, as far as it goes."""
 
@@ -491,11 +475,12 @@ class Runner:
         try:
             with open(LOGIN_DEFS, encoding="utf-8", errors="surrogateescape") as file:
                 text = file.read()
-            wanted = with_part(text, [f"HOME_MODE {mode}"] if mode else [])
+            wanted = with_block(text, f"HOME_MODE {mode}" if mode else "")
             if wanted != text:
                 self.done.append(f"let new homes have mode {mode}" if mode else "forget the mode of new homes")
                 if not self.module.check_mode:
-                    replace(LOGIN_DEFS, wanted)
+                    now = os.stat(LOGIN_DEFS)
+                    write(LOGIN_DEFS, wanted, stat.S_IMODE(now.st_mode), (now.st_uid, now.st_gid))
         except OSError as error:
             self.problems.append(f"could not set the mode of new homes: {error}")
 
@@ -509,13 +494,33 @@ class Runner:
             return
         try:
             text = keys_as_user(name, "read")
-            wanted = with_part(text, keys)
+            wanted = with_block(text, "\n".join(keys))
             if wanted != text:
                 self.done.append(f"set the ssh keys of {name}")
                 if not self.module.check_mode:
                     keys_as_user(name, "write", wanted)
         except (OSError, subprocess.TimeoutExpired) as error:
             self.problems.append(f"could not set the ssh keys of {name}: {error}")
+
+
+def on_own_disk(directory: str) -> bool:
+    """Tell whether no other host, which may not answer, is asked for a directory."""
+    try:
+        device = os.stat(directory).st_dev
+    except OSError:
+        return True
+    return os.major(device) != 0 or device == os.stat("/").st_dev
+
+
+def look_at(parameters: Mapping[str, Any]) -> Look:
+    """Prepare to remember that there is nothing to change, unless users or another host decide about that."""
+    users = parameters["users"]
+    names = {user["name"] for user in users}
+    homes = [row[5] for row in table("/etc/passwd", 7) if row[0] in names]
+    keys = any(user["ssh_keys"] is not None for user in users)
+    alone = parameters["state"] == "present" and not keys and all(map(on_own_disk, homes))
+    tables = ["/etc/passwd", "/etc/shadow", "/etc/group", LOGIN_DEFS, APPLIED]
+    return Look(parameters["settled_as"] if alone else None, [*tables, *homes])
 
 
 def main() -> None:
@@ -549,9 +554,11 @@ def main() -> None:
             "access_group": {"type": "str", "required": True},
             "new_homes": {"type": "str"},
             "state": state,
+            "settled_as": {"type": "str"},
         },
         supports_check_mode=True,
     )
+    look = look_at(module.params)
     users, groups, access = module.params["users"], module.params["groups"], module.params["access_group"]
     if module.params["state"] == "absent":
         users = [{**user, "state": "absent", "remove_home": False} for user in users]
@@ -577,6 +584,8 @@ def main() -> None:
     }
     if problems:
         module.fail_json(msg="\n".join(problems), **result)
+    if not runner.done and plan.applied == host.applied:
+        look.remember({"actions": []})
     module.exit_json(**result)
 
 

@@ -6,15 +6,13 @@ import glob
 import grp
 import os
 import pwd
-import re
-import shlex
 import stat
-import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.settled import Look
+from ansible.module_utils.texts import MARKER, RefusedError, with_block, write
 
 DOCUMENTATION = r"""
 module: managed_files
@@ -25,6 +23,7 @@ description:
   - A file that somebody else wrote is not lost. When O(files[].content) holds O(marker) and the file that is there
     does not, that file is kept as C(PATH.campushub.disabled), and comes back when ours is removed.
   - A file is replaced in one step, so that nobody reads half of it.
+  - Is not run on a host that the preflight checks found as this module left it.
 options:
   files:
     description: The files.
@@ -94,6 +93,9 @@ options:
     description: Words by which our files and blocks are known.
     type: str
     default: Managed by CampusHub
+  settled_as:
+    description: The name by which the answer is remembered when there is nothing to change; the action plugin gives it.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -120,18 +122,6 @@ changed_paths:
 ASIDE = ".campushub.disabled"
 
 
-def with_block(text: str, block: str, marker: str) -> str:
-    """Return a text with the block in place of the one it has, or at its end; an empty block removes it."""
-    begin, end = f"# BEGIN {marker}", f"# END {marker}"
-    wanted = f"{begin}\n{block.rstrip()}\n{end}\n" if block.strip() else ""
-    pattern = re.compile(rf"^{re.escape(begin)}$.*?^{re.escape(end)}$\n?", re.MULTILINE | re.DOTALL)
-    if pattern.search(text):
-        return pattern.sub(lambda _: wanted, text, count=1)
-    if wanted and text and not text.endswith("\n"):
-        text += "\n"
-    return text + wanted
-
-
 def read(path: str) -> str | None:
     """Return the text of a regular file; None where there is none."""
     try:
@@ -141,39 +131,6 @@ def read(path: str) -> str | None:
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-class RefusedError(Exception):
-    """The program that reads a file does not accept its new text."""
-
-
-def check_text(path: str, command: str) -> None:
-    """Raise RefusedError if a command does not accept the file that takes the place of %s in it."""
-    argv = [path if word == "%s" else word for word in shlex.split(command)]
-    checked = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if checked.returncode:
-        raise RefusedError(f"{argv[0]} refuses the new text: {checked.stdout.strip()}")
-
-
-def write(path: str, text: str, mode: int, owner: tuple[int, int], validate: str | None = None) -> None:
-    """
-    Put a file in its place with its final owner and mode from the first moment on.
-
-    Raises RefusedError, and leaves the old file, if the command `validate` does not accept the new one.
-    """
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".campushub-")
-    try:
-        with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-        os.chown(temporary, *owner)
-        os.chmod(temporary, mode)
-        if validate:
-            check_text(temporary, validate)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 class Files:
@@ -329,6 +286,20 @@ class Files:
         write(path, text, int(wanted["mode"], 8), owner, wanted["validate"])
 
 
+def look_at(parameters: Mapping[str, Any]) -> Look:
+    """Prepare to remember that there is nothing to change."""
+    files, record = parameters["files"], parameters["links_record"]
+    # What has been removed leaves nothing behind. Who owns a file of another than root is a name, which may be given to
+    # another number.
+    lasting = any(wanted["state"] == "present" for wanted in files)
+    roots = all(wanted["owner"] == wanted["group"] == "root" for wanted in files)
+    paths = [wanted["path"] for wanted in files] + ([record] if record else [])
+    patterns = parameters["prune"] + parameters["prune_marked"]
+    matches = [os.path.realpath(path) for pattern in parameters["prune_marked"] for path in glob.glob(pattern)]
+    name = parameters["settled_as"] if lasting and roots else None
+    return Look(name, [*paths, *(path + ASIDE for path in paths), *matches], patterns)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -358,12 +329,14 @@ def main() -> None:
             "prune": {"type": "list", "elements": "str", "default": []},
             "prune_marked": {"type": "list", "elements": "str", "default": []},
             "links_record": {"type": "path"},
-            "marker": {"type": "str", "default": "Managed by CampusHub"},
+            "marker": {"type": "str", "default": MARKER},
+            "settled_as": {"type": "str"},
         },
         supports_check_mode=True,
     )
     # Directories that are made on the way are for everybody, whatever root's own mask is.
     os.umask(0o022)
+    look = look_at(module.params)
     files = Files(module.params["marker"], module.check_mode)
     for wanted in module.params["files"]:
         if wanted["state"] == "present" and all(
@@ -381,6 +354,8 @@ def main() -> None:
         links = [wanted for wanted in module.params["files"] if wanted["link"] is not None]
         there = {wanted["path"]: wanted["link"] for wanted in links if wanted["state"] == "present"}
         files.prune_links(module.params["links_record"], there)
+    if not files.changed:
+        look.remember({"changed_paths": []})
     module.exit_json(changed=bool(files.changed), changed_paths=files.changed, diff=files.differences)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.settled import Look
 
 DOCUMENTATION = r"""
 module: python_environment
@@ -98,6 +99,9 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  settled_as:
+    description: The name by which the answer is remembered when there is nothing to change; the action plugin gives it.
+    type: str
 attributes:
   check_mode:
     support: full
@@ -223,6 +227,13 @@ class Environment:
         """Tell whether a version was built to its end and still has its interpreter."""
         return not directory.is_symlink() and (directory / MARKER).is_file() and (directory / "bin/python").exists()
 
+    def look(self, name: str | None) -> Look:
+        """Prepare to remember that there is nothing to change."""
+        interpreters = [self.python, str(self.link / "bin/python")]
+        current = [self.link, self.link.resolve() / MARKER]
+        described = [*interpreters, *map(os.path.realpath, interpreters), *self.wheels, *self.completed_by]
+        return Look(name, [*map(str, current), *described], [f"{self.link}-*"])
+
     # Change it
 
     def switch(self, directory: Path) -> None:
@@ -236,14 +247,18 @@ class Environment:
 
     def superfluous(self, current: Path | None, keep: int) -> list[Path]:
         """Return versions that were never finished, and those beyond the ones to keep that nothing runs from."""
-        others = [directory for directory in self.versions() if directory != current and not directory.is_symlink()]
-        finished = [directory for directory in others if self.complete(directory)]
-        finished.sort(key=lambda directory: (directory / MARKER).stat().st_mtime, reverse=True)
-        old = [directory for directory in others if directory not in finished[:keep]]
+        old = self.beyond(current, keep)
         if old:
             used = used_directories(old)
             old = [directory for directory in old if directory not in used]
         return old
+
+    def beyond(self, current: Path | None, keep: int) -> list[Path]:
+        """Return versions that were never finished, and those beyond the ones to keep."""
+        others = [directory for directory in self.versions() if directory != current and not directory.is_symlink()]
+        finished = [directory for directory in others if self.complete(directory)]
+        finished.sort(key=lambda directory: (directory / MARKER).stat().st_mtime, reverse=True)
+        return [directory for directory in others if directory not in finished[:keep]]
 
     def prune(self, current: Path | None, keep: int) -> list[Path]:
         """Remove what is superfluous and return it."""
@@ -441,6 +456,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
                 remove(directory)
         return {"changed": changed, "removed": [str(directory) for directory in existing]}
 
+    look = environment.look(module.params["settled_as"])
     previous = environment.current()
     needed = [environment.python, *environment.wheels, *environment.completed_by]
     if module.check_mode and not all(os.path.exists(path) for path in needed):
@@ -460,6 +476,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         result["built"] = not environment.complete(directory)
         result["removed"] = [str(old) for old in environment.superfluous(directory, environment.keep)]
         result["changed"] |= result["built"] or bool(result["removed"])
+        remember(look, environment, result)
         return result
 
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -471,7 +488,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             environment.switch(directory)
         result["removed"] = [str(old) for old in environment.prune(directory, environment.keep)]
     result["changed"] |= bool(result["removed"])
+    remember(look, environment, result)
     return result
+
+
+def remember(look: Look, environment: Environment, result: dict[str, Any]) -> None:
+    """Remember what there is if it was right, and no version has still to go as soon as nothing runs from it."""
+    if not result["changed"] and not environment.beyond(Path(result["directory"]), environment.keep):
+        look.remember({name: result[name] for name in ("version", "directory", "built", "removed")})
 
 
 def main() -> None:
@@ -490,6 +514,7 @@ def main() -> None:
             "uv": {"type": "path", "default": "/opt/campushub/uv/bin/uv"},
             "keep": {"type": "int", "default": 1},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "settled_as": {"type": "str"},
         },
         required_if=[("state", "present", ["requirements"])],
         supports_check_mode=True,

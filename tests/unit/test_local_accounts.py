@@ -1,10 +1,10 @@
-"""What local_accounts plans for a host, and how it keeps users' own keys."""
+"""What local_accounts plans for a host."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest, with_part
+from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest
 
 OLD, NEW = "$6$salt$old", "$6$salt$new"
 
@@ -208,12 +208,3 @@ def test_what_would_orphan_or_expose_files_is_refused_in_words() -> None:
 def test_one_impossible_account_does_not_stop_the_others() -> None:
     made = plan(host(), {"name": "root"}, {"name": "bob"})
     assert [command[0] for command in commands(made)] == ["useradd"]
-
-
-def test_keys_of_the_user_stay_beside_those_that_are_listed() -> None:
-    mine = "ssh-ed25519 MINE"
-    first = with_part(mine, ["ssh-ed25519 A"])
-    assert first == f"{mine}\n# BEGIN Managed by CampusHub\nssh-ed25519 A\n# END Managed by CampusHub\n"
-    assert with_part(first, ["ssh-ed25519 A"]) == first
-    assert with_part(first, []) == f"{mine}\n"
-    assert with_part("", []) == ""

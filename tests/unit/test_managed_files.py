@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import settled
+from ansible.module_utils.texts import RefusedError, with_block
 
-from plugins.modules.managed_files import ASIDE, Files, RefusedError, with_block
+from plugins.modules.managed_files import ASIDE, Files, main
+from tests.unit.modules import run_module
 
 MARKER = "Managed by CampusHub"
 OURS = f"# {MARKER}\nours\n"
@@ -87,9 +90,18 @@ def test_a_block_leaves_the_rest_of_the_file_alone(theirs: Path) -> None:
 
 
 def test_a_block_begins_a_line_of_its_own_and_takes_backslashes_as_they_are() -> None:
-    text = with_block("last line without an end", r"pattern=\1", MARKER)
+    text = with_block("last line without an end", r"pattern=\1")
     assert text.startswith(f"last line without an end\n# BEGIN {MARKER}\npattern=\\1\n")
-    assert with_block(text, r"pattern=\2", MARKER).count("BEGIN") == 1
+    assert with_block(text, r"pattern=\2").count("BEGIN") == 1
+
+
+def test_keys_of_a_user_stay_beside_those_that_are_listed() -> None:
+    mine = "ssh-ed25519 MINE"
+    first = with_block(mine, "ssh-ed25519 A")
+    assert first == f"{mine}\n# BEGIN Managed by CampusHub\nssh-ed25519 A\n# END Managed by CampusHub\n"
+    assert with_block(first, "ssh-ed25519 A") == first
+    assert with_block(first, "") == f"{mine}\n"
+    assert with_block("", "") == ""
 
 
 def test_a_link_is_changed_and_only_our_own_is_removed(path: Path) -> None:
@@ -169,3 +181,24 @@ def test_a_link_that_is_no_longer_listed_is_removed_unless_it_leads_elsewhere_by
     assert pruned() == [str(tmp_path / "a"), str(record)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
     assert pruned() == []
+
+
+def test_only_what_lasts_and_is_right_is_remembered(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settled, "STORE", str(tmp_path / "store"))
+    own = {"owner": DEFAULTS["owner"], "group": DEFAULTS["group"]}
+    file = {"path": str(path), "content": OURS, **own}
+
+    def remembered(*files: dict[str, Any], **options: Any) -> bool:
+        run_module(main, files=list(files), settled_as="asked", **options)
+        return "asked" in settled.answers()
+
+    assert not remembered(file)  # It has just been written.
+    assert remembered(file, prune=[f"{path.parent}/*.old"]) == (own == {"owner": "root", "group": "root"})
+    (path.parent / "app.old").touch()
+    assert not settled.answers()
+    # The number of a name may change, and what is removed shall leave nothing behind.
+    assert not remembered({**file, "owner": "nobody"}, check=True)
+    path.unlink()
+    assert not remembered({"path": str(path), "state": "absent"})

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils import settled
 
 from plugins.modules.python_environment import BuildError, run
 
@@ -90,6 +91,7 @@ class Site:
             "uv": UV,
             "keep": 1,
             "state": "present",
+            "settled_as": None,
         }
         params = {**defaults, **settings, "path": str(self.link), "requirements": requirements}
         return run(SimpleNamespace(params=params, check_mode=check))
@@ -177,6 +179,40 @@ def test_old_versions_go_unless_something_runs_from_them(site: Site) -> None:
     later = site.apply(site.lock("alpha==2.0"), keep=0)
     assert (later["changed"], later["removed"]) == (True, [first["directory"]])
     assert site.names() == {"user", f"user-{second['version']}"}
+
+
+def test_an_environment_is_remembered_once_nothing_is_left_to_do(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settled, "STORE", str(tmp_path / "store"))
+    wheel = tmp_path / "ours-1.0-py3-none-any.whl"
+    shutil.copy(site.wheels / "gamma-1.0-py3-none-any.whl", wheel)
+    asked: dict[str, Any] = {"requirements": site.lock("alpha==1.0"), "keep": 0, "settled_as": "asked"}
+
+    def remembered(**settings: Any) -> dict[str, Any] | None:
+        site.apply(**{**asked, **settings})
+        answer: dict[str, Any] | None = settled.answers().get("asked")
+        return answer
+
+    assert remembered() is None  # It has just been built.
+    known = remembered(check=True)
+    assert known
+    assert known["directory"] == str(site.link.resolve())
+    # The link, the marker of a whole version and the interpreter make the environment what it is.
+    (site.link / "bin/python").rename(site.link / "bin/python.old")
+    assert settled.answers() == {}
+    (site.link / "bin/python.old").rename(site.link / "bin/python")
+    assert remembered()
+    process = subprocess.Popen([f"{known['directory']}/bin/python", "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        second = {"requirements": site.lock("alpha==2.0")}
+        assert remembered(**second) is None
+        # The old version goes when the program that runs from it has ended, which no file tells.
+        assert remembered(**second) is None
+    finally:
+        process.communicate(b"\n")
+    assert remembered(**second) is None
+    assert remembered(**second)
 
 
 def test_what_people_installed_with_a_removed_version_finds_the_new_one(site: Site) -> None:
