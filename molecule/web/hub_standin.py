@@ -55,10 +55,11 @@ async def answer(path: str, headers: dict[str, str], reader: asyncio.StreamReade
     if path == "/upload":
         await take(reader, int(headers["content-length"]))
         return response("200 OK", str(uploaded))
+    if "headers" in path:
+        return response("200 OK", json.dumps(headers), "Content-Type: application/json")
     plain = "Content-Type: text/plain"
     answers = {
         "/uploaded": response("200 OK", str(uploaded), plain),
-        "/headers": response("200 OK", json.dumps(headers), "Content-Type: application/json"),
         "/hub/login": response(
             "200 OK", "<p>log in</p>" * 200, "Content-Type: text/html", "Set-Cookie: id=1; Path=/hub/"
         ),

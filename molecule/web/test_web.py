@@ -328,6 +328,29 @@ def test_the_hub_hears_from_nginx_who_asks_and_not_from_the_client(door: Door) -
     assert not {"forwarded", "remote-user", "x-forwarded-prefix"} & set(heard)
 
 
+def test_only_logins_carry_the_word_by_which_the_hub_knows_nginx(door: Door) -> None:
+    def carried(path: str) -> str | None:
+        found: str | None = json.loads(door.ask(path, X_Campushub_Proof="forged")[2]).get("x-campushub-proof")
+        return found
+
+    assert carried("/headers") is None
+    door.host.check_output("umask 077; echo '~^/hub/login(\\?|$) secret-word;' >/etc/ssl/private/proof.conf")
+    assert door.apply(web_upstream_proof="/etc/ssl/private/proof.conf").fine().changed == 2
+    try:
+        assert carried("/hub/login?next=headers") == "secret-word"
+        # What would reach a user's server goes without, however it is written.
+        for path in (
+            "/headers",
+            "/user/headers/../../hub/login",
+            "/hub/login/../../user/headers",
+            "/hub/login%2Fheaders",
+        ):
+            assert carried(path) is None, path
+    finally:
+        door.apply().fine()
+    assert carried("/hub/login?next=headers") is None
+
+
 def test_cookies_are_secure(door: Door) -> None:
     parts = {part.strip().lower() for part in door.ask("/hub/login")[1]["set-cookie"].split(";")}
     assert parts == {"id=1", "path=/hub/", "secure"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -13,7 +15,7 @@ module: generated_secrets
 short_description: Make secrets on a host, once
 description:
   - Writes files of lines C(NAME=secret), as C(EnvironmentFile) of systemd reads them, with 32 random bytes in
-    hexadecimal.
+    hexadecimal; and files of other texts with these secrets in them, for programs that read no such lines.
   - A name that a file has already keeps its secret; a name that is missing is added. Nothing is ever sent to the
     controller, and no secret is in the result or in a difference.
   - Files are 0600 and directories made to hold them 0700, owned by root.
@@ -32,7 +34,9 @@ options:
         description: Names of the secrets in it.
         type: list
         elements: str
-        required: true
+      text:
+        description: Instead, the text of the file. In it C({NAME}) stands for a secret of a file before it.
+        type: str
 """
 
 EXAMPLES = r"""
@@ -52,10 +56,15 @@ made:
 """
 
 
-def present(text: str) -> set[str]:
-    """Return the names that a file has a secret for."""
+def present(text: str) -> dict[str, str]:
+    """Return the secrets of a file by their names."""
     pairs = (line.partition("=") for line in text.splitlines())
-    return {name.strip() for name, _, value in pairs if value.strip()}
+    return {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
+
+
+def with_secrets(text: str, known: Mapping[str, str]) -> str:
+    """Return a text with secrets in the place of their names."""
+    return re.sub(r"\{([A-Z_]+)\}", lambda found: known[found[1]], text)
 
 
 def write(path: Path, text: str) -> None:
@@ -79,8 +88,11 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "path": {"type": "path", "required": True},
-                    "names": {"type": "list", "elements": "str", "required": True},
+                    "names": {"type": "list", "elements": "str"},
+                    "text": {"type": "str"},
                 },
+                "mutually_exclusive": [("names", "text")],
+                "required_one_of": [("names", "text")],
             },
         },
         supports_check_mode=True,
@@ -88,20 +100,30 @@ def main() -> None:
     # Directories above that of the secrets are for others, too, whatever the umask of Ansible's user.
     os.umask(0o022)
     made: list[str] = []
-    tightened = False
+    changed = False
+    known: dict[str, str] = {}
     for wanted in module.params["files"]:
         path = Path(wanted["path"])
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        missing = [name for name in wanted["names"] if name not in present(text)]
-        made += missing
-        if missing and not module.check_mode:
-            lines = [line for line in text.splitlines() if line.partition("=")[0].strip() not in missing]
-            write(path, "\n".join(lines + [f"{name}={secrets.token_hex(32)}" for name in missing]) + "\n")
+        after = text
+        if wanted["names"]:
+            new = {name: secrets.token_hex(32) for name in wanted["names"] if name not in present(text)}
+            made += new
+            if new:
+                lines = [line for line in text.splitlines() if line.partition("=")[0].strip() not in new]
+                after = "\n".join([*lines, *(f"{name}={secret}" for name, secret in new.items())]) + "\n"
+            known.update(present(after))
+        else:
+            after = with_secrets(wanted["text"], known)
+        if after != text:
+            changed = True
+            if not module.check_mode:
+                write(path, after)
         elif path.exists() and path.stat().st_mode & 0o077:
-            tightened = True
+            changed = True
             if not module.check_mode:
                 path.chmod(0o600)
-    module.exit_json(changed=bool(made) or tightened, made=made)
+    module.exit_json(changed=changed, made=made)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.hub_client import Hub
-from tests.site.centre import MEMORY_MB, Host
+from tests.hub_client import Hub, HubError
+from tests.site.centre import MEMORY_MB, Host, Session
 from tests.site.conftest import Visit
 from tests.site.person import outputs
 
@@ -91,6 +92,35 @@ def test_code_of_a_user_reads_no_secrets_and_opens_no_doors(host: Host, alice: H
     assert {address: found[address] for address in refused} == dict.fromkeys(refused, 403)
     assert {address: found[address] for address in sent_to_login} == dict.fromkeys(sent_to_login, 302)
     assert alice.run(PROBE.format(paths=["diary.txt"], addresses=[])).strip() == '{"diary.txt": "read"}'
+
+
+# A login past the front door, with another's address.
+FORGE = """
+import http.cookiejar, urllib.error, urllib.parse, urllib.request
+jar = http.cookiejar.CookieJar()
+opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+opener.addheaders = [("X-Forwarded-For", "203.0.113.9"), ("X-Campushub-Proof", "{proof}")]
+opener.open("{url}/hub/login").read()
+token = next(cookie.value for cookie in jar if cookie.name == "_xsrf")
+form = urllib.parse.urlencode(dict(username="alice", password="wrong", _xsrf=token))
+try:
+    opener.open("{url}/hub/login", form.encode())
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
+def test_nobody_fails_to_log_in_in_the_name_of_another_address(host: Host, bob: Hub) -> None:
+    begin = int(host.run("date +%s"))
+    for url in ("http://127.0.0.1:980", "http://127.0.0.1:982"):
+        assert bob.run(FORGE.format(url=url, proof="x" * 64)) == "403\n"
+    with pytest.raises(HubError, match="Invalid username or password"):
+        Session(f"https://localhost:{host.port(443)}", "alice").login("wrong")
+    log = host.run(f"journalctl --unit=jupyterhub --since=@{begin} --output=cat")
+    addresses = re.findall(r"Failed login of alice from (\S+)", log)
+    assert addresses[:2] == ["127.0.0.1", "127.0.0.1"]
+    # Through the front door it is the address of who asks.
+    assert [address for address in addresses[2:] if address != "127.0.0.1"] == addresses[2:] != []
 
 
 def test_kernel_beyond_the_memory_limit_ends_alone(visit: Visit, host: Host, alice: Hub, bob: Hub) -> None:

@@ -46,6 +46,21 @@ def test_secrets_are_made_for_their_owner_alone(tmp_path: Path) -> None:
     assert path.parent.parent.stat().st_mode & 0o777 == 0o755
 
 
+def test_a_secret_is_put_into_another_text(tmp_path: Path) -> None:
+    hub, door = tmp_path / "hub.env", tmp_path / "door.conf"
+    files = [{"path": str(hub), "names": ["PROOF"]}, {"path": str(door), "text": "~^/hub/login(\\?|$) {PROOF};\n"}]
+    assert run_module(generated_secrets.main, check=True, files=files)["changed"]
+    assert not door.exists()
+    assert run_module(generated_secrets.main, files=files)["made"] == ["PROOF"]
+    assert door.read_text() == f"~^/hub/login(\\?|$) {secrets_of(hub)['PROOF']};\n"
+    assert door.stat().st_mode & 0o777 == 0o600
+    assert not run_module(generated_secrets.main, files=files)["changed"]
+    # It follows its secret.
+    hub.write_text("PROOF=another\n")
+    assert run_module(generated_secrets.main, files=files)["changed"]
+    assert "another" in door.read_text()
+
+
 def test_a_second_run_keeps_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "hub.env"
     make(path, "COOKIE")

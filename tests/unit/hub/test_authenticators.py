@@ -52,9 +52,10 @@ class Door(authenticators.CampusPAMAuthenticator):
     async def trouble(self) -> str:
         return self.down
 
-    async def enter(self, name: str, password: str = "right", address: str = "192.0.2.1") -> Any:  # noqa: S107
+    async def enter(self, name: str, password: str = "right", address: str = "192.0.2.1", **headers: str) -> Any:  # noqa: S107
         """Log in; return the account, None for a wrong password, or the status and reason of the page."""
-        handler = SimpleNamespace(request=SimpleNamespace(remote_ip=address))
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        handler = SimpleNamespace(request=SimpleNamespace(remote_ip=address, headers=named))
         try:
             found = await self.get_authenticated_user(handler, {"username": name, "password": password})
         except HTTPError as error:
@@ -181,6 +182,22 @@ def test_after_some_wrong_passwords_a_user_is_refused_at_that_address_only(
     assert run(door.enter("ann", address="192.0.2.99")) == "ann"
     assert caplog.text.count("Failed login of ann from 192.0.2.1") == 6
     assert "wrong-4711" not in caplog.text
+
+
+def test_an_address_is_believed_of_the_front_door_alone(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(failures.Failures, "delay", lambda *_: 0.0)
+    monkeypatch.setenv("CAMPUSHUB_DOOR_PROOF", "word")
+    door = Door(rendered["systemd"]["settings"], monkeypatch, door_proof=True)
+    for forged in ({}, {"X_Campushub_Proof": "wrong"}, {"X_Campushub_Proof": "слово"}):
+        run(door.enter("ann", "wrong", **forged))
+    for _ in range(2):
+        run(door.enter("ann", "wrong"))
+    assert caplog.text.count("Failed login of ann from 127.0.0.1") == 5
+    assert run(door.enter("ann")) == (429, authenticators.TOO_MANY)
+    # Nobody at the address that was named is kept out by that.
+    assert run(door.enter("ann", X_Campushub_Proof="word")) == "ann"
 
 
 def test_asking_many_times_at_once_is_no_way_around(door: Door) -> None:

@@ -93,7 +93,7 @@ def configure_logins(c: Any, settings: dict[str, Any]) -> None:
 
         oidc_login.configure(c, settings["oidc"])
     c.CampusAuthenticator.settings = {
-        key: settings[key] for key in ("uid_minimum", "login_attempts", "login_domains", "oidc")
+        key: settings[key] for key in ("uid_minimum", "login_attempts", "login_domains", "door_proof", "oidc")
     }
     c.CampusAuthenticator.admin_groups = set(settings["admin_groups"])
     c.LocalAuthenticator.allowed_groups = {*settings["allowed_groups"], *settings["admin_groups"]}
