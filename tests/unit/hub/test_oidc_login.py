@@ -262,9 +262,17 @@ def test_tokens_that_are_being_renewed_are_not_written_over(
         monkeypatch.setattr(accounts, "find", groups.get)
         door.admin_groups = {"staff"}
         monkeypatch.setattr(oidc_login, "ASK_SECONDS", 0.0)
+        discover, answers = door.discover, asyncio.Event()
+
+        async def discover_in_time() -> None:
+            await answers.wait()
+            await discover()
+
+        monkeypatch.setattr(door, "discover", discover_in_time)
         assert await door.refresh_user(user, WITH_COOKIE) is True, "the hub would write down what it reads now"
         monkeypatch.setattr(oidc_login, "ASK_SECONDS", 60.0)
         assert await door.refresh_user(user, WITH_COOKIE) is True
+        answers.set()
         await asyncio.gather(*door.asking.values())
         async with door.turns["ann"]:
             assert await door.refresh_user(user, WITH_COOKIE) is True, "a server is getting one"
