@@ -1,4 +1,8 @@
-"""Spare a host the module when it has said that all is as the module left it; see plugins/module_utils/settled.py."""
+"""
+Spare a host the module when it has said that all is as the module left it; see plugins/module_utils/settled.py.
+
+Links to this file have the names of the other modules for which that holds.
+"""
 
 from __future__ import annotations
 

@@ -185,8 +185,6 @@ def test_an_environment_is_remembered_once_nothing_is_left_to_do(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settled, "STORE", str(tmp_path / "store"))
-    wheel = tmp_path / "ours-1.0-py3-none-any.whl"
-    shutil.copy(site.wheels / "gamma-1.0-py3-none-any.whl", wheel)
     asked: dict[str, Any] = {"requirements": site.lock("alpha==1.0"), "keep": 0, "settled_as": "asked"}
 
     def remembered(**settings: Any) -> dict[str, Any] | None:
