@@ -19,6 +19,8 @@ from tests.playbooks import ROOT, run_playbook
 if TYPE_CHECKING:
     from testinfra.host import Host
 
+VERSION = (ROOT / "VERSION").read_text().strip()
+
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -78,6 +80,7 @@ def test_install(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
 def test_status_shows_what_runs(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
     output = succeed(host, scratch, "playbooks/status.yml", **settings)
     for sentence in (
+        rf"campushub +{re.escape(VERSION)}",
         r"jupyterhub active since",
         r"jupyterhub-proxy active since",
         r"nginx active since",
@@ -129,6 +132,7 @@ def test_upgrade_stops_nobodys_server(host: Host, scratch: Path, settings: dict[
     assert host.file(old).is_directory
     assert len(backups(scratch)) == 2
     assert f"-e restore_file={backups(scratch)[-1]} -e confirm=yes" in output
+    assert f"git checkout v{VERSION}" in output
     assert "(" in act(host, "get", "/hub/login") or "New" in host.check_output("curl -s http://127.0.0.1:980/hub/login")
 
 
@@ -210,7 +214,14 @@ def test_removal_leaves_homes_and_nothing_that_runs(host: Host, scratch: Path, s
     assert postgresql(host, "hub", "SELECT name FROM users") == "alice"
     for unit in ("jupyterhub", "jupyterhub-proxy"):
         assert not host.service(unit).exists
-    for path in ("/etc/jupyterhub", "/opt/campushub/hub", "/opt/campushub/user", "/opt/campushub/uv", "/etc/pip.conf"):
+    for path in (
+        "/etc/jupyterhub",
+        "/opt/campushub/hub",
+        "/opt/campushub/user",
+        "/opt/campushub/uv",
+        "/etc/pip.conf",
+        "/var/lib/campushub/version",
+    ):
         assert not host.file(path).exists, path
     assert host.run("pgrep -f '[s]ingleuser'").rc != 0
     assert host.run("ss -ltnH 'sport = :980 or sport = :982'").stdout == ""

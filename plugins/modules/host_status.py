@@ -60,6 +60,14 @@ options:
     description: Seconds to wait for an answer.
     type: int
     default: 5
+  version:
+    description: Version of CampusHub that the controller has. Empty compares none.
+    type: str
+    default: ''
+  version_file:
+    description: File in which the last complete installation has recorded its version.
+    type: path
+    default: /var/lib/campushub/version
 """
 
 EXAMPLES = r"""
@@ -84,6 +92,10 @@ servers:
   description: How many users' servers run.
   returned: always
   type: int
+version:
+  description: Version of CampusHub that was installed last; empty where none is recorded.
+  returned: always
+  type: str
 """
 
 # Packages whose versions people ask for, by environment.
@@ -191,6 +203,20 @@ def servers() -> tuple[int, int]:
     return len([line for line in listed if line.strip()]), memory
 
 
+def installed_version(record: str) -> str:
+    """Version that the last complete installation has recorded; nothing where there was none."""
+    path = Path(record)
+    return path.read_text().strip() if path.is_file() else ""
+
+
+def version_lines(installed: str, here: str) -> list[tuple[str, str]]:
+    """Version of CampusHub on the host, and of the controller where that is another one."""
+    if not installed:
+        return []
+    other = f"; the controller has {here}" if here not in ("", installed) else ""
+    return [("campushub", f"{installed}{other}")]
+
+
 def size(number: float) -> str:
     """Write bytes the way people read them."""
     return f"{number / 1000**3:.1f} GB" if number >= 1000**3 else f"{number / 1000**2:.0f} MB"
@@ -219,7 +245,7 @@ def memory_line() -> tuple[str, str]:
 
 def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], int]:
     """Collect the lines of the page, the faults and the number of servers."""
-    lines: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = version_lines(installed_version(parameters["version_file"]), parameters["version"])
     faults: list[str] = []
     for unit in unit_states(parameters["units"]):
         often = f", restarted {unit.restarts} times by systemd" if unit.restarts else ""
@@ -266,13 +292,16 @@ def main() -> None:
             "environments": {"type": "path", "default": "/opt/campushub"},
             "disks": {"type": "list", "elements": "path", "default": ["/", "/home", "/opt", "/var"]},
             "deadline": {"type": "int", "default": 5},
+            "version": {"type": "str", "default": ""},
+            "version_file": {"type": "path", "default": "/var/lib/campushub/version"},
         },
         supports_check_mode=True,
     )
     lines, faults, count = look(module.params)
     width = max(len(label) for label, _ in lines) + 2
     page = [f"{label:{width}}{text}" for label, text in lines] + [f"NOT WELL: {fault}" for fault in faults]
-    module.exit_json(changed=False, page="\n".join(page), faults=faults, servers=count)
+    installed = installed_version(module.params["version_file"])
+    module.exit_json(changed=False, page="\n".join(page), faults=faults, servers=count, version=installed)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,23 @@ def test_environments_are_read_without_starting_anything(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("recorded", "here", "lines"),
+    [
+        ("0.6.0\n", "0.6.0", [("campushub", "0.6.0")]),
+        ("0.6.0\n", "0.7.0", [("campushub", "0.6.0; the controller has 0.7.0")]),
+        (None, "0.6.0", []),
+    ],
+)
+def test_version_of_the_last_installation(
+    recorded: str | None, here: str, lines: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    record = tmp_path / "version"
+    if recorded:
+        record.write_text(recorded)
+    assert host_status.version_lines(host_status.installed_version(str(record)), here) == lines
+
+
 def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**9, "total": 10**11}))
     lines, faults = host_status.disk_lines([str(tmp_path), str(tmp_path), "/nonexistent"])
@@ -123,8 +140,7 @@ def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_unit(output: str, state: str, fault: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_status, "run", lambda *command: output if "hub.service" in command else "")
-    found = host_status.look(
-        {"units": ["hub.service"], "answers": {}, "server_name": "", "environments": "/nonexistent", "disks": []}
-    )
+    nothing = {"answers": {}, "server_name": "", "environments": "/nonexistent", "disks": []}
+    found = host_status.look({"units": ["hub.service"], **nothing, "version": "", "version_file": "/nonexistent"})
     assert found[0][0] == ("hub", state)
     assert found[1] == fault

@@ -135,6 +135,11 @@ def test_help_names_every_verb_with_the_first_line_of_its_playbook(machine: Mach
         assert re.search(rf"^  {verb} ", answer.stdout, re.MULTILINE)
 
 
+def test_version_is_that_of_the_checkout(machine: Machine) -> None:
+    answer = machine.run("--version")
+    assert (answer.returncode, answer.stdout) == (0, f"CampusHub {(ROOT / 'VERSION').read_text()}")
+
+
 def test_unknown_verb_is_answered_with_the_verbs_there_are(machine: Machine) -> None:
     for verb in ("instal", "../site", "tasks/x"):
         answer = machine.run(verb)

@@ -1,10 +1,8 @@
-"""What holds for the project as a whole: settings are described, locks agree, files are where the README says."""
+"""What holds for the project as a whole: settings are described and locks agree."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +54,6 @@ def test_defaults_and_descriptions_are_of_the_same_settings(role: Path) -> None:
             assert option["default"] == defaults[name], f"{name} has two different defaults"
 
 
-def test_readmes_of_roles_are_made_from_their_descriptions() -> None:
-    check = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "roles_readme.py"), "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert check.returncode == 0, check.stdout + check.stderr
-
-
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))
 def test_locks_have_a_hash_for_each_package_and_no_address(lock: Path) -> None:
     if lock.with_suffix(".in").exists():
@@ -86,7 +74,7 @@ def test_tests_run_with_what_the_controller_runs_with() -> None:
 
 
 def test_scripts_can_be_run() -> None:
-    scripts = ["campushub", ".ci/run", "tests/run", "tests/roles_readme.py", "tests/hosts/testhost"]
+    scripts = ["campushub", ".ci/run", "tests/run", "docs/generate.py", "tests/hosts/testhost"]
     for script in scripts:
         path = ROOT / script
         assert path.stat().st_mode & 0o111, f"{script} is not executable"
@@ -103,18 +91,3 @@ def test_inventories_explain_each_setting() -> None:
                 while above and lines[above].strip() and not lines[above].startswith("#"):
                     above -= 1
                 assert lines[above].startswith("#"), f"{path.relative_to(ROOT)}:{number + 1} {line} has no comment"
-
-
-def test_readme_names_files_that_exist() -> None:
-    readme = (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", readme)
-    assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
-
-
-def test_dependencies_in_the_readme_are_those_of_the_locks() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for requirements in (ROOT / "requirements.in", ROOT / "tests" / "requirements.in"):
-        names = re.findall(r"^([A-Za-z0-9][A-Za-z0-9_.-]*)", requirements.read_text(), re.MULTILINE)
-        missing = [name for name in names if f"`{name}`" not in readme]
-        assert not missing, f"the README does not say why these are needed: {missing}"
