@@ -2,7 +2,7 @@
 How Sphinx builds the manual.
 
 The pages are plain Markdown that is also read as it is. So the table of contents is written nowhere else: it is the
-links to pages in each `index.md`, in their order.
+lists of links to pages in each `index.md`, in their order.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ html_static_path = ["_static"]
 html_css_files = ["campushub.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_use_index = False
 html_theme_options = {
     "logo": {"text": "CampusHub"},
     "navbar_align": "left",
@@ -46,9 +47,9 @@ copyright = "CampusHub contributors, BSD 3-Clause"  # noqa: A001 - Sphinx gives 
 
 
 def add_table_of_contents(_app: Sphinx, page: str, source: list[str]) -> None:
-    """Give an index page the hidden table of contents that its links to pages make."""
+    """Give an index page the hidden table of contents that its lists of links make."""
     if page == "index" or page.endswith("/index"):
-        pages = dict.fromkeys(re.findall(r"\]\(([a-z][\w/.-]*)\.md\)", source[0]))
+        pages = dict.fromkeys(re.findall(r"^- \[.*?\]\(([a-z][\w/.-]*)\.md\)", source[0], re.MULTILINE))
         source[0] += "\n\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
 
 
