@@ -17,6 +17,8 @@ DOCS = ROOT / "docs"
 DEPENDENCIES = (DOCS / "reference" / "dependencies.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("roles/*/*.md"), *ROOT.glob("files/*/README.md")])
 README_LINES = 150
+# Groups and packages whose names look like settings.
+NO_SETTINGS = {"cvmfs_clients", "eos_clients", "jupyter_client", "jupyter_server"}
 
 
 def prose(page: Path) -> str:
@@ -75,15 +77,32 @@ def test_generated_pages_are_up_to_date() -> None:
     assert check.returncode == 0, check.stdout + check.stderr
 
 
+def declared_settings() -> set[str]:
+    """Names of the settings of all roles."""
+    found: set[str] = set()
+    for path in ROOT.glob("roles/*/meta/argument_specs.yml"):
+        found |= set(yaml.safe_load(path.read_text())["argument_specs"]["main"].get("options", {}))
+    return found
+
+
 def test_each_setting_is_described_once() -> None:
+    declared = declared_settings()
     described: Counter[str] = Counter()
     for page in PAGES:
         described.update(re.findall(r"^##+ +`?([a-z]+_[a-z0-9_]+)`?$", prose(page), re.MULTILINE))
-    declared = set()
-    for path in ROOT.glob("roles/*/meta/argument_specs.yml"):
-        declared |= set(yaml.safe_load(path.read_text())["argument_specs"]["main"].get("options", {}))
     assert declared
     assert {name: described[name] for name in declared} == dict.fromkeys(declared, 1)
+
+
+def test_settings_that_pages_name_exist() -> None:
+    declared = declared_settings()
+    prefixes = "|".join(sorted({name.partition("_")[0] for name in declared}))
+    unknown = {}
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        if page.name != "changelog.md":
+            named = set(re.findall(rf"(?<![\w/.])(?:{prefixes})_[a-z0-9_]+(?![\w/.-])", page.read_text()))
+            unknown[str(page.relative_to(ROOT))] = named - declared - NO_SETTINGS
+    assert not {page: names for page, names in unknown.items() if names}
 
 
 def test_no_markup_of_ansible_is_left_over() -> None:
