@@ -710,10 +710,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 return f"{what} was killed by {signal.Signals(-code).name}"
         last = ""
         with contextlib.suppress(OSError):
-            lines = (
-                (display.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
-            )
-            last = next((line.strip() for line in reversed(lines) if line.strip() not in {"", "(EE)"}), "")[-200:]
+            log = (display.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+            last = display.engine.last_words(log[-4000:].splitlines())[-200:]
         ended = f"{what} ended" if code is None else f"{what} ended with exit code {code}"
         return f"{ended}, its last words: {last}" if last and code else ended
 

@@ -133,6 +133,7 @@ class RFB:
         return await self.read(4)
 
 
+ENCODINGS = ["webp", "jpeg", "png", "rgb24", "rgb32", "scroll", "void"]
 PAGES = {"xpra": Xpra, "tigervnc": RFB}
 
 
@@ -171,20 +172,14 @@ async def test_a_page_gets_pictures_and_is_listed(api, connect, manager, engine)
     "applications",
     [{"blink": {"command": ["sh", "-c", "while sleep 0.02; do xsetroot -solid red; xsetroot -solid blue; done"]}}],
 )
-async def test_what_moves_is_sent_as_pictures_and_what_stands_still_without_loss(api, connect):
+async def test_what_moves_is_sent_as_pictures(api, connect):
     await api.create(application="blink", width=640, height=480)
     page = Xpra(await connect("api/displays/1/stream"))
-    encodings = ["webp", "jpeg", "png", "rgb24", "rgb32", "scroll", "void"]
-    await page.hello(encodings)
-    await page.packet("new-window")
-    found = []
-    async with asyncio.timeout(10):
-        # What moves comes with losses, which a picture of 640x480 without any would not.
-        while len(found) < 30:
-            packet = await page.draw()
-            found.append((packet[6], packet[10].get("lossless"), packet[10].get("quality"), len(packet[7])))
-    print(found)
-    assert found[0][0] in {"webp", "png"}
+    await page.hello(ENCODINGS)
+    found = [await page.draw() for _ in range(30)]
+    # All codecs are there for the first page, however quick it is.
+    assert {picture[6] for picture in found} <= {"webp", "jpeg"}
+    assert found[0][4:6] == [640, 480]
 
 
 AGAIN = """
@@ -198,18 +193,20 @@ sleep 60
 
 @pytest.mark.parametrize("engine", ["xpra"])
 @pytest.mark.parametrize("applications", [{"again": {"command": ["sh", "-c", AGAIN]}}])
-async def test_what_is_drawn_again_as_it_was_is_not_sent_again(api, connect):
+async def test_what_is_drawn_again_as_it_was_takes_few_bytes(api, connect):
     await api.create(application="again", width=640, height=480)
     page = Xpra(await connect("api/displays/1/stream"))
-    await page.hello(["rgb24"])
-    found = []
-    async with asyncio.timeout(15):
-        while not found or found[-1] != b"\x00\x00\xff":
-            packet = await page.draw()
-            found.append(packet[7][:3])
-    print(found)
-    # What was there when the page came, and what came to be there.
-    assert len(found) <= 4, found
+    await page.hello(ENCODINGS)
+    await page.draw()
+    size = pictures = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while True:
+                size += len((await page.draw())[7])
+                pictures += 1
+    # The whole screen would be 900 kB each time.
+    assert 1 <= pictures <= 40
+    assert size < 20_000
 
 
 async def test_a_size_that_the_page_asks_the_engine_for_is_noted(api, connect):
@@ -416,6 +413,74 @@ async def test_who_only_looks_sees_and_can_do_nothing(api, connect, tmp_path, en
         pass
     assert (page.ws.close_code, page.ws.close_reason) == (4403, "This link was taken back.")
     assert await refused(connect("displays/shared", token, "stream", headers={})) == 403
+
+
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_a_stream_lasts_while_both_sides_ping(api, connect):
+    """A server of Xpra 6 ends a connection that pings without having asked for it."""
+    await api.running()
+    share = (await api("POST", "1", "shares", body={"mode": "view"}))[1]
+    token = share["url"].rpartition("/")[2]
+    owner = Xpra(await connect("api/displays/1/stream"))
+    guest = Xpra(await connect("displays/shared", token, "stream", headers={}))
+    end = time.monotonic() + 17
+    for page in (owner, guest):
+        await page.hello()
+    pinged = 0
+    while time.monotonic() < end:
+        for page in (owner, guest):
+            await page.send("ping", 1)
+            assert (await page.packet("ping_echo"))[1] == 1
+            with contextlib.suppress(TimeoutError):
+                await page.packet("ping", seconds=2)
+                pinged += 1
+    assert pinged >= 2
+    assert len((await api("GET", "1"))[1]["viewers"]) == 2
+
+
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_a_key_that_is_held_stays_down(api, connect, manager):
+    await api.running()
+    display = manager.displays["1"]
+    page = Xpra(await connect("api/displays/1/stream"))
+    await page.hello(key_repeat=[60_000, 30])
+    await page.packet("draw")
+
+    def down():
+        with x11.Connection(display.number, display.screen.authority) as x:
+            x.send(44, 0)
+            keys = x.reply()[8:40]
+            return bool(keys[38 // 8] & 1 << 38 % 8)
+
+    await page.send("keyboard-event", 1, "", True, {"keycode": 38, "modifiers": []})
+    await asyncio.sleep(1.5)
+    assert await asyncio.to_thread(down)
+    assert not await asyncio.to_thread(x11.repeats, display.number, display.screen.authority)
+    await page.send("keyboard-event", 1, "", False, {"keycode": 38, "modifiers": []})
+    await asyncio.sleep(0.3)
+    assert not await asyncio.to_thread(down)
+
+
+@pytest.mark.skipif(not shutil.which("xclip"), reason="not installed: xclip")
+@pytest.mark.parametrize("engine", ["xpra"])
+@pytest.mark.parametrize("mode", ["view", "control"])
+async def test_who_only_looks_gets_no_clipboard_of_xpra(api, connect, manager, mode):
+    copy = "sleep 2; echo secret | xclip -selection clipboard -quiet"
+    manager.applications["copy"] = {"title": "Copy", "command": ["sh", "-c", copy]}
+    await api.running(application="copy")
+    share = (await api("POST", "1", "shares", body={"mode": mode}))[1]
+    page = Xpra(await connect("displays/shared", share["url"].rpartition("/")[2], "stream", headers={}))
+    targets = {"selections": ["CLIPBOARD"], "greedy": True, "want_targets": True}
+    await page.hello(clipboard={"enabled": True, "preferred-targets": ["UTF8_STRING"], **targets})
+    await page.send("clipboard-request", 7, "CLIPBOARD", "UTF8_STRING")
+    if mode == "control":
+        token = await page.packet("clipboard-token")
+        while len(token) < 8:
+            token = await page.packet("clipboard-token")
+        assert token[7] == b"secret\n"
+    else:
+        with pytest.raises(TimeoutError):
+            await page.packet("clipboard-token", "clipboard-contents", seconds=4)
 
 
 @pytest.mark.skipif(not shutil.which("xclip"), reason="not installed: xclip")

@@ -124,6 +124,10 @@ class Engine(Configurable):  # type: ignore[misc]
         """Whether the engine, whose socket is there, leaves the screen's size alone from now on."""
         return True
 
+    def last_words(self, lines: list[str]) -> str:
+        """Return the line of the log of its server, or of the X server, that says why it ended."""
+        return next((line.strip() for line in reversed(lines) if line.strip() not in {"", "(EE)"}), "")
+
     def server_environment(self, screen: Screen) -> dict[str, str]:  # noqa: ARG002
         """Return the environment variables that it needs beside the display's own."""
         return {}

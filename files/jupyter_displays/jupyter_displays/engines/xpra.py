@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ _OPTIONS = {
     "open-files": "no",
     "open-url": "no",
     "opengl": "no",
+    "packet-encoders": "rencodeplus",
     "printing": "no",
     "proxy-start-sessions": "no",
     "pulseaudio": "no",
@@ -67,11 +69,20 @@ _OPTIONS = {
 }
 _ENVIRONMENT = {
     "XPRA_SYSTEM_CONF_DIRS": "/nonexistent",
+    "XPRA_EXPOSE_IBUS_LAYOUTS": "0",
+    "XPRA_IBUS": "0",
     # Keycodes that the keyboard of the display leaves free stay free.
     "XPRA_MAP_MISSING_MODIFIERS": "0",
     "XPRA_MODIFY_GSETTINGS": "0",
     "XPRA_NO_ROOT_WARNING": "1",
+    "XPRA_POWER_EVENTS": "0",
+    "XPRA_SUSPEND_RESUME": "0",
 }
+
+_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ?")
+_CLEARING_AWAY = re.compile(
+    "^(removing unix domain socket|removed session directory|.* server is (terminating|exiting))"
+)
 
 
 class XpraEngine(Engine):
@@ -140,6 +151,11 @@ class XpraEngine(Engine):
         with contextlib.suppress(OSError):
             return b"is ready" in (screen.directory / "server.log").read_bytes()
         return False
+
+    def last_words(self, lines: list[str]) -> str:
+        """Return the last line that says more than what Xpra clears away in the end, without its time."""
+        lines = [_TIME.sub("", line) for line in lines]
+        return super().last_words([line for line in lines if not _CLEARING_AWAY.search(line)])
 
     def server_environment(self, screen: Screen) -> dict[str, str]:
         """Return what keeps the system's and the user's settings of Xpra out, and its files in the display's directory.
