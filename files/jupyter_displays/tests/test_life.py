@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -21,8 +20,7 @@ from jupyter_displays import leftovers, x11
 from jupyter_displays.engines import XpraEngine, xpra_start
 from jupyter_displays.manager import DisplayManager
 
-ENGINES_PROGRAMS = {"xpra": ["xpra", "Xvfb"], "tigervnc": ["Xtigervnc"]}
-ENGINES = list(ENGINES_PROGRAMS)
+ENGINES = ["xpra", "tigervnc"]
 
 
 def processes(directory):
@@ -137,7 +135,7 @@ async def test_xpra_has_all_its_files_in_the_displays_directory(api, manager, mo
         shared = ["/tmp", "/run/xpra", "/var/run/xpra", f"/run/user/{os.getuid()}/xpra", str(Path.home() / ".xpra")]
         assert not [path for path in shared if Path(path, name).exists()]
         server = display.processes["server"].pid
-        files = {os.readlink(path) for path in Path(f"/proc/{server}/fd").iterdir() if path.is_symlink()}
+        files = {str(path.readlink()) for path in Path(f"/proc/{server}/fd").iterdir() if path.is_symlink()}
         assert not [
             path for path in files if path.startswith(("/tmp/", "/run/")) and str(display.directory) not in path
         ]
@@ -161,12 +159,10 @@ print(module.load(), [name for name in barred if name in sys.modules])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_can_be_checked_without_a_server(engine, tmp_path):
-    if missing := [program for program in ENGINES_PROGRAMS[engine] if not shutil.which(program)]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+def test_an_engine_can_be_checked_without_a_server(usable_engine, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
-    command = [sys.executable, "-m", "jupyter_displays.check", "--engine", engine]
+    command = [sys.executable, "-m", "jupyter_displays.check", "--engine", usable_engine]
     env = {**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path)}
     answer = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     found = json.loads(answer.stdout)
