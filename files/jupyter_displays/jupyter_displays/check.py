@@ -140,7 +140,12 @@ async def _connect(display: Display) -> tuple[asyncio.StreamReader, asyncio.Stre
 async def _use(manager: DisplayManager) -> None:
     await manager.prepare()
     display = manager.create("check", width=_WIDTH, height=_HEIGHT)
-    if not await display.ready():
+    try:
+        runs = await asyncio.wait_for(display.ready(), _START_TIMEOUT + _STREAM_TIMEOUT)
+    except asyncio.TimeoutError:
+        message = "the display did not start"
+        raise CheckError(message) from None
+    if not runs:
         raise CheckError(display.reason)
     reader, writer = await _connect(display)
     try:

@@ -39,7 +39,6 @@ def refusal(name):
     return engine.refusal()
 
 
-
 @pytest.fixture
 def engine():
     return "tigervnc"
