@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.action.check_settings import Types, unknown_names
+from plugins.action.check_settings import Types, unknown_names, without_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -180,15 +180,29 @@ HOSTS: dict[str, dict[str, Any]] = {
 }
 
 
+def test_messages_hide_secrets_at_any_depth() -> None:
+    options = {
+        "token": {"type": "str", "no_log": True},
+        "clients": {"type": "list", "elements": "dict", "options": {"keys": {"type": "dict", "no_log": True}}},
+    }
+    values = {"token": "s3cret", "clients": [{"keys": {"a": ["hidden", 4711]}}, {}], "port": 80}
+    assert without_secrets("s3cret hidden 4711 80", options, values) == "… … … 80"
+    assert without_secrets("nothing given", options, {"token": ""}) == "nothing given"
+
+
 def test_rules_are_asked_for_each_entry_and_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    for plugin in ("action", "modules"):
-        (tmp_path / "plugins" / plugin).mkdir(parents=True)
-        shutil.copy(ROOT / "plugins" / plugin / "check_settings.py", tmp_path / "plugins" / plugin)
+    for plugin in ("action/check_settings.py", "modules/check_settings.py", "filter/source_file.py"):
+        (tmp_path / "plugins" / plugin).parent.mkdir(parents=True)
+        shutil.copy(ROOT / "plugins" / plugin, tmp_path / "plugins" / plugin)
     specification = tmp_path / "roles/hub/meta/argument_specs.yml"
     specification.parent.mkdir(parents=True)
     specification.write_text(yaml.safe_dump({"argument_specs": {"main": {"options": SPECIFICATION}}}, sort_keys=False))
     (tmp_path / "ansible.cfg").write_text(
-        f"[defaults]\naction_plugins = {tmp_path}/plugins/action\nlibrary = {tmp_path}/plugins/modules\n"
+        "[defaults]\n"
+        + "".join(
+            f"{setting} = {tmp_path}/plugins/{folder}\n"
+            for setting, folder in (("action_plugins", "action"), ("library", "modules"), ("filter_plugins", "filter"))
+        )
     )
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": HOSTS}}))
     task = {"check_settings": {"role": "hub", "rules": RULES}, "register": "said", "ignore_errors": True}
