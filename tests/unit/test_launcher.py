@@ -195,15 +195,34 @@ def test_all_that_is_missing_is_named_in_one_go(machine: Machine) -> None:
     assert not (machine.checkout / ".venv").exists()
 
 
-def test_install_says_what_is_missing_and_installs_nothing_itself(machine: Machine) -> None:
-    machine.python()
+def test_install_without_yes_says_what_is_missing(machine: Machine) -> None:
+    machine.python(venv=False)
     machine.stub("apt-get")
     machine.stub("sudo", 'exec "$@"')
-    answer = machine.run("install", "-i", "hosts.yml", "--yes")
+    answer = machine.run("install", "-i", "hosts.yml")
     assert answer.returncode == 1
+    assert "  - the venv module of python3" in answer.stderr
     assert "  - the ssh client" in answer.stderr
-    assert "sudo apt-get install --no-install-recommends openssh-client" in answer.stderr
-    assert machine.called() == [call for call in machine.called() if not call.startswith("apt-get")]
+    assert "Install it, then try again, or add --yes to have it installed:" in answer.stderr
+    assert "  sudo apt-get install --no-install-recommends python3-venv openssh-client" in answer.stderr
+    assert not any(call.startswith("apt-get") for call in machine.called())
+
+
+@pytest.mark.parametrize(
+    ("manager", "command"),
+    [
+        ("apt-get", "apt-get install -q -y --no-install-recommends openssh-client"),
+        ("dnf", "dnf install -q -y openssh-clients"),
+    ],
+)
+def test_install_with_yes_installs_what_is_missing(machine: Machine, manager: str, command: str) -> None:
+    machine.python()
+    machine.stub(manager)
+    machine.stub("sudo", 'if [ "$1" = env ]; then shift 2; fi; exec "$@"')
+    answer = machine.run("install", "-i", "hosts.yml", "--yes", "--check")
+    assert answer.returncode == 0, answer.stderr
+    assert command in machine.called()
+    assert machine.called()[-1].endswith("/site.yml -i hosts.yml --check")
 
 
 def test_unattended_demo_installs_what_is_missing_with_sudo(machine: Machine) -> None:
