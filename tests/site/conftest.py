@@ -74,12 +74,12 @@ def browser(site: Centre, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield browser
 
 
-Visit = Callable[..., person.Person]
+BrowserSession = Callable[..., person.Person]
 
 
 @pytest.fixture
-def visit(request: pytest.FixtureRequest, browser: Browser, host: centre.Host) -> Iterator[Visit]:
-    """Sit somebody down in front of a browser: `visit("alice")`, `visit("alice", locale="ru-RU", phone=True)`."""
+def browse(request: pytest.FixtureRequest, browser: Browser, host: centre.Host) -> Iterator[BrowserSession]:
+    """Sit somebody down in front of a browser: `browse("alice")`, `browse("alice", locale="ru-RU", phone=True)`."""
     people: list[person.Person] = []
 
     def arrive(user: str = "alice", locale: str = "en-US", phone: bool = False) -> person.Person:

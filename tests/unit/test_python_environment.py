@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.module_utils import settled
+from ansible.module_utils import result_cache
 
 from plugins.modules.python_environment import BuildError, run
 
@@ -91,7 +91,7 @@ class Site:
             "uv": UV,
             "keep": 1,
             "state": "present",
-            "settled_as": None,
+            "cache_key": None,
         }
         params = {**defaults, **settings, "path": str(self.link), "requirements": requirements}
         return run(SimpleNamespace(params=params, check_mode=check))
@@ -184,12 +184,12 @@ def test_old_versions_go_unless_something_runs_from_them(site: Site) -> None:
 def test_an_environment_is_remembered_once_nothing_is_left_to_do(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settled, "STORE", str(tmp_path / "store"))
-    asked: dict[str, Any] = {"requirements": site.lock("alpha==1.0"), "keep": 0, "settled_as": "asked"}
+    monkeypatch.setattr(result_cache, "DIRECTORY", str(tmp_path / "store"))
+    asked: dict[str, Any] = {"requirements": site.lock("alpha==1.0"), "keep": 0, "cache_key": "asked"}
 
     def remembered(**settings: Any) -> dict[str, Any] | None:
         site.apply(**{**asked, **settings})
-        answer: dict[str, Any] | None = settled.answers().get("asked")
+        answer: dict[str, Any] | None = result_cache.valid_results().get("asked")
         return answer
 
     assert remembered() is None  # It has just been built.
@@ -198,7 +198,7 @@ def test_an_environment_is_remembered_once_nothing_is_left_to_do(
     assert known["directory"] == str(site.link.resolve())
     # The link, the marker of a whole version and the interpreter make the environment what it is.
     (site.link / "bin/python").rename(site.link / "bin/python.old")
-    assert settled.answers() == {}
+    assert result_cache.valid_results() == {}
     (site.link / "bin/python.old").rename(site.link / "bin/python")
     assert remembered()
     process = subprocess.Popen([f"{known['directory']}/bin/python", "-c", "input()"], stdin=subprocess.PIPE)

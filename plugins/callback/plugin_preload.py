@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ansible.playbook.task import Task
 
 DOCUMENTATION = """
-name: preload
+name: plugin_preload
 type: aggregate
 short_description: Load once what every step on every host needs
 description:
@@ -23,7 +23,7 @@ description:
     there when a play begins is left out of that.
   - Prints nothing.
 requirements:
-  - C(callbacks_enabled = preload) in ansible.cfg
+  - C(callbacks_enabled = plugin_preload) in ansible.cfg
 """
 
 
@@ -32,7 +32,7 @@ class CallbackModule(CallbackBase):
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
-    CALLBACK_NAME = "preload"
+    CALLBACK_NAME = "plugin_preload"
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_play_start(self, play: Play) -> None:  # noqa: ARG002 (Ansible's interface)
