@@ -133,8 +133,47 @@ def specifications() -> dict[str, dict[str, Any]]:
     return found
 
 
+# Galaxy's names of releases that their distributions number.
+RELEASES = {"bookworm": "12", "trixie": "13", "jammy": "22.04", "noble": "24.04"}
+# Galaxy's name of a family of distributions, and its members as Ansible's facts name them.
+ENTERPRISE_LINUX = "EL"
+ENTERPRISE_LINUX_MEMBERS = ("RedHat", "Rocky", "AlmaLinux", "CentOS", "OracleLinux")
+
+
+def supported_platforms() -> dict[str, dict[str, list[str]]]:
+    """Read the versions of distributions that roles support, by name of the role."""
+    loader = DataLoader()
+    found = {}
+    for path in sorted(ROLES.glob("*/meta/main.yml")):
+        platforms = loader.load_from_file(str(path), unsafe=True)["galaxy_info"].get("platforms", [])
+        found[path.parts[-3]] = {
+            entry["name"]: [RELEASES.get(version, version) for version in entry["versions"]] for entry in platforms
+        }
+    return found
+
+
 # Ansible loads this module once and forks a process for each host, which then need not read them.
 SPECIFICATIONS = specifications()
+PLATFORMS = supported_platforms()
+
+
+def platform_errors(platforms: Mapping[str, list[str]], facts: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the distribution of a host, in at most one message."""
+    # A host that did not answer has no facts.
+    if not platforms or "distribution" not in facts:
+        return []
+    name = facts["distribution"]
+    version = facts["distribution_version" if name == "Ubuntu" else "distribution_major_version"]
+    if version in platforms.get(ENTERPRISE_LINUX if name in ENTERPRISE_LINUX_MEMBERS else name, []):
+        return []
+    choices = [
+        f"Enterprise Linux {' or '.join(versions)} (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)"
+        if family == ENTERPRISE_LINUX
+        else f"{family} {' or '.join(versions)}"
+        for family, versions in platforms.items()
+    ]
+    remedy = ", or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
+    return [f'distribution = "{name} {version}" is not supported. Use {remedy}.']
 
 
 @dataclass
@@ -321,6 +360,7 @@ class ActionModule(ActionBase):
 
         types = self._types(role, options, task_vars)
         errors.extend(types.errors)
+        errors.extend(platform_errors(PLATFORMS.get(role, {}), task_vars.get("ansible_facts", {})))
         for rule in arguments.get("rules") or []:
             errors.extend(self._broken(rule, types))
 

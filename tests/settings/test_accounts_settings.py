@@ -471,5 +471,5 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-def test_every_mistake_is_named_with_its_remedy_and_no_secret_is_shown() -> None:
+def test_every_mistake_has_a_remedy_and_shows_no_secret() -> None:
     assert answered_otherwise("accounts", CASES) == {}

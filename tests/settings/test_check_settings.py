@@ -101,7 +101,7 @@ def test_a_value_that_a_role_can_use_is_accepted(value: Any, option: dict[str, A
     assert types.errors == []
 
 
-def test_a_misspelt_name_is_found_and_the_sites_own_variables_are_left_alone() -> None:
+def test_a_misspelt_name_is_found_and_own_variables_are_not() -> None:
     known = {"web_server_name", "web_certificate"}
     names = [
         "web_servername",
@@ -190,7 +190,7 @@ def test_messages_hide_secrets_at_any_depth() -> None:
     assert without_secrets("nothing given", options, {"token": ""}) == "nothing given"
 
 
-def test_rules_are_asked_for_each_entry_and_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_rules_apply_to_each_entry_and_all_mistakes_are_shown(tmp_path: Path) -> None:
     for plugin in ("action/check_settings.py", "modules/check_settings.py", "filter/source_file.py"):
         (tmp_path / "plugins" / plugin).parent.mkdir(parents=True)
         shutil.copy(ROOT / "plugins" / plugin, tmp_path / "plugins" / plugin)

@@ -97,7 +97,7 @@ def ask(host: Host, path: str) -> HTTPResponse:
     return connection.getresponse()
 
 
-def test_http_leads_to_https_and_a_self_signed_certificate_is_not_pinned(browse: BrowserSession, host: Host) -> None:
+def test_http_leads_to_https_without_hsts_for_self_signed(browse: BrowserSession, host: Host) -> None:
     answer = ask(host, "/hub/login?next=x")
     assert (answer.status, answer.getheader("Location")) == (301, f"{host.url}/hub/login?next=x")
     page = browse().page.goto(f"http://{host.name}/hub/login")

@@ -129,7 +129,7 @@ def test_a_list_of_certificates_is_signed_with_a_known_key(tmp_path: Path) -> No
     assert "no list of certificates" in distrust(b"<html>Please log in</html>", right)
 
 
-def test_a_repository_with_another_key_is_not_trusted_though_its_files_are_there(
+def test_a_repository_with_another_key_is_not_trusted(
     stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"server": f"{server}/cvmfs/software.example.org", "keys": key_pair(tmp_path)}

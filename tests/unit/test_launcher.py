@@ -124,7 +124,7 @@ def listener() -> Iterator[int]:
         yield int(taken.getsockname()[1])
 
 
-def test_help_names_every_verb_with_the_first_line_of_its_playbook(machine: Machine) -> None:
+def test_help_describes_every_verb_by_its_playbook(machine: Machine) -> None:
     answer = machine.run()
     assert answer.returncode == 0
     for playbook in (ROOT / "playbooks").glob("*.yml"):
@@ -144,7 +144,7 @@ def test_unknown_verb_is_answered_with_the_verbs_there_are(machine: Machine) -> 
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_old_python_is_named_with_the_command_that_installs_a_newer_one(machine: Machine, verb: str) -> None:
+def test_old_python_is_named_with_the_command_to_install_another(machine: Machine, verb: str) -> None:
     machine.complete()
     machine.python("3, 10")
     machine.describe({"ID": "ubuntu", "VERSION_ID": "22.04", "PRETTY_NAME": "Ubuntu 22.04"})
@@ -154,7 +154,7 @@ def test_old_python_is_named_with_the_command_that_installs_a_newer_one(machine:
     assert "sudo apt-get install --no-install-recommends python3.11 python3.11-venv" in answer.stderr
 
 
-def test_distribution_without_a_python_for_it_is_refused_in_a_sentence(machine: Machine) -> None:
+def test_a_distribution_without_a_new_python_is_refused(machine: Machine) -> None:
     machine.complete()
     machine.python("3, 9")
     machine.describe({"ID": "debian", "VERSION_ID": "11", "PRETTY_NAME": "Debian GNU/Linux 11 (bullseye)"})
@@ -307,7 +307,7 @@ def test_podman_that_does_not_work_says_why(machine: Machine) -> None:
     assert "podman cannot be used here: Error: cannot set up storage: no space" in answer.stderr
 
 
-def test_sudo_that_wants_a_password_where_nobody_can_give_one_is_said(machine: Machine) -> None:
+def test_sudo_with_a_password_but_no_terminal_is_explained(machine: Machine) -> None:
     machine.complete()
     machine.stub("sudo", "exit 1")
     answer = machine.run("demo")
@@ -348,7 +348,7 @@ def test_demo_is_a_playbook_with_variables(machine: Machine) -> None:
     assert machine.called()[-1].endswith(f"{checkout}/playbooks/demo/destroy.yml")
 
 
-def test_environment_is_made_once_and_again_when_the_lock_changes(machine: Machine) -> None:
+def test_the_environment_is_made_once_for_each_lock(machine: Machine) -> None:
     machine.complete()
 
     def builds() -> int:
@@ -372,7 +372,7 @@ def test_environment_that_was_cut_off_is_made_again(machine: Machine) -> None:
     assert (machine.checkout / ".venv" / ".complete").exists()
 
 
-def test_active_environment_of_the_project_is_not_taken_for_the_python_of_the_machine(machine: Machine) -> None:
+def test_an_active_environment_is_not_the_machines_python(machine: Machine) -> None:
     machine.complete()
     machine.run("install", "-i", "hosts.yml")
     active = machine.checkout / ".venv" / "bin"

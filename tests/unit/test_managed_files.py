@@ -89,7 +89,7 @@ def test_a_block_leaves_the_rest_of_the_file_alone(theirs: Path) -> None:
     assert theirs.read_text() == "theirs\n"
 
 
-def test_a_block_begins_a_line_of_its_own_and_takes_backslashes_as_they_are() -> None:
+def test_a_block_begins_its_own_line_and_keeps_backslashes() -> None:
     text = replace_block("last line without an end", r"pattern=\1")
     assert text.startswith(f"last line without an end\n# BEGIN {MARKER}\npattern=\\1\n")
     assert replace_block(text, r"pattern=\2").count("BEGIN") == 1
@@ -161,7 +161,7 @@ def test_of_files_among_others_only_ours_are_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "theirs"]
 
 
-def test_a_link_that_is_no_longer_listed_is_removed_unless_it_leads_elsewhere_by_now(tmp_path: Path) -> None:
+def test_an_unlisted_link_is_removed_unless_it_was_changed(tmp_path: Path) -> None:
     record = tmp_path / "record"
 
     def pruned(check: bool = False, **wanted: str) -> list[str]:

@@ -157,7 +157,7 @@ def test_a_key_that_cannot_be_fetched_is_no_answer() -> None:
         signed_repository.fetch("http://127.0.0.1:1/key.asc")
 
 
-def test_a_repository_that_did_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
+def test_a_silent_repository_is_not_asked_again_for_a_while(tmp_path: Path) -> None:
     silence = Silence("example", "https://apt.example.org bookworm", tmp_path / "cache")
     assert not silence.last(3600)
     silence.remember("Connection timed out")
