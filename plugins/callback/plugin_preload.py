@@ -18,7 +18,7 @@ type: aggregate
 short_description: Load once what every step on every host needs
 description:
   - Ansible runs a step on a host in a copy of its process, which ends with it. What the process has not loaded by then,
-    each copy loads anew, and all of Ansible's filters and tests take it longer than most steps.
+    each copy loads again, and all of Ansible's filters and tests take it longer than most steps.
   - A copy that looks among all that there is for what it can throw away touches it, and so has it copied, too. What is
     there when a play begins is left out of that.
   - Prints nothing.

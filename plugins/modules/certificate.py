@@ -62,7 +62,7 @@ options:
     type: int
     default: 397
   renew_days:
-    description: How many days before its end a self-signed certificate is made anew.
+    description: How many days before its end a self-signed certificate is renewed.
     type: int
     default: 30
 """

@@ -569,7 +569,7 @@ def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
     threads = [threading.Thread(target=work, args=(url,), daemon=True) for url, _ in wanted]
     for thread in threads:
         thread.start()
-    # A deadline of the socket starts anew with each step; this one holds for all of it.
+    # A deadline of the socket starts again with each step; this one holds for all of it.
     end = time.monotonic() + parameters["deadline"] + 0.5
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))

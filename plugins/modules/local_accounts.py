@@ -168,7 +168,7 @@ class Planner:
     """Compares a host with the lists; changes nothing."""
 
     def __init__(self, host: Host, users: list[dict[str, Any]], groups: list[dict[str, Any]], access: str) -> None:
-        """Take what is, and what shall be."""
+        """Take the current state, and the wanted one."""
         self.host = host
         self.access = access
         self.users = users
@@ -227,7 +227,7 @@ class Planner:
         return self._existing_user(user, existing, groups)
 
     def _supplementary(self, user: Mapping[str, Any]) -> list[str]:
-        """Groups that the account shall be in, those that nobody here decides about included."""
+        """Groups that the account is to be in, those that nobody here decides about included."""
         name = user["name"]
         wanted = set(user.get("groups") or [])
         if user.get("access", True):

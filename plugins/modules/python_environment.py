@@ -58,7 +58,7 @@ options:
     default: []
   wheels:
     description:
-      - Packages of our own as wheels on the host, installed beside those of the lock, which has what they need.
+      - Packages of our own as wheels on the host, installed in addition to those of the lock, which has what they need.
     type: list
     elements: path
     default: []
@@ -298,7 +298,7 @@ class Environment:
                 raise
 
     def resolve(self, lock: Path, work: Path) -> list[str]:
-        """Pin the site's packages and what they need, beside what is locked."""
+        """Pin the site's packages and their dependencies, in addition to the lock."""
         wanted = work / "extra.in"
         wanted.write_text("\n".join(self.extra_packages) + "\n")
         overrides = work / "overrides.txt"

@@ -1,4 +1,4 @@
-"""A package repository of somebody else's, trusted by the fingerprint of its key."""
+"""A third-party package repository, trusted by the fingerprint of its key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ options:
     required: true
   state:
     description:
-      - Whether the repository shall be used. V(checked) changes nothing and says whether the key is the right one, in
+      - Whether the repository is used. V(checked) changes nothing and says whether the key is the right one, in
         RV(ansible_facts); a key that cannot be had is neither right nor wrong.
     type: str
     choices: [present, absent, checked]

@@ -10,7 +10,7 @@ from tests.settings.answers import answered_otherwise, facts
 
 HASH = "$6$saltsalt$" + "a" * 86
 KEY = "ssh-ed25519 " + "A" * 68 + " ann@laptop"
-LETTERS = "Use at most 32 small letters, digits, - and _, and begin with a letter."
+LETTERS = "Use at most 32 lower-case letters, digits, - and _, and begin with a letter."
 NUMBER = "Give a number from 1000 on, other than 65534 and 65535."
 SECRET = "Never write a password itself. Make a hash with: openssl passwd -6."
 DN = "Write it like dc=example,dc=org."
