@@ -147,7 +147,7 @@ def checked(key: bytes, fingerprint: str) -> bytes:
     """
     Return the key, as text and without anything else, if it is the one that is wanted and no other is with it.
 
-    What GnuPG ignores in a file, as a key without a name, apt may trust. So the result is what GnuPG has read.
+    The result is what GnuPG has imported, so that apt and rpm find nothing in it that was not compared.
     Raises KeyFaultError and NoGpgError.
     """
     wanted = sorted("".join(fingerprint.split()).upper().split(","))

@@ -81,7 +81,7 @@ def test_a_strangers_key_behind_the_right_one_is_refused(other: bytes) -> None:
 
 
 def test_a_strangers_key_without_a_name_is_left_out(other: bytes) -> None:
-    """GnuPG does not show such a key, and apt would trust it."""
+    """GnuPG does not import such a key, so it is not compared, and must not reach apt."""
     assert checked(binary() + without_names(other), FINGERPRINT) == checked(KEY, FINGERPRINT)
 
 
