@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.modules import cache_room, cvmfs_client
+from plugins.modules import cache_limits, cvmfs_client
 from plugins.modules.cvmfs_client import (
     at_once,
     certificate_hash,
@@ -247,4 +247,4 @@ def test_settings_have_a_fingerprint(tmp_path: Path) -> None:
 
 def test_the_room_of_a_host(tmp_path: Path) -> None:
     there = os.statvfs(tmp_path)
-    assert cache_room.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000
+    assert cache_limits.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000
