@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.action.check_settings import shown
-from tests.settings.answers import answered_otherwise, facts
+from tests.settings.validation import answered_otherwise, facts
 
 HASH = "$6$saltsalt$" + "a" * 86
 KEY = "ssh-ed25519 " + "A" * 68 + " ann@laptop"

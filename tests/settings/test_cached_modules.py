@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.settings.answers import PRINTING, ROOT
+from tests.settings.validation import PRINTING, ROOT
 
 MODULES = ("local_accounts", "managed_files", "python_environment")
 

@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.settings.answers import ROOT, messages, rendered
+from tests.settings.validation import ROOT, messages, rendered
 
 LCG = {
     "name": "lcg",

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.settings.answers import ROOT, answered_otherwise, wired
+from tests.settings.validation import ROOT, answered_otherwise, wired
 
 LAYOUT = "Write it like /eos/user/{first_letter}/{login}; other words in braces are not known."
 COMMAND = "Write it like [/usr/local/sbin/make-home, '{login}'], a program on the host and its arguments."

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.modules import check_host
-from tests.settings.answers import preflight
+from tests.settings.validation import preflight
 
 
 def entry(*names: str, kind: str = "user", planned: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.settings.answers import ROOT, facts
+from tests.settings.validation import ROOT, facts
 
 NAME = "accounts_ldap_bind_password"
 SECRET = "gEheim123"

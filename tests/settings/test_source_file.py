@@ -8,7 +8,7 @@ from pathlib import Path
 from ansible.parsing.dataloader import DataLoader
 
 from plugins.filter.source_file import source_file
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 PRIVATE = re.compile(r"\bansible(\.\w+)*\._\w|\._(inventory|no_log_values|loader|variable_manager|hostvars)\b")
 

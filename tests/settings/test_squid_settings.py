@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.settings.answers import answered_otherwise, facts, rendered
+from tests.settings.validation import answered_otherwise, facts, rendered
 
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or Enterprise Linux 9 or 10 "

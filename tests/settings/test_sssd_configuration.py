@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 ROLE = ROOT / "roles" / "accounts"
 LDAP = {

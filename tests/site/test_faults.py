@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Locator, Route, expect
 
+from tests.site.browser_user import Person, outputs
 from tests.site.centre import Host, wait_until
 from tests.site.conftest import BrowserSession
-from tests.site.person import Person, outputs
 
 # Prints until it is told to end, so that a test need not guess how long the repair takes.
 LOOP = """

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.hub_client import Hub, HubError
+from tests.site.browser_user import outputs
 from tests.site.centre import MEMORY_MB, Host, Session
 from tests.site.conftest import BrowserSession
-from tests.site.person import outputs
 
 # What bob tries in a cell: each file, and each address, with what came of it.
 PROBE = """

@@ -6,8 +6,8 @@ import re
 
 from playwright.sync_api import expect
 
+from tests.site.browser_user import outputs
 from tests.site.conftest import BrowserSession
-from tests.site.person import outputs
 
 NOTEBOOK = "Oscillation.ipynb"
 PLOT = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 PRONOUN = re.compile(r"\b(it|them|they|what|who|somebody|anybody)\b")
 LONGEST_TEST_NAME = 60

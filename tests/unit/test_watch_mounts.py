@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 from .conftest import Storage
 
