@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.action.check_settings import Types, unknown_names, without_secrets
+from plugins.action.check_settings import PLATFORMS, Types, platform_errors, unknown_names, without_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,6 +178,64 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
     "template": {"hub_users": "{{ nowhere }}"},
 }
+
+
+DEBIAN = {"Debian": ["12", "13"]}
+ALL = {**DEBIAN, "Ubuntu": ["22.04", "24.04"], "EL": ["9"]}
+
+
+def host(name: str, version: str) -> dict[str, str]:
+    """The facts of a host, as far as they tell its distribution."""
+    return {
+        "distribution": name,
+        "distribution_version": version,
+        "distribution_major_version": version.partition(".")[0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("platforms", "facts"),
+    [
+        (ALL, host("Debian", "12.11")),
+        (ALL, host("Ubuntu", "24.04")),
+        (ALL, host("OracleLinux", "9.6")),
+        (ALL, {}),
+        ({}, host("Fedora", "42")),
+    ],
+    ids=["debian", "ubuntu", "el", "no answer", "no list"],
+)
+def test_a_supported_distribution_is_no_mistake(platforms: dict[str, list[str]], facts: dict[str, str]) -> None:
+    assert platform_errors(platforms, facts) == []
+
+
+@pytest.mark.parametrize(
+    ("platforms", "facts", "message"),
+    [
+        (
+            ALL,
+            host("Ubuntu", "23.10"),
+            (
+                'distribution = "Ubuntu 23.10" is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or '
+                "Enterprise Linux 9 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+            ),
+        ),
+        # Of the family, but none that is meant by Enterprise Linux.
+        ({"EL": ["9"], "Debian": ["13"]}, host("Fedora", "9"), 'distribution = "Fedora 9" is not supported. Use '),
+        (DEBIAN, host("Rocky", "9.5"), 'distribution = "Rocky 9" is not supported. Use Debian 12 or 13.'),
+    ],
+    ids=["release", "family", "other"],
+)
+def test_another_distribution_is_named_with_those_supported(
+    platforms: dict[str, list[str]], facts: dict[str, str], message: str
+) -> None:
+    (error,) = platform_errors(platforms, facts)
+    assert error.startswith(message)
+
+
+def test_roles_name_releases_that_have_a_number() -> None:
+    versions = {version for platforms in PLATFORMS.values() for found in platforms.values() for version in found}
+    assert versions
+    assert not [version for version in versions if not version.replace(".", "").isdigit()]
 
 
 def test_messages_hide_secrets_at_any_depth() -> None:
