@@ -23,8 +23,8 @@ def chromium(directory: Path, ports: list[int], *options: str, **launch: Any) ->
     program = shutil.which("chromium")
     assert program, "'chromium' is missing: apt-get install chromium"
     wrapper = directory / "chromium"
-    quiet_network = Path(__file__).parent / "site" / "quiet_network.py"
-    command = [str(quiet_network), ",".join(map(str, ports)), program]
+    blackhole_network = Path(__file__).parent / "site" / "blackhole_network.py"
+    command = [str(blackhole_network), ",".join(map(str, ports)), program]
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     wrapper.chmod(0o755)
     with sync_playwright() as playwright:

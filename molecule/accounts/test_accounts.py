@@ -91,7 +91,7 @@ def test_a_home_that_was_opened_is_closed_again(host: Host, apply_role: ApplyRol
 
 
 @pytest.mark.usefixtures("restored")
-def test_a_password_that_the_user_changed_stays_until_another_is_listed(host: Host, apply_role: ApplyRole) -> None:
+def test_a_changed_password_stays_until_another_is_listed(host: Host, apply_role: ApplyRole) -> None:
     host.run("printf 'ann:her own\\n' | chpasswd")
     assert summary(apply_role()) == 0
     assert accepts(host, "ann", "her own")
@@ -113,7 +113,7 @@ def test_a_hash_is_shown_in_no_output(apply_role: ApplyRole, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("restored")
-def test_an_ssh_key_lets_its_owner_in_and_the_users_own_keys_stay(
+def test_ssh_keys_admit_their_owner_and_users_own_keys_stay(
     host: Host, apply_role: ApplyRole, request: pytest.FixtureRequest
 ) -> None:
     instance = request.node.callspec.params["host"]
@@ -142,7 +142,7 @@ def test_a_link_in_place_of_the_keys_leads_root_nowhere(host: Host, apply_role: 
 
 
 @pytest.mark.usefixtures("restored")
-def test_a_removed_account_keeps_its_home_and_owns_it_when_it_returns(host: Host, apply_role: ApplyRole) -> None:
+def test_a_removed_account_that_returns_owns_its_home_again(host: Host, apply_role: ApplyRole) -> None:
     host.check_output("sudo -u bob sh -c 'echo mine > ~/kept'")
     assert summary(apply_role(accounts_users=[{**BOB, "state": "absent"}])) == 1
     assert host.run("getent passwd bob").rc != 0

@@ -171,9 +171,7 @@ def test_uv_runs_for_everybody_and_nobody_can_change_it(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("person", "node")
-def test_all_programs_trust_the_sites_authority_and_use_its_mirrors(
-    host: Host, apply_role: ApplyRole, site: Path
-) -> None:
+def test_all_programs_trust_the_sites_ca_and_use_its_mirrors(host: Host, apply_role: ApplyRole, site: Path) -> None:
     fetch = f"curl --silent --show-error {SITE}/npm/campus-tiny"
     assert "certificate" in host.run(login(fetch)).stderr, "nobody trusts the authority before"
     assert host.run(login(FETCH)).stdout == "UNABLE_TO_VERIFY_LEAF_SIGNATURE"
@@ -272,7 +270,7 @@ def test_programs_go_through_the_proxy_and_past_it_where_told(host: Host, apply_
     assert seen(login("curl --silent http://deb.debian.org/")) == ""
 
 
-def test_apt_asks_the_mirror_alone_and_the_hosts_own_list_comes_back(host: Host, apply_role: ApplyRole) -> None:
+def test_apt_uses_only_the_mirror_and_its_own_list_returns(host: Host, apply_role: ApplyRole) -> None:
     before = host.check_output("cat /etc/apt/sources.list")
     settings = {
         # The same archive by another name stands for a mirror.

@@ -176,13 +176,13 @@ class WebSocket:
 def door(host: Host) -> Iterator[Door]:
     """The front door with a stand-in for the hub behind it."""
     address = host.backend.hostname
-    program = base64.b64encode((HERE / "hub_standin.py").read_bytes()).decode()
-    host.check_output(f"echo {program} | base64 -d >/usr/local/lib/hub_standin.py")
-    host.run("systemctl stop hub-standin; systemctl reset-failed hub-standin")
-    host.check_output("systemd-run --quiet --unit=hub-standin python3 /usr/local/lib/hub_standin.py")
+    program = base64.b64encode((HERE / "stub_hub.py").read_bytes()).decode()
+    host.check_output(f"echo {program} | base64 -d >/usr/local/lib/stub_hub.py")
+    host.run("systemctl stop stub-hub; systemctl reset-failed stub-hub")
+    host.check_output("systemd-run --quiet --unit=stub-hub python3 /usr/local/lib/stub_hub.py")
     wait(lambda: host.run("curl -s http://127.0.0.1:980/headers").rc == 0)
     yield Door(host, address)
-    host.run("systemctl stop hub-standin; rm -f /usr/local/lib/hub_standin.py")
+    host.run("systemctl stop stub-hub; rm -f /usr/local/lib/stub_hub.py")
 
 
 def wait(condition: Any, seconds: float = 20) -> None:
@@ -415,7 +415,7 @@ def test_faults_of_the_hub_are_explained_and_those_of_others_passed_on(door: Doo
 
 
 def test_people_are_told_in_their_language_when_the_hub_is_away(door: Door) -> None:
-    door.host.check_output("systemctl stop hub-standin")
+    door.host.check_output("systemctl stop stub-hub")
     try:
         for languages, title, language in (
             ("ru-RU,ru;q=0.9,en-US;q=0.8", "Хаб перезапускается…", "ru"),
@@ -435,7 +435,7 @@ def test_people_are_told_in_their_language_when_the_hub_is_away(door: Door) -> N
                 assert not re.findall(r"(?:src|href)=\"(?!\")", text)
         assert door.ask("/hub/login", "POST", b"username=ada")[0] == 503
     finally:
-        door.host.check_output("systemd-run --quiet --unit=hub-standin python3 /usr/local/lib/hub_standin.py")
+        door.host.check_output("systemd-run --quiet --unit=stub-hub python3 /usr/local/lib/stub_hub.py")
         wait(lambda: door.ask("/headers")[0] == 200)
     assert door.ask("/.campushub/unavailable")[0] == 404
 

@@ -10,7 +10,7 @@ from testinfra.host import Host
 
 from tests.chromium import chromium
 from tests.displays import Screen, Wire
-from tests.site.person import Person
+from tests.site.browser_user import Person
 
 
 @pytest.fixture(scope="module")

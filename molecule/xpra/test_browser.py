@@ -18,8 +18,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from testinfra.host import Host
 
 from tests.displays import Screen, Wire
+from tests.site.browser_user import Person
 from tests.site.centre import wait_until
-from tests.site.person import Person
 
 HOME = "/home/alice"
 DIRECTORY = "/run/jupyterhub-users/2001/displays"

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, expect
 from testinfra.host import Host
 
 from tests.displays import Wire
-from tests.site import person
+from tests.site import browser_user
 
 HUB = "http://127.0.0.1:980"
 CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
@@ -493,7 +493,7 @@ def test_desktop_takes_the_place_of_notebooks(
 
 def visit_desktop(host: Host, browser: Browser, url: str) -> None:
     """Log in, see the desktop come up, and start it anew when it has died."""
-    visitor = person.Person(browser, url, "alice", "alice-secret")
+    visitor = browser_user.Person(browser, url, "alice", "alice-secret")
     visitor.see_login(after="/hub/spawn/alice")
     visitor.log_in()
     page = visitor.page

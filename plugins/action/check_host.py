@@ -76,7 +76,7 @@ class ActionModule(ActionBase):
                 problems = [unreachable(str(answer.get("msg")))]
             else:
                 problems = [failure(answer)]
-            for found, nothing in (("packages", []), ("markers", []), ("settled", {})):
+            for found, nothing in (("packages", []), ("markers", []), ("cached_results", None)):
                 result[found] = answer.get(found, nothing)
             result["warnings"] = answer.get("warnings", [])
             result["ansible_facts"] = answer.get("ansible_facts", {})

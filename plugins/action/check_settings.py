@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import is_encrypted_file
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import filter_loader
 from ansible.template import is_trusted_as_template, trust_as_template
 from ansible.utils.display import Display
 from ansible.vars.reserved import get_reserved_names
@@ -134,8 +133,47 @@ def specifications() -> dict[str, dict[str, Any]]:
     return found
 
 
+# Galaxy's names of releases that their distributions number.
+RELEASES = {"bookworm": "12", "trixie": "13", "jammy": "22.04", "noble": "24.04"}
+# Galaxy's name of a family of distributions, and its members as Ansible's facts name them.
+ENTERPRISE_LINUX = "EL"
+ENTERPRISE_LINUX_MEMBERS = ("RedHat", "Rocky", "AlmaLinux", "CentOS", "OracleLinux")
+
+
+def supported_platforms() -> dict[str, dict[str, list[str]]]:
+    """Read the versions of distributions that roles support, by name of the role."""
+    loader = DataLoader()
+    found = {}
+    for path in sorted(ROLES.glob("*/meta/main.yml")):
+        platforms = loader.load_from_file(str(path), unsafe=True)["galaxy_info"].get("platforms", [])
+        found[path.parts[-3]] = {
+            entry["name"]: [RELEASES.get(version, version) for version in entry["versions"]] for entry in platforms
+        }
+    return found
+
+
 # Ansible loads this module once and forks a process for each host, which then need not read them.
 SPECIFICATIONS = specifications()
+PLATFORMS = supported_platforms()
+
+
+def platform_errors(platforms: Mapping[str, list[str]], facts: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the distribution of a host, in at most one message."""
+    # A host that did not answer has no facts.
+    if not platforms or "distribution" not in facts:
+        return []
+    name = facts["distribution"]
+    version = facts["distribution_version" if name == "Ubuntu" else "distribution_major_version"]
+    if version in platforms.get(ENTERPRISE_LINUX if name in ENTERPRISE_LINUX_MEMBERS else name, []):
+        return []
+    choices = [
+        f"Enterprise Linux {' or '.join(versions)} (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)"
+        if family == ENTERPRISE_LINUX
+        else f"{family} {' or '.join(versions)}"
+        for family, versions in platforms.items()
+    ]
+    remedy = ", or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
+    return [f'distribution = "{name} {version}" is not supported. Use {remedy}.']
 
 
 @dataclass
@@ -244,7 +282,8 @@ def unknown_names(
 
 
 def plain_secrets(options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the settings whose secret stands in a file for everybody to read, and that file."""
+    """Yield the settings whose secret is unencrypted in a file, and that file."""
+    source_file = filter_loader.get("source_file").j2_function
     for name, option in options.items():
         if not option.get("no_log"):
             continue
@@ -256,11 +295,42 @@ def plain_secrets(options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> I
             if reference:
                 source = reference[1]
                 continue
-            origin = Origin.get_tag(value)
-            if "{{" not in value and origin and origin.path and Path(origin.path).is_file():
-                with Path(origin.path).open("rb") as file:
+            path = source_file(value)
+            if "{{" not in value and path and Path(path).is_file():
+                with Path(path).open("rb") as file:
                     if not is_encrypted_file(file):
-                        yield name, origin.path
+                        yield name, path
+
+
+def secrets(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the texts of values, to any depth, that must not appear in a message."""
+    for name, option in options.items():
+        value = values.get(name)
+        if option.get("no_log"):
+            yield from filter(None, texts(value))
+        elif "options" in option:
+            for entry in value if isinstance(value, list) else [value]:
+                if isinstance(entry, Mapping):
+                    yield from secrets(option["options"], entry)
+
+
+def without_secrets(message: str, options: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Return a message without the values of settings with `no_log`."""
+    for secret in secrets(options, values):
+        message = message.replace(secret, "…")
+    return message
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield what a value shows when it is printed, part by part."""
+    if isinstance(value, Mapping):
+        for entry in value.values():
+            yield from texts(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from texts(entry)
+    elif value is not None:
+        yield str(value)
 
 
 class ActionModule(ActionBase):
@@ -290,6 +360,7 @@ class ActionModule(ActionBase):
 
         types = self._types(role, options, task_vars)
         errors.extend(types.errors)
+        errors.extend(platform_errors(PLATFORMS.get(role, {}), task_vars.get("ansible_facts", {})))
         for rule in arguments.get("rules") or []:
             errors.extend(self._broken(rule, types))
 
@@ -333,22 +404,14 @@ class ActionModule(ActionBase):
             # What depends on several values (required_if and its like) is left to Ansible.
             checked = ArgumentSpecValidator(argument_spec(options)).validate(values)
             for message in checked.error_messages:
-                safe = functools.reduce(lambda text, secret: text.replace(secret, "…"), checked._no_log_values, message)
-                types.errors.append(f"{safe}. See roles/{role}/README.md.")
+                types.errors.append(f"{without_secrets(message, options, values)}. See roles/{role}/README.md.")
         return types
 
-    def _inventory_names(self, task_vars: dict[str, Any]) -> set[str]:
+    @staticmethod
+    def _inventory_names(task_vars: Mapping[str, Any]) -> set[str]:
         """Names an administrator wrote: inventory, group_vars, host_vars and extra variables."""
-        inventory = self._task.get_variable_manager()._inventory
-        host = inventory.get_host(task_vars["inventory_hostname"])
-        names = set(host.get_vars())
-        for group in host.get_groups():
-            names |= set(group.get_vars())
-        names |= set(self._task.get_variable_manager().extra_vars)
-        names |= {
-            name for name in task_vars.get("hostvars", {}).get(host.name, {}) if not name.startswith(("_", "ansible_"))
-        }
-        return names - set(get_reserved_names())
+        names = task_vars["hostvars"][task_vars["inventory_hostname"]]
+        return {name for name in names if not name.startswith(("_", "ansible_"))} - get_reserved_names()
 
     def _broken(self, rule: Mapping[str, Any], types: Types) -> list[str]:
         """Return the messages of a rule that does not hold."""

@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible.module_utils import settled
+from ansible.module_utils import result_cache
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -32,7 +32,7 @@ description:
     failure of the task.
   - Learns on the way which distribution it is, as M(ansible.builtin.setup) would, since to run one module more takes
     longer than to find that out.
-  - Says what modules have found to be right and nothing has touched since, so that they need not be run.
+  - Returns the results of modules that are still valid, so that these modules need not be run.
   - Changes nothing and takes as long as the slowest package source, at most O(deadline).
   - Adds its messages, each beginning with the name of the host, to the fact C(preflight_errors) while the variable
     C(preflight_collect) is true, and fails with them otherwise.
@@ -156,6 +156,10 @@ options:
     type: list
     elements: str
     default: []
+  result_cache:
+    description: Whether to return the valid results of other modules, which then need not be run.
+    type: bool
+    default: true
   deadline:
     description: Seconds after which a package source, or a directory of users, counts as silent.
     type: int
@@ -192,8 +196,10 @@ markers:
   returned: when the host could be asked
   type: list
   elements: str
-settled:
-  description: What modules answered that found nothing to change, where all that they looked at is as it was then.
+cached_results:
+  description:
+    - The valid results of modules that found nothing to change, by their keys.
+    - Null with O(result_cache=false).
   returned: when the host could be asked
   type: dict
 ansible_facts:
@@ -563,7 +569,7 @@ def source_problems(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
     threads = [threading.Thread(target=work, args=(url,), daemon=True) for url, _ in wanted]
     for thread in threads:
         thread.start()
-    # A deadline of the socket starts anew with each step; this one holds for all of it.
+    # A deadline of the socket starts again with each step; this one holds for all of it.
     end = time.monotonic() + parameters["deadline"] + 0.5
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
@@ -633,6 +639,7 @@ def main() -> None:
             },
             "directory": {"type": "bool", "default": False},
             "markers": {"type": "list", "elements": "str", "default": []},
+            "result_cache": {"type": "bool", "default": True},
             "deadline": {"type": "int", "default": 5},
         },
         supports_check_mode=True,
@@ -660,7 +667,7 @@ def main() -> None:
         problems=problems + clock,
         packages=packages(),
         markers=markers,
-        settled=settled.answers(),
+        cached_results=result_cache.valid_results() if parameters["result_cache"] else None,
         ansible_facts=distribution(),
     )
 

@@ -8,6 +8,7 @@ description:
   - Names no setting of the role has (a misspelling is shown with the nearest right name), wrong types and
     values outside the choices come from the role's own C(meta/argument_specs.yml), to any depth. What a type cannot
     say is given as O(rules).
+  - A distribution that is not among the C(platforms) of the role's C(meta/main.yml) is a mistake, too.
   - Values are taken as the role will see them, so a text with commas is no list.
   - Values of options with C(no_log) do not appear in messages. One that stands in plain text in a file of the inventory
     is a warning.

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.settled import Look
-from ansible.module_utils.texts import with_block, write
+from ansible.module_utils.files import replace_block, write
+from ansible.module_utils.result_cache import CacheEntry
 
 DOCUMENTATION = r"""
 module: local_accounts
 short_description: Make local accounts and groups as listed
+extends_documentation_fragment: [result_cache]
 description:
   - Brings groups, accounts, password hashes, memberships, ssh keys and the modes of homes to what is listed, with the
     distribution's own programs, and in one call, so that fifty accounts cost little more time than one.
@@ -73,9 +74,6 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  settled_as:
-    description: The name by which the answer is remembered when there is nothing to change; the action plugin gives it.
-    type: str
 """
 
 EXAMPLES = r"""
@@ -170,7 +168,7 @@ class Planner:
     """Compares a host with the lists; changes nothing."""
 
     def __init__(self, host: Host, users: list[dict[str, Any]], groups: list[dict[str, Any]], access: str) -> None:
-        """Take what is, and what shall be."""
+        """Take the current state, and the wanted one."""
         self.host = host
         self.access = access
         self.users = users
@@ -229,7 +227,7 @@ class Planner:
         return self._existing_user(user, existing, groups)
 
     def _supplementary(self, user: Mapping[str, Any]) -> list[str]:
-        """Groups that the account shall be in, those that nobody here decides about included."""
+        """Groups that the account is to be in, those that nobody here decides about included."""
         name = user["name"]
         wanted = set(user.get("groups") or [])
         if user.get("access", True):
@@ -475,7 +473,7 @@ class Runner:
         try:
             with open(LOGIN_DEFS, encoding="utf-8", errors="surrogateescape") as file:
                 text = file.read()
-            wanted = with_block(text, f"HOME_MODE {mode}" if mode else "")
+            wanted = replace_block(text, f"HOME_MODE {mode}" if mode else "")
             if wanted != text:
                 self.done.append(f"let new homes have mode {mode}" if mode else "forget the mode of new homes")
                 if not self.module.check_mode:
@@ -494,7 +492,7 @@ class Runner:
             return
         try:
             text = keys_as_user(name, "read")
-            wanted = with_block(text, "\n".join(keys))
+            wanted = replace_block(text, "\n".join(keys))
             if wanted != text:
                 self.done.append(f"set the ssh keys of {name}")
                 if not self.module.check_mode:
@@ -512,7 +510,7 @@ def on_own_disk(directory: str) -> bool:
     return os.major(device) != 0 or device == os.stat("/").st_dev
 
 
-def look_at(parameters: Mapping[str, Any]) -> Look:
+def cache_entry(parameters: Mapping[str, Any]) -> CacheEntry:
     """Prepare to remember that there is nothing to change, unless users or another host decide about that."""
     users = parameters["users"]
     names = {user["name"] for user in users}
@@ -520,7 +518,7 @@ def look_at(parameters: Mapping[str, Any]) -> Look:
     keys = any(user["ssh_keys"] is not None for user in users)
     alone = parameters["state"] == "present" and not keys and all(map(on_own_disk, homes))
     tables = ["/etc/passwd", "/etc/shadow", "/etc/group", LOGIN_DEFS, APPLIED]
-    return Look(parameters["settled_as"] if alone else None, [*tables, *homes])
+    return CacheEntry(parameters["cache_key"] if alone else None, [*tables, *homes])
 
 
 def main() -> None:
@@ -554,11 +552,11 @@ def main() -> None:
             "access_group": {"type": "str", "required": True},
             "new_homes": {"type": "str"},
             "state": state,
-            "settled_as": {"type": "str"},
+            "cache_key": {"type": "str"},
         },
         supports_check_mode=True,
     )
-    look = look_at(module.params)
+    entry = cache_entry(module.params)
     users, groups, access = module.params["users"], module.params["groups"], module.params["access_group"]
     if module.params["state"] == "absent":
         users = [{**user, "state": "absent", "remove_home": False} for user in users]
@@ -585,7 +583,7 @@ def main() -> None:
     if problems:
         module.fail_json(msg="\n".join(problems), **result)
     if not runner.done and plan.applied == host.applied:
-        look.remember({"actions": []})
+        entry.store({"actions": []})
     module.exit_json(**result)
 
 

@@ -11,19 +11,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.settled import Look
-from ansible.module_utils.texts import MARKER, RefusedError, with_block, write
+from ansible.module_utils.files import MARKER, ValidationError, replace_block, write
+from ansible.module_utils.result_cache import CacheEntry
 
 DOCUMENTATION = r"""
 module: managed_files
 short_description: Write, link and remove many small files at once
+extends_documentation_fragment: [result_cache]
 description:
   - Does for a list of files what M(ansible.builtin.copy), M(ansible.builtin.file) and M(ansible.builtin.blockinfile)
     would do one by one, in the time of one of them.
   - A file that somebody else wrote is not lost. When O(files[].content) holds O(marker) and the file that is there
     does not, that file is kept as C(PATH.campushub.disabled), and comes back when ours is removed.
   - A file is replaced in one step, so that nobody reads half of it.
-  - Is not run on a host that the preflight checks found as this module left it.
+  - Is not run on a host whose cached result of it is valid.
 options:
   files:
     description: The files.
@@ -39,9 +40,9 @@ options:
         description:
           - V(present) writes O(files[].content), O(files[].secret), O(files[].block) or O(files[].link).
           - V(absent) removes a link, a block, or a file that holds O(marker); a file of somebody else stays.
-          - V(aside) renames a file of somebody else to C(PATH.campushub.disabled), V(restored) renames it back.
+          - V(diverted) renames a file of somebody else to C(PATH.campushub.disabled), V(undiverted) renames it back.
         type: str
-        choices: [present, absent, aside, restored]
+        choices: [present, absent, diverted, undiverted]
         default: present
       content:
         description: The whole text of the file.
@@ -93,9 +94,6 @@ options:
     description: Words by which our files and blocks are known.
     type: str
     default: Managed by CampusHub
-  settled_as:
-    description: The name by which the answer is remembered when there is nothing to change; the action plugin gives it.
-    type: str
 """
 
 EXAMPLES = r"""
@@ -119,7 +117,7 @@ changed_paths:
   elements: str
 """
 
-ASIDE = ".campushub.disabled"
+DIVERTED = ".campushub.disabled"
 
 
 def read(path: str) -> str | None:
@@ -146,10 +144,10 @@ class Files:
     def apply(self, wanted: Mapping[str, Any]) -> None:
         """Bring one file to its state."""
         path = wanted["path"]
-        if wanted["state"] == "aside":
-            self._aside(path)
-        elif wanted["state"] == "restored":
-            self._restore(path)
+        if wanted["state"] == "diverted":
+            self._divert(path)
+        elif wanted["state"] == "undiverted":
+            self._undivert(path)
         elif wanted["link"] is not None:
             self._link(path, wanted["link"], wanted["state"])
         elif wanted["block"] is not None:
@@ -208,14 +206,14 @@ class Files:
         if not self.check:
             os.replace(source, target)
 
-    def _aside(self, path: str) -> None:
+    def _divert(self, path: str) -> None:
         text = read(path)
         if text is not None and self.marker not in text:
-            self._move(path, path + ASIDE)
+            self._move(path, path + DIVERTED)
 
-    def _restore(self, path: str) -> None:
-        if os.path.lexists(path + ASIDE) and (self.check or not os.path.lexists(path)):
-            self._move(path + ASIDE, path)
+    def _undivert(self, path: str) -> None:
+        if os.path.lexists(path + DIVERTED) and (self.check or not os.path.lexists(path)):
+            self._move(path + DIVERTED, path)
 
     def _link(self, path: str, target: str, state: str) -> None:
         current = os.readlink(path) if os.path.islink(path) else None
@@ -236,7 +234,7 @@ class Files:
 
     def _block(self, path: str, wanted: Mapping[str, Any]) -> None:
         text = read(path)
-        after = with_block(text or "", wanted["block"] if wanted["state"] == "present" else "", self.marker)
+        after = replace_block(text or "", wanted["block"] if wanted["state"] == "present" else "", self.marker)
         if after == (text or ""):
             return
         self._note(path, text or "", after)
@@ -256,7 +254,7 @@ class Files:
                 self._note(path, "a secret\n" if secret else text, "")
                 if not self.check:
                     os.unlink(path)
-            self._restore(path)
+            self._undivert(path)
 
     def _content(self, path: str, wanted: Mapping[str, Any]) -> None:
         text = read(path)
@@ -264,7 +262,7 @@ class Files:
         if text == after and self._attributes(path, wanted):
             return
         if text is not None and self.marker in after and self.marker not in text:
-            self._move(path, path + ASIDE)
+            self._move(path, path + DIVERTED)
         if wanted["secret"] is not None:
             self._note(path, "a secret\n" if text is not None else "", "a new secret\n")
         else:
@@ -286,8 +284,8 @@ class Files:
         write(path, text, int(wanted["mode"], 8), owner, wanted["validate"])
 
 
-def look_at(parameters: Mapping[str, Any]) -> Look:
-    """Prepare to remember that there is nothing to change."""
+def cache_entry(parameters: Mapping[str, Any]) -> CacheEntry:
+    """Prepare to store that there is nothing to change."""
     files, record = parameters["files"], parameters["links_record"]
     # What has been removed leaves nothing behind. Who owns a file of another than root is a name, which may be given to
     # another number.
@@ -296,8 +294,8 @@ def look_at(parameters: Mapping[str, Any]) -> Look:
     paths = [wanted["path"] for wanted in files] + ([record] if record else [])
     patterns = parameters["prune"] + parameters["prune_marked"]
     matches = [os.path.realpath(path) for pattern in parameters["prune_marked"] for path in glob.glob(pattern)]
-    name = parameters["settled_as"] if lasting and roots else None
-    return Look(name, [*paths, *(path + ASIDE for path in paths), *matches], patterns)
+    key = parameters["cache_key"] if lasting and roots else None
+    return CacheEntry(key, [*paths, *(path + DIVERTED for path in paths), *matches], patterns)
 
 
 def main() -> None:
@@ -314,7 +312,7 @@ def main() -> None:
                     "state": {
                         "type": "str",
                         "default": "present",
-                        "choices": ["present", "absent", "aside", "restored"],
+                        "choices": ["present", "absent", "diverted", "undiverted"],
                     },
                     "content": {"type": "str"},
                     "block": {"type": "str"},
@@ -330,13 +328,13 @@ def main() -> None:
             "prune_marked": {"type": "list", "elements": "str", "default": []},
             "links_record": {"type": "path"},
             "marker": {"type": "str", "default": MARKER},
-            "settled_as": {"type": "str"},
+            "cache_key": {"type": "str"},
         },
         supports_check_mode=True,
     )
     # Directories that are made on the way are for everybody, whatever root's own mask is.
     os.umask(0o022)
-    look = look_at(module.params)
+    entry = cache_entry(module.params)
     files = Files(module.params["marker"], module.check_mode)
     for wanted in module.params["files"]:
         if wanted["state"] == "present" and all(
@@ -345,7 +343,7 @@ def main() -> None:
             module.fail_json(msg=f"{wanted['path']}: one of content, secret, block or link is needed")
         try:
             files.apply(wanted)
-        except (OSError, KeyError, RefusedError) as error:
+        except (OSError, KeyError, ValidationError) as error:
             module.fail_json(msg=f"{wanted['path']}: {error}", changed_paths=files.changed)
     keep = {wanted["path"] for wanted in module.params["files"]}
     files.prune(module.params["prune"], keep)
@@ -355,7 +353,7 @@ def main() -> None:
         there = {wanted["path"]: wanted["link"] for wanted in links if wanted["state"] == "present"}
         files.prune_links(module.params["links_record"], there)
     if not files.changed:
-        look.remember({"changed_paths": []})
+        entry.store({"changed_paths": []})
     module.exit_json(changed=bool(files.changed), changed_paths=files.changed, diff=files.differences)
 
 

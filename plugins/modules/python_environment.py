@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.settled import Look
+from ansible.module_utils.result_cache import CacheEntry
 
 DOCUMENTATION = r"""
 module: python_environment
 short_description: Build a Python environment from a lock and switch to it
+extends_documentation_fragment: [result_cache]
 description:
   - Keeps an environment as O(path), a symbolic link, and its versions as directories beside it, named
     C(<path>-<key>). The key is made from everything that decides what is in the environment, so a change of the
@@ -57,7 +58,7 @@ options:
     default: []
   wheels:
     description:
-      - Packages of our own as wheels on the host, installed beside those of the lock, which has what they need.
+      - Packages of our own as wheels on the host, installed in addition to those of the lock, which has what they need.
     type: list
     elements: path
     default: []
@@ -99,9 +100,6 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  settled_as:
-    description: The name by which the answer is remembered when there is nothing to change; the action plugin gives it.
-    type: str
 attributes:
   check_mode:
     support: full
@@ -227,12 +225,12 @@ class Environment:
         """Tell whether a version was built to its end and still has its interpreter."""
         return not directory.is_symlink() and (directory / MARKER).is_file() and (directory / "bin/python").exists()
 
-    def look(self, name: str | None) -> Look:
+    def cache_entry(self, name: str | None) -> CacheEntry:
         """Prepare to remember that there is nothing to change."""
         interpreters = [self.python, str(self.link / "bin/python")]
         current = [self.link, self.link.resolve() / MARKER]
         described = [*interpreters, *map(os.path.realpath, interpreters), *self.wheels, *self.completed_by]
-        return Look(name, [*map(str, current), *described], [f"{self.link}-*"])
+        return CacheEntry(name, [*map(str, current), *described], [f"{self.link}-*"])
 
     # Change it
 
@@ -300,7 +298,7 @@ class Environment:
                 raise
 
     def resolve(self, lock: Path, work: Path) -> list[str]:
-        """Pin the site's packages and what they need, beside what is locked."""
+        """Pin the site's packages and their dependencies, in addition to the lock."""
         wanted = work / "extra.in"
         wanted.write_text("\n".join(self.extra_packages) + "\n")
         overrides = work / "overrides.txt"
@@ -456,7 +454,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
                 remove(directory)
         return {"changed": changed, "removed": [str(directory) for directory in existing]}
 
-    look = environment.look(module.params["settled_as"])
+    entry = environment.cache_entry(module.params["cache_key"])
     previous = environment.current()
     needed = [environment.python, *environment.wheels, *environment.completed_by]
     if module.check_mode and not all(os.path.exists(path) for path in needed):
@@ -476,7 +474,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         result["built"] = not environment.complete(directory)
         result["removed"] = [str(old) for old in environment.superfluous(directory, environment.keep)]
         result["changed"] |= result["built"] or bool(result["removed"])
-        remember(look, environment, result)
+        store(entry, environment, result)
         return result
 
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -488,14 +486,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             environment.switch(directory)
         result["removed"] = [str(old) for old in environment.prune(directory, environment.keep)]
     result["changed"] |= bool(result["removed"])
-    remember(look, environment, result)
+    store(entry, environment, result)
     return result
 
 
-def remember(look: Look, environment: Environment, result: dict[str, Any]) -> None:
+def store(entry: CacheEntry, environment: Environment, result: dict[str, Any]) -> None:
     """Remember what there is if it was right, and no version has still to go as soon as nothing runs from it."""
     if not result["changed"] and not environment.beyond(Path(result["directory"]), environment.keep):
-        look.remember({name: result[name] for name in ("version", "directory", "built", "removed")})
+        entry.store({name: result[name] for name in ("version", "directory", "built", "removed")})
 
 
 def main() -> None:
@@ -514,7 +512,7 @@ def main() -> None:
             "uv": {"type": "path", "default": "/opt/campushub/uv/bin/uv"},
             "keep": {"type": "int", "default": 1},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "settled_as": {"type": "str"},
+            "cache_key": {"type": "str"},
         },
         required_if=[("state", "present", ["requirements"])],
         supports_check_mode=True,

@@ -1,22 +1,16 @@
-"""A package repository of somebody else's, trusted by the fingerprint of its key."""
+"""A third-party package repository, trusted by the fingerprint of its key."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import os
 import subprocess
+import tempfile
 import time
 import urllib.error
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DOCUMENTATION = r"""
 module: signed_repository
@@ -26,6 +20,8 @@ description:
     and C(/etc/pki/rpm-gpg/RPM-GPG-KEY-NAME), and fetches the list of packages.
   - A key whose fingerprint is another one is never put in place. A repository that does not answer leaves the host as
     it was.
+  - In check mode on a host without GnuPG the key is taken for the right one.
+requirements: [gpg]
 options:
   name:
     description: Name of the files.
@@ -33,7 +29,7 @@ options:
     required: true
   state:
     description:
-      - Whether the repository shall be used. V(checked) changes nothing and says whether the key is the right one, in
+      - Whether the repository is used. V(checked) changes nothing and says whether the key is the right one, in
         RV(ansible_facts); a key that cannot be had is neither right nor wrong.
     type: str
     choices: [present, absent, checked]
@@ -103,7 +99,6 @@ ansible_facts:
   type: dict
 """
 
-PUBLIC_KEY = 6
 TIMEOUT = 5
 
 
@@ -115,95 +110,53 @@ class NoAnswerError(Exception):
     """A repository, or its key, that cannot be had, with the reason."""
 
 
-def dearmored(key: bytes) -> bytes:
-    """Return the packets of a key, whether it is armored or not (RFC 9580, section 6)."""
-    text = key.strip()
-    if not text.startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
-        return key
-    lines = [line.strip() for line in text.splitlines()]
-    end = next((number for number, line in enumerate(lines) if line.startswith(b"-----END")), len(lines))
-    begin = lines.index(b"") + 1 if b"" in lines[:end] else 1
+class NoGpgError(Exception):
+    """GnuPG is not installed, so nothing can be said of keys."""
+
+
+def gpg(home: str, *arguments: str, given: bytes = b"") -> bytes:
+    """
+    Run GnuPG with a keyring of its own and return what it prints.
+
+    Raises KeyFaultError and NoGpgError.
+    """
+    command = ["gpg", "--homedir", home, "--batch", "--no-options", "--quiet", "--trust-model", "always", *arguments]
     try:
-        return base64.b64decode(b"".join(line for line in lines[begin:end] if not line.startswith(b"=")), validate=True)
-    except binascii.Error as error:
-        raise KeyFaultError(f"cannot be read: {error}") from error
+        done = subprocess.run(command, input=given, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise NoGpgError("gpg is not installed") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise KeyFaultError(f"cannot be read: {said[0] if said else 'gpg does not say why'}")
+    return done.stdout
 
 
-def packets(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and body of each packet (RFC 9580, section 4.2)."""
-    position = 0
-    while position < len(data):
-        head = data[position]
-        if not head & 0x80:
-            raise KeyFaultError("is no OpenPGP key")
-        position += 1
-        if head & 0x40:
-            tag = head & 0x3F
-            first = data[position]
-            if first < 192:
-                length, size = first, 1
-            elif first < 224:
-                length, size = ((first - 192) << 8) + data[position + 1] + 192, 2
-            elif first == 255:
-                length, size = int.from_bytes(data[position + 1 : position + 5], "big"), 5
-            else:
-                raise KeyFaultError("is no OpenPGP key")
-        else:
-            tag = head >> 2 & 0x0F
-            size = (1, 2, 4, 0)[head & 3]
-            length = int.from_bytes(data[position : position + size], "big") if size else len(data) - position
-        position += size
-        yield tag, data[position : position + length]
-        position += length
-
-
-def fingerprints(key: bytes) -> list[str]:
-    """
-    Return the fingerprints of all primary keys in a file, in upper case.
-
-    Raises KeyFaultError if it has none, or if it cannot be read.
-    """
+def primary_fingerprints(listing: str) -> list[str]:
+    """Return the fingerprints of the primary keys in a list of `gpg --with-colons`."""
     found = []
-    try:
-        for tag, body in packets(dearmored(key)):
-            if tag == PUBLIC_KEY:
-                if body[0] != 4:
-                    raise KeyFaultError(f"is of version {body[0]}, which apt may not know")
-                hashed = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body)  # noqa: S324 (as OpenPGP has it)
-                found.append(hashed.hexdigest().upper())
-    except IndexError:
-        raise KeyFaultError("is cut off") from None
-    if not found:
-        raise KeyFaultError("is no OpenPGP key")
+    kind = ""
+    for fields in (line.split(":") for line in listing.splitlines()):
+        if fields[0] in ("pub", "sub"):
+            kind = fields[0]
+        elif fields[0] == "fpr" and kind == "pub":
+            found.append(fields[9])
     return found
 
 
 def checked(key: bytes, fingerprint: str) -> bytes:
     """
-    Return the key if it is the one that is wanted and nothing beside it.
+    Return the key, as text and without anything else, if it is the one that is wanted and no other is with it.
 
-    Raises KeyFaultError.
+    The result is what GnuPG has imported, so that apt and rpm find nothing in it that was not compared.
+    Raises KeyFaultError and NoGpgError.
     """
-    wanted = "".join(fingerprint.split()).upper().split(",")
-    found = fingerprints(key)
-    if sorted(found) != sorted(wanted):
-        raise KeyFaultError(f"has fingerprint {', '.join(found)}, not {', '.join(wanted)}")
-    return key
-
-
-def armored(key: bytes) -> bytes:
-    """Return a key in the form that a file whose name ends in .asc must have."""
-    if key.strip().startswith(b"-----BEGIN"):
-        return key
-    check = 0xB704CE
-    for byte in key:
-        check ^= byte << 16
-        for _ in range(8):
-            check = check << 1 ^ (0x1864CFB if check & 0x800000 else 0)
-    text = base64.b64encode(key)
-    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-    lines = [b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"", *lines, b"=" + base64.b64encode(check.to_bytes(3, "big"))]
-    return b"\n".join([*lines, b"-----END PGP PUBLIC KEY BLOCK-----", b""])
+    wanted = sorted("".join(fingerprint.split()).upper().split(","))
+    with tempfile.TemporaryDirectory() as home:
+        gpg(home, "--import", given=key)
+        found = sorted(primary_fingerprints(gpg(home, "--list-keys", "--with-colons").decode(errors="replace")))
+        if found != wanted:
+            raise KeyFaultError(f"has fingerprint {', '.join(found)}, not {', '.join(wanted)}")
+        return gpg(home, "--export", "--armor", *found)
 
 
 def fetch(url: str) -> bytes:
@@ -268,7 +221,7 @@ class Repository:
         """Return whether both files are as they should be."""
         try:
             return self.sources.read_text() == text and bool(checked(self.key.read_bytes(), fingerprint))
-        except (OSError, KeyFaultError):
+        except (OSError, KeyFaultError, NoGpgError):
             return False
 
     def remove(self) -> bool:
@@ -286,7 +239,7 @@ class Repository:
         """
         before = {path: path.read_bytes() if path.exists() else None for path in (self.sources, self.key)}
         self.key.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for path, content in ((self.key, armored(key)), (self.sources, text.encode())):
+        for path, content in ((self.key, key), (self.sources, text.encode())):
             path.write_bytes(content)
             path.chmod(0o644)
         command = self.command()
@@ -343,13 +296,15 @@ def key_findings(repository: Repository, place: str, fingerprint: str) -> dict[s
     found = {"problem": "", "silence": ""}
     try:
         checked(repository.key.read_bytes(), fingerprint)
-    except (OSError, KeyFaultError):
+    except (OSError, KeyFaultError, NoGpgError):
         try:
             checked(key_at(place), fingerprint)
         except KeyFaultError as error:
             found["problem"] = str(error)
         except NoAnswerError as error:
             found["silence"] = str(error)
+        except NoGpgError:
+            pass  # A fresh host gets it from role base, and the key is checked before it is trusted.
     return found
 
 
@@ -393,11 +348,13 @@ def main() -> None:
     if wanted["optional"] and (problem := silence.last(wanted["ask_again_after"])):
         module.exit_json(changed=False, usable=False, problem=problem)
     try:
-        key = key_at(wanted["key"])
-        checked(key, wanted["fingerprint"])
+        key = checked(key_at(wanted["key"]), wanted["fingerprint"])
         if not module.check_mode:
             repository.put(text, key)
             silence.forget()
+    except NoGpgError as error:
+        if not module.check_mode:
+            module.fail_json(msg=f"The key of {wanted['url']} cannot be checked: {error}. Apply role base first.")
     except KeyFaultError as error:
         module.fail_json(msg=f"The key of {wanted['url']} {error}. It is not trusted, and nothing was changed.")
     except NoAnswerError as error:

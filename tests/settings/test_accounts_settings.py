@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from plugins.action.check_settings import shown
-from tests.settings.answers import answered_otherwise, facts
+from tests.settings.validation import answered_otherwise, facts
 
 HASH = "$6$saltsalt$" + "a" * 86
 KEY = "ssh-ed25519 " + "A" * 68 + " ann@laptop"
-LETTERS = "Use at most 32 small letters, digits, - and _, and begin with a letter."
+LETTERS = "Use at most 32 lower-case letters, digits, - and _, and begin with a letter."
 NUMBER = "Give a number from 1000 on, other than 65534 and 65535."
 SECRET = "Never write a password itself. Make a hash with: openssl passwd -6."
 DN = "Write it like dc=example,dc=org."
@@ -471,5 +471,5 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-def test_every_mistake_is_named_with_its_remedy_and_no_secret_is_shown() -> None:
+def test_every_mistake_has_a_remedy_and_shows_no_secret() -> None:
     assert answered_otherwise("accounts", CASES) == {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.settings.answers import answered_otherwise, facts
+from tests.settings.validation import answered_otherwise, facts
 
 if TYPE_CHECKING:
     from pathlib import Path

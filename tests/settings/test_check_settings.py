@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.action.check_settings import Types, unknown_names
+from plugins.action.check_settings import PLATFORMS, Types, platform_errors, unknown_names, without_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,7 +101,7 @@ def test_a_value_that_a_role_can_use_is_accepted(value: Any, option: dict[str, A
     assert types.errors == []
 
 
-def test_a_misspelt_name_is_found_and_the_sites_own_variables_are_left_alone() -> None:
+def test_a_misspelt_name_is_found_and_own_variables_are_not() -> None:
     known = {"web_server_name", "web_certificate"}
     names = [
         "web_servername",
@@ -180,15 +180,87 @@ HOSTS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_rules_are_asked_for_each_entry_and_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    for plugin in ("action", "modules"):
-        (tmp_path / "plugins" / plugin).mkdir(parents=True)
-        shutil.copy(ROOT / "plugins" / plugin / "check_settings.py", tmp_path / "plugins" / plugin)
+DEBIAN = {"Debian": ["12", "13"]}
+ALL = {**DEBIAN, "Ubuntu": ["22.04", "24.04"], "EL": ["9"]}
+
+
+def host(name: str, version: str) -> dict[str, str]:
+    """The facts of a host, as far as they tell its distribution."""
+    return {
+        "distribution": name,
+        "distribution_version": version,
+        "distribution_major_version": version.partition(".")[0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("platforms", "facts"),
+    [
+        (ALL, host("Debian", "12.11")),
+        (ALL, host("Ubuntu", "24.04")),
+        (ALL, host("OracleLinux", "9.6")),
+        (ALL, {}),
+        ({}, host("Fedora", "42")),
+    ],
+    ids=["debian", "ubuntu", "el", "no answer", "no list"],
+)
+def test_a_supported_distribution_is_no_mistake(platforms: dict[str, list[str]], facts: dict[str, str]) -> None:
+    assert platform_errors(platforms, facts) == []
+
+
+@pytest.mark.parametrize(
+    ("platforms", "facts", "message"),
+    [
+        (
+            ALL,
+            host("Ubuntu", "23.10"),
+            (
+                'distribution = "Ubuntu 23.10" is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or '
+                "Enterprise Linux 9 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+            ),
+        ),
+        # Of the family, but none that is meant by Enterprise Linux.
+        ({"EL": ["9"], "Debian": ["13"]}, host("Fedora", "9"), 'distribution = "Fedora 9" is not supported. Use '),
+        (DEBIAN, host("Rocky", "9.5"), 'distribution = "Rocky 9" is not supported. Use Debian 12 or 13.'),
+    ],
+    ids=["release", "family", "other"],
+)
+def test_another_distribution_is_named_with_those_supported(
+    platforms: dict[str, list[str]], facts: dict[str, str], message: str
+) -> None:
+    (error,) = platform_errors(platforms, facts)
+    assert error.startswith(message)
+
+
+def test_roles_name_releases_that_have_a_number() -> None:
+    versions = {version for platforms in PLATFORMS.values() for found in platforms.values() for version in found}
+    assert versions
+    assert not [version for version in versions if not version.replace(".", "").isdigit()]
+
+
+def test_messages_hide_secrets_at_any_depth() -> None:
+    options = {
+        "token": {"type": "str", "no_log": True},
+        "clients": {"type": "list", "elements": "dict", "options": {"keys": {"type": "dict", "no_log": True}}},
+    }
+    values = {"token": "s3cret", "clients": [{"keys": {"a": ["hidden", 4711]}}, {}], "port": 80}
+    assert without_secrets("s3cret hidden 4711 80", options, values) == "… … … 80"
+    assert without_secrets("nothing given", options, {"token": ""}) == "nothing given"
+
+
+def test_rules_apply_to_each_entry_and_all_mistakes_are_shown(tmp_path: Path) -> None:
+    for plugin in ("action/check_settings.py", "modules/check_settings.py", "filter/source_file.py"):
+        (tmp_path / "plugins" / plugin).parent.mkdir(parents=True)
+        shutil.copy(ROOT / "plugins" / plugin, tmp_path / "plugins" / plugin)
     specification = tmp_path / "roles/hub/meta/argument_specs.yml"
     specification.parent.mkdir(parents=True)
     specification.write_text(yaml.safe_dump({"argument_specs": {"main": {"options": SPECIFICATION}}}, sort_keys=False))
     (tmp_path / "ansible.cfg").write_text(
-        f"[defaults]\naction_plugins = {tmp_path}/plugins/action\nlibrary = {tmp_path}/plugins/modules\n"
+        "[defaults]\n"
+        + "".join(
+            f"{setting} = {tmp_path}/plugins/{folder}\n"
+            for setting, folder in (("action_plugins", "action"), ("library", "modules"), ("filter_plugins", "filter"))
+        )
     )
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": HOSTS}}))
     task = {"check_settings": {"role": "hub", "rules": RULES}, "register": "said", "ignore_errors": True}

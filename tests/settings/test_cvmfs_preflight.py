@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.settings.answers import preflight
+from tests.settings.validation import preflight
 from tests.unit.test_signed_repository import FINGERPRINT, KEY
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.settings.answers import answered_otherwise, facts, rendered
+from tests.settings.validation import answered_otherwise, facts, rendered
 
 # Made by openssl for this test.
 KEY = """-----BEGIN PUBLIC KEY-----

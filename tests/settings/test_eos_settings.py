@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.settings.answers import ROOT, answered_otherwise, facts, rendered
+from tests.settings.validation import ROOT, answered_otherwise, facts, rendered
 
 FINGERPRINT = "0123 4567 89AB CDEF 0123 4567 89AB CDEF 0123 4567"
 

@@ -62,7 +62,7 @@ def test_every_default_is_a_documented_setting(role: str) -> None:
 
 
 @pytest.mark.parametrize("inventory", EXAMPLES)
-def test_file_is_what_ansible_can_read_and_decides_only_what_a_site_must(inventory: str) -> None:
+def test_a_file_is_valid_and_sets_only_decisions_of_the_site(inventory: str) -> None:
     values = yaml.safe_load((ROOT / f"inventories/{inventory}/group_vars/all.yml").read_text())
     assert set(values) <= DECIDED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.settings.answers import ROOT, answered_otherwise, facts
+from tests.settings.validation import ROOT, answered_otherwise, facts
 
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from plugins.action.check_settings import shown
-from tests.settings.answers import ROOT, answered_otherwise, facts
+from tests.settings.validation import ROOT, answered_otherwise, facts
 
 NAME = (
     "Use at most 32 lower-case letters, digits, dots, hyphens and underscores, "

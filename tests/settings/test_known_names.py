@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.modules import check_host
-from tests.settings.answers import preflight
+from tests.settings.validation import preflight
 
 
 def entry(*names: str, kind: str = "user", planned: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_a_name_that_nobody_has(wanted: dict[str, Any], message: str) -> None:
     assert check_host.name_problems([wanted], 5) == ([message], [])
 
 
-def test_a_directory_that_hangs_is_no_reason_to_hang_or_to_refuse(
+def test_a_hanging_directory_neither_blocks_nor_fails_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for getent(1) on a host whose directory does not answer."""
@@ -92,7 +92,7 @@ def test_what_a_misspelt_name_may_mean(tmp_path: Path) -> None:
     assert check_host.people("group", tmp_path) == ["staff"]
 
 
-def test_preflight_compares_the_hubs_settings_with_accounts_and_host(tmp_path: Path) -> None:
+def test_preflight_compares_hub_settings_with_accounts_and_host(tmp_path: Path) -> None:
     """This machine stands for the hub: it is only looked at."""
     hub = {
         "ansible_connection": "local",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.settings.answers import ROOT, facts
+from tests.settings.validation import ROOT, facts
 
 NAME = "accounts_ldap_bind_password"
 SECRET = "gEheim123"
@@ -97,8 +97,6 @@ def test_no_secret_is_shown(printed: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_secret_in_plain_text_is_a_warning_that_names_ansible_vault(
-    printed: str, files: dict[str, Path], kind: str
-) -> None:
+def test_a_secret_in_plain_text_is_a_warning(printed: str, files: dict[str, Path], kind: str) -> None:
     warning = f"{NAME} is in plain text in {files[kind]}. Encrypt it with Ansible Vault"
     assert (warning in " ".join(printed.split())) == KINDS[kind], printed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plugins.action import preflight_report as report
-from tests.settings.answers import preflight
+from tests.settings.validation import preflight
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {"hub": "the host that people log in to", "compute": "the hosts on which their notebooks run"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.settings.answers import answered_otherwise, facts, rendered
+from tests.settings.validation import answered_otherwise, facts, rendered
 
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or Enterprise Linux 9 or 10 "
@@ -186,7 +186,7 @@ def test_servers_are_listed_once(configurations: dict[str, str]) -> None:
     assert lists["clients"] == ["src", "10.20.0.0/16", "2001:db8::/32", "192.0.2.1"]
 
 
-def test_the_config_repositorys_servers_are_among_the_default_ones(configurations: dict[str, str]) -> None:
+def test_servers_of_the_config_repository_are_among_the_defaults(configurations: dict[str, str]) -> None:
     lists = {words[1]: words[2:] for words in directives(configurations["plain"]) if words[0] == "acl"}
     assert {"cvmfs-stratum-one.cern.ch", ".opensciencegrid.org"} <= set(lists["servers"])
     assert "addresses" not in lists

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 ROLE = ROOT / "roles" / "accounts"
 LDAP = {
@@ -99,7 +99,7 @@ def test_only_who_is_listed_gets_in(sssd: Callable[[str], SectionProxy]) -> None
     assert sssd("everybody")["access_provider"] == "permit"
 
 
-def test_active_directory_calls_people_by_addresses_that_are_no_principals(
+def test_active_directory_has_principals_unlike_mail_addresses(
     sssd: Callable[[str], SectionProxy],
 ) -> None:
     told = sssd("domain")
@@ -108,7 +108,7 @@ def test_active_directory_calls_people_by_addresses_that_are_no_principals(
     assert "krb5_use_enterprise_principal" not in sssd("ldap")
 
 
-def test_a_host_that_has_joined_a_domain_is_told_its_servers_by_name(sssd: Callable[[str], SectionProxy]) -> None:
+def test_a_joined_host_gets_the_servers_of_the_domain_by_name(sssd: Callable[[str], SectionProxy]) -> None:
     told = sssd("joined")
     assert (told["id_provider"], told["ad_domain"]) == ("ad", "ad.example.org")
     assert told["ad_server"] == "dc1.ad.example.org, dc2.ad.example.org"

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from plugins.modules.check_certificate import covers
-from tests.settings.answers import answered_otherwise, facts
+from plugins.modules.certificate import covers
+from tests.settings.validation import answered_otherwise, facts
 
 NOW = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
 DAY = dt.timedelta(days=1)

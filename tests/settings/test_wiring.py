@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.settings.answers import wired
+from tests.settings.validation import wired
 
 INVENTORY: dict[str, Any] = {
     "all": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.settings.answers import answered_otherwise, facts
+from tests.settings.validation import answered_otherwise, facts
 
 HOSTS = (
     "is not one that displays are made for. Use Debian 12 or 13, or Ubuntu 22.04 or 24.04, for the hosts of the group "

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Error
 
 from tests.chromium import chromium
-from tests.site import centre, person
+from tests.site import browser_user, centre
 
 KEEP = os.environ.get("CAMPUSHUB_KEEP_HOSTS") == "1"
 SPAWNERS = ["sudo", "systemd"]
@@ -74,16 +74,16 @@ def browser(site: Centre, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield browser
 
 
-Visit = Callable[..., person.Person]
+BrowserSession = Callable[..., browser_user.Person]
 
 
 @pytest.fixture
-def visit(request: pytest.FixtureRequest, browser: Browser, host: centre.Host) -> Iterator[Visit]:
-    """Sit somebody down in front of a browser: `visit("alice")`, `visit("alice", locale="ru-RU", phone=True)`."""
-    people: list[person.Person] = []
+def browse(request: pytest.FixtureRequest, browser: Browser, host: centre.Host) -> Iterator[BrowserSession]:
+    """Sit somebody down in front of a browser: `browse("alice")`, `browse("alice", locale="ru-RU", phone=True)`."""
+    people: list[browser_user.Person] = []
 
-    def arrive(user: str = "alice", locale: str = "en-US", phone: bool = False) -> person.Person:
-        people.append(person.Person(browser, host.url, user, centre.PASSWORDS[user], locale=locale, phone=phone))
+    def arrive(user: str = "alice", locale: str = "en-US", phone: bool = False) -> browser_user.Person:
+        people.append(browser_user.Person(browser, host.url, user, centre.PASSWORDS[user], locale=locale, phone=phone))
         return people[-1]
 
     yield arrive
@@ -105,7 +105,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def keep_evidence(name: str, host: centre.Host, people: list[person.Person]) -> None:
+def keep_evidence(name: str, host: centre.Host, people: list[browser_user.Person]) -> None:
     """Keep what everybody saw at the time of a failure, and the journal of the host."""
     for number, one in enumerate(people):
         try:

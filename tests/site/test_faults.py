@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Locator, Route, expect
 
+from tests.site.browser_user import Person, outputs
 from tests.site.centre import Host, wait_until
-from tests.site.conftest import Visit
-from tests.site.person import Person, outputs
+from tests.site.conftest import BrowserSession
 
 # Prints until it is told to end, so that a test need not guess how long the repair takes.
 LOOP = """
@@ -63,8 +63,8 @@ def keeps_printing(cell: Locator, after: str) -> None:
     wait_until(lambda: len(lines(cell)) > seen + 2, f"new lines in the running cell after {after}", seconds=60)
 
 
-def test_running_cell_and_open_page_outlive_hub_and_proxy(visit: Visit, host: Host) -> None:
-    alice = visit()
+def test_running_cell_and_open_page_outlive_hub_and_proxy(browse: BrowserSession, host: Host) -> None:
+    alice = browse()
     alice.start_lab()
     alice.open_notebook()
     alice.execute("home = 'still here'")
@@ -82,7 +82,7 @@ def test_running_cell_and_open_page_outlive_hub_and_proxy(visit: Visit, host: Ho
         # The hub is not between page and server. What is on its way through the proxy when that is killed is gone.
         lost = set(range(1, shown[-1] + 1)) - set(shown)
         assert len(lost) <= may_be_lost, f"lines were lost after {fault.__name__}: {lost}"
-        newcomer = visit("bob")
+        newcomer = browse("bob")
         newcomer.see_login()
         newcomer.log_in()
         newcomer.page.wait_for_url("**/user/bob/**")
@@ -96,8 +96,8 @@ def test_running_cell_and_open_page_outlive_hub_and_proxy(visit: Visit, host: Ho
     assert host.server_pid("alice") == server
 
 
-def test_after_a_reboot_all_is_back(visit: Visit, host: Host) -> None:
-    alice = visit()
+def test_after_a_reboot_all_is_back(browse: BrowserSession, host: Host) -> None:
+    alice = browse()
     alice.start_lab()
     alice.open_notebook()
     expect(outputs(alice.execute("open('kept.txt', 'w').write('kept'); print('written')"))).to_contain_text("written")
@@ -113,7 +113,7 @@ def test_after_a_reboot_all_is_back(visit: Visit, host: Host) -> None:
     alice.open_notebook()
     expect(outputs(alice.execute("print(open('kept.txt').read())"))).to_contain_text("kept")
     # And one who was not logged in can log in.
-    bob = visit("bob")
+    bob = browse("bob")
     bob.see_login()
     bob.log_in()
     bob.page.wait_for_url("**/user/bob/lab**")

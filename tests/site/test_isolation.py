@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.hub_client import Hub, HubError
+from tests.site.browser_user import outputs
 from tests.site.centre import MEMORY_MB, Host, Session
-from tests.site.conftest import Visit
-from tests.site.person import outputs
+from tests.site.conftest import BrowserSession
 
 # What bob tries in a cell: each file, and each address, with what came of it.
 PROBE = """
@@ -46,8 +46,8 @@ def bob(host: Host) -> Hub:
     return host.hub_with_server("bob")
 
 
-def test_others_server_is_refused_in_the_browser(visit: Visit, alice: Hub) -> None:
-    bob = visit("bob")
+def test_others_server_is_refused_in_the_browser(browse: BrowserSession, alice: Hub) -> None:
+    bob = browse("bob")
     bob.start_lab()
     answer = bob.page.goto("/user/alice/lab")
     assert answer
@@ -123,8 +123,8 @@ def test_nobody_fails_to_log_in_in_the_name_of_another_address(host: Host, bob: 
     assert [address for address in addresses[2:] if address != "127.0.0.1"] == addresses[2:] != []
 
 
-def test_kernel_beyond_the_memory_limit_ends_alone(visit: Visit, host: Host, alice: Hub, bob: Hub) -> None:
-    carol = visit("carol")
+def test_kernel_beyond_the_memory_limit_ends_alone(browse: BrowserSession, host: Host, alice: Hub, bob: Hub) -> None:
+    carol = browse("carol")
     carol.start_lab()
     carol.open_notebook()
     servers = {user: host.server_pid(user) for user in ("alice", "bob", "carol")}

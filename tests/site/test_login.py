@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.site.centre import HELP_URL, SITE_NAME, Host
-from tests.site.conftest import Visit
+from tests.site.conftest import BrowserSession
 
 LANGUAGES = {
     "en-US": ("en", "Username", "Invalid username or password", "may not use this service"),
@@ -18,9 +18,9 @@ LANGUAGES = {
 
 
 @pytest.mark.parametrize("locale", LANGUAGES)
-def test_login_page_speaks_the_language_of_the_browser(visit: Visit, locale: str) -> None:
+def test_login_page_speaks_the_language_of_the_browser(browse: BrowserSession, locale: str) -> None:
     language, label, *_ = LANGUAGES[locale]
-    visitor = visit(locale=locale)
+    visitor = browse(locale=locale)
     visitor.see_login()
     page = visitor.page
     expect(page).to_have_title(SITE_NAME)
@@ -31,8 +31,8 @@ def test_login_page_speaks_the_language_of_the_browser(visit: Visit, locale: str
     visitor.picture(f"login-{language}")
 
 
-def test_login_page_fits_a_phone(visit: Visit) -> None:
-    visitor = visit(phone=True)
+def test_login_page_fits_a_phone(browse: BrowserSession) -> None:
+    visitor = browse(phone=True)
     visitor.see_login()
     width = visitor.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert width[0] <= width[1], "one has to scroll sideways"
@@ -41,8 +41,8 @@ def test_login_page_fits_a_phone(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("locale", LANGUAGES)
-def test_wrong_password_is_said_in_the_language_of_the_browser(visit: Visit, locale: str) -> None:
-    visitor = visit(locale=locale)
+def test_wrong_password_is_said_in_the_language_of_the_browser(browse: BrowserSession, locale: str) -> None:
+    visitor = browse(locale=locale)
     visitor.see_login()
     visitor.log_in("not-her-password")
     expect(visitor.page.locator(".login_error")).to_have_text(LANGUAGES[locale][2])
@@ -55,8 +55,8 @@ def test_wrong_password_is_said_in_the_language_of_the_browser(visit: Visit, loc
 
 
 @pytest.mark.parametrize("locale", LANGUAGES)
-def test_who_is_not_in_the_access_group_is_told_so(visit: Visit, locale: str) -> None:
-    dave = visit("dave", locale=locale)
+def test_who_is_not_in_the_access_group_is_told_so(browse: BrowserSession, locale: str) -> None:
+    dave = browse("dave", locale=locale)
     dave.see_login()
     with dave.page.expect_navigation() as navigation:
         dave.log_in()
@@ -70,8 +70,8 @@ def test_who_is_not_in_the_access_group_is_told_so(visit: Visit, locale: str) ->
     assert urlsplit(dave.page.url).path == "/hub/login"
 
 
-def test_logout_ends_the_session_with_the_server_too(visit: Visit) -> None:
-    alice = visit()
+def test_logout_ends_the_session_with_the_server_too(browse: BrowserSession) -> None:
+    alice = browse()
     alice.start_lab()
     assert [cookie["name"] for cookie in alice.context.cookies() if not cookie["secure"]] == []
     session = [c for c in alice.context.cookies() if "session" in c["name"] or c["name"].startswith("jupyterhub-user")]
@@ -97,10 +97,10 @@ def ask(host: Host, path: str) -> HTTPResponse:
     return connection.getresponse()
 
 
-def test_http_leads_to_https_and_a_self_signed_certificate_is_not_pinned(visit: Visit, host: Host) -> None:
+def test_http_leads_to_https_without_hsts_for_self_signed(browse: BrowserSession, host: Host) -> None:
     answer = ask(host, "/hub/login?next=x")
     assert (answer.status, answer.getheader("Location")) == (301, f"{host.url}/hub/login?next=x")
-    page = visit().page.goto(f"http://{host.name}/hub/login")
+    page = browse().page.goto(f"http://{host.name}/hub/login")
     assert page
     assert page.url == f"{host.url}/hub/login"
     # A browser that had seen it would refuse the site for a year once the certificate is exchanged.

@@ -6,8 +6,8 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.site.conftest import Visit
-from tests.site.person import outputs
+from tests.site.browser_user import outputs
+from tests.site.conftest import BrowserSession
 
 NOTEBOOK = "Oscillation.ipynb"
 PLOT = """
@@ -24,8 +24,8 @@ plt.show()
 """.strip()
 
 
-def test_cell_plots_and_the_notebook_opens_in_notebook_7(visit: Visit) -> None:
-    bob = visit("bob")
+def test_cell_plots_and_the_notebook_opens_in_notebook_7(browse: BrowserSession) -> None:
+    bob = browse("bob")
     bob.start_lab()
     bob.ask(f"api/contents/{NOTEBOOK}", "DELETE")
     bob.open_notebook()
@@ -49,8 +49,8 @@ def test_cell_plots_and_the_notebook_opens_in_notebook_7(visit: Visit) -> None:
     assert "/user/bob/notebooks/" in page.url
 
 
-def test_terminal_runs_what_is_typed(visit: Visit) -> None:
-    bob = visit("bob")
+def test_terminal_runs_what_is_typed(browse: BrowserSession) -> None:
+    bob = browse("bob")
     bob.start_lab()
     screen = bob.open_terminal()
     bob.page.keyboard.type('echo "$USER has $((6 * 7)) in $PWD"\n')

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 PR_SET_CHILD_SUBREAPER = 36
 

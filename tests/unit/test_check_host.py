@@ -310,7 +310,7 @@ def test_unknown_name() -> None:
     )
 
 
-def test_source_that_accepts_and_says_nothing_costs_no_more_than_the_deadline() -> None:
+def test_a_silent_source_costs_no_more_than_the_deadline() -> None:
     with listening("127.0.0.1") as port:
         started = time.monotonic()
         message = complaint(f"http://127.0.0.1:{port}/")

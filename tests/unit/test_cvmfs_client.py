@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.modules import cache_room, cvmfs_client
+from plugins.modules import cache_limits, cvmfs_client
 from plugins.modules.cvmfs_client import (
     at_once,
     certificate_hash,
@@ -129,7 +129,7 @@ def test_a_list_of_certificates_is_signed_with_a_known_key(tmp_path: Path) -> No
     assert "no list of certificates" in distrust(b"<html>Please log in</html>", right)
 
 
-def test_a_repository_with_another_key_is_not_trusted_though_its_files_are_there(
+def test_a_repository_with_another_key_is_not_trusted(
     stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"server": f"{server}/cvmfs/software.example.org", "keys": key_pair(tmp_path)}
@@ -247,4 +247,4 @@ def test_settings_have_a_fingerprint(tmp_path: Path) -> None:
 
 def test_the_room_of_a_host(tmp_path: Path) -> None:
     there = os.statvfs(tmp_path)
-    assert cache_room.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000
+    assert cache_limits.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000

@@ -124,7 +124,7 @@ def listener() -> Iterator[int]:
         yield int(taken.getsockname()[1])
 
 
-def test_help_names_every_verb_with_the_first_line_of_its_playbook(machine: Machine) -> None:
+def test_help_describes_every_verb_by_its_playbook(machine: Machine) -> None:
     answer = machine.run()
     assert answer.returncode == 0
     for playbook in (ROOT / "playbooks").glob("*.yml"):
@@ -149,7 +149,7 @@ def test_unknown_verb_is_answered_with_the_verbs_there_are(machine: Machine) -> 
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_old_python_is_named_with_the_command_that_installs_a_newer_one(machine: Machine, verb: str) -> None:
+def test_old_python_is_named_with_the_command_to_install_another(machine: Machine, verb: str) -> None:
     machine.complete()
     machine.python("3, 10")
     machine.describe({"ID": "ubuntu", "VERSION_ID": "22.04", "PRETTY_NAME": "Ubuntu 22.04"})
@@ -159,7 +159,7 @@ def test_old_python_is_named_with_the_command_that_installs_a_newer_one(machine:
     assert "sudo apt-get install --no-install-recommends python3.11 python3.11-venv" in answer.stderr
 
 
-def test_distribution_without_a_python_for_it_is_refused_in_a_sentence(machine: Machine) -> None:
+def test_a_distribution_without_a_new_python_is_refused(machine: Machine) -> None:
     machine.complete()
     machine.python("3, 9")
     machine.describe({"ID": "debian", "VERSION_ID": "11", "PRETTY_NAME": "Debian GNU/Linux 11 (bullseye)"})
@@ -200,15 +200,34 @@ def test_all_that_is_missing_is_named_in_one_go(machine: Machine) -> None:
     assert not (machine.checkout / ".venv").exists()
 
 
-def test_install_says_what_is_missing_and_installs_nothing_itself(machine: Machine) -> None:
-    machine.python()
+def test_install_without_yes_says_what_is_missing(machine: Machine) -> None:
+    machine.python(venv=False)
     machine.stub("apt-get")
     machine.stub("sudo", 'exec "$@"')
-    answer = machine.run("install", "-i", "hosts.yml", "--yes")
+    answer = machine.run("install", "-i", "hosts.yml")
     assert answer.returncode == 1
+    assert "  - the venv module of python3" in answer.stderr
     assert "  - the ssh client" in answer.stderr
-    assert "sudo apt-get install --no-install-recommends openssh-client" in answer.stderr
-    assert machine.called() == [call for call in machine.called() if not call.startswith("apt-get")]
+    assert "Install it, then try again, or add --yes to have it installed:" in answer.stderr
+    assert "  sudo apt-get install --no-install-recommends python3-venv openssh-client" in answer.stderr
+    assert not any(call.startswith("apt-get") for call in machine.called())
+
+
+@pytest.mark.parametrize(
+    ("manager", "command"),
+    [
+        ("apt-get", "apt-get install -q -y --no-install-recommends openssh-client"),
+        ("dnf", "dnf install -q -y openssh-clients"),
+    ],
+)
+def test_install_with_yes_installs_what_is_missing(machine: Machine, manager: str, command: str) -> None:
+    machine.python()
+    machine.stub(manager)
+    machine.stub("sudo", 'if [ "$1" = env ]; then shift 2; fi; exec "$@"')
+    answer = machine.run("install", "-i", "hosts.yml", "--yes", "--check")
+    assert answer.returncode == 0, answer.stderr
+    assert command in machine.called()
+    assert machine.called()[-1].endswith("/site.yml -i hosts.yml --check")
 
 
 def test_unattended_demo_installs_what_is_missing_with_sudo(machine: Machine) -> None:
@@ -293,7 +312,7 @@ def test_podman_that_does_not_work_says_why(machine: Machine) -> None:
     assert "podman cannot be used here: Error: cannot set up storage: no space" in answer.stderr
 
 
-def test_sudo_that_wants_a_password_where_nobody_can_give_one_is_said(machine: Machine) -> None:
+def test_sudo_with_a_password_but_no_terminal_is_explained(machine: Machine) -> None:
     machine.complete()
     machine.stub("sudo", "exit 1")
     answer = machine.run("demo")
@@ -334,7 +353,7 @@ def test_demo_is_a_playbook_with_variables(machine: Machine) -> None:
     assert machine.called()[-1].endswith(f"{checkout}/playbooks/demo/destroy.yml")
 
 
-def test_environment_is_made_once_and_again_when_the_lock_changes(machine: Machine) -> None:
+def test_the_environment_is_made_once_for_each_lock(machine: Machine) -> None:
     machine.complete()
 
     def builds() -> int:
@@ -358,7 +377,7 @@ def test_environment_that_was_cut_off_is_made_again(machine: Machine) -> None:
     assert (machine.checkout / ".venv" / ".complete").exists()
 
 
-def test_active_environment_of_the_project_is_not_taken_for_the_python_of_the_machine(machine: Machine) -> None:
+def test_an_active_environment_is_not_the_machines_python(machine: Machine) -> None:
     machine.complete()
     machine.run("install", "-i", "hosts.yml")
     active = machine.checkout / ".venv" / "bin"

@@ -37,7 +37,7 @@ def test_nothing_is_done_where_all_is_as_listed() -> None:
     assert (made.actions, made.problems) == ([], [])
 
 
-def test_a_new_account_comes_after_its_groups_and_its_hash_goes_through_standard_input() -> None:
+def test_a_new_account_follows_its_groups_with_its_hash_on_stdin() -> None:
     user = {"name": "bob", "uid": 2001, "full_name": "Bob", "groups": ["lab", "sudo"], "password_hash": NEW}
     made = plan(Host(groups={"sudo": Group(27, [])}), user, groups=({"name": "lab", "gid": 3000},))
     assert commands(made) == [

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import settled
-from ansible.module_utils.texts import RefusedError, with_block
+from ansible.module_utils import result_cache
+from ansible.module_utils.files import ValidationError, replace_block
 
-from plugins.modules.managed_files import ASIDE, Files, main
+from plugins.modules.managed_files import DIVERTED, Files, main
 from tests.unit.modules import run_module
 
 MARKER = "Managed by CampusHub"
@@ -60,7 +60,7 @@ def test_a_file_is_written_once_with_its_mode(path: Path) -> None:
 def test_a_file_of_somebody_else_comes_back_when_ours_goes(theirs: Path) -> None:
     apply(theirs, content=OURS)
     assert theirs.read_text() == OURS
-    assert Path(f"{theirs}{ASIDE}").read_text() == "theirs\n"
+    assert Path(f"{theirs}{DIVERTED}").read_text() == "theirs\n"
     apply(theirs, content=OURS + "more\n")
     assert apply(theirs, state="absent").changed
     assert theirs.read_text() == "theirs\n"
@@ -69,12 +69,12 @@ def test_a_file_of_somebody_else_comes_back_when_ours_goes(theirs: Path) -> None
 
 
 def test_a_file_is_set_aside_and_restored(theirs: Path) -> None:
-    assert apply(theirs, state="aside").changed
+    assert apply(theirs, state="diverted").changed
     assert not theirs.exists()
-    assert apply(theirs, state="aside").changed == []
-    assert apply(theirs, state="restored").changed
+    assert apply(theirs, state="diverted").changed == []
+    assert apply(theirs, state="undiverted").changed
     assert theirs.read_text() == "theirs\n"
-    assert apply(theirs, state="restored").changed == []
+    assert apply(theirs, state="undiverted").changed == []
 
 
 def test_a_block_leaves_the_rest_of_the_file_alone(theirs: Path) -> None:
@@ -89,19 +89,19 @@ def test_a_block_leaves_the_rest_of_the_file_alone(theirs: Path) -> None:
     assert theirs.read_text() == "theirs\n"
 
 
-def test_a_block_begins_a_line_of_its_own_and_takes_backslashes_as_they_are() -> None:
-    text = with_block("last line without an end", r"pattern=\1")
+def test_a_block_begins_its_own_line_and_keeps_backslashes() -> None:
+    text = replace_block("last line without an end", r"pattern=\1")
     assert text.startswith(f"last line without an end\n# BEGIN {MARKER}\npattern=\\1\n")
-    assert with_block(text, r"pattern=\2").count("BEGIN") == 1
+    assert replace_block(text, r"pattern=\2").count("BEGIN") == 1
 
 
 def test_keys_of_a_user_stay_beside_those_that_are_listed() -> None:
     mine = "ssh-ed25519 MINE"
-    first = with_block(mine, "ssh-ed25519 A")
+    first = replace_block(mine, "ssh-ed25519 A")
     assert first == f"{mine}\n# BEGIN Managed by CampusHub\nssh-ed25519 A\n# END Managed by CampusHub\n"
-    assert with_block(first, "ssh-ed25519 A") == first
-    assert with_block(first, "") == f"{mine}\n"
-    assert with_block("", "") == ""
+    assert replace_block(first, "ssh-ed25519 A") == first
+    assert replace_block(first, "") == f"{mine}\n"
+    assert replace_block("", "") == ""
 
 
 def test_a_link_is_changed_and_only_our_own_is_removed(path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_link_is_changed_and_only_our_own_is_removed(path: Path) -> None:
 
 
 def test_check_mode_tells_and_writes_nothing(theirs: Path) -> None:
-    cases: list[dict[str, Any]] = [{"content": OURS}, {"block": "A=1"}, {"link": "/one"}, {"state": "aside"}]
+    cases: list[dict[str, Any]] = [{"content": OURS}, {"block": "A=1"}, {"link": "/one"}, {"state": "diverted"}]
     for wanted in cases:
         assert apply(theirs, check=True, **wanted).changed
         assert [entry.name for entry in theirs.parent.iterdir()] == ["app.conf"]
@@ -123,7 +123,7 @@ def test_check_mode_tells_and_writes_nothing(theirs: Path) -> None:
 
 def test_a_text_that_its_program_refuses_leaves_the_old_one(path: Path) -> None:
     apply(path, content=OURS)
-    with pytest.raises(RefusedError, match="grep"):
+    with pytest.raises(ValidationError, match="grep"):
         apply(path, content=f"# {MARKER}\nbad\n", validate="grep -q good %s")
     assert path.read_text() == OURS
     assert [entry.name for entry in path.parent.iterdir()] == ["app.conf"]
@@ -161,7 +161,7 @@ def test_of_files_among_others_only_ours_are_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "theirs"]
 
 
-def test_a_link_that_is_no_longer_listed_is_removed_unless_it_leads_elsewhere_by_now(tmp_path: Path) -> None:
+def test_an_unlisted_link_is_removed_unless_it_was_changed(tmp_path: Path) -> None:
     record = tmp_path / "record"
 
     def pruned(check: bool = False, **wanted: str) -> list[str]:
@@ -186,18 +186,18 @@ def test_a_link_that_is_no_longer_listed_is_removed_unless_it_leads_elsewhere_by
 def test_only_what_lasts_and_is_right_is_remembered(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settled, "STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(result_cache, "DIRECTORY", str(tmp_path / "store"))
     own = {"owner": DEFAULTS["owner"], "group": DEFAULTS["group"]}
     file = {"path": str(path), "content": OURS, **own}
 
     def remembered(*files: dict[str, Any], **options: Any) -> bool:
-        run_module(main, files=list(files), settled_as="asked", **options)
-        return "asked" in settled.answers()
+        run_module(main, files=list(files), cache_key="asked", **options)
+        return "asked" in result_cache.valid_results()
 
     assert not remembered(file)  # It has just been written.
     assert remembered(file, prune=[f"{path.parent}/*.old"]) == (own == {"owner": "root", "group": "root"})
     (path.parent / "app.old").touch()
-    assert not settled.answers()
+    assert not result_cache.valid_results()
     # The number of a name may change, and what is removed shall leave nothing behind.
     assert not remembered({**file, "owner": "nobody"}, check=True)
     path.unlink()

@@ -24,8 +24,9 @@ def options(role: Path) -> dict[str, Any]:
     return dict(load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"].get("options", {}))
 
 
-def pins(lock: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+def pins(lock: Path) -> set[tuple[str, str, str]]:
+    """Return name, version and condition of each package; a lock may have a version for each Python."""
+    return set(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; (.+?))?(?: \\)?$", lock.read_text(), re.MULTILINE))
 
 
 def test_every_role_describes_its_settings() -> None:
@@ -63,14 +64,29 @@ def test_locks_have_a_hash_for_each_package_and_no_address(lock: Path) -> None:
         assert not [entry for entry in entries if "==" not in entry or "--hash=sha256:" not in entry]
         assert "://" not in "".join(entries), "an address in a lock breaks mirrors"
         wanted = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", lock.with_suffix(".in").read_text(), re.MULTILINE)
-        locked = {name.lower().replace("_", "-") for name in pins(lock)}
+        locked = {name.lower().replace("_", "-") for name, _, _ in pins(lock)}
         assert {name.lower().replace("_", "-") for name in wanted} <= locked
 
 
 def test_tests_run_with_what_the_controller_runs_with() -> None:
-    controller, tests = pins(ROOT / "requirements.txt"), pins(ROOT / "tests" / "requirements.txt")
+    # A package that both have may be for all in one and for some Pythons in the other.
+    controller, tests = (
+        {(name, version) for name, version, _ in pins(ROOT / lock)}
+        for lock in ("requirements.txt", "tests/requirements.txt")
+    )
     assert controller
-    assert {name: tests.get(name) for name in controller} == controller
+    assert controller <= tests
+
+
+@pytest.mark.parametrize(("python", "ansible"), [("< '3.12'", "2.19."), (">= '3.12'", "2.21.")])
+def test_each_python_gets_its_newest_ansible(python: str, ansible: str) -> None:
+    found = [
+        version
+        for name, version, marker in pins(ROOT / "requirements.txt")
+        if (name, marker) == ("ansible-core", f"python_full_version {python}")
+    ]
+    assert len(found) == 1
+    assert found[0].startswith(ansible)
 
 
 def test_scripts_can_be_run() -> None:

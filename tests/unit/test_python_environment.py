@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.module_utils import settled
+from ansible.module_utils import result_cache
 
 from plugins.modules.python_environment import BuildError, run
 
@@ -91,7 +91,7 @@ class Site:
             "uv": UV,
             "keep": 1,
             "state": "present",
-            "settled_as": None,
+            "cache_key": None,
         }
         params = {**defaults, **settings, "path": str(self.link), "requirements": requirements}
         return run(SimpleNamespace(params=params, check_mode=check))
@@ -184,12 +184,12 @@ def test_old_versions_go_unless_something_runs_from_them(site: Site) -> None:
 def test_an_environment_is_remembered_once_nothing_is_left_to_do(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settled, "STORE", str(tmp_path / "store"))
-    asked: dict[str, Any] = {"requirements": site.lock("alpha==1.0"), "keep": 0, "settled_as": "asked"}
+    monkeypatch.setattr(result_cache, "DIRECTORY", str(tmp_path / "store"))
+    asked: dict[str, Any] = {"requirements": site.lock("alpha==1.0"), "keep": 0, "cache_key": "asked"}
 
     def remembered(**settings: Any) -> dict[str, Any] | None:
         site.apply(**{**asked, **settings})
-        answer: dict[str, Any] | None = settled.answers().get("asked")
+        answer: dict[str, Any] | None = result_cache.valid_results().get("asked")
         return answer
 
     assert remembered() is None  # It has just been built.
@@ -198,7 +198,7 @@ def test_an_environment_is_remembered_once_nothing_is_left_to_do(
     assert known["directory"] == str(site.link.resolve())
     # The link, the marker of a whole version and the interpreter make the environment what it is.
     (site.link / "bin/python").rename(site.link / "bin/python.old")
-    assert settled.answers() == {}
+    assert result_cache.valid_results() == {}
     (site.link / "bin/python.old").rename(site.link / "bin/python")
     assert remembered()
     process = subprocess.Popen([f"{known['directory']}/bin/python", "-c", "input()"], stdin=subprocess.PIPE)
@@ -213,7 +213,7 @@ def test_an_environment_is_remembered_once_nothing_is_left_to_do(
     assert remembered(**second)
 
 
-def test_what_people_installed_with_a_removed_version_finds_the_new_one(site: Site) -> None:
+def test_programs_of_a_removed_version_use_the_new_one(site: Site) -> None:
     first = site.apply(site.lock("alpha==1.0"), user_site=True)
     site.apply(site.lock("alpha==2.0"), user_site=True, keep=0)
     command = [f"{first['directory']}/bin/python", "-c", "import alpha; print(alpha.VERSION)"]
@@ -273,7 +273,7 @@ def test_site_packages_are_a_layer_that_is_found(site: Site) -> None:
     assert "beta" in site.python(code).split()
 
 
-def test_site_package_that_conflicts_with_the_lock_is_refused_with_the_reason(site: Site) -> None:
+def test_a_site_package_that_conflicts_with_the_lock_is_refused(site: Site) -> None:
     first = site.apply(site.lock("alpha==2.0"))
     with pytest.raises(BuildError) as failure:
         site.apply(site.lock("alpha==2.0"), extra_packages=["gamma"])
@@ -284,7 +284,7 @@ def test_site_package_that_conflicts_with_the_lock_is_refused_with_the_reason(si
     assert site.names() == {"user", f"user-{first['version']}"}
 
 
-def test_overrides_hold_for_what_site_packages_need_but_not_for_what_is_asked_for(site: Site) -> None:
+def test_overrides_hold_for_requirements_of_site_packages_only(site: Site) -> None:
     overrides = "# too heavy\nheavy ; sys_platform == 'never'\n"
     site.apply(site.lock("alpha==1.0"), extra_packages=["delta"], overrides=overrides)
     probe = "import importlib.util as u; print(bool(u.find_spec('delta')), bool(u.find_spec('heavy')))"
@@ -293,7 +293,7 @@ def test_overrides_hold_for_what_site_packages_need_but_not_for_what_is_asked_fo
     assert site.python(probe) == "True True"
 
 
-def test_people_see_their_own_packages_after_those_of_the_environment(site: Site, tmp_path: Path) -> None:
+def test_packages_of_users_come_after_those_of_the_environment(site: Site, tmp_path: Path) -> None:
     programs = {"who": "import importlib.util as u, alpha\nprint(alpha.VERSION, bool(u.find_spec('mine')))\n"}
     site.apply(site.lock("alpha==1.0"), user_site=True, programs=programs)
     own = tmp_path / "own"
@@ -356,7 +356,7 @@ def test_a_program_completes_a_version_before_it_is_used(site: Site, tmp_path: P
     assert (site.link / "before").read_text() == f"user-{first['version']}\n"
 
 
-def test_a_program_that_cannot_complete_a_version_leaves_the_old_one_in_use(site: Site, tmp_path: Path) -> None:
+def test_a_failing_completion_leaves_the_old_version_in_use(site: Site, tmp_path: Path) -> None:
     first = site.apply(site.lock("alpha==1.0"))
     program = tmp_path / "complete"
     program.write_text("#!/bin/sh\necho no such registry >&2\nexit 1\n")

@@ -135,7 +135,7 @@ def test_interrupt_ends_the_part_and_removes_its_hosts(checkout: Checkout) -> No
     assert output.splitlines()[-1] == "1 passed, 1 failed, 2 skipped"
 
 
-def test_a_part_that_fails_is_tried_again_where_asked_and_the_end_says_so(checkout: Checkout) -> None:
+def test_a_failed_part_is_retried_on_request_and_reported(checkout: Checkout) -> None:
     checkout.program(checkout.bin / "molecule", '[ -e "$0.before" ] && exit 0; touch "$0.before"; exit 3')
     code, output = checkout.run("base", "--retry")
     assert code == 0
@@ -145,7 +145,7 @@ def test_a_part_that_fails_is_tried_again_where_asked_and_the_end_says_so(checko
     assert checkout.run("base", "--retry")[0] == 1
 
 
-def test_everything_runs_what_depends_on_the_spawner_with_each_on_each_distribution(checkout: Checkout) -> None:
+def test_everything_runs_each_spawner_on_each_distribution(checkout: Checkout) -> None:
     (checkout.root / "molecule" / "base").rename(checkout.root / "molecule" / "jupyterhub")
     checkout.program(checkout.bin / "molecule", 'echo "${CAMPUSHUB_TEST_SPAWNERS:-usual}" >>ran')
     assert checkout.run("jupyterhub")[0] == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from plugins.modules import signed_repository
-from plugins.modules.signed_repository import KeyFaultError, NoAnswerError, Repository, Silence, checked, fingerprints
+from plugins.modules.signed_repository import KeyFaultError, NoAnswerError, Repository, Silence, checked
+from tests.unit.modules import run_module
 
 # Made by GnuPG for this test, which also told the fingerprint.
 KEY = b"""-----BEGIN PGP PUBLIC KEY BLOCK-----
@@ -29,24 +32,42 @@ def binary() -> bytes:
     return base64.b64decode(b"".join(body))
 
 
-def test_fingerprint_is_the_one_that_gnupg_shows() -> None:
-    assert fingerprints(KEY) == [FINGERPRINT]
-    assert fingerprints(binary()) == [FINGERPRINT]
-    assert checked(KEY, "fec3 2b19 cf7c 8fca 708e  e98a c67e 53a6 df92 619d") == KEY
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A stranger's key."""
+    home = tmp_path_factory.mktemp("gnupg")
+    home.chmod(0o700)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", ""]
+    subprocess.run([*gpg, "--quick-generate-key", "A stranger", "ed25519", "sign"], check=True)
+    exported = subprocess.run([*gpg, "--export"], check=True, capture_output=True).stdout
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
+    return exported
+
+
+def without_names(key: bytes) -> bytes:
+    """Return the packet of the public key alone, which is the first and less than 192 bytes long."""
+    return key[: 2 + key[1]]
+
+
+@pytest.mark.parametrize("key", [KEY, binary()], ids=["text", "binary"])
+def test_a_key_with_the_right_fingerprint_becomes_text(key: bytes) -> None:
+    text = checked(key, "fec3 2b19 cf7c 8fca 708e  e98a c67e 53a6 df92 619d")
+    assert text.startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
+    assert b"\n=2RzR\n" in text
+    assert checked(text, FINGERPRINT) == text
 
 
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
         (KEY, f"has fingerprint {FINGERPRINT}, not {'0' * 40}"),
-        # A stranger's key behind the right one would be trusted as well.
-        (binary() + binary(), f"has fingerprint {FINGERPRINT}, {FINGERPRINT}, not {'0' * 40}"),
-        (b"<html>Please log in</html>", "is no OpenPGP key"),
-        (b"", "is no OpenPGP key"),
-        (b"\x99", "is cut off"),
+        (b"<html>Please log in</html>", "cannot be read: gpg: no valid OpenPGP data found."),
+        (b"", "cannot be read: gpg: no valid OpenPGP data found."),
+        (b"\x99", "cannot be read: "),
         (KEY.replace(b"mDME", b"m ME"), "cannot be read: "),
+        (binary()[:40], "cannot be read: "),
     ],
-    ids=["other", "two", "page", "empty", "short", "damaged"],
+    ids=["other", "page", "empty", "short", "damaged", "cut"],
 )
 def test_any_other_key_is_refused(key: bytes, problem: str) -> None:
     with pytest.raises(KeyFaultError) as caught:
@@ -54,9 +75,34 @@ def test_any_other_key_is_refused(key: bytes, problem: str) -> None:
     assert str(caught.value).startswith(problem)
 
 
-def test_two_keys_are_not_one() -> None:
+def test_a_strangers_key_behind_the_right_one_is_refused(other: bytes) -> None:
+    with pytest.raises(KeyFaultError, match=f"{FINGERPRINT}"):
+        checked(binary() + other, FINGERPRINT)
+
+
+def test_a_strangers_key_without_a_name_is_left_out(other: bytes) -> None:
+    """GnuPG does not import such a key, so it is not compared, and must not reach apt."""
+    assert checked(binary() + without_names(other), FINGERPRINT) == checked(KEY, FINGERPRINT)
+
+
+def test_several_fingerprints_are_several_keys(other: bytes) -> None:
+    with pytest.raises(KeyFaultError) as caught:
+        checked(other, FINGERPRINT)
+    stranger = str(caught.value).split()[2].rstrip(",")
+    assert checked(binary() + other, f"{stranger},{FINGERPRINT.lower()}")
     with pytest.raises(KeyFaultError):
-        checked(binary() + binary(), FINGERPRINT)
+        checked(binary(), f"{FINGERPRINT},{stranger}")
+
+
+def test_check_mode_needs_no_gpg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh host gets GnuPG from role base."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    key: dict[str, Any] = {"key": KEY.decode(), "fingerprint": FINGERPRINT, "name": "campushub-no-such"}
+    wanted = {**key, "url": "https://apt.example.org", "suite": "bookworm"}
+    assert run_module(signed_repository.main, check=True, **wanted)["changed"] is True
+    assert "Apply role base first" in run_module(signed_repository.main, **wanted)["msg"]
+    facts = run_module(signed_repository.main, state="checked", **key)["ansible_facts"]
+    assert facts == {"ansible_signed_repository_campushub_no_such": {"problem": "", "silence": ""}}
 
 
 @pytest.fixture
@@ -111,7 +157,7 @@ def test_a_key_that_cannot_be_fetched_is_no_answer() -> None:
         signed_repository.fetch("http://127.0.0.1:1/key.asc")
 
 
-def test_a_repository_that_did_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
+def test_a_silent_repository_is_not_asked_again_for_a_while(tmp_path: Path) -> None:
     silence = Silence("example", "https://apt.example.org bookworm", tmp_path / "cache")
     assert not silence.last(3600)
     silence.remember("Connection timed out")
@@ -123,27 +169,13 @@ def test_a_repository_that_did_not_answer_is_left_alone_for_a_while(tmp_path: Pa
     assert not silence.last(3600)
 
 
-def test_a_binary_key_is_armored_as_gnupg_does() -> None:
-    # Comments and the length of lines are free, the content and its check are not.
-    text = signed_repository.armored(binary())
-    assert signed_repository.dearmored(text) == binary()
-    assert b"\n=2RzR\n" in text
-    assert signed_repository.armored(KEY) == KEY
-
-
-def test_several_fingerprints_are_several_keys() -> None:
-    assert checked(binary() + binary(), f"{FINGERPRINT},{FINGERPRINT.lower()}")
-    with pytest.raises(KeyFaultError):
-        checked(binary(), f"{FINGERPRINT},{'0' * 40}")
-
-
 def test_dnf_gets_a_repository_of_its_own(apt: Path, tmp_path: Path) -> None:
     answer(apt.with_name("dnf"), 'echo "$@" > "$(dirname "$0")/asked"')
     repository = signed_repository.YumRepository("example", tmp_path / "etc")
     (tmp_path / "etc" / "yum.repos.d").mkdir(parents=True)
     url = "https://yum.example.org/EL/$releasever/$basearch"
     text = repository.text(url, "", [])
-    repository.put(text, binary())
+    repository.put(text, KEY)
     assert repository.is_there(text, FINGERPRINT)
     lines = (tmp_path / "etc/yum.repos.d/example.repo").read_text().splitlines()
     assert {"[example]", f"baseurl={url}", "gpgcheck=1"} <= set(lines)

@@ -102,7 +102,7 @@ def test_a_file_that_changed_after_the_start_is_named(tmp_path: Path, manager: M
     assert manager.orders() == []
 
 
-def test_a_file_with_an_old_date_that_was_moved_into_place_counts(tmp_path: Path, manager: Manager) -> None:
+def test_a_moved_file_with_an_old_date_counts(tmp_path: Path, manager: Manager) -> None:
     prepared = write(tmp_path / "prepared")
     os.utime(prepared, (1, 1))
     manager.says()
@@ -111,7 +111,7 @@ def test_a_file_with_an_old_date_that_was_moved_into_place_counts(tmp_path: Path
     assert reason(tmp_path / "settings.json") == f"{tmp_path}/settings.json changed"
 
 
-def test_a_link_that_was_switched_counts_though_its_target_is_old(tmp_path: Path, manager: Manager) -> None:
+def test_a_switched_link_with_an_old_target_counts(tmp_path: Path, manager: Manager) -> None:
     old = tmp_path / "hub-1"
     old.mkdir()
     time.sleep(0.03)
@@ -153,7 +153,7 @@ def test_a_drop_in_that_was_not_read_is_found(
 
 
 @pytest.mark.parametrize("state", ["inactive", "failed", ""])
-def test_units_that_do_not_run_are_started_together_and_are_current(manager: Manager, state: str) -> None:
+def test_stopped_units_are_started_together_and_are_current(manager: Manager, state: str) -> None:
     manager.says(state, enabled="disabled")
     both = ("hub.service", "proxy.service")
     answer = apply("/etc/passwd", check=True, names=both)
@@ -169,7 +169,7 @@ def test_nobody_need_wait_for_what_is_started(manager: Manager) -> None:
     assert manager.orders() == ["start --no-block hub.service"]
 
 
-def test_a_unit_that_does_not_start_fails_with_the_place_of_its_log(manager: Manager) -> None:
+def test_a_unit_that_does_not_start_names_its_log(manager: Manager) -> None:
     manager.says("failed")
     answer = apply(names=("broken.service",))
     assert answer["failed"]

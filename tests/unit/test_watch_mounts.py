@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 from .conftest import Storage
 
@@ -31,7 +31,7 @@ TABLE = """\
 """
 
 
-def test_what_is_mounted_below_a_directory_is_read_and_not_touched(tmp_path: Path) -> None:
+def test_mounts_below_a_directory_are_read_from_the_kernel(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
     found = MODULE["mounts_below"]("/net", table)
@@ -122,7 +122,7 @@ def test_a_mount_whose_server_is_dead_is_told(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("fault", ["hangs", "dead"])
-def test_a_mount_that_is_not_well_is_given_up_where_the_site_allows_it(watched: Watched, fault: str) -> None:
+def test_an_unavailable_mount_is_remounted_where_allowed(watched: Watched, fault: str) -> None:
     if fault == "hangs":
         watched.storage.hang()
     else:

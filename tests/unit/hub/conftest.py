@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.settings.answers import PRINTING, ROOT, printed
+from tests.settings.validation import PRINTING, ROOT, printed
 
 ROLE = ROOT / "roles" / "jupyterhub"
 sys.path.insert(0, str(ROLE / "files"))

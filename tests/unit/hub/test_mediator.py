@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from campushub_hub import mediator
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 LIBRARY = ROOT / "roles" / "jupyterhub" / "files"
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 """
 Run a program in a network of its own, in which there are only some ports of this machine's loopback address.
 
-    quiet_network.py PORT,PORT… PROGRAM [ARGUMENT]…
+    blackhole_network.py PORT,PORT… PROGRAM [ARGUMENT]…
 
 Chromium drops all its connections when a network interface comes or goes, as it does with each test host that is
 started or removed. Here none ever does. Where the kernel lets nobody make such a network, the program runs without.

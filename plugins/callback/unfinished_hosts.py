@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ansible.playbook.play import Play
 
 DOCUMENTATION = """
-name: summary
+name: unfinished_hosts
 type: aggregate
 short_description: Say which hosts are not finished, and what to do
 description:
@@ -21,7 +21,7 @@ description:
     easily missed, so the last lines of the output name the hosts, where each stopped, and what to do.
   - Prints nothing when all went well, nor when the preflight checks have just printed their list.
 requirements:
-  - C(callbacks_enabled = summary) in ansible.cfg
+  - C(callbacks_enabled = unfinished_hosts) in ansible.cfg
 """
 
 
@@ -30,7 +30,7 @@ class CallbackModule(CallbackBase):
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
-    CALLBACK_NAME = "summary"
+    CALLBACK_NAME = "unfinished_hosts"
     CALLBACK_NEEDS_ENABLED = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,7 +59,7 @@ class CallbackModule(CallbackBase):
         self._together |= bool(self._play and self._play.any_errors_fatal)
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Print the summary."""
+        """Print the list."""
         stopped, finished = [], []
         # What stops on the controller says itself what is wrong, and no host was touched.
         for host in sorted(set(stats.processed) - {"localhost"}):

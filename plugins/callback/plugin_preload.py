@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from ansible.playbook.task import Task
 
 DOCUMENTATION = """
-name: preload
+name: plugin_preload
 type: aggregate
 short_description: Load once what every step on every host needs
 description:
   - Ansible runs a step on a host in a copy of its process, which ends with it. What the process has not loaded by then,
-    each copy loads anew, and all of Ansible's filters and tests take it longer than most steps.
+    each copy loads again, and all of Ansible's filters and tests take it longer than most steps.
   - A copy that looks among all that there is for what it can throw away touches it, and so has it copied, too. What is
     there when a play begins is left out of that.
   - Prints nothing.
 requirements:
-  - C(callbacks_enabled = preload) in ansible.cfg
+  - C(callbacks_enabled = plugin_preload) in ansible.cfg
 """
 
 
@@ -32,7 +32,7 @@ class CallbackModule(CallbackBase):
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
-    CALLBACK_NAME = "preload"
+    CALLBACK_NAME = "plugin_preload"
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_play_start(self, play: Play) -> None:  # noqa: ARG002 (Ansible's interface)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import settled
+from ansible.module_utils import result_cache
 
 ANSWER = {"changed_paths": ["none"]}
 
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(settled, "STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(result_cache, "DIRECTORY", str(tmp_path / "store"))
     return tmp_path / "store"
 
 
@@ -32,14 +32,14 @@ def directory(tmp_path: Path) -> Path:
 
 def remember(directory: Path, name: str = "asked") -> None:
     paths = [str(directory / path) for path in ("app.conf", "link", "app.d", "nothing")]
-    settled.Look(name, paths, [f"{directory}/app.d/*.conf"]).remember(ANSWER)
+    result_cache.CacheEntry(name, paths, [f"{directory}/app.d/*.conf"]).store(ANSWER)
 
 
 def test_an_answer_holds_while_nothing_is_touched(directory: Path, store: Path) -> None:
     remember(directory)
     (directory / "app.conf").read_text()
     (directory / "app.d" / "README").write_text("no pattern has it\n")
-    assert settled.answers() == {"asked": ANSWER}
+    assert result_cache.valid_results() == {"asked": ANSWER}
     # Names of settings and files are nobody else's business.
     assert store.stat().st_mode & 0o777 == 0o700
 
@@ -70,22 +70,22 @@ def test_whatever_is_touched_is_looked_at_again(directory: Path, store: Path, ch
     # Before Linux 6.13 files have the time of the last tick, of which there are at least 100 a second.
     time.sleep(0.02)
     change(directory)
-    assert settled.answers() == {}
+    assert result_cache.valid_results() == {}
     # What does not hold any more goes with the next answer.
     remember(directory, "asked next")
     assert [path.name for path in store.iterdir()] == ["asked next"]
 
 
 def test_a_change_while_the_module_looks_is_seen(directory: Path) -> None:
-    look = settled.Look("asked", [str(directory / "app.conf")])
+    entry = result_cache.CacheEntry("asked", [str(directory / "app.conf")])
     (directory / "app.conf").write_text("meanwhile\n")
-    look.remember(ANSWER)
-    assert settled.answers() == {}
+    entry.store(ANSWER)
+    assert result_cache.valid_results() == {}
 
 
 def test_what_was_cut_off_or_has_no_name_says_nothing(directory: Path, store: Path) -> None:
     remember(directory)
-    settled.Look(None, [str(directory / "app.conf")]).remember(ANSWER)
+    result_cache.CacheEntry(None, [str(directory / "app.conf")]).store(ANSWER)
     assert [path.name for path in store.iterdir()] == ["asked"]
     (store / "asked").write_text((store / "asked").read_text()[:-9])
-    assert settled.answers() == {}
+    assert result_cache.valid_results() == {}

@@ -1,4 +1,4 @@
-"""Files of text, written in one step, and parts of them that are ours."""
+"""Text files that are replaced in one step, and blocks of lines within files of others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shlex
 import subprocess
 import tempfile
 
-# Words by which files and parts of files are known to be ours.
+# Words by which files and blocks are known to be ours.
 MARKER = "Managed by CampusHub"
 
 
-def with_block(text: str, block: str, marker: str = MARKER) -> str:
+def replace_block(text: str, block: str, marker: str = MARKER) -> str:
     """Return a text with the block in place of the one it has, or at its end; an empty block removes it."""
     begin, end = f"# BEGIN {marker}", f"# END {marker}"
     wanted = f"{begin}\n{block.rstrip()}\n{end}\n" if block.strip() else ""
@@ -24,23 +24,23 @@ def with_block(text: str, block: str, marker: str = MARKER) -> str:
     return text + wanted
 
 
-class RefusedError(Exception):
-    """The program that reads a file does not accept its new text."""
+class ValidationError(Exception):
+    """The program that reads a file does not accept its new content."""
 
 
-def check_text(path: str, command: str) -> None:
-    """Raise RefusedError if a command does not accept the file that takes the place of %s in it."""
+def validate(path: str, command: str) -> None:
+    """Raise ValidationError if a command does not accept the file, whose path replaces %s in the command."""
     argv = [path if word == "%s" else word for word in shlex.split(command)]
     checked = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if checked.returncode:
-        raise RefusedError(f"{argv[0]} refuses the new text: {checked.stdout.strip()}")
+        raise ValidationError(f"{argv[0]} refuses the new text: {checked.stdout.strip()}")
 
 
-def write(path: str, text: str, mode: int, owner: tuple[int, int], validate: str | None = None) -> None:
+def write(path: str, text: str, mode: int, owner: tuple[int, int], command: str | None = None) -> None:
     """
     Put a file in its place with its final owner and mode from the first moment on.
 
-    Raises RefusedError, and leaves the old file, if the command `validate` does not accept the new one.
+    Raises ValidationError, and leaves the old file, if a command is given that does not accept the new one.
     """
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".campushub-")
@@ -49,8 +49,8 @@ def write(path: str, text: str, mode: int, owner: tuple[int, int], validate: str
             file.write(text)
         os.chown(temporary, *owner)
         os.chmod(temporary, mode)
-        if validate:
-            check_text(temporary, validate)
+        if command:
+            validate(temporary, command)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

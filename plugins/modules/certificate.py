@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DOCUMENTATION = r"""
-module: check_certificate
+module: certificate
 short_description: Look at a TLS certificate and its key
 description:
   - Tells what stands in a certificate and whether a server can use it with a key. That is, whether they belong
@@ -62,14 +62,14 @@ options:
     type: int
     default: 397
   renew_days:
-    description: How many days before its end a self-signed certificate is made anew.
+    description: How many days before its end a self-signed certificate is renewed.
     type: int
     default: 30
 """
 
 EXAMPLES = r"""
 - name: Look at the certificate
-  check_certificate:
+  certificate:
     certificate_path: /etc/ssl/certs/hub.example.org.pem
     key_path: /etc/ssl/private/hub.example.org.key
     names: [hub.example.org]

@@ -92,7 +92,7 @@ def run_for(
             }
         }
         (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory, allow_unicode=True))
-        # Facts as an earlier run would have left them, in the form of the cache `jsonfile` of ansible-core 2.19. To set
+        # Facts as an earlier run would have left them, in the form of the cache `jsonfile` of ansible-core. To set
         # them in a task takes as long as all the rest.
         (scratch / "facts").mkdir()
         for host, variables in hosts.items():

@@ -1,4 +1,9 @@
-"""What a host has room for, as far as a client with a cache, as that of CVMFS or EOS, needs it."""
+"""
+The limits that a host sets to a client with a cache, as that of CVMFS or EOS.
+
+The facts of ansible.builtin.setup are no substitute: its mounts are all those of the host, of which one on a network
+file system may hang, and it does not know how many files a service may open.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: cache_room
-short_description: Find out the size of the file system for a cache, and how many files a service may open
+module: cache_limits
+short_description: Return the size of the file system for a cache, and how many files a service may open
 description:
   - Changes nothing. The answers are facts, so that they are asked for once in a run.
 options:
@@ -26,8 +31,8 @@ options:
 """
 
 EXAMPLES = r"""
-- name: See what the host has room for
-  cache_room:
+- name: Measure space and limits of the host
+  cache_limits:
     cache_directory: /var/lib/cvmfs
     fact: cvmfs_room
 """
