@@ -184,6 +184,8 @@ def test_rules_are_asked_for_each_entry_and_all_mistakes_are_told_at_once(tmp_pa
     for plugin in ("action", "modules"):
         (tmp_path / "plugins" / plugin).mkdir(parents=True)
         shutil.copy(ROOT / "plugins" / plugin / "check_settings.py", tmp_path / "plugins" / plugin)
+    (tmp_path / "plugins" / "module_utils").mkdir()
+    shutil.copy(ROOT / "plugins/module_utils/renamed_settings.yml", tmp_path / "plugins/module_utils")
     specification = tmp_path / "roles/hub/meta/argument_specs.yml"
     specification.parent.mkdir(parents=True)
     specification.write_text(yaml.safe_dump({"argument_specs": {"main": {"options": SPECIFICATION}}}, sort_keys=False))
