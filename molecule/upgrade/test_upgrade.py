@@ -156,7 +156,7 @@ def test_restore_must_be_meant(host: Host, scratch: Path, settings: dict[str, An
     assert "Nothing was changed." in output
 
 
-def test_restore_brings_back_the_database_and_stops_nobodys_server(
+def test_restore_brings_the_database_back_and_stops_no_server(
     host: Host, scratch: Path, settings: dict[str, Any]
 ) -> None:
     before = server(host)

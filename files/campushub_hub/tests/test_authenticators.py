@@ -116,9 +116,7 @@ IMPOSSIBLE += [
 
 
 @pytest.mark.parametrize("typed", IMPOSSIBLE)
-def test_a_name_that_no_account_can_have_is_refused_with_the_reason_and_nobody_is_asked(
-    door: Door, typed: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_impossible_names_are_refused_without_a_check(door: Door, typed: str, caplog: pytest.LogCaptureFixture) -> None:
     assert run(door.enter(typed)) == (403, base.NO_NAME)
     assert door.asked == []
     assert len(typed) < 2 or typed not in caplog.text, "what somebody typed there may be their password"
@@ -130,7 +128,7 @@ def test_an_account_of_the_system_is_refused(door: Door) -> None:
     assert run(door.enter("lowly")) == (403, base.NOT_ALLOWED)
 
 
-def test_who_is_in_no_list_is_told_so_but_only_with_the_right_password(door: Door) -> None:
+def test_not_allowed_is_told_only_with_the_right_password(door: Door) -> None:
     assert run(door.enter("dora")) == (403, base.NOT_ALLOWED)
     assert run(door.enter("dora", "wrong")) is None
 
@@ -148,9 +146,7 @@ def test_who_is_refused_by_the_host_is_told_so(door: Door, monkeypatch: pytest.M
         assert run(door.enter("dora")) == (403, base.NOT_ALLOWED)
 
 
-def test_a_directory_that_is_down_is_said_on_the_page_and_counts_little(
-    door: Door, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outage_of_the_directory_is_told_and_limits_attempts(door: Door, caplog: pytest.LogCaptureFixture) -> None:
     door.down = "ldaps://ldap.example.org: its certificate is refused: certificate has expired"
     for _ in range(20):
         assert run(door.enter("dora", "wrong")) == (503, base.SILENT)
@@ -177,9 +173,7 @@ def test_a_slow_directory_holds_up_nobody_else(door: Door, slow: str) -> None:
     assert pages == [(503, base.SILENT)] * 4
 
 
-def test_after_some_wrong_passwords_a_user_is_refused_at_that_address_only(
-    door: Door, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_wrong_passwords_lock_a_user_at_one_address_only(door: Door, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(5):
         assert run(door.enter("ann", "wrong-4711")) is None
     asked = len(door.asked)
@@ -256,14 +250,14 @@ def refreshed(door: Door, name: str = "ann") -> tuple[Any, list[str]]:
     return run(ask()), stopped
 
 
-def test_who_may_stay_stays_and_is_administrator_while_the_group_says_so(door: Door) -> None:
+def test_allowed_users_stay_and_are_administrators_by_group(door: Door) -> None:
     assert refreshed(door) == ({"name": "ann", "admin": False}, [])
     door.admin_groups = {"staff"}
     door.host["ann"] = accounts.Account("ann", 2001, frozenset({"staff"}))
     assert refreshed(door) == ({"name": "ann", "admin": True}, [])
 
 
-def test_who_is_removed_from_the_group_is_out_and_the_servers_stop(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removal_from_the_group_ends_sessions_and_servers(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "REFRESH_SECONDS", 0.05)
     door.host["ann"] = accounts.Account("ann", 2001, frozenset({"ann"}))
     assert refreshed(door) == (False, ["", "second"])
@@ -281,7 +275,7 @@ def test_a_directory_that_fails_puts_nobody_out(door: Door, fault: str) -> None:
     assert refreshed(door) == (True, [])
 
 
-def test_what_is_wrong_with_the_directory_is_asked_once_for_a_crowd(tmp_path: Path) -> None:
+def test_an_outage_is_checked_once_for_many_logins(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\necho 'ldaps://a: Connection refused'\nexit 1\n")
     status.chmod(0o755)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import json
 import os
 import pwd
 import re
@@ -24,10 +25,12 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders
 from tornado.testing import bind_unused_port
 from tornado.web import HTTPError
-from traitlets.config import Config
+from traitlets.config import Config, Configurable
 
 from campushub_hub import configuration
 from campushub_hub.auth import base, login
+from campushub_hub.auth.ldap import CampusLDAPAuthenticator
+from campushub_hub.auth.oidc import CampusOIDCAuthenticator
 from campushub_hub.auth.pam import CampusPAMAuthenticator
 from campushub_hub.bin import revoke
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner
@@ -85,7 +88,7 @@ def allowed(asked: CampusPAMAuthenticator, name: str) -> bool:
         return (error.status_code, error.log_message) != (403, base.NOT_ALLOWED)
 
 
-def test_the_file_that_jupyterhub_reads_is_the_whole_configuration(
+def test_the_configuration_file_is_the_whole_configuration(
     rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "etc" / "config.d" / "inventory").mkdir(parents=True)
@@ -177,10 +180,64 @@ def test_settings_hold_no_secret(rendered: dict[str, Any]) -> None:
     assert "pa55word" not in str(rendered["sudo"]["settings"])
 
 
+def test_unknown_settings_are_all_named(rendered: dict[str, Any]) -> None:
+    settings = merged(
+        rendered["sudo"]["settings"],
+        CampusSpawner={"creat_homes": True},
+        JupyterHub={"get_sudo": "x"},
+        CampusLDAPAuthenticator={"uris": []},
+    )
+    with pytest.raises(configuration.SettingsError) as raised:
+        configuration.configure(Config(), settings)
+    assert set(str(raised.value).splitlines()) == {
+        "JupyterHub.get_sudo is no setting.",
+        "CampusSpawner.creat_homes is no setting. Did you mean create_homes?",
+        "CampusLDAPAuthenticator is no class of this hub. Did you mean CampusAuthenticator?",
+    }
+
+
+def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: Path) -> None:
+    for trait, value in {"user_memory_limit": "2 gigs", "create_homes": "perhaps"}.items():
+        document = tmp_path / "settings.json"
+        document.write_text(json.dumps(merged(rendered["systemd"]["settings"], CampusSpawner={trait: value})))
+        message = configuration.main(str(document))
+        assert value in message
+        assert "size" in message or trait in message
+
+
+@pytest.mark.parametrize("host", ["systemd", "sudo", "everybody", "ldap", "oidc", "text"])
+def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
+    (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
+    assert configuration.main(str(tmp_path / "settings.json")) == ""
+
+
+@pytest.mark.parametrize(
+    "explained",
+    [CampusSudoSpawner, CampusSystemdSpawner, CampusPAMAuthenticator, CampusLDAPAuthenticator, CampusOIDCAuthenticator],
+)
+def test_each_setting_has_help(explained: type[Configurable]) -> None:
+    ours: list[Any] = [base for base in explained.mro() if base.__module__.startswith("campushub_hub.")]
+    traits = {name: trait for base in ours for name, trait in base.class_own_traits(config=True).items()}
+    assert traits
+    assert [name for name, trait in traits.items() if not trait.help.strip()] == []
+
+
+def test_a_setting_of_config_d_that_root_ignores_is_told(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc" / "config.d").mkdir()
+    (tmp_path / "etc" / "config.d" / "10-homes.py").write_text("c.CampusSpawner.create_homes = True\n")
+    hub(monkeypatch, rendered["systemd"]["settings"])
+    assert capsys.readouterr().err == ""
+    app = hub(monkeypatch, rendered["sudo"]["settings"])
+    assert app.config.CampusSpawner.create_homes is True
+    assert "CampusSpawner.create_homes has no effect outside settings.json" in capsys.readouterr().err
+
+
 # Who may log in
 
 
-def test_members_of_groups_and_named_users_may_log_in_and_nobody_else(rendered: dict[str, Any]) -> None:
+def test_group_members_and_named_users_alone_may_log_in(rendered: dict[str, Any]) -> None:
     settings = rendered["systemd"]["settings"]
     assert allowed(authenticator(settings, allowed_groups=[MY_GROUP]), ME)
     assert allowed(authenticator(settings, allowed_groups=[], allowed_users=[ME]), ME)
@@ -189,7 +246,7 @@ def test_members_of_groups_and_named_users_may_log_in_and_nobody_else(rendered: 
     assert allowed(authenticator(settings, allowed_groups=[], allow_all=True), ME)
 
 
-def test_administrators_may_log_in_though_they_are_in_no_other_list(rendered: dict[str, Any]) -> None:
+def test_administrators_may_log_in_without_another_list(rendered: dict[str, Any]) -> None:
     settings = rendered["systemd"]["settings"]
     assert allowed(authenticator(settings, admin_users=[ME]), ME)
     assert allowed(authenticator(settings, admin_groups=[MY_GROUP]), ME)
@@ -202,7 +259,7 @@ def test_who_was_in_before_is_out_when_the_settings_say_so(rendered: dict[str, A
     assert not allowed(asked, ME)
 
 
-def test_who_was_an_administrator_is_none_when_the_settings_say_so(rendered: dict[str, Any]) -> None:
+def test_former_administrators_are_none_by_the_settings(rendered: dict[str, Any]) -> None:
     settings = rendered["systemd"]["settings"]
 
     def admin(**changes: Any) -> bool | None:

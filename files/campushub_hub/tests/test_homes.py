@@ -126,7 +126,7 @@ def test_a_mount_below_the_place_of_mounts_counts(storage: Storage) -> None:
     }
 
 
-def test_storage_that_hangs_holds_up_nobody_and_is_used_again_when_it_answers(
+def test_storage_that_hangs_blocks_nobody_and_is_used_again(
     storage: Storage,
     adoption: None,  # noqa: ARG001 (it only has to be there)
 ) -> None:
@@ -203,9 +203,7 @@ def test_where_tickets_are(tmp_path: Path, text: str | None, ticket: str) -> Non
     assert user_session.kerberos_ccache(2001, tmp_path / "krb5.conf") == ticket
 
 
-def test_a_session_makes_local_directories_and_leaves_the_home_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_session_creates_local_directories_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_session, "limit_slice", lambda _uid, _limits: None)
     monkeypatch.setattr(user_session, "RUNTIME_ROOT", tmp_path / "run")
     monkeypatch.setattr(user_session, "homes_of_site", lambda: homes(local_directory=f"{tmp_path}/local"))

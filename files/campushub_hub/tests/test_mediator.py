@@ -190,7 +190,7 @@ def test_a_server_that_cannot_be_started_is_told_with_the_reason(
     assert "pid" not in answer
 
 
-def test_a_host_without_its_journal_starts_no_server_that_nobody_could_look_after(place: Place) -> None:
+def test_without_the_journal_no_server_is_started(place: Place) -> None:
     place.journal.unlink()
     assert "No such file" in place.spawn()["error"]
     assert not place.told.exists()

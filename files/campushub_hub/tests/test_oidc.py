@@ -138,7 +138,7 @@ ANN = {"ann": accounts.Account("ann", 2001, frozenset({"ann"}))}
 GROUPS = {"realm": {"groups": ["hub-users"]}}
 
 
-def test_a_claim_becomes_a_unix_account_and_what_is_kept_of_it_is_encrypted(
+def test_a_claim_names_the_account_and_tokens_are_encrypted(
     rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claims = {"email": "Ann@Example.org", **GROUPS}
@@ -288,7 +288,7 @@ def test_tokens_that_are_being_renewed_are_not_written_over(
     assert code == 200, text
 
 
-def test_a_server_gets_the_token_and_later_a_new_one_before_the_old_one_ends(
+def test_a_server_gets_a_new_token_before_the_old_one_expires(
     rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claims = {"email": "ann@example.org", "life": 4, **GROUPS}
@@ -314,7 +314,7 @@ def test_a_server_gets_the_token_and_later_a_new_one_before_the_old_one_ends(
     assert code == 200, text
 
 
-def test_a_provider_that_is_down_or_another_one_is_said_on_the_page(rendered: dict[str, Any]) -> None:
+def test_another_provider_or_one_without_tls_is_refused(rendered: dict[str, Any]) -> None:
     document = {f"{name}_endpoint": f"https://login/{name}" for name in ("authorization", "token", "userinfo")}
     assert oidc.endpoints({"issuer": "https://login/", **document}, "https://login", insecure=False)
     with pytest.raises(ValueError, match="it says that it is https://other"):

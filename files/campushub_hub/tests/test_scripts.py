@@ -66,7 +66,7 @@ def restore(monkeypatch: pytest.MonkeyPatch, proxy: int, hub: int) -> int:
     return restore_routes.main()
 
 
-def test_hub_is_asked_when_the_proxy_listens_each_with_its_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_and_proxy_are_asked_each_with_its_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as (proxy, asked), server(202) as (hub, told):
         assert restore(monkeypatch, proxy, hub) == 0
     assert asked == [("GET", "/api/routes", "token token-of-the-proxy")]

@@ -175,7 +175,7 @@ def test_a_start_asks_nothing_when_nothing_is_left(manager: ServiceManager) -> N
     assert manager.told() == []
 
 
-def test_a_unit_that_does_not_end_is_ended_before_root_writes_into_its_users_directory(
+def test_a_stale_unit_ends_before_root_writes_for_its_user(
     manager: ServiceManager,
 ) -> None:
     directory = manager.run / "jupyterhub-user-alice"
@@ -468,7 +468,7 @@ def environment_of(spawner: CampusSudoSpawner) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words if word)
 
 
-def test_a_server_lives_in_its_network_home_and_keeps_databases_on_the_local_disk(
+def test_a_network_home_with_databases_on_the_local_disk(
     centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "net").mkdir()
@@ -491,7 +491,7 @@ def test_a_server_lives_in_its_network_home_and_keeps_databases_on_the_local_dis
     centre.run(act)
 
 
-def test_storage_that_hangs_is_told_to_the_user_while_the_hub_works(
+def test_storage_that_hangs_is_told_and_the_hub_works(
     centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network_homes(monkeypatch, tmp_path / "local", str(storage.directory))
@@ -520,7 +520,7 @@ def test_storage_that_hangs_is_told_to_the_user_while_the_hub_works(
     centre.run(act)
 
 
-def test_a_site_may_let_people_work_elsewhere_while_storage_is_down(
+def test_a_scratch_home_while_storage_is_unavailable(
     centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network_homes(monkeypatch, tmp_path / "local", str(storage.directory), when_down="scratch")
