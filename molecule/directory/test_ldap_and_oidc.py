@@ -129,9 +129,7 @@ def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(
     hub: Host, server: Host, door: Door, tmp_path: Path
 ) -> None:
     soon = tmp_path / "soon.py"
-    soon.write_text(
-        "from campushub_hub import oidc_login\n\noidc_login.ASK_SECONDS = 5\nc.CampusSpawner.token_interval = 1\n"
-    )
+    soon.write_text("c.CampusOIDCAuthenticator.refresh_interval = 5\nc.CampusSpawner.token_interval = 1\n")
     layout = "oauth2:{token}:{userinfo}"
     client = door(**OIDC, jupyterhub_config_files=[str(soon)], jupyterhub_oidc_token_format=layout)
     hub.check_output(f"nohup /opt/campushub/hub/bin/python -c {shlex.quote(LOOK)} >/run/look 2>&1 </dev/null & true")

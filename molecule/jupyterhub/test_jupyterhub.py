@@ -50,8 +50,8 @@ def alice(client: Client) -> Client:
 
 def spawner(host: Host) -> str:
     """Which spawner this host has."""
-    settings: dict[str, str] = json.loads(host.file("/etc/jupyterhub/settings.json").content_string)
-    return settings["spawner"]
+    settings = json.loads(host.file("/etc/jupyterhub/settings.json").content_string)
+    return "sudo" if "Sudo" in settings["JupyterHub"]["spawner_class"] else "systemd"
 
 
 def processes(host: Host, user: str) -> list[str]:
@@ -414,7 +414,7 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
     assert host.check_output("systemctl show --value --property=User jupyterhub") == "jupyterhub"
     # Who breaks into the proxy, which the whole world talks to, has not got the hub's rights.
     assert host.check_output("systemctl show --value --property=User jupyterhub-proxy") == "jupyterhub-proxy"
-    mediator = "/usr/local/lib/campushub/campushub_hub/mediator.py"
+    mediator = "/opt/campushub/hub/bin/campushub-mediator"
     request = """echo '{"pid": 1, "patience": 0}' | """
     status, answer = as_user(host, "jupyterhub", f"{request} sudo -n -u alice {mediator} stop")
     assert status == 0
@@ -435,6 +435,57 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
         status, answer = as_user(host, other, f"{request} sudo -n -u alice {mediator} stop")
         assert status != 0, other
         assert "no server" not in answer, other
+
+
+@pytest.mark.parametrize("name", ["mediator", "user-session", "revoke", "restore-routes", "backup-database"])
+def test_programs_import_nothing_of_users(host: Host, name: str) -> None:
+    """Neither the environment, nor the current directory, nor a user's own packages have a say in them."""
+    program = f"/opt/campushub/hub/bin/campushub-{name}"
+    assert host.check_output(f"head -1 {program}") == "#!/usr/bin/python3 -I"
+    owned = host.check_output(f"stat -c '%U %a' {program} $(readlink -f /opt/campushub/hub)")
+    assert owned.splitlines() == ["root 755"] * 2
+    trap = "import pathlib, os; pathlib.Path(f'/home/carol/trapped-{os.getpid()}').touch()"
+    modules = "for name in json os pwd re subprocess sys"
+    write = f"mkdir -p ~/trap && {modules}; do echo {shlex.quote(trap)} >~/trap/$name.py; done"
+    as_user(host, "carol", f"{write}; cd ~/trap; PYTHONPATH=$PWD PYTHONSTARTUP=$PWD/os.py {program} stop </dev/null")
+    assert host.check_output("ls /home/carol/trap/json.py")
+    assert host.run("ls /home/carol/trapped-*").rc != 0
+
+
+def test_settings_are_traits_that_jupyterhub_explains(host: Host) -> None:
+    shown = host.check_output("cd / && /opt/campushub/hub/bin/jupyterhub --help-all")
+    for trait in (
+        *("CampusSpawner.create_homes", "CampusSpawner.user_memory_limit", "CampusSudoSpawner.stop_patience"),
+        *("CampusAuthenticator.login_attempts", "CampusLDAPAuthenticator.uris", "CampusOIDCAuthenticator.issuer"),
+    ):
+        assert f"--{trait}=" in shown, trait
+    assert "CPU cores of one user over all their servers. 0 is unlimited." in shown
+
+
+def test_a_setting_is_a_line_in_config_d(host: Host, client: Client) -> None:
+    addition = "/etc/jupyterhub/config.d/70-limits.py"
+    client("bob", "stop")
+    host.check_output(f"echo 'c.CampusSpawner.user_tasks_limit = 150' >{addition} && systemctl restart jupyterhub")
+    try:
+        client("bob", "start")
+        if spawner(host) == "systemd":
+            assert slice_property(host, "bob", "TasksMax") == "150"
+        else:
+            # Root prepares the session there, and does not take the hub's word.
+            assert slice_property(host, "bob", "TasksMax") == "200"
+            said = host.check_output("journalctl -u jupyterhub -n 200 --no-pager")
+            assert "CampusSpawner.user_tasks_limit has no effect outside settings.json with CampusSudoSpawner" in said
+    finally:
+        client("bob", "stop")
+        host.check_output(f"rm {addition} && systemctl restart jupyterhub")
+
+
+def test_settings_that_no_class_has_are_refused_by_name(host: Host) -> None:
+    change = 's/"create_homes"/"creat_homes"/'
+    host.check_output(f"sed '{change}' /etc/jupyterhub/settings.json >/run/settings.json")
+    checked = host.run("/opt/campushub/hub/bin/python -I -m campushub_hub.configuration /run/settings.json")
+    assert checked.rc == 1
+    assert checked.stderr.strip() == "CampusSpawner.creat_homes is no setting. Did you mean create_homes?"
 
 
 def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: Client) -> None:

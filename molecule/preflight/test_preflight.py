@@ -51,8 +51,8 @@ BAD_SETTINGS: dict[str, Any] = {
 
 
 MESSAGES = """
-- server: port 443 is needed for the front door but python3 (process …) of squatter.service holds it. Stop that program
-or choose another web_https_port.
+- server: port 443 is needed for the reverse proxy but python3 (process …) of squatter.service holds it. Stop that
+program or choose another web_https_port.
 
 - server: port 982 is needed for the hub but python3 (process …) of lurker.service holds it. Stop that program or
 choose another jupyterhub_hub_port.

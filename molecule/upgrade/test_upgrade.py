@@ -119,6 +119,10 @@ def test_backup_is_for_administrators_only(host: Host, scratch: Path, settings: 
 def test_upgrade_stops_nobodys_server(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
     before = server(host)
     old = host.file("/opt/campushub/user").linked_to
+    # The place of the hub's code in former releases, as they have left it; files of no content stand in for theirs.
+    former = "/usr/local/lib/campushub/campushub_hub"
+    host.check_output(f"mkdir -p {former}/templates {former}/__pycache__")
+    host.check_output(f"touch {former}/mediator.py {former}/templates/page.html {former}/__pycache__/mediator.pyc")
     output = succeed(
         host,
         scratch,
@@ -130,6 +134,9 @@ def test_upgrade_stops_nobodys_server(host: Host, scratch: Path, settings: dict[
     assert server(host) == before
     assert host.file("/opt/campushub/user").linked_to != old
     assert host.file(old).is_directory
+    assert host.check_output(f"find {former} -mindepth 1") == f"{former}/revoke.py"
+    assert host.check_output(f"readlink -f {former}/revoke.py").endswith("/bin/campushub-revoke")
+    assert host.run(f"{former}/revoke.py nobody-here").stdout.strip() == "nobody-here: the hub does not know them"
     assert len(backups(scratch)) == 2
     assert f"-e restore_file={backups(scratch)[-1]} -e confirm=yes" in output
     assert f"git checkout v{VERSION}" in output
@@ -153,7 +160,7 @@ def test_restore_must_be_meant(host: Host, scratch: Path, settings: dict[str, An
     assert "Nothing was changed." in output
 
 
-def test_restore_brings_back_the_database_and_stops_nobodys_server(
+def test_restore_brings_the_database_back_and_stops_no_server(
     host: Host, scratch: Path, settings: dict[str, Any]
 ) -> None:
     before = server(host)

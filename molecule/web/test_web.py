@@ -330,12 +330,14 @@ def test_the_hub_hears_from_nginx_who_asks_and_not_from_the_client(door: Door) -
 
 def test_only_logins_carry_the_word_by_which_the_hub_knows_nginx(door: Door) -> None:
     def carried(path: str) -> str | None:
-        found: str | None = json.loads(door.ask(path, X_Campushub_Proof="forged")[2]).get("x-campushub-proof")
+        found: str | None = json.loads(door.ask(path, X_Campushub_Proxy_Secret="forged")[2]).get(
+            "x-campushub-proxy-secret"
+        )
         return found
 
     assert carried("/headers") is None
     door.host.check_output("umask 077; echo '~^/hub/login(\\?|$) secret-word;' >/etc/ssl/private/proof.conf")
-    door.apply(web_upstream_proof="/etc/ssl/private/proof.conf").fine()
+    door.apply(web_proxy_secret_file="/etc/ssl/private/proof.conf").fine()
     try:
         assert carried("/hub/login?next=headers") == "secret-word"
         # What would reach a user's server goes without, however it is written.

@@ -462,7 +462,7 @@ def test_desktop_takes_the_place_of_notebooks(
     bob.client("stop")
     files = "/etc/jupyterhub/settings.json /etc/jupyterhub/server-command.json"
     host.check_output(f"mkdir -p /opt/before && cp -a {files} /opt/before/")
-    done = apply_role(role="jupyterhub", jupyterhub_server="desktop")
+    done = apply_role(role="jupyterhub", jupyterhub_interface="desktop")
     assert done.returncode == 0, done.stdout[-3000:]
     try:
         token = alice.token

@@ -152,9 +152,22 @@ def supported_platforms() -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def rules() -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Read the rules of roles from `meta/rules.yml`, by name of the role."""
+    loader = DataLoader()
+    return {
+        path.parts[-3]: loader.load_from_file(str(path), trusted_as_template=True)
+        for path in ROLES.glob("*/meta/rules.yml")
+    }
+
+
 # Ansible loads this module once and forks a process for each host, which then need not read them.
 SPECIFICATIONS = specifications()
 PLATFORMS = supported_platforms()
+RULES = rules()
+RENAMED: dict[str, str] = DataLoader().load_from_file(
+    str(Path(__file__).resolve().parents[1] / "module_utils" / "renamed_settings.yml")
+)
 
 
 def platform_errors(platforms: Mapping[str, list[str]], facts: Mapping[str, Any]) -> list[str]:
@@ -352,8 +365,16 @@ class ActionModule(ActionBase):
 
         errors: list[str] = []
         options = SPECIFICATIONS[role]
-        elsewhere = {name for other, spec in SPECIFICATIONS.items() if other != role for name in spec}
+        elsewhere = {name for other, spec in SPECIFICATIONS.items() if other != role for name in spec} | RENAMED.keys()
         written = self._inventory_names(task_vars)
+        # What has its former name is checked, and used, under the new one.
+        former = {old: new for old, new in RENAMED.items() if new in options and old in written}
+        for old, new in former.items():
+            result.setdefault("warnings", []).append(f"{old} is called {new} now. Rename it in the inventory.")
+        renamed = {new: task_vars[old] for old, new in former.items()}
+        task_vars = task_vars | renamed
+        self._templar.available_variables = task_vars
+        written -= former.keys()
         for name, nearest in unknown_names(role, written, options, elsewhere):
             hint = f"Did you mean {nearest}?" if nearest else f"Its settings are listed in roles/{role}/README.md."
             errors.append(f"{name} is no setting of role {role}. {hint}")
@@ -361,7 +382,7 @@ class ActionModule(ActionBase):
         types = self._types(role, options, task_vars)
         errors.extend(types.errors)
         errors.extend(platform_errors(PLATFORMS.get(role, {}), task_vars.get("ansible_facts", {})))
-        for rule in arguments.get("rules") or []:
+        for rule in arguments.get("rules") or self._rules(role):
             errors.extend(self._broken(rule, types))
 
         for rule in arguments.get("warnings") or []:
@@ -378,8 +399,12 @@ class ActionModule(ActionBase):
         errors = [f"{host}: {message}" for message in errors]
         result.update(changed=False, errors=errors)
         if boolean(self._templar.template(task_vars.get("preflight_collect", False)), strict=False):
-            collected = list(task_vars.get("ansible_facts", {}).get("preflight_errors", []))
-            result["ansible_facts"] = {"preflight_errors": collected + [e for e in errors if e not in collected]}
+            facts = task_vars.get("ansible_facts", {})
+            collected = list(facts.get("preflight_errors", []))
+            result["ansible_facts"] = {
+                "preflight_errors": collected + [e for e in errors if e not in collected],
+                "preflight_renamed": facts.get("preflight_renamed", {}) | self._templar.template(renamed),
+            }
         elif errors:
             result.update(failed=True, msg="\n".join(errors))
         return result
@@ -412,6 +437,12 @@ class ActionModule(ActionBase):
         """Names an administrator wrote: inventory, group_vars, host_vars and extra variables."""
         names = task_vars["hostvars"][task_vars["inventory_hostname"]]
         return {name for name in names if not name.startswith(("_", "ansible_"))} - get_reserved_names()
+
+    def _rules(self, role: str) -> list[dict[str, Any]]:
+        """Return the rules in the role's `meta/rules.yml` that hold in the wanted state."""
+        found = RULES.get(role, {})
+        absent = self._templar.evaluate_expression(trust_as_template(f"{role}_state == 'absent'")) if found else False
+        return [*found.get("always", []), *([] if absent else found.get("present", []))]
 
     def _broken(self, rule: Mapping[str, Any], types: Types) -> list[str]:
         """Return the messages of a rule that does not hold."""

@@ -31,7 +31,7 @@ WORK = "/opt/start-server"
 OURS, THEIRS = "http://127.0.0.1:980", "http://127.0.0.1:8100"
 NAMES = [f"bench{number:02}" for number in range(USERS)]
 settings = json.load(open("/etc/jupyterhub/settings.json"))
-sudo = settings["spawner"] == "sudo"
+sudo = "Sudo" in settings["JupyterHub"]["spawner_class"]
 
 CONFIG = '''
 c.JupyterHub.bind_url = "http://127.0.0.1:8100"

@@ -252,6 +252,8 @@ def test_rules_apply_to_each_entry_and_all_mistakes_are_shown(tmp_path: Path) ->
     for plugin in ("action/check_settings.py", "modules/check_settings.py", "filter/source_file.py"):
         (tmp_path / "plugins" / plugin).parent.mkdir(parents=True)
         shutil.copy(ROOT / "plugins" / plugin, tmp_path / "plugins" / plugin)
+    (tmp_path / "plugins" / "module_utils").mkdir()
+    shutil.copy(ROOT / "plugins/module_utils/renamed_settings.yml", tmp_path / "plugins/module_utils")
     specification = tmp_path / "roles/hub/meta/argument_specs.yml"
     specification.parent.mkdir(parents=True)
     specification.write_text(yaml.safe_dump({"argument_specs": {"main": {"options": SPECIFICATION}}}, sort_keys=False))

@@ -147,7 +147,7 @@ def test_every_message_and_what_is_taken() -> None:
 
 
 def test_the_hub_finds_all_that_it_reads_in_the_document() -> None:
-    session = (ROOT / "roles/jupyterhub/files/campushub_hub/user_session.py").read_text()
+    session = (ROOT / "files/campushub_hub/src/campushub_hub/host/user_session.py").read_text()
     (read,) = re.findall(r"class Homes\(TypedDict\):.*?\n\n(.*?)\n\n\n", session, re.DOTALL)
     written = yaml.safe_load((ROOT / "roles/homes/vars/main.yml").read_text())["__homes_document"]
     assert set(re.findall(r"^    (\w+):", read, re.MULTILINE)) == set(written) - {"comment"}

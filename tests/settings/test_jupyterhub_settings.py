@@ -23,10 +23,7 @@ GROUP = (
 )
 SIZE = 'is not a size. Write a number and one of K, M, G and T without a space, such as 512M or 2G; "" is unlimited.'
 MEMORY = "is too small for a Jupyter server. Give at least 256M."
-CPU = (
-    "is not a number of processor cores that a server can run with. "
-    "Give a number from 0.1 on, such as 2; 0 is unlimited."
-)
+CPU = "is not a number of CPU cores that a server can run with. Give a number from 0.1 on, such as 2; 0 is unlimited."
 TASKS = "is too small for a Jupyter server. Give at least 64; 0 is unlimited."
 PORT = (
     "is not a port that ordinary users cannot open. "
@@ -154,7 +151,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             [
                 (
                     "jupyterhub_uid_minimum = 0 would let accounts of the system in. "
-                    "Give the first user number that belongs to a person, at least 500; 1000 is usual."
+                    "Give the first UID that belongs to a person, at least 500; 1000 is usual."
                 )
             ],
         ),
@@ -318,7 +315,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             {"jupyterhub_login_domains": ["Example.org", "@example.org"], "jupyterhub_login_attempts": 1},
             [
                 *(
-                    f'jupyterhub_login_domains[{index}] = "{text}" is no domain in small letters. '
+                    f'jupyterhub_login_domains[{index}] = "{text}" is no domain in lower case. '
                     "Write what people may put behind their name, like example.org."
                     for index, text in enumerate(("Example.org", "@example.org"))
                 ),
@@ -376,11 +373,11 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             ],
         ),
         "server": (
-            {"jupyterhub_server": "desktop", "jupyter_displays": False},
+            {"jupyterhub_interface": "desktop", "jupyterhub_displays": False},
             [
                 (
-                    'jupyterhub_server = "desktop" needs displays, which this host does not show. '
-                    "Put the host into the group desktops, too, or say notebooks."
+                    'jupyterhub_interface = "desktop" needs displays, which this host does not show. '
+                    "Put the host into the group desktops as well, or use notebooks."
                 )
             ],
         ),
@@ -412,7 +409,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ),
                 (
                     "jupyterhub_named_servers = -1 is not a number of servers. "
-                    "Give how many servers a user may have beside the first one; 0 turns them off."
+                    "Give how many servers a user may have in addition to the first one; 0 turns them off."
                 ),
                 (
                     "jupyterhub_active_servers = -1 is not a number of servers. "
@@ -542,7 +539,8 @@ def test_no_message_holds_a_secret(expected: dict[str, tuple[dict[str, Any], lis
 
 def test_no_rule_is_left_unproved(expected: dict[str, tuple[dict[str, Any], list[str]]]) -> None:
     texts = [text for _, found in expected.values() for text in found]
-    for rule in yaml.safe_load((ROOT / "roles/jupyterhub/vars/main.yml").read_text())["__jupyterhub_rules"]:
+    document = yaml.safe_load((ROOT / "roles/jupyterhub/meta/rules.yml").read_text())
+    for rule in document["always"] + document["present"]:
         path = re.escape(rule["variable"]).replace(re.escape("[]"), r"\[.*\]")
         message = re.compile(rf"{path}( = .*)? {re.escape(rule['problem'])}\. ")
         assert any(message.match(text) for text in texts), f"{rule['variable']} {rule['problem']}"

@@ -99,7 +99,7 @@ FORGE = """
 import http.cookiejar, urllib.error, urllib.parse, urllib.request
 jar = http.cookiejar.CookieJar()
 opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-opener.addheaders = [("X-Forwarded-For", "203.0.113.9"), ("X-Campushub-Proof", "{proof}")]
+opener.addheaders = [("X-Forwarded-For", "203.0.113.9"), ("X-Campushub-Proxy-Secret", "{proof}")]
 opener.open("{url}/hub/login").read()
 token = next(cookie.value for cookie in jar if cookie.name == "_xsrf")
 form = urllib.parse.urlencode(dict(username="alice", password="wrong", _xsrf=token))

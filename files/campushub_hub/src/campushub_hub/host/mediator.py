@@ -1,0 +1,225 @@
+#!/usr/bin/python3 -I
+"""
+Start or stop a server, probe a home, or store a token, as the user it belongs to.
+
+``campushub-mediator spawn``, ``stop``, ``probe``, ``create-home`` and ``store-token`` are the commands that the hub's
+sudo rule allows; ``create-home`` probes again after the session (`user_session`) has had the home created. A hub that
+runs as root starts ``probe`` and ``store-token`` through the service manager. The request is JSON on standard input and
+the answer JSON on standard output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one
+imports nothing beyond the standard library, ends as soon as the server is started and leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMMAND = Path("/etc/jupyterhub/server-command.json")
+JOURNAL = "/run/systemd/journal/stdout"
+NOTICE = "YOUR-HOME-IS-NOT-AVAILABLE.md"
+# What would make the server load code from places that the hub's user chooses.
+FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+
+
+def journal() -> int:
+    """
+    Return a stream into the host's journal, as sd_journal_stream_fd(3) makes it.
+
+    The server outlives the hub, so its output must not end in a pipe that the hub holds.
+    """
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.connect(JOURNAL)
+    stream.sendall(f"jupyterhub-user-{pwd.getpwuid(os.getuid()).pw_name}\n\n6\n0\n0\n0\n0\n".encode())
+    return stream.detach()
+
+
+def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """Start the server detached from this process and answer with its process number."""
+    command: list[str] = json.loads(COMMAND.read_text())
+    environment = {name: value for name, value in env.items() if not name.startswith(FORBIDDEN)}
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        # The server's own process. A failed exec is told through the pipe that a good one closes.
+        os.write(writer, str(os.getpid()).encode())
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        try:
+            output = journal()
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            # The hub's own umask hides everything, also from those people want to share a file with.
+            os.umask(0o022)
+            os.chdir(environment.get("HOME") or os.path.expanduser("~"))
+            os.execve(command[0], [*command, *args], environment)  # noqa: S606
+        except (OSError, TypeError, ValueError) as error:
+            os.write(writer, f" {error}".encode())
+            os._exit(1)
+    os.close(writer)
+    os.wait()
+    with os.fdopen(reader) as pipe:
+        pid_text, _, problem = pipe.read().partition(" ")
+    return {"ok": False, "error": problem} if problem else {"ok": True, "pid": int(pid_text)}
+
+
+def is_mounted(home: str, mount_point: str) -> bool:
+    """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
+    place, found, kind = os.path.realpath(home), "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        where = before.split()[4].rstrip("/")
+        # What is mounted later at the same place hides what was there.
+        if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
+            found, kind = where, after.split()[0]
+    # That of autofs only waits for somebody to look.
+    return f"{found}/".startswith(f"{mount_point}/") and kind != "autofs"
+
+
+def state_of(home: str, mount_point: str) -> tuple[str, str]:
+    """Return ``ok``, ``missing`` or ``unavailable``, and the reason. On storage that hangs this does not return."""
+    below = mount_point and f"{home}/".startswith(f"{mount_point}/")
+    try:
+        os.chdir(home)
+        if below and not is_mounted(home, mount_point):
+            return "unavailable", f"nothing is mounted at {mount_point}"
+        # What a mount remembers of a directory is no sign that it lives.
+        os.statvfs(".")
+        with os.scandir(".") as entries:
+            next(entries, None)
+        if not os.access(".", os.W_OK):
+            return "unavailable", "it cannot be written to"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if below and not is_mounted(home, mount_point):
+            return "unavailable", f"nothing is mounted at {mount_point}"
+        return "missing", os.strerror(error.errno or 0)
+    except OSError as error:
+        return "unavailable", os.strerror(error.errno or 0)
+    return "ok", ""
+
+
+def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[str, str]) -> dict[str, Any]:
+    """
+    Return whether the user's home can be used. If it is unavailable, create the scratch home, if one is named.
+
+    A process that touches a mount that hangs may be blocked indefinitely, and no signal ends it. So the home is probed
+    by a process of its own that nobody waits for after the timeout; it ends when the mount answers or is taken away.
+    """
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                # The caller reads the output of this program until nobody holds it open.
+                nothing = os.open(os.devnull, os.O_RDWR)
+                for handle, file in enumerate((nothing, writer, nothing)):
+                    os.dup2(file, handle)
+                # A new program, because file systems read credentials from the environment at the start of a process.
+                environment = {name: value for name, value in env.items() if not name.startswith(FORBIDDEN)}
+                command = [sys.executable, "-I", __file__, "state", home, mount_point]
+                os.execve(command[0], command, environment)  # noqa: S606
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.wait()
+    ready, _, _ = select.select([reader], [], [], timeout)
+    printed = os.read(reader, 4096).decode() if ready else ""
+    state, _, problem = (printed or "unavailable\nit does not answer").partition("\n")
+    if state == "unavailable" and scratch:
+        os.makedirs(scratch, mode=0o700, exist_ok=True)
+        Path(scratch, NOTICE).write_text(
+            f"# Your home is not available\n\nYour home directory `{home}` cannot be used at the moment: {problem}.\n\n"
+            f"You work in a directory of this host in its place, `{scratch}`. **It is no safe place:** move what you\n"
+            "want to keep into your home when that is there again. Stop your server and start it again to get back.\n"
+        )
+    return {"ok": True, "home": state, "problem": problem}
+
+
+def store_token(path: str, text: str) -> dict[str, Any]:
+    """Write the user's token into a file that nobody else can read, in one step so that nobody reads half of it."""
+    new = f"{path}.new"
+    Path(new).unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    os.replace(new, path)
+    return {"ok": True}
+
+
+def control_group(pid: int) -> str:
+    """Return the control group of a process as the kernel writes it, or nothing if the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process of this user's is there and has not ended."""
+    try:
+        return send(pid, 0) and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        # It ended between the two.
+        return False
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal and return whether there was somebody to get it."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def stop(pid: int, patience: float) -> dict[str, Any]:
+    """End a server, and after it or after `patience` seconds all that it left in its control group."""
+    if pid <= 1:
+        # To kill(2) such a number is everything that the user runs.
+        return {"ok": False, "error": f"{pid} is no server"}
+    group = control_group(pid)
+    end = time.monotonic() + patience
+    alive = send(pid, signal.SIGTERM)
+    while alive and time.monotonic() < end:
+        time.sleep(0.05)
+        alive = runs(pid)
+    send(pid, signal.SIGKILL)
+    if f"jupyterhub-{os.getuid()}.slice" in group and group != control_group(os.getpid()):
+        # More than once, for a process may start another one while it is looked for.
+        for _ in range(20):
+            members = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+            if not [pid for pid in members if control_group(pid) == group and send(pid, signal.SIGKILL)]:
+                break
+            time.sleep(0.02)
+    return {"ok": True, "alive": False}
+
+
+def main(action: str) -> int:
+    """Run the action and print the answer."""
+    request = json.load(sys.stdin)
+    # The action is an argument because the session was prepared according to it; see `user_session`.
+    if action == "spawn":
+        answer = spawn([str(argument) for argument in request["args"]], request["env"])
+    elif action in ("probe", "create-home"):
+        home, mount_point = request["home"], request["mount_point"]
+        answer = probe(home, mount_point, float(request["timeout"]), request["scratch"], request["env"])
+    elif action == "store-token":
+        answer = store_token(request["path"], request["text"])
+    else:
+        answer = stop(int(request["pid"]), float(request["patience"]))
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "state":
+        print("\n".join(state_of(*sys.argv[2:4])), end="")
+        sys.exit()
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,282 @@
+#!/usr/bin/python3 -I
+"""
+Prepare a host for the server of one user: resource limits and a private runtime directory. Runs as root.
+
+Both spawners use this module, so a user gets the same limits with either. The limits belong to the slice
+``jupyterhub-UID.slice`` that holds everything the user runs through the hub, however many servers that is.
+
+- The hub of SystemdSpawner runs as root and calls `prepare` before it starts the unit in that slice.
+- The hub of SudoSpawner does not. There the PAM stack of its sudo rule runs this file (pam_exec), which also moves the
+  sudo process, and with it the server that it starts, into a scope of the slice.
+
+Only the standard library is imported: each start of a server waits for this program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TypedDict
+
+SETTINGS = Path("/etc/jupyterhub/settings.json")
+RUNTIME_ROOT = Path("/run/jupyterhub-users")
+KERBEROS = Path("/etc/krb5.conf")
+# Written by role `homes` where homes are on a network file system; see its README.
+HOMES = Path("/etc/campushub/homes.json")
+
+
+class Limits(TypedDict):
+    """Limits of one user; None is unlimited."""
+
+    memory: int | None  # bytes
+    cpu: float | None  # cores
+    tasks: int | None  # processes and threads
+
+
+class GroupLimits(TypedDict, total=False):
+    """Limits of the members of a Unix group; what is left out, or None, is as for everybody."""
+
+    group: str
+    memory: str | int | None
+    cpu: float | None
+    tasks: int | None
+
+
+class Settings(TypedDict):
+    """Settings of a session: traits of `CampusSpawner`, and the section of that name in settings.json."""
+
+    user_memory_limit: str
+    user_cpu_limit: float
+    user_tasks_limit: int
+    group_limits: list[GroupLimits]
+    uid_minimum: int
+    create_homes: bool
+
+
+class Homes(TypedDict):
+    """What role `homes` has written about homes on a network file system."""
+
+    layout: str  # where they are; empty is where the account says
+    mount_point: str  # homes below it count only while something is mounted there; empty is any
+    deadline: float  # seconds
+    when_down: str  # "refuse" or "scratch"
+    local_directory: str  # for what has to be on the host's own disk
+    create_command: list[str]  # makes a missing home on the side of the storage; empty is none
+
+
+def parse_size(size: str | int | None) -> int | None:
+    """
+    Return a size such as ``512M`` or ``1.5G`` (powers of 1024) in bytes; an empty one is unlimited.
+
+    Raises ValueError for anything else.
+    """
+    if size is None or size == "":
+        return None
+    text = str(size)
+    factor = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}.get(text[-1])
+    return int(float(text[:-1]) * factor) if factor else int(text)
+
+
+def limits_of(groups: set[str], settings: Settings) -> Limits:
+    """Return the limits of a member of these groups: the first entry of the list that fits, over the default."""
+    entry = next((entry for entry in settings["group_limits"] if entry["group"] in groups), GroupLimits())
+    memory, cpu, tasks = entry.get("memory"), entry.get("cpu"), entry.get("tasks")
+    return Limits(
+        memory=parse_size(settings["user_memory_limit"] if memory is None else memory),
+        cpu=float(settings["user_cpu_limit"] if cpu is None else cpu) or None,
+        tasks=int(settings["user_tasks_limit"] if tasks is None else tasks) or None,
+    )
+
+
+def groups_of(account: pwd.struct_passwd) -> set[str]:
+    """Return the names of all Unix groups of an account."""
+    names = set()
+    for gid in os.getgrouplist(account.pw_name, account.pw_gid):
+        try:
+            names.add(grp.getgrgid(gid).gr_name)
+        except KeyError:
+            continue
+    return names
+
+
+def slice_name(uid: int) -> str:
+    """Return the name of the slice for everything that a user runs through the hub."""
+    return f"jupyterhub-{uid}.slice"
+
+
+def runtime_directory(uid: int) -> Path:
+    """Return the user's directory for sockets and connection files: private, on tmpfs, with a short path."""
+    return RUNTIME_ROOT / str(uid)
+
+
+def limit_slice(uid: int, limits: Limits) -> None:
+    """Set the limits of a user's slice; they hold at once for what already runs in it."""
+    cpu = limits["cpu"]
+    properties = {
+        "MemoryMax": limits["memory"] or "infinity",
+        # Memory beyond the limit must not come back as swap that slows everybody down.
+        "MemorySwapMax": 0 if limits["memory"] else "infinity",
+        "CPUQuota": f"{round(cpu * 100)}%" if cpu else "",
+        "TasksMax": limits["tasks"] or "infinity",
+    }
+    subprocess.run(
+        ["/usr/bin/systemctl", "set-property", "--runtime", slice_name(uid)]
+        + [f"{name}={value}" for name, value in properties.items()],
+        check=True,
+        # What else the hub has in its environment is no other program's business.
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
+
+
+def homes_of_site(document: Path = HOMES) -> Homes | None:
+    """Return what the site says of homes on a network file system, or None if they are on the host's own disk."""
+    try:
+        homes: Homes = json.loads(document.read_text())
+    except FileNotFoundError:
+        return None
+    return homes
+
+
+def home_path(account: pwd.struct_passwd, homes: Homes) -> str:
+    """Return where a user's home is."""
+    name = account.pw_name
+    return homes["layout"].replace("{first_letter}", name[0]).replace("{login}", name) or account.pw_dir
+
+
+def kerberos_ccache(uid: int, settings: Path = KERBEROS) -> str:
+    """Return where the host keeps a user's Kerberos ticket, as KRB5CCNAME says it, or nothing if nobody knows."""
+    try:
+        found = re.search(r"^\s*default_ccache_name\s*=\s*(\S+)\s*$", settings.read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    name = found[1].replace("%{uid}", str(uid)) if found else ""
+    return "" if "%{" in name else name
+
+
+def local_directory(uid: int, homes: Homes) -> Path:
+    """Return the user's own directory on the host's disk, which has what a network file system is no place for."""
+    return Path(homes["local_directory"], str(uid))
+
+
+def make_private_directory(directory: Path, account: pwd.struct_passwd) -> None:
+    """Create a directory of the user's, 0700, in one that nobody but root can write."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # Whatever the umask is: the hub's own hides everything.
+    directory.parent.chmod(0o755)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.chown(directory, account.pw_uid, account.pw_gid)
+
+
+def make_home(account: pwd.struct_passwd) -> None:
+    """Make the user's home, closed to others, if it is missing."""
+    if os.path.isdir(account.pw_dir):
+        return
+    # The hub cannot see homes, so the service manager is asked to look, and to make what is missing.
+    outside = ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect"]
+    subprocess.run([*outside, "/usr/sbin/mkhomedir_helper", account.pw_name, "0077"], check=True)
+
+
+def make_network_home(account: pwd.struct_passwd, homes: Homes, seconds: int = 60) -> None:
+    """
+    Run the site's command that makes a user's missing home where the storage is; nobody can do that through a mount.
+
+    Raises subprocess.SubprocessError if it fails, or takes too long.
+    """
+    known = {"login": account.pw_name, "uid": str(account.pw_uid), "home": home_path(account, homes)}
+    command = [
+        re.sub(r"{(login|uid|home)}", lambda match: known[match[1]], argument) for argument in homes["create_command"]
+    ]
+    outside = ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect", f"--property=RuntimeMaxSec={seconds}", "--"]
+    subprocess.run([*outside, *command], check=True, timeout=seconds + 5, stdin=subprocess.DEVNULL)
+
+
+def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
+    """
+    Move a process, and so its future children, into a scope of the user's slice.
+
+    Raises TimeoutError if the service manager has not done it within the deadline (seconds).
+    """
+    manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
+    command = ["/usr/bin/busctl", "call", "--quiet", *manager, "StartTransientUnit", "ssa(sv)a(sa(sv))"]
+    properties = ["PIDs", "au", "1", str(pid), "Slice", "s", slice_name(uid), "CollectMode", "s", "inactive-or-failed"]
+    # A kernel that is killed for its memory must not take the whole scope, and so the server, with it.
+    scope = f"jupyterhub-user-{uid}-{pid}.scope"
+    surviving = [*command, scope, "fail", "4", *properties, "OOMPolicy", "s", "continue", "0"]
+    if subprocess.run(surviving, check=False, capture_output=True).returncode:
+        # Service managers that do not know the property do not end scopes for it either; the name is spent.
+        scope = f"jupyterhub-user-{uid}-{pid}-0.scope"
+        subprocess.run([*command, scope, "fail", "3", *properties, "0"], check=True)
+    end = time.monotonic() + deadline
+    while scope not in Path(f"/proc/{pid}/cgroup").read_text():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{scope} was not started within {deadline} s")
+        time.sleep(0.002)
+
+
+def refuse_system_accounts(account: pwd.struct_passwd, settings: Settings) -> None:
+    """Raise PermissionError for an account that belongs to no person."""
+    if account.pw_uid < settings["uid_minimum"]:
+        raise PermissionError(f"{account.pw_name} has UID {account.pw_uid}, below {settings['uid_minimum']}: no server")
+
+
+def prepare(account: pwd.struct_passwd, limits: Limits, settings: Settings) -> None:
+    """
+    Set a user's limits and create their own directories and, with `create_homes`, their home. Only root can.
+
+    Raises PermissionError for an account of the system, and OSError or subprocess.SubprocessError.
+    """
+    refuse_system_accounts(account, settings)
+    limit_slice(account.pw_uid, limits)
+    make_private_directory(runtime_directory(account.pw_uid), account)
+    homes = homes_of_site()
+    if homes:
+        # Root does not touch the home: it has no rights there, and storage that hangs would block it.
+        make_private_directory(local_directory(account.pw_uid, homes), account)
+    elif settings["create_homes"]:
+        make_home(account)
+
+
+def last_argument(pid: int) -> str:
+    """Return the last argument of a process's command line."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").rpartition(b"\0")[2].decode(errors="replace")
+
+
+def main(environment: dict[str, str]) -> int:
+    """Prepare the session of the user named by PAM."""
+    if environment["PAM_TYPE"] != "open_session":
+        return 0
+    account = pwd.getpwnam(environment["PAM_USER"])
+    settings: Settings = json.loads(SETTINGS.read_text())["CampusSpawner"]
+    try:
+        refuse_system_accounts(account, settings)
+        action = last_argument(os.getppid())
+        # The server of a user who has used up all their processes can still be stopped: that runs outside the limits.
+        if action != "stop":
+            prepare(account, limits_of(groups_of(account), settings), settings)
+            move_into_scope(os.getppid(), account.pw_uid)
+        homes = homes_of_site()
+        if action == "create-home" and homes:
+            # The mediator probes the home next.
+            with contextlib.suppress(subprocess.SubprocessError):
+                make_network_home(account, homes)
+    except PermissionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    # pam_exec passes on the environment and the umask of its caller.
+    caller = dict(os.environ)
+    os.environ.clear()
+    os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+    os.umask(0o022)
+    sys.exit(main(caller))

@@ -1,0 +1,328 @@
+"""
+What the spawners of CampusHub have in common.
+
+Compared with SystemdSpawner and SudoSpawner:
+
+- `start()` returns when the user's own process listens, looked up every 50 ms. The hub's next step, an HTTP
+  request, then succeeds at once; without this the hub tries, fails and backs off by random waits of up to 5 s.
+- A port counts only if the socket on it belongs to the user. Another user of the host who binds the port first
+  would otherwise be sent the browser of the user who is logging in.
+- The hub learns at once, not within 30 s, that a server has ended: until then it sends the browser of the server's user
+  to whoever listens on that port next.
+- Memory, CPU and task limits hold for the user, over all their servers; see `campushub_hub.host.user_session`.
+- The token that a login has brought is published to the user's servers, and renewed as long as a server runs.
+- Where homes are on a network file system, a home is probed before the server starts, in a way that cannot hang, and
+  databases are kept on a local disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pwd
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, validate
+from traitlets.config import LoggingConfigurable
+
+from campushub_hub import accounts
+from campushub_hub.host import mediator, user_session
+
+from .listeners import socket_owners
+
+
+class ServerStartError(Exception):
+    """A server that did not start, with a message for its user."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        # JupyterHub shows this attribute on the page that waits for the server.
+        self.jupyterhub_message = message
+
+
+class CampusSpawner(LoggingConfigurable):
+    """What the spawners of CampusHub have in common, to be mixed into a Spawner of JupyterHub."""
+
+    # Attributes of the Spawner that this is mixed into.
+    user: Any
+    authenticator: Any
+    port: int
+    poll: Callable[[], Awaitable[int | None]]
+    poll_and_notify: Callable[[], Awaitable[int | None]]
+    _callbacks: list[Callable[[], Any]]
+    _watch: asyncio.Task[None] | None = None
+
+    user_memory_limit = Unicode(
+        "2G",
+        config=True,
+        help="""
+        Memory of one user over all their servers: a number of bytes, or with K, M, G or T (powers of 1024), such as
+        512M. Empty is unlimited.
+
+        With CampusSudoSpawner this setting, the other limits, `uid_minimum` and `create_homes` count only as they are
+        in /etc/jupyterhub/settings.json: root, not the hub, prepares the session.
+        """,
+    )
+    user_cpu_limit = Float(2.0, config=True, help="CPU cores of one user over all their servers. 0 is unlimited.")
+    user_tasks_limit = Integer(
+        1024, config=True, help="Number of processes and threads of one user over all their servers. 0 is unlimited."
+    )
+    group_limits: Any = List(
+        Dict(),
+        config=True,
+        help="""
+        Other limits for members of Unix groups: dictionaries with the name of the `group` and any of `memory` (as
+        `user_memory_limit`), `cpu` (cores) and `tasks` (number). The first entry with a group of the user's counts;
+        what it leaves out is as for everybody.
+        """,
+    )
+    uid_minimum = Integer(1000, config=True, help="The lowest UID of an account that gets a server.")
+    create_homes = Bool(
+        False, config=True, help="Whether a missing home is created, closed to others, when a server starts."
+    )
+    idle_timeout = Integer(
+        0, config=True, help="Seconds without activity after which the culler stops a server. 0 is never."
+    )
+    max_age = Integer(
+        0, config=True, help="Seconds after which the culler stops a server even if it is busy. 0 is never."
+    )
+    listen_interval = Float(0.05, config=True, help="Seconds between two checks whether a server listens on its port.")
+    token_interval = Float(15, config=True, help="Seconds between two checks whether a user's token must be renewed.")
+    mediator_path = Unicode(mediator.__file__, config=True, help="Path of the program that acts as the user.")
+
+    _account: pwd.struct_passwd | None = None
+    _limits: user_session.Limits
+    _homes: user_session.Homes | None = None
+    # The home that the server gets, where homes are on a network file system.
+    _home: str = ""
+    _is_scratch = False
+    # The token that was published last.
+    _token: str = ""
+    _renewal: asyncio.Task[None] | None = None
+
+    @validate("user_memory_limit")
+    def _valid_size(self, proposal: Any) -> str:
+        try:
+            user_session.parse_size(proposal["value"])
+        except ValueError:
+            raise TraitError(f"{proposal['value']!r} is no size. Write one such as 512M or 2G.") from None
+        return str(proposal["value"])
+
+    @property
+    def session_settings(self) -> user_session.Settings:
+        """The settings of the user's session, as `user_session` takes them."""
+        return {name: getattr(self, name) for name in user_session.Settings.__annotations__}  # type: ignore[return-value]
+
+    @property
+    def account(self) -> pwd.struct_passwd:
+        """The Unix account that the server runs as."""
+        if self._account is None:
+            try:
+                self._account = pwd.getpwnam(self.user.name)
+            except KeyError:
+                raise ServerStartError(
+                    f"There is no Unix account {self.user.name} on this host. Please tell your administrator."
+                ) from None
+        return self._account
+
+    async def prepare(self) -> None:
+        """Look up the account and its limits, which may take long, without holding others up."""
+        self._account = None
+        # A site may use an authenticator of its own.
+        provider_groups = getattr(self.authenticator, "provider_groups", None)
+        groups = await provider_groups(self.user) if provider_groups else frozenset()
+        try:
+            await accounts.look_up(partial(self.choose_limits, groups))
+        except accounts.DirectoryTimeoutError as error:
+            self.log.error("Could not look up %s: %s", self.user.name, error)  # noqa: TRY400 (where is known)
+            raise ServerStartError(
+                "The university's user directory does not answer. Please try again in a few minutes."
+            ) from None
+
+    def get_env(self) -> dict[str, str]:
+        """Add the user's directories on the host to the environment of the server."""
+        environment: dict[str, str] = super().get_env()  # type: ignore[misc]
+        # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
+        environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
+        # File systems such as EOS read it from the environment of each process that uses them.
+        if ticket := user_session.kerberos_ccache(self.account.pw_uid):
+            environment.setdefault("KRB5CCNAME", ticket)
+        if self._token:
+            environment["OAUTH2_TOKEN"] = f"FILE:{self.token_file}"
+        if self._homes:
+            local = user_session.local_directory(self.account.pw_uid, self._homes)
+            environment["HOME"] = self._home
+            # Databases that need locks, and files whose modes matter. Users' own packages in the home are still found.
+            environment["IPYTHONDIR"] = f"{local}/ipython"
+            environment["JUPYTER_DATA_DIR"] = f"{local}/jupyter"
+            places = [environment.get("JUPYTER_PATH", ""), f"{self._home}/.local/share/jupyter"]
+            environment["JUPYTER_PATH"] = os.pathsep.join(filter(None, places))
+        if self._is_scratch:
+            environment["JUPYTERHUB_ROOT_DIR"] = self._home
+            if environment.get("JUPYTERHUB_DEFAULT_URL", "").startswith("/lab"):
+                environment["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{mediator.NOTICE}"
+        return environment
+
+    def user_command(self) -> list[str]:
+        """Return the words in front of a command that is to run as the user."""
+        raise NotImplementedError
+
+    async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
+        """Have the user's home created on the storage, and probe it again."""
+        raise NotImplementedError
+
+    async def run_mediator(self, action: str, **kwargs: Any) -> dict[str, Any]:
+        """
+        Run the mediator as the user and return its answer.
+
+        The action is an argument of the command, where the sudo rule and the session see it. Messages of sudo go to the
+        hub's journal. Raises ServerStartError.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *(*self.user_command(), self.mediator_path, action), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        printed, _ = await process.communicate(json.dumps(kwargs).encode())
+        if process.returncode or not printed:
+            self.log.error("The mediator of %s ended with %s and no answer", self.user.name, process.returncode)
+            raise ServerStartError("Your session could not be prepared. Please tell your administrator.")
+        answer: dict[str, Any] = json.loads(printed)
+        if not answer["ok"]:
+            self.log.error("Mediator of %s: %s", self.user.name, answer["error"])
+            raise ServerStartError("The server could not be started. Please tell your administrator.")
+        return answer
+
+    @property
+    def token_file(self) -> Path:
+        """The file with the user's token, on a file system in memory and in a directory closed to others."""
+        return user_session.runtime_directory(self.account.pw_uid) / "oauth2_token"
+
+    async def publish_token(self) -> None:
+        """Store the token of the user's login for their server, where the authenticator provides one."""
+        token_of = getattr(self.authenticator, "token_of", None)
+        token = await token_of(self.user) if token_of else ""
+        if token and token != self._token:
+            if self._account is None:
+                # A hub that has been restarted.
+                await accounts.look_up(lambda: self.account)
+            await self.run_mediator("store-token", path=str(self.token_file), text=token)
+            self._token = token
+
+    async def renew_token(self) -> None:
+        """Publish new tokens as long as the server runs, whether or not its user is active."""
+        while True:
+            try:
+                await self.publish_token()
+            except Exception:
+                self.log.exception("The token of %s was not renewed", self.user.name)
+            await asyncio.sleep(self.token_interval)
+
+    async def resolve_home(self) -> None:
+        """Probe the user's home where it is on a network file system. Raises ServerStartError."""
+        homes = self._homes = user_session.homes_of_site()
+        self._is_scratch = False
+        if not homes:
+            return
+        self._home = home = user_session.home_path(self.account, homes)
+        local = user_session.local_directory(self.account.pw_uid, homes)
+        scratch = f"{local}/home" if homes["when_down"] == "scratch" else ""
+        ticket = user_session.kerberos_ccache(self.account.pw_uid)
+        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": {"KRB5CCNAME": ticket} if ticket else {}}
+        request |= {"mount_point": homes["mount_point"], "timeout": homes["deadline"]}
+        answer = await self.run_mediator("probe", **request)
+        if answer["home"] == "missing" and homes["create_command"]:
+            answer = await self.create_network_home(homes, **request)
+        if answer["home"] == "ok":
+            return
+        self.log.error("The home of %s, %s: %s", self.user.name, home, answer["problem"])
+        if answer["home"] == "missing":
+            raise ServerStartError(f"There is no home directory {home} for you. Please tell your administrator.")
+        if not scratch:
+            raise ServerStartError(
+                f"Your home directory {home} cannot be used at the moment: {answer['problem']}. "
+                "Please try again in a few minutes; your server starts when it is back."
+            )
+        self._home = scratch
+        self._is_scratch = True
+
+    def choose_limits(self, provider_groups: frozenset[str] = frozenset()) -> None:
+        """Look up the user's limits, by Unix groups and those of the provider, so that the server can show them."""
+        groups = user_session.groups_of(self.account) | provider_groups
+        self._limits = user_session.limits_of(groups, self.session_settings)
+        self.mem_limit = self._limits["memory"]
+        self.cpu_limit = self._limits["cpu"]
+
+    async def wait_until_listening(self) -> None:
+        """
+        Wait until the user's own process listens on the server's port.
+
+        Raises ServerStartError if the server ends before, or if somebody else holds the port.
+        """
+        uid = self.account.pw_uid
+        last_poll = time.monotonic()
+        while True:
+            owners = socket_owners(self.port)
+            if owners == {uid}:
+                return
+            if owners:
+                self.log.error("Port %s of %s's server is held by UID %s", self.port, self.user.name, owners)
+                raise ServerStartError("Somebody else holds the port of this server. Please start it again.")
+            # poll() costs a process: twenty servers that start at once would mostly wait for each other's.
+            if not self.probably_running() or time.monotonic() - last_poll > 5:
+                if await self.poll() is not None:
+                    raise ServerStartError("The server ended while it was starting. Please tell your administrator.")
+                last_poll = time.monotonic()
+            await asyncio.sleep(self.listen_interval)
+
+    async def main_pid(self) -> int:
+        """Return the PID of the server, 0 if there is none."""
+        raise NotImplementedError
+
+    def probably_running(self) -> bool:
+        """Return whether the server seems to run, by a check that costs nothing; only `poll` is certain."""
+        raise NotImplementedError
+
+    def start_polling(self) -> None:
+        """Watch the server's process, in addition to polling it as every spawner does."""
+        super().start_polling()  # type: ignore[misc]
+        self._watch = asyncio.ensure_future(self.watch())
+        if hasattr(self.authenticator, "token_of"):
+            self._renewal = asyncio.ensure_future(self.renew_token())
+
+    def stop_polling(self) -> None:
+        """End the watch, because the server is being stopped or has ended."""
+        super().stop_polling()  # type: ignore[misc]
+        # The watch itself calls this when the server has ended, and must not be cancelled then.
+        if self._watch and self._watch is not asyncio.current_task():
+            self._watch.cancel()
+        self._watch = None
+        if self._renewal:
+            self._renewal.cancel()
+        self._renewal = None
+
+    async def watch(self) -> None:
+        """Wait for the end of the server's process and tell the hub."""
+        try:
+            process = os.pidfd_open(await self.main_pid())
+        except (OSError, ValueError):
+            # It has ended.
+            pass
+        else:
+            ended = asyncio.Event()
+            asyncio.get_running_loop().add_reader(process, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                asyncio.get_running_loop().remove_reader(process)
+                os.close(process)
+        # The hub sets its callbacks when the start has been completed.
+        while not self._callbacks:  # noqa: ASYNC110 (it is a list of JupyterHub)
+            await asyncio.sleep(self.listen_interval)
+        # The service manager may notice the end a little later than the kernel.
+        while await self.poll_and_notify() is None:  # noqa: ASYNC110 (there is no event)
+            await asyncio.sleep(self.listen_interval)

@@ -1,0 +1,114 @@
+"""SystemdSpawner with a unit for each named server, in the slice of its user."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from systemdspawner import SystemdSpawner, systemd
+
+from campushub_hub.host import user_session
+
+from .base import CampusSpawner, ServerStartError
+
+
+def escape_unit_name(name: str) -> str:
+    """Return a name in the characters that a unit name and a path may have, distinct for distinct names."""
+    escaped = re.sub(r"[^a-zA-Z0-9_-]", lambda match: f".{match[0].encode().hex()}", name)
+    return escaped if len(escaped) <= 80 else f"{escaped[:60]}.h{sha256(name.encode()).hexdigest()[:16]}"
+
+
+class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
+    """SystemdSpawner with a unit for each named server, in the slice of its user."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The parent's template knows no server names: a second server would replace the first one.
+        self.unit_name = f"jupyterhub-user-{escape_unit_name(self.user.name)}"
+        if self.name:
+            self.unit_name += f".s-{escape_unit_name(self.name)}"
+        self._submitting = False
+
+    async def start(self) -> tuple[str, int]:
+        """Start the unit and return the server's address once it listens."""
+        await self.prepare()
+        account = self.account
+        await self.clean_up_stale_unit()
+        try:
+            await asyncio.to_thread(user_session.prepare, account, self._limits, self.session_settings)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
+            raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
+        self.slice = user_session.slice_name(account.pw_uid)
+        self.default_shell = account.pw_shell or "/bin/bash"
+        await self.resolve_home()
+        await self.publish_token()
+        # The parent fills in a template; a home is none.
+        self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
+        self._submitting = True
+        try:
+            address: tuple[str, int] = await super().start()
+        finally:
+            self._submitting = False
+        await self.wait_until_listening()
+        return address
+
+    def user_command(self) -> list[str]:
+        """Return the words in front of a command that the service manager runs as the user, in their slice."""
+        account = self.account
+        outside = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"]
+        outside.append(f"--slice={user_session.slice_name(account.pw_uid)}")
+        # The mediator may leave a process behind that a mount blocks; systemd-run must not wait for its end.
+        return [*outside, f"--uid={account.pw_uid}", f"--gid={account.pw_gid}", "--property=KillMode=process", "--"]
+
+    async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
+        """Have the user's home created on the storage, and probe it again."""
+        try:
+            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
+        return await self.run_mediator("probe", **request)
+
+    async def main_pid(self) -> int:
+        """Return the PID of the unit's main process."""
+        show = await asyncio.create_subprocess_exec(
+            *("systemctl", "show", "--value", "--property=MainPID", self.unit_name), stdout=subprocess.PIPE
+        )
+        printed, _ = await show.communicate()
+        return int(printed)
+
+    def has_directory(self) -> bool:
+        """Return whether the unit has its runtime directory, which the service manager creates and removes with it."""
+        return Path(systemd.RUN_ROOT, self.unit_name).exists()
+
+    def probably_running(self) -> bool:
+        """Return whether the unit has its runtime directory."""
+        return self.has_directory()
+
+    async def clean_up_stale_unit(self) -> None:
+        """
+        End what is left of the unit, and with it the runtime directory, which belongs to the user.
+
+        The parent's start() writes a file into that directory, as root. A unit of which something refuses to end
+        counts as stopped already; its user could have put a link to any file of the host there.
+        """
+        for command in (["kill", "--signal=SIGKILL"], ["stop"]):
+            if self.has_directory():
+                process = await asyncio.create_subprocess_exec("systemctl", *command, self.unit_name)
+                await process.wait()
+        if self.has_directory():
+            self.log.error("%s does not run, but still has its directory in %s", self.unit_name, systemd.RUN_ROOT)
+            raise ServerStartError("Your last server has not quite ended. Please try again in a minute.")
+
+    async def poll(self) -> int | None:
+        """Return None while the server runs."""
+        # The parent's start() looks once a second, for up to a minute, for a unit that ended at once.
+        # wait_until_listening() does that better.
+        if self._submitting:
+            return None
+        status: int | None = await super().poll()
+        return status

@@ -1,0 +1,363 @@
+"""What happens between the login form and an account, with a PAM, a directory and a host that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pamela
+import pytest
+from tornado.web import HTTPError
+from traitlets.config import Config
+from traitlets.utils.importstring import import_item
+
+from campushub_hub import accounts, configuration
+from campushub_hub.auth import base, ldap, throttle
+from campushub_hub.auth.pam import CampusPAMAuthenticator
+
+from .conftest import merged
+
+ANN = accounts.Account("ann", 2001, frozenset({"ann", "jupyter-users"}))
+DORA = accounts.Account("dora", 2002, frozenset({"dora"}))
+LOW = accounts.Account("lowly", 999, frozenset({"jupyter-users"}))
+
+
+class Door(CampusPAMAuthenticator):
+    """The hub's door, its host and its directory."""
+
+    def __init__(self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+        config = Config()
+        configuration.configure(config, merged(settings, CampusAuthenticator=changes))
+        super().__init__(config=config)
+        self.host = {"ann": ANN, "dora": DORA, "lowly": LOW}
+        self.password = "right"
+        self.pam_seconds = self.host_seconds = 0.0
+        self.asked: list[str] = []
+        self.down = ""
+        monkeypatch.setattr(pamela, "authenticate", self.pam)
+        monkeypatch.setattr(accounts, "find", self.find)
+        self.password_timeout = 0.3
+        monkeypatch.setattr(accounts, "LOOK_UP_SECONDS", 0.3)
+        monkeypatch.setattr(self.directory, "outage", self.outage)
+
+    def pam(self, name: str, password: str, **_: Any) -> None:
+        self.asked.append(name)
+        time.sleep(self.pam_seconds)
+        if password != self.password:
+            raise pamela.PAMError("Authentication failure")
+
+    def find(self, name: str) -> accounts.Account | None:
+        time.sleep(self.host_seconds)
+        return self.host.get(name)
+
+    async def outage(self) -> str:
+        return self.down
+
+    async def enter(self, name: str, password: str = "right", address: str = "192.0.2.1", **headers: str) -> Any:  # noqa: S107
+        """Log in; return the account, None for a wrong password, or the status and reason of the page."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        handler = SimpleNamespace(request=SimpleNamespace(remote_ip=address, headers=named))
+        try:
+            found = await self.get_authenticated_user(handler, {"username": name, "password": password})
+        except HTTPError as error:
+            return error.status_code, error.log_message
+        return found and found["name"]
+
+
+@pytest.fixture
+def door(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Door:
+    monkeypatch.setattr(throttle.LoginThrottle, "delay", lambda *_: 0.0)
+    return Door(rendered["systemd"]["settings"], monkeypatch, login_domains=["example.org"])
+
+
+def run(what: Awaitable[Any]) -> Any:
+    async def wait() -> Any:
+        return await what
+
+    return asyncio.run(wait())
+
+
+@pytest.mark.parametrize("typed", ["ann", " Ann ", "ANN", "ann@example.org", "Ann@Example.ORG"])
+def test_a_name_is_normalised(door: Door, typed: str) -> None:
+    assert run(door.enter(typed)) == "ann"
+
+
+IMPOSSIBLE = [
+    "..",
+    ".",
+    "a/b",
+    "../etc/passwd",
+    "two words",
+    "иван",
+    "аnn",
+    "l" * 64,
+    "l" * 33,
+    "-rf",
+    "1234",
+    "ﬁn",
+    "",
+]
+IMPOSSIBLE += [
+    "ann@elsewhere.org",
+    "ann@",
+    "@example.org",
+    "ann\nroot",
+    "ann\0",
+    "*)(uid=*",
+    "root:",
+    "ann;id",
+    "$(id)",
+]
+
+
+@pytest.mark.parametrize("typed", IMPOSSIBLE)
+def test_impossible_names_are_refused_without_a_check(door: Door, typed: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(door.enter(typed)) == (403, base.NO_NAME)
+    assert door.asked == []
+    assert len(typed) < 2 or typed not in caplog.text, "what somebody typed there may be their password"
+
+
+def test_an_account_of_the_system_is_refused(door: Door) -> None:
+    assert run(door.enter("lowly")) == (403, base.NOT_ALLOWED)
+    door.allow_all = True
+    assert run(door.enter("lowly")) == (403, base.NOT_ALLOWED)
+
+
+def test_not_allowed_is_told_only_with_the_right_password(door: Door) -> None:
+    assert run(door.enter("dora")) == (403, base.NOT_ALLOWED)
+    assert run(door.enter("dora", "wrong")) is None
+
+
+def test_a_right_password_without_an_account_is_told_apart(door: Door) -> None:
+    assert run(door.enter("nobody-here")) == (403, base.NO_ACCOUNT)
+
+
+def test_who_is_refused_by_the_host_is_told_so(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise pamela.PAMError(errno=6)
+
+    monkeypatch.setattr(pamela, "authenticate", refuse)
+    for _ in range(9):
+        assert run(door.enter("dora")) == (403, base.NOT_ALLOWED)
+
+
+def test_an_outage_of_the_directory_is_told_and_limits_attempts(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    door.down = "ldaps://ldap.example.org: its certificate is refused: certificate has expired"
+    for _ in range(20):
+        assert run(door.enter("dora", "wrong")) == (503, base.SILENT)
+    assert run(door.enter("dora", "wrong")) == (429, base.TOO_MANY), "what the host remembers is no prey"
+    assert "certificate has expired" in caplog.text
+    assert run(door.enter("ann")) == "ann", "who is known here gets in all the same"
+
+
+@pytest.mark.parametrize("slow", ["pam_seconds", "host_seconds"])
+def test_a_slow_directory_holds_up_nobody_else(door: Door, slow: str) -> None:
+    setattr(door, slow, 1.0)
+
+    async def crowd() -> tuple[float, list[Any]]:
+        logins = asyncio.gather(*(door.enter("ann", address=f"192.0.2.{number}") for number in range(4)))
+        worst = 0.0
+        while not logins.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            worst = max(worst, time.monotonic() - before)
+        return worst, await logins
+
+    worst, pages = run(crowd())
+    assert worst < 0.2
+    assert pages == [(503, base.SILENT)] * 4
+
+
+def test_wrong_passwords_lock_a_user_at_one_address_only(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        assert run(door.enter("ann", "wrong-4711")) is None
+    asked = len(door.asked)
+    assert run(door.enter("ann")) == (429, base.TOO_MANY)
+    assert len(door.asked) == asked
+    assert run(door.enter("ann", address="192.0.2.99")) == "ann"
+    assert caplog.text.count("Failed login of ann from 192.0.2.1") == 6
+    assert "wrong-4711" not in caplog.text
+
+
+def test_an_address_is_believed_of_the_front_door_alone(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(throttle.LoginThrottle, "delay", lambda *_: 0.0)
+    monkeypatch.setenv("CAMPUSHUB_PROXY_SECRET", "word")
+    door = Door(rendered["systemd"]["settings"], monkeypatch, trusted_proxy_secret=True)
+    for forged in ({}, {"X_Campushub_Proxy_Secret": "wrong"}, {"X_Campushub_Proxy_Secret": "слово"}):
+        run(door.enter("ann", "wrong", **forged))
+    for _ in range(2):
+        run(door.enter("ann", "wrong"))
+    assert caplog.text.count("Failed login of ann from 127.0.0.1") == 5
+    assert run(door.enter("ann")) == (429, base.TOO_MANY)
+    # Nobody at the address that was named is kept out by that.
+    assert run(door.enter("ann", X_Campushub_Proxy_Secret="word")) == "ann"
+
+
+def test_asking_many_times_at_once_is_no_way_around(door: Door) -> None:
+    door.pam_seconds = 0.05
+
+    async def storm() -> list[Any]:
+        return await asyncio.gather(*(door.enter("ann", "wrong") for _ in range(40)))
+
+    assert run(storm()).count(None) == 5
+
+
+def test_attempts_are_forgotten_in_time_and_after_a_success() -> None:
+    now = [0.0]
+    counted = throttle.LoginThrottle(3, clock=lambda: now[0])
+    assert [counted.begin("ann", "a") for _ in range(4)] == [True, True, True, False]
+    now[0] = 301.0
+    assert counted.begin("ann", "a")
+    counted.reset("ann", "a", success=True)
+    assert [counted.begin("ann", "a") for _ in range(4)] == [True, True, True, False]
+    assert [counted.delay("ann", "a"), counted.delay("bob", "a")] == [2.0, 0.5]
+
+
+def test_one_address_cannot_try_all_users() -> None:
+    counted = throttle.LoginThrottle(3)
+    assert all(counted.begin(f"user{number}", "a") for number in range(100)), "a lecture hall may log in at once"
+    for _ in range(30):
+        counted.failed("a")
+    assert not counted.begin("somebody", "a")
+    assert counted.begin("somebody", "b")
+
+
+class Spawner(SimpleNamespace):
+    ready = True
+
+
+def refreshed(door: Door, name: str = "ann") -> tuple[Any, list[str]]:
+    """Ask whether somebody who is logged in still may be; return the answer, and which servers were stopped."""
+    stopped: list[str] = []
+
+    async def stop(_user: Any, server: str) -> None:
+        stopped.append(server)
+
+    async def ask() -> Any:
+        user = SimpleNamespace(name=name, spawners={"": Spawner(), "second": Spawner()})
+        handler = SimpleNamespace(stop_single_user=stop)
+        answer = await door.refresh_user(user, handler)
+        await asyncio.gather(*door.pending_revocations.values())
+        return answer
+
+    return run(ask()), stopped
+
+
+def test_allowed_users_stay_and_are_administrators_by_group(door: Door) -> None:
+    assert refreshed(door) == ({"name": "ann", "admin": False}, [])
+    door.admin_groups = {"staff"}
+    door.host["ann"] = accounts.Account("ann", 2001, frozenset({"staff"}))
+    assert refreshed(door) == ({"name": "ann", "admin": True}, [])
+
+
+def test_removal_from_the_group_ends_sessions_and_servers(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "REFRESH_SECONDS", 0.05)
+    door.host["ann"] = accounts.Account("ann", 2001, frozenset({"ann"}))
+    assert refreshed(door) == (False, ["", "second"])
+    del door.host["ann"]
+    assert refreshed(door) == (False, ["", "second"])
+
+
+@pytest.mark.parametrize("fault", ["down", "slow"])
+def test_a_directory_that_fails_puts_nobody_out(door: Door, fault: str) -> None:
+    if fault == "down":
+        door.down = "Connection refused"
+        door.host = {}
+    else:
+        door.host_seconds = 1.0
+    assert refreshed(door) == (True, [])
+
+
+def test_an_outage_is_checked_once_for_many_logins(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\necho 'ldaps://a: Connection refused'\nexit 1\n")
+    status.chmod(0o755)
+
+    async def crowd() -> list[str]:
+        directory = accounts.Directory(status)
+        return await asyncio.gather(*(directory.outage() for _ in range(20)))
+
+    assert run(crowd()) == ["ldaps://a: Connection refused"] * 20
+    assert (tmp_path / "asked").read_text() == "asked\n"
+    assert run(accounts.Directory(tmp_path / "none").outage()) == ""
+
+
+def test_that_all_is_well_is_believed_for_a_moment_only(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+
+    def becomes(code: int) -> None:
+        status.write_text(f"#!/bin/sh\necho ldaps://a: news\nexit {code}\n")
+        status.chmod(0o755)
+
+    async def day() -> list[str]:
+        directory = accounts.Directory(status, good_for=2)
+        heard = []
+        for code, pause in ((0, 0.6), (1, 0.6), (0, 0)):
+            becomes(code)
+            heard.append(await directory.outage())
+            await asyncio.sleep(pause)
+        return heard
+
+    assert run(day()) == ["", "ldaps://a: news", "ldaps://a: news"]
+
+
+def test_a_directory_that_says_nothing_at_all_is_in_trouble(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("#!/bin/sh\nexec sleep 30\n")
+    status.chmod(0o755)
+    started = time.monotonic()
+    assert run(accounts.Directory(status, seconds=0.3).outage()) == "no answer"
+    assert time.monotonic() - started < 3
+
+
+def test_an_account_of_this_host_is_found_with_its_groups() -> None:
+    import grp
+    import pwd
+
+    me = pwd.getpwuid(os.getuid())
+    found = accounts.find(me.pw_name)
+    assert found is not None
+    assert (found.name, found.uid) == (me.pw_name, me.pw_uid)
+    assert grp.getgrgid(me.pw_gid).gr_name in found.groups
+    assert accounts.find("nobody-has-this-name") is None
+
+
+def test_ldap_verifies_certificates_and_asks_each_server(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ssl
+
+    from ldap3.core.exceptions import LDAPBindError
+
+    config = Config()
+    configuration.configure(config, rendered["ldap"]["settings"])
+    assert import_item(config.JupyterHub.authenticator_class) is ldap.CampusLDAPAuthenticator
+    door = ldap.CampusLDAPAuthenticator(config=config)
+    asked = door.directory_login
+    assert asked.tls_kwargs == {"validate": ssl.CERT_REQUIRED, "ca_certs_file": "/etc/ssl/certs/ca-certificates.crt"}
+    assert asked.uris == ["ldaps://ldap1.example.org", "ldap://ldap2.example.org:1389"]
+    assert asked.tls_strategy.name == "before_bind"
+    assert asked.bind_dn_template == ["uid={username},ou=people,dc=example,dc=org"]
+    asked.lookup_dn, asked.lookup_dn_search_user = True, "cn=reader"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise LDAPBindError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ldap3.Connection", refuse)
+        with pytest.raises(accounts.DirectoryTimeoutError, match="refuses cn=reader, as whom users are looked up"):
+            run(door.check_password("ann", "right"))
+    asked.lookup_dn = False
+    # Nothing listens at either; the reason is told apart from a wrong password.
+    asked.uris = ["ldap://127.0.0.1:1", "ldaps://127.0.0.1:2"]
+    with pytest.raises(
+        accounts.DirectoryTimeoutError, match=r"ldap://127\.0\.0\.1:1: .*refused.*; ldaps://127\.0\.0\.1:2"
+    ):
+        run(door.check_password("ann", "right"))

@@ -1,0 +1,245 @@
+"""The programs beside hub and proxy: restore_routes and backup_database, and revoke, which administrators run."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from campushub_hub.bin import backup_database, restore_routes, revoke
+
+Request = tuple[str, str, str | None]
+
+
+@contextmanager
+def server(status: int | None = 200, garbage: bytes = b"") -> Iterator[tuple[int, list[Request]]]:
+    """A stand-in for the proxy's or the hub's interface: real HTTP, which answers with one status, or not at all."""
+    seen: list[Request] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.command, self.path, self.headers["Authorization"]))
+            if status is None:
+                self.wfile.write(garbage)
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
+        yield listener.server_port, seen
+        listener.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def restore(monkeypatch: pytest.MonkeyPatch, proxy: int, hub: int) -> int:
+    monkeypatch.setenv("PROXY_API_PORT", str(proxy))
+    monkeypatch.setenv("HUB_PORT", str(hub))
+    monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "token-of-the-proxy")
+    monkeypatch.setenv("CAMPUSHUB_ROUTES_TOKEN", "token-of-the-hub")
+    # The site's way out must not see these requests; nothing listens there.
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    return restore_routes.main()
+
+
+def test_hub_and_proxy_are_asked_each_with_its_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server() as (proxy, asked), server(202) as (hub, told):
+        assert restore(monkeypatch, proxy, hub) == 0
+    assert asked == [("GET", "/api/routes", "token token-of-the-proxy")]
+    assert told == [("POST", "/hub/api/proxy", "token token-of-the-hub")]
+
+
+@pytest.mark.parametrize(
+    ("status", "garbage"), [(403, b""), (500, b""), (None, b""), (None, b"SSH-2.0-OpenSSH\r\n")], ids=str
+)
+def test_a_hub_that_does_not_do_it_is_no_fault_of_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int | None, garbage: bytes
+) -> None:
+    with server() as (proxy, _), server(status, garbage) as (hub, told):
+        assert restore(monkeypatch, proxy, hub) == 0
+        assert len(told) == 1
+    assert "it will when it starts" in capsys.readouterr().out
+
+
+def test_a_hub_that_is_down_is_no_fault_of_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server() as (proxy, _):
+        assert restore(monkeypatch, proxy, free_port()) == 0
+    assert "Connection refused" in capsys.readouterr().out
+
+
+def test_a_proxy_that_comes_up_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    with server() as (proxy, asked), server() as (hub, told):
+        monkeypatch.setenv("HUB_PORT", str(hub))
+        late = free_port()
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            monkeypatch.setenv("PROXY_API_PORT", str(proxy))
+
+        # Nothing ever listens on the first port; the clock says so soon.
+        clock = iter([0.0, 5.0, 11.0])
+        monkeypatch.setattr(restore_routes, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=sleep))
+        assert restore(monkeypatch, late, hub) == 1
+        assert (waits, asked, told) == ([0.05], [], [])
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "password"),
+    [
+        ("postgresql+psycopg://hub:secret@db/hub", "postgresql://hub@db/hub", "secret"),
+        ("postgresql+psycopg://hub:p%40ss%2Fw%3Ard%25@db:5433/hub", "postgresql://hub@db:5433/hub", "p@ss/w:rd%"),
+        ("postgresql+psycopg://h%40b:x@[2001:db8::1]:5432/h", "postgresql://h%40b@[2001:db8::1]:5432/h", "x"),
+        ("postgresql+psycopg://hub@db/hub?sslmode=require", "postgresql://hub@db/hub?sslmode=require", None),
+        ("postgresql+psycopg:///hub?host=/run/postgresql", "postgresql:///hub?host=/run/postgresql", None),
+    ],
+)
+def test_address_of_a_database_has_no_password(url: str, address: str, password: str | None) -> None:
+    found, environment = backup_database.connection(url)
+    assert found == address
+    assert environment.get("PGPASSWORD") == password
+
+
+class Centre:
+    """Files of a hub, and a stand-in for pg_dump(1) that writes down how it was called."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.url, self.hub, self.state = directory / "database_url", directory / "hub", directory / "state"
+        self.calls, self.program = directory / "calls", directory / "pg_dump"
+        self.state.mkdir()
+        self.hub.symlink_to("hub-1")
+        self.url.write_text("# Managed by CampusHub\npostgresql+psycopg://hub:sec%40ret@db/hub\n")
+        self.dumps()
+        real = backup_database.connection
+
+        def connection(url: str) -> tuple[str, dict[str, str]]:
+            address, environment = real(url)
+            return address, {**environment, "PATH": f"{directory}:{environment['PATH']}"}
+
+        monkeypatch.setattr(backup_database, "connection", connection)
+        for name, value in (("URL", self.url), ("HUB", self.hub), ("STATE", self.state)):
+            monkeypatch.setattr(backup_database, name, value)
+
+    def dumps(self, succeeds: bool = True) -> None:
+        self.program.write_text(
+            f'#!/bin/sh\necho "$PGPASSWORD $*" >>{self.calls}\n'
+            + ('for word; do case $word in --file=*) echo dump >"${word#--file=}" ;; esac; done\n' if succeeds else "")
+            + ("" if succeeds else "echo half >/dev/null; echo 'server version mismatch' >&2; exit 1\n")
+        )
+        self.program.chmod(0o755)
+
+    def called(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+
+@pytest.fixture
+def centre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Centre:
+    return Centre(tmp_path, monkeypatch)
+
+
+def test_database_is_copied_once_a_version(centre: Centre) -> None:
+    assert backup_database.main() == 0
+    assert backup_database.main() == 0
+    dump = centre.state / "before-hub-1.dump"
+    assert centre.called() == [f"sec@ret --format=custom --file={dump}.new --dbname=postgresql://hub@db/hub"]
+    assert stat.S_IMODE(dump.stat().st_mode) == 0o600
+    centre.hub.unlink()
+    centre.hub.symlink_to("/opt/campushub/hub-2")
+    assert backup_database.main() == 0
+    assert sorted(path.name for path in centre.state.iterdir()) == [
+        "before-hub-1.dump",
+        "before-hub-2.dump",
+        "last-version",
+    ]
+
+
+def test_a_database_that_cannot_be_copied_is_not_touched(centre: Centre, capsys: pytest.CaptureFixture[str]) -> None:
+    centre.dumps(succeeds=False)
+    assert backup_database.main() == 1
+    assert "server version mismatch" in capsys.readouterr().err
+    assert list(centre.state.iterdir()) == []
+    centre.dumps()
+    assert backup_database.main() == 0
+
+
+def test_sqlite_is_left_to_the_hub(centre: Centre) -> None:
+    centre.url.write_text("# Managed by CampusHub\nsqlite:////srv/hub.sqlite\n")
+    assert backup_database.main() == 0
+    centre.url.unlink()
+    assert backup_database.main() == 0
+    assert centre.called() == []
+    assert list(centre.state.iterdir()) == []
+
+
+@contextmanager
+def hub_with_servers(servers: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
+    """A stand-in for the hub: as JupyterHub, it deletes nobody of whom a server runs, and servers take time to stop."""
+    seen: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200, {"name": "ann", "servers": servers})
+            for name in [name for name, server in servers.items() if server["pending"] == "stop"]:
+                del servers[name]
+
+        def do_DELETE(self) -> None:
+            seen.append(self.path)
+            _, found, name = self.path.partition("/servers/")
+            if found:
+                servers[name]["pending"] = "stop"
+            self.answer(204 if found or not servers else 500)
+
+        def answer(self, status: int, body: Any = None) -> None:
+            assert self.headers["Authorization"] == "token s3cret"
+            self.send_response(status)
+            self.end_headers()
+            if body:
+                self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
+        yield listener.server_port, seen
+        listener.shutdown()
+
+
+def test_who_is_taken_out_has_no_server_left_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    servers = {"": {"pending": None}, "two": {"pending": "spawn"}}
+    with hub_with_servers(servers) as (port, seen):
+        assert revoke.revoke("ann", port, "s3cret") == ""
+    user = "/hub/api/users/ann"
+    assert seen == [f"{user}/servers/", f"{user}/servers/two", user]
+    monkeypatch.setattr(revoke, "PATIENCE_SECONDS", -1.0)
+    with hub_with_servers({"": {"pending": "stop"}}) as (port, seen):
+        assert revoke.revoke("ann", port, "s3cret") == "their servers do not stop"
+    assert seen == []
+    assert "the hub does not answer" in revoke.revoke("ann", free_port(), "s3cret")

@@ -1,0 +1,588 @@
+"""The spawners, with real processes and sockets; sudo and systemd's programs are stand-ins where they are named so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pwd
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jupyterhub import orm
+from jupyterhub.app import JupyterHub
+from systemdspawner import systemd
+from tests.unit.conftest import Storage
+
+from campushub_hub import configuration
+from campushub_hub.host import mediator, user_session
+from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError
+from campushub_hub.spawners.listeners import socket_owners
+from campushub_hub.spawners.systemd import escape_unit_name
+
+from .conftest import merged
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+NOBODY = 65534
+
+# Which user a socket belongs to
+
+
+def listener(family: int, address: str, port: int = 0, listens: bool = True) -> socket.socket:
+    opened = socket.socket(family)
+    if family == socket.AF_INET6:
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    opened.bind((address, port))
+    if listens:
+        opened.listen()
+    return opened
+
+
+def other_users_listener() -> socket.socket:
+    """Open a socket as another user of this machine."""
+    if os.getuid() != 0:
+        pytest.skip("only root can open a socket as another user")
+    os.seteuid(NOBODY)
+    try:
+        return listener(socket.AF_INET, "127.0.0.1")
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1"), (socket.AF_INET6, "::")],
+    ids=str,
+)
+def test_owner_of_a_port(family: int, address: str) -> None:
+    with listener(family, address) as opened:
+        port = opened.getsockname()[1]
+        assert socket_owners(port) == {os.getuid()}
+        assert socket_owners(port ^ 1) == set()
+    assert socket_owners(port) == set()
+
+
+def test_both_families_on_one_port_are_seen() -> None:
+    with listener(socket.AF_INET, "127.0.0.1") as first:
+        port = first.getsockname()[1]
+        if os.getuid() != 0:
+            pytest.skip("only root can open a socket as another user")
+        os.seteuid(NOBODY)
+        try:
+            second = listener(socket.AF_INET6, "::1", port)
+        finally:
+            os.seteuid(0)
+        with second:
+            assert socket_owners(port) == {os.getuid(), NOBODY}
+
+
+def test_one_among_many_listeners_is_found() -> None:
+    opened = [listener(socket.AF_INET, "127.0.0.1") for _ in range(700)]
+    try:
+        assert all(socket_owners(one.getsockname()[1]) == {os.getuid()} for one in opened[::50])
+    finally:
+        for one in opened:
+            one.close()
+
+
+def test_a_port_that_is_bound_or_connected_is_not_listening() -> None:
+    with listener(socket.AF_INET, "127.0.0.1", listens=False) as bound:
+        assert socket_owners(bound.getsockname()[1]) == set()
+    with listener(socket.AF_INET, "127.0.0.1") as opened, socket.create_connection(opened.getsockname()) as connected:
+        assert socket_owners(connected.getsockname()[1]) == set()
+
+
+def test_another_users_port_is_the_other_users() -> None:
+    with other_users_listener() as opened:
+        assert socket_owners(opened.getsockname()[1]) == {NOBODY}
+
+
+# Names of units
+
+NASTY = [
+    *("", "a", "A", "a.b", "a.2eb", "a-b", "a_b", "a b", "a/b", "..", ".", "~", "-a", "a@b", "a\\b", "a:b", "a%b"),
+    *("é", "é".encode().hex(), ".c3a9", "ру", "a\n", "a\0", "名", "a.h", "a.s-b", "s-b", "ö" * 30, "ö" * 31),
+    *("x" * 80, "x" * 81, "x" * 200, "x" * 199 + "y", "/" * 200, "x" * 60 + ".h0123456789abcdef"),
+]
+
+
+def test_names_of_units_are_distinct_and_valid() -> None:
+    parts = [escape_unit_name(name) for name in NASTY]
+    assert len(set(parts)) == len(set(NASTY)) == len(NASTY)
+    for part in parts:
+        assert re.fullmatch(r"[a-zA-Z0-9._-]{0,80}", part), part
+
+
+def spawner_of(user: str, server: str = "") -> CampusSystemdSpawner:
+    return CampusSystemdSpawner(
+        user=SimpleNamespace(name=user, id=1, settings={}), orm_spawner=SimpleNamespace(name=server, server=None)
+    )
+
+
+def test_no_two_servers_share_a_unit() -> None:
+    servers = [(user, server) for user in ["a", "a.s-b", "a-b", "a.b"] for server in NASTY]
+    units = [spawner_of(user, server).unit_name for user, server in servers]
+    assert len(set(units)) == len(servers)
+    for unit in units:
+        assert len(f"{unit}.service") <= 255
+        # The name is a directory of /run, too.
+        assert re.fullmatch(r"jupyterhub-user-[a-zA-Z0-9][a-zA-Z0-9._-]*", unit)
+    assert spawner_of("alice").unit_name == "jupyterhub-user-alice"
+    assert spawner_of("alice", "second").unit_name == "jupyterhub-user-alice.s-second"
+
+
+# What a unit leaves behind
+
+
+class ServiceManager:
+    """A stand-in for systemctl(1) that writes down what it is told; on `stop` the unit's directory goes, or not."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.run, self.calls, self.program = directory / "run", directory / "calls", directory / "manager" / "systemctl"
+        self.run.mkdir()
+        self.program.parent.mkdir()
+        monkeypatch.setattr(systemd, "RUN_ROOT", str(self.run))
+        monkeypatch.setenv("PATH", f"{self.program.parent}:{os.environ['PATH']}")
+        self.removes(True)
+
+    def removes(self, removes: bool) -> None:
+        last = f'[ "$1" != stop ] || rm -r "{self.run}/$2"\n' if removes else ""
+        self.program.write_text(
+            f'#!/bin/sh\necho "$*" >>{self.calls}\n{last}case $1 in is-active) exit 3 ;; is-failed) exit 1 ;; esac\n'
+        )
+        self.program.chmod(0o755)
+
+    def told(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceManager:
+    return ServiceManager(tmp_path, monkeypatch)
+
+
+def test_a_start_asks_nothing_when_nothing_is_left(manager: ServiceManager) -> None:
+    asyncio.run(spawner_of("alice").clean_up_stale_unit())
+    assert manager.told() == []
+
+
+def test_a_stale_unit_ends_before_root_writes_for_its_user(
+    manager: ServiceManager,
+) -> None:
+    directory = manager.run / "jupyterhub-user-alice"
+    directory.mkdir()
+    (directory / "jupyterhub-user-alice.env").symlink_to("/etc/shadow")
+    asyncio.run(spawner_of("alice").clean_up_stale_unit())
+    assert manager.told() == ["kill --signal=SIGKILL jupyterhub-user-alice", "stop jupyterhub-user-alice"]
+    assert not directory.exists()
+
+
+def test_no_server_is_started_over_what_cannot_be_ended(manager: ServiceManager) -> None:
+    manager.removes(False)
+    (manager.run / "jupyterhub-user-alice").mkdir()
+    with pytest.raises(ServerStartError, match=r"has not quite ended\. Please try again in a minute\.") as raised:
+        asyncio.run(spawner_of("alice").clean_up_stale_unit())
+    assert raised.value.jupyterhub_message == str(raised.value)
+
+
+# A server's life under SudoSpawner
+
+SERVER = """
+import http.server, os, sys, time, urllib.parse
+
+
+time.sleep(0.2)
+address = urllib.parse.urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
+http.server.HTTPServer((address.hostname, address.port), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+class Centre:
+    """A hub with SudoSpawner whose users are those who run the tests."""
+
+    def __init__(self, directory: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        (directory / "server.py").write_text(SERVER)
+        self.command = directory / "command.json"
+        self.serve(sys.executable, str(directory / "server.py"))
+        self.journal = socket.socket(socket.AF_UNIX)
+        self.journal.bind(str(directory / "journal"))
+        self.journal.listen()
+        # The real mediator with a stand-in for journald's socket, which containers and build machines may lack.
+        self.mediator = directory / "mediator"
+        self.mediator.write_text(
+            f"#!{sys.executable} -I\nimport pathlib, sys\nsys.path.insert(0, {str(configuration.LIBRARY.parent)!r})\n"
+            f"from campushub_hub.host import mediator\nmediator.COMMAND = pathlib.Path({str(self.command)!r})\n"
+            f"mediator.JOURNAL = {str(directory / 'journal')!r}\nsys.exit(mediator.main(sys.argv[1]))\n"
+        )
+        self.mediator.chmod(0o755)
+        # A stand-in for sudo(8): it runs the command as who it is.
+        self.sudo = directory / "bin" / "sudo"
+        self.sudo.parent.mkdir()
+        self.sudo.write_text(f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\nshift 3\nexec "$@"\n')
+        self.sudo.chmod(0o755)
+        self.asked = directory / "sudo.log"
+        monkeypatch.setenv("PATH", f"{self.sudo.parent}:{os.environ['PATH']}")
+        for secret in ("JPY_COOKIE_SECRET", "CONFIGPROXY_AUTH_TOKEN", "CAMPUSHUB_ROUTES_TOKEN"):
+            monkeypatch.setenv(secret, "0123456789abcdef" * 4)
+        monkeypatch.setattr(configuration, "STATE_DIRECTORY", directory)
+        monkeypatch.setattr(configuration, "SITE_DIRECTORY", directory / "etc")
+        monkeypatch.setattr(
+            configuration, "read_settings", lambda: merged(settings, Authenticator={"admin_users": [ME]})
+        )
+        self.pids: list[int] = []
+
+    def serve(self, *command: str) -> None:
+        """Set what a server is."""
+        self.command.write_text(json.dumps(command))
+
+    def run(self, act: Callable[[Any], Awaitable[None]]) -> None:
+        """Do something with the spawner of a hub that has just been set up."""
+
+        async def whole() -> None:
+            app = JupyterHub(config_file=f"{configuration.LIBRARY}/jupyterhub_config.py")
+            await app.initialize([])
+            user = app.db.query(orm.User).filter(orm.User.name == ME).one()
+            spawner = app.users[user].spawners[""]
+            spawner.mediator_path = str(self.mediator)
+            try:
+                await act(spawner)
+            finally:
+                self.pids.append(getattr(spawner, "pid", 0))
+
+        asyncio.run(whole())
+
+    def end(self) -> None:
+        """Leave nothing running."""
+        self.journal.close()
+        for pid in filter(None, self.pids):
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def centre(
+    tmp_path: Path,
+    rendered: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    adoption: None,  # noqa: ARG001 (it only has to be there)
+) -> Iterator[Centre]:
+    made = Centre(tmp_path, rendered["sudo"]["settings"], monkeypatch)
+    yield made
+    made.end()
+
+
+def test_a_server_starts_runs_and_stops(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        begin = time.monotonic()
+        address, port = await spawner.start()
+        assert time.monotonic() - begin < 5
+        assert address == "127.0.0.1"
+        assert socket_owners(port) == {os.getuid()}
+        assert await spawner.poll() is None
+        state = spawner.get_state()
+        pid = state["pid"]
+        # A hub that starts again knows the server, and does not take another process of the same number for it.
+        spawner.clear_state()
+        assert await spawner.poll() == 0
+        spawner.load_state(state)
+        assert await spawner.poll() is None
+        spawner.load_state(state | {"pid_started": "1"})
+        assert await spawner.poll() == 0
+        spawner.load_state(state)
+        await spawner.stop()
+        assert socket_owners(port) == set()
+        assert await spawner.poll() == 0
+        ended.append(pid)
+
+    ended: list[int] = []
+    centre.run(act)
+    assert os.waitpid(ended[0], os.WNOHANG)[0] == ended[0]
+    start, stop = centre.asked.read_text().splitlines()
+    assert start == f"-u {ME} -nH {centre.mediator} spawn"
+    assert stop == f"-u {ME} -nH {centre.mediator} stop"
+
+
+def test_the_hub_learns_at_once_that_a_server_has_ended(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        told = asyncio.Event()
+        await spawner.start()
+        spawner.start_polling()
+        # The hub waits to be called back only after it has seen the server answer.
+        os.kill(spawner.pid, signal.SIGKILL)
+        await asyncio.sleep(3 * spawner.listen_interval)
+        spawner.add_poll_callback(told.set)
+        assert spawner.poll_interval > 10
+        await asyncio.wait_for(told.wait(), 2)
+
+    centre.run(act)
+
+
+def test_a_server_that_the_hub_stops_is_not_reported(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        told = asyncio.Event()
+        await spawner.start()
+        spawner.start_polling()
+        spawner.add_poll_callback(told.set)
+        await asyncio.sleep(spawner.listen_interval)
+        spawner.stop_polling()
+        await spawner.stop()
+        await asyncio.sleep(3 * spawner.listen_interval)
+        assert not told.is_set()
+        assert len(asyncio.all_tasks()) == 1, "a watch that nobody needs any more"
+
+    centre.run(act)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda centre: centre.serve(sys.executable, "-c", "raise SystemExit(3)"),
+            "The server ended while it was starting. Please tell your administrator.",
+        ),
+        (
+            lambda centre: centre.serve("/nonexistent/jupyterhub-singleuser"),
+            "The server could not be started. Please tell your administrator.",
+        ),
+        (
+            # As sudo says it of a user whom the rule does not name.
+            lambda centre: centre.sudo.write_text("#!/bin/sh\necho 'not allowed to execute' >&2\nexit 1\n"),
+            "Your session could not be prepared. Please tell your administrator.",
+        ),
+        (
+            lambda centre: centre.mediator.write_text("#!/bin/sh\nprintf '{\"ok\": tru'\nexit 1\n"),
+            "Your session could not be prepared. Please tell your administrator.",
+        ),
+    ],
+    ids=["ends", "missing", "refused", "broken"],
+)
+def test_a_server_that_does_not_start_tells_its_user(
+    centre: Centre, spoil: Callable[[Centre], Any], message: str
+) -> None:
+    spoil(centre)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        with pytest.raises(ServerStartError) as raised:
+            await asyncio.wait_for(spawner.start(), 10)
+        assert raised.value.jupyterhub_message == message
+
+    centre.run(act)
+
+
+def test_a_browser_is_not_sent_to_a_port_that_somebody_else_took(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.port = port = taken.getsockname()[1]
+        with pytest.raises(ServerStartError, match=r"^Somebody else holds the port of this server\."):
+            await asyncio.wait_for(spawner.wait_until_listening(), 10)
+        # Not even when the user's own server is on it, too, at another address.
+        with (
+            listener(socket.AF_INET, "127.0.0.2", port),
+            pytest.raises(ServerStartError, match=r"^Somebody else holds the port of this server\."),
+        ):
+            await asyncio.wait_for(spawner.wait_until_listening(), 10)
+
+    with other_users_listener() as taken:
+        centre.run(act)
+
+
+def test_a_link_that_a_user_left_behind_leads_root_nowhere(
+    tmp_path: Path,
+    centre: Centre,
+    rendered: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    manager: ServiceManager,
+) -> None:
+    """What a unit that would not end has kept for its user: the place where root writes the next environment."""
+    settings = merged(rendered["systemd"]["settings"], Authenticator={"admin_users": [ME]})
+    monkeypatch.setattr(configuration, "read_settings", lambda: settings)
+    # Stand-ins: the session is not prepared, and systemd-run(1) starts nothing but tells what it was given.
+    monkeypatch.setattr(user_session, "prepare", lambda _account, _limits, _settings: None)
+    program = manager.program.with_name("systemd-run")
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/unit\n')
+    program.chmod(0o755)
+    token = "feed" * 8
+    victim = tmp_path / "victim"
+    victim.write_text("root's own\n")
+    directory = manager.run / f"jupyterhub-user-{ME}"
+    directory.mkdir(mode=0o700)
+    (directory / f"jupyterhub-user-{ME}.env").symlink_to(victim)
+
+    async def act(spawner: CampusSystemdSpawner) -> None:
+        spawner.api_token = token
+        with pytest.raises(ServerStartError, match=r"^The server ended while it was starting\."):
+            await asyncio.wait_for(spawner.start(), 10)
+
+    centre.run(act)
+    assert victim.read_text() == "root's own\n"
+    words = (tmp_path / "unit").read_text().splitlines()
+    assert f"--slice=jupyterhub-{os.getuid()}.slice" in words
+    assert "--property=NoNewPrivileges=yes" in words
+    assert f"--property=MemoryMax={2 * 2**30}" in words
+    environment = next(word for word in words if word.startswith("--property=EnvironmentFile=")).split("=", 2)[2]
+    assert f"JUPYTERHUB_API_TOKEN={token}\n" in Path(environment).read_text()
+    assert Path(environment).stat().st_mode & 0o777 == 0o400
+    assert not [word for word in words if token in word], "arguments are for everybody to read"
+
+
+def test_a_user_without_an_account_is_told_so(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.user.orm_user.name = "nobody-has-this-name"
+        with pytest.raises(ServerStartError, match=r"^There is no Unix account nobody-has-this-name on this host\."):
+            await spawner.start()
+
+    centre.run(act)
+    assert not centre.asked.exists(), "a name like #0 must not reach sudo"
+
+
+def test_path_of_servers_has_nothing_of_the_hubs(rendered: dict[str, Any]) -> None:
+    places = rendered["systemd"]["settings"]["Spawner"]["environment"]["PATH"].split(":")
+    assert places[0] == "/opt/campushub/user/bin"
+    assert not [place for place in places if "hub/bin" in place.removeprefix("/opt/campushub") or "proxy" in place]
+
+
+# Homes on a network file system
+
+
+def network_homes(monkeypatch: pytest.MonkeyPatch, local: Path, layout: str, **others: Any) -> None:
+    """Say where homes are, as role `homes` would."""
+    homes = {"layout": layout, "mount_point": "", "deadline": 0.7, "when_down": "refuse", "create_command": []}
+    homes |= {"local_directory": str(local), **others}
+    monkeypatch.setattr(user_session, "homes_of_site", lambda: homes)
+    monkeypatch.setattr(user_session, "kerberos_ccache", lambda uid: f"FILE:/run/krb5cc/{uid}/krb5cc")
+    # The session of sudo makes it.
+    (local / str(os.getuid())).mkdir(parents=True)
+
+
+def environment_of(spawner: CampusSudoSpawner) -> dict[str, str]:
+    words = Path(f"/proc/{spawner.pid}/environ").read_text().split("\0")
+    return dict(word.split("=", 1) for word in words if word)
+
+
+def test_a_network_home_with_databases_on_the_local_disk(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net").mkdir()
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.notebook_dir = "~/work"
+        await spawner.start()
+        local, home = f"{tmp_path}/local/{os.getuid()}", f"{tmp_path}/net"
+        found = environment_of(spawner)
+        assert Path(f"/proc/{spawner.pid}/cwd").samefile(home)  # noqa: ASYNC240
+        assert found["HOME"] == home
+        assert found["IPYTHONDIR"] == f"{local}/ipython"
+        assert found["JUPYTER_DATA_DIR"] == f"{local}/jupyter"
+        assert found["JUPYTER_PATH"] == f"{home}/.local/share/jupyter"
+        assert found["KRB5CCNAME"] == f"FILE:/run/krb5cc/{os.getuid()}/krb5cc"
+        assert found["JUPYTERHUB_ROOT_DIR"] == "~/work"
+        assert found["JUPYTERHUB_DEFAULT_URL"] == "/lab"
+
+    centre.run(act)
+
+
+def test_storage_that_hangs_is_told_and_the_hub_works(
+    centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory))
+    storage.hang()
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        begin = time.monotonic()
+        start = asyncio.ensure_future(spawner.start())
+        longest = 0.0
+        while not start.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert longest < 0.5, "the hub stood still"
+        with pytest.raises(ServerStartError) as raised:
+            await start
+        assert time.monotonic() - begin < 3
+        assert raised.value.jupyterhub_message == (
+            f"Your home directory {storage.directory} cannot be used at the moment: it does not answer. "
+            "Please try again in a few minutes; your server starts when it is back."
+        )
+        storage.go_on()
+        await spawner.start()
+        assert environment_of(spawner)["HOME"] == str(storage.directory)
+
+    centre.run(act)
+
+
+def test_a_scratch_home_while_storage_is_unavailable(
+    centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), when_down="scratch")
+    storage.die()
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.notebook_dir = "~/work"
+        await spawner.start()
+        scratch = f"{tmp_path}/local/{os.getuid()}/home"
+        found = environment_of(spawner)
+        assert (found["HOME"], found["JUPYTERHUB_ROOT_DIR"]) == (scratch, scratch)
+        # What people see first is why.
+        assert found["JUPYTERHUB_DEFAULT_URL"] == f"/lab/tree/{mediator.NOTICE}"
+        assert "Transport endpoint is not connected" in Path(scratch, mediator.NOTICE).read_text()  # noqa: ASYNC240
+        await spawner.stop()
+        storage.unmount()
+        storage.mount()
+        await spawner.start()
+        assert environment_of(spawner)["HOME"] == str(storage.directory)
+
+    centre.run(act)
+
+
+@pytest.mark.parametrize("command", [[], ["make-home", "{login}"]])
+def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net", create_command=command)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        with pytest.raises(ServerStartError, match=r"There is no home directory .*/net for you\. Please tell"):
+            await spawner.start()
+
+    centre.run(act)
+    words = [line.rpartition(" ")[2] for line in centre.asked.read_text().splitlines()]
+    # The stand-in for sudo has no session, so the home is still missing.
+    assert words == (["probe", "create-home"] if command else ["probe"])
+
+
+def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net", create_command=["make-home", "{login}"])
+    # A stand-in for systemd-run(1), which runs the command as who it is.
+    program = tmp_path / "bin" / "systemd-run"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/told\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    made: list[str] = []
+
+    def make(account: pwd.struct_passwd, _homes: user_session.Homes) -> None:
+        made.append(account.pw_name)
+        (tmp_path / "net").mkdir()
+
+    monkeypatch.setattr(user_session, "make_network_home", make)
+    spawner = spawner_of(ME)
+    asyncio.run(spawner.resolve_home())
+    assert made == [ME]
+    first, second = (tmp_path / "told").read_text().splitlines()
+    assert first == second
+    assert first.endswith(
+        f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process -- {mediator.__file__} probe"
+    )
+    assert f"--slice=jupyterhub-{os.getuid()}.slice" in first

@@ -1,0 +1,75 @@
+"""Which limits a user gets."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from campushub_hub.host.user_session import Settings, limits_of, parse_size, runtime_directory, slice_name
+
+DEFAULT = Settings(
+    user_memory_limit="2G",
+    user_cpu_limit=2.0,
+    user_tasks_limit=1024,
+    group_limits=[],
+    uid_minimum=1000,
+    create_homes=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [
+        (None, None),
+        ("", None),
+        ("512K", 512 * 2**10),
+        ("256M", 256 * 2**20),
+        ("1.5G", 3 * 2**29),
+        ("1T", 2**40),
+        ("268435456", 2**28),
+        (268435456, 2**28),
+    ],
+)
+def test_sizes(size: str | int | None, number: int | None) -> None:
+    assert parse_size(size) == number
+
+
+@pytest.mark.parametrize("size", ["2 gigs", "2g", "G", "1GB", "-"])
+def test_what_is_no_size(size: str) -> None:
+    with pytest.raises(ValueError, match=r"could not convert|invalid literal"):
+        parse_size(size)
+
+
+@pytest.mark.parametrize(
+    ("groups", "entries", "limits"),
+    [
+        (set(), [], (2**31, 2.0, 1024)),
+        ({"users"}, [{"group": "physics", "memory": "8G"}], (2**31, 2.0, 1024)),
+        # What an entry leaves out is as for everybody.
+        ({"users", "physics"}, [{"group": "physics", "memory": "8G"}], (2**33, 2.0, 1024)),
+        ({"physics"}, [{"group": "physics", "memory": None, "cpu": 4, "tasks": None}], (2**31, 4.0, 1024)),
+        # The first entry that fits counts, in the order of the list.
+        (
+            {"physics", "staff"},
+            [{"group": "staff", "memory": "1G"}, {"group": "physics", "memory": "8G", "tasks": 64}],
+            (2**30, 2.0, 1024),
+        ),
+        ({"staff"}, [{"group": "staff", "memory": "", "cpu": 0, "tasks": 0}], (None, None, None)),
+    ],
+)
+def test_limits(
+    groups: set[str], entries: list[dict[str, Any]], limits: tuple[int | None, float | None, int | None]
+) -> None:
+    before = copy.deepcopy(DEFAULT)
+    chosen = limits_of(groups, {**DEFAULT, "group_limits": entries})  # type: ignore[typeddict-item]
+    assert (chosen["memory"], chosen["cpu"], chosen["tasks"]) == limits
+    assert before == DEFAULT, "the settings are everybody's"
+
+
+def test_sockets_of_kernels_fit_into_the_runtime_directory() -> None:
+    """The name of a unix socket has at most 107 bytes; the longest of Jupyter's is kernel-UUID-ipc-NUMBER."""
+    longest = runtime_directory(2**32 - 2) / f"kernel-{'0' * 36}-ipc-65535"
+    assert len(str(longest)) <= 107
+    assert slice_name(2001) == "jupyterhub-2001.slice"

@@ -1,1 +1,0 @@
-"""What CampusHub adds to JupyterHub: its configuration from data, its spawners and how people log in."""
