@@ -142,16 +142,18 @@ class CampusSpawner(LoggingConfigurable):
                 "The university's user directory does not answer. Please try again in a few minutes."
             ) from None
 
+    def credentials(self) -> dict[str, str]:
+        """Return the variables in which file systems such as EOS look for a user's ticket and token."""
+        ticket = user_session.ticket_of(self.account.pw_uid)
+        found = {"KRB5CCNAME": ticket, "OAUTH2_TOKEN": f"FILE:{self.token_file}" if self._token else ""}
+        return {name: value for name, value in found.items() if value}
+
     def get_env(self) -> dict[str, str]:
         """Add what the server needs to know of the user's place on the host."""
         environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
         environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
-        # File systems such as EOS look for it in whoever touches them.
-        if ticket := user_session.ticket_of(self.account.pw_uid):
-            environment.setdefault("KRB5CCNAME", ticket)
-        if self._token:
-            environment["OAUTH2_TOKEN"] = f"FILE:{self.token_file}"
+        environment = {**self.credentials(), **environment}
         if self._homes:
             local = user_session.local_directory(self.account.pw_uid, self._homes)
             environment["HOME"] = self._home
@@ -228,8 +230,7 @@ class CampusSpawner(LoggingConfigurable):
         self._home = home = user_session.home_of(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
         scratch = f"{local}/home" if homes["when_down"] == "scratch" else ""
-        ticket = user_session.ticket_of(self.account.pw_uid)
-        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": {"KRB5CCNAME": ticket} if ticket else {}}
+        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": self.credentials()}
         request |= {"mount_point": homes["mount_point"], "deadline": homes["deadline"]}
         answer = await self.do("look", **request)
         if answer["home"] == "missing" and homes["create_command"]:
@@ -347,8 +348,9 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
         self.slice = user_session.slice_of(account.pw_uid)
         self.default_shell = account.pw_shell or "/bin/bash"
-        await self.choose_home()
+        # The look at the home needs the token.
         await self.hand_on_token()
+        await self.choose_home()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
         self._submitting = True
@@ -476,8 +478,9 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     async def start(self) -> tuple[str, int]:
         """Start the server and return its address once it listens."""
         await self.prepare()
-        await self.choose_home()
+        # The look at the home needs the token.
         await self.hand_on_token()
+        await self.choose_home()
         address: tuple[str, int] = await super().start()
         self._pid_started = self._start_time()
         await self.wait_until_listening()
