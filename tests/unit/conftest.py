@@ -30,13 +30,14 @@ class Storage:
     """A network file system's directory of the user who runs the tests; see tests/hanging_files.py, a stand-in."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory, self.kind = directory, ""
         directory.mkdir(parents=True)
         self.mount()
 
     def mount(self) -> None:
         """Mount it with a server that answers."""
         command = [sys.executable, str(ROOT / "tests" / "hanging_files.py"), str(self.directory), str(os.getuid())]
+        command += [self.kind] if self.kind else []
         self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.server.stdout
         assert self.server.stdout.readline() == "mounted\n"
