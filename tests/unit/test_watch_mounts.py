@@ -18,7 +18,7 @@ from tests.settings.answers import ROOT
 
 from .conftest import Storage
 
-PROGRAM = ROOT / "roles" / "homes" / "files" / "watch_mounts.py"
+PROGRAM = ROOT / "files" / "watch_mounts.py"
 MODULE: dict[str, Any] = runpy.run_path(str(PROGRAM))
 NOBODY = 65534
 
