@@ -14,64 +14,63 @@ runs and no request waits, so that autofs can expire it and no server is asked f
 
 Whoever asks a hung mount may sit in the kernel indefinitely, where no signal helps. So the probe is a process that
 nobody waits for after the deadline. As long as one sits at a mount, no other is sent there.
+
+This runs once a minute on every host and imports only what costs nothing: no pathlib, no typing, no re.
 """
 
 from __future__ import annotations
 
-import glob
 import os
-import subprocess
+import select
 import sys
 import time
-from pathlib import Path
-from typing import NamedTuple
 
-STATE = Path("/run/campushub-watch")
-CONNECTIONS = Path("/sys/fs/fuse/connections")
+STATE = "/run/campushub-watch"
+CONNECTIONS = "/sys/fs/fuse/connections"
 ABORT_PATIENCE = 2.0
 # Users' numbers begin here; clients run as root or as a user of their package.
 FIRST_USER = 1000
 SILENT = "it does not answer"
 DISCONNECTED = "Transport endpoint is not connected"
-# A server has said so, or a user has removed the directory: the mount works.
-ANSWERS = ("Permission denied", "No such file or directory")
 
 
-class Mount(NamedTuple):
+class Mount:
     """A mount, as the kernel lists it."""
 
-    place: str
-    kind: str
-    device: str
-
-    @property
-    def is_fuse(self) -> bool:
-        """Return whether a process of the host serves it."""
-        return self.kind.partition(".")[0] == "fuse"
+    def __init__(self, place: str, kind: str, device: str) -> None:
+        self.place, self.kind, self.device = place, kind, device
+        # A process of the host serves it.
+        self.is_fuse = kind.partition(".")[0] == "fuse"
 
 
-class Table(NamedTuple):
+class Table:
     """The mounts at or below a directory: what is on top at each place, and the triggers of autofs and systemd."""
 
-    mounts: list[Mount]
-    triggers: set[str]
+    def __init__(self, mounts: list[Mount], triggers: set[str]) -> None:
+        self.mounts, self.triggers = mounts, triggers
 
 
-class Visitor(NamedTuple):
+class Visitor:
     """Somebody who works in a mount."""
 
-    uid: int
-    gid: int
-    directory: str
+    def __init__(self, uid: int, gid: int, directory: str) -> None:
+        self.uid, self.gid, self.directory = uid, gid, directory
 
 
-class Processes(NamedTuple):
-    """What the processes of the host tell about mounts."""
+class Processes:
+    """What the processes of the host tell: by its place who works in a mount, and the arguments of daemons.
 
-    # By the place of the mount.
-    visitors: dict[str, list[Visitor]]
-    # Clients of FUSE are told their place on the command line.
-    arguments: set[str]
+    Clients of FUSE are told their place on the command line.
+    """
+
+    def __init__(self, visitors: dict[str, list[Visitor]], arguments: set[str]) -> None:
+        self.visitors, self.arguments = visitors, arguments
+
+
+def text_of(path: str) -> str:
+    """Return what is in a file."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def is_at_or_below(place: str, directory: str) -> bool:
@@ -79,10 +78,10 @@ def is_at_or_below(place: str, directory: str) -> bool:
     return f"{place}/".startswith(f"{directory}/")
 
 
-def read_table(directory: str, path: Path = Path("/proc/self/mountinfo")) -> Table:
+def read_table(directory: str, path: str = "/proc/self/mountinfo") -> Table:
     """Return what is mounted at or below a directory, without touching it."""
     top, triggers = {}, set()
-    for line in path.read_text().splitlines():
+    for line in text_of(path).splitlines():
         before, _, after = line.partition(" - ")
         _, _, device, _, place, *_ = before.split()
         if is_at_or_below(place, directory):
@@ -108,18 +107,22 @@ def read_processes(mounts: list[Mount]) -> Processes:
                 visitors.setdefault(place, []).append(visitor)
             # The command line of a user's process that sits at a hung mount could not be read, either.
             if owner.st_uid < FIRST_USER and int(number) != os.getpid():
-                with open(f"/proc/{number}/cmdline") as file:
-                    arguments.update(file.read().split("\0"))
-        except (OSError, ValueError):
+                arguments.update(text_of(f"/proc/{number}/cmdline").split("\0"))
+        except OSError:
             # It has ended.
             continue
     return Processes(visitors, arguments)
 
 
+def connection_of(mount: Mount) -> str:
+    """Return the directory by which the kernel shows the connection of a FUSE mount."""
+    return f"{CONNECTIONS}/{mount.device.partition(':')[2]}"
+
+
 def waiting(mount: Mount) -> int:
     """Return how many requests wait for the client of a FUSE mount; 0 for other kinds."""
     try:
-        return int((CONNECTIONS / mount.device.partition(":")[2] / "waiting").read_text())
+        return int(text_of(f"{connection_of(mount)}/waiting"))
     except (OSError, ValueError):
         return 0
 
@@ -127,57 +130,82 @@ def waiting(mount: Mount) -> int:
 def started_at(number: int | str) -> str:
     """Return when a process was started as the kernel says it, or nothing if it has ended."""
     try:
-        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        fields = text_of(f"/proc/{number}/stat").rpartition(")")[2].split()
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]
 
 
-def note_of(mount: Mount) -> Path:
+def note_of(mount: Mount) -> str:
     """Return the file that names the probe that sits at a mount."""
-    return STATE / mount.place.strip("/").replace("/", "-")
+    return f"{STATE}/{mount.place.strip('/').replace('/', '-')}"
+
+
+def write(path: str, text: str) -> None:
+    """Write a file."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def is_stuck(mount: Mount) -> bool:
     """Return whether a probe of an earlier look sits at this very mount still."""
     try:
-        number, started, device = note_of(mount).read_text().split()
+        number, started, device = text_of(note_of(mount)).split()
     except (OSError, ValueError):
         return False
     return device == mount.device and started == started_at(number)
 
 
-def probe(mount: Mount, visitor: Visitor | None) -> subprocess.Popen[str]:
-    """Send a process to a mount; it ends with an error on its standard error, or with nothing if the mount is well."""
-    command = ["stat", "--file-system", "--format=", mount.place]
-    if mount.is_fuse:
-        directory = visitor.directory if visitor else mount.place
-        command = ["find", directory, "-mindepth", "1", "-maxdepth", "1", "-quit"]
-    return subprocess.Popen(
-        command,
-        user=visitor.uid if visitor else None,
-        group=visitor.gid if visitor else None,
-        extra_groups=[] if visitor else None,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-        # Clients remember credentials by session; this one is not to be taken for another.
-        start_new_session=True,
-        text=True,
-    )
-
-
-def answer_of(process: subprocess.Popen[str], mount: Mount, end: float) -> str:
-    """Return what is wrong with a mount according to a probe, or nothing."""
+def ask(mount: Mount, visitor: Visitor | None) -> str:
+    """Return what is wrong with a mount, or nothing. This may take for ever."""
     try:
-        _, said = process.communicate(timeout=max(0.0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        note_of(mount).write_text(f"{process.pid} {started_at(process.pid)} {mount.device}")
-        return SILENT
-    problem = said.strip().rpartition(": ")[2]
-    return "" if problem in ANSWERS else problem
+        if mount.is_fuse:
+            with os.scandir(visitor.directory if visitor else mount.place) as entries:
+                next(entries, None)
+        else:
+            os.statvfs(mount.place)
+    except (FileNotFoundError, PermissionError):
+        # A server has said so, or a user has removed the directory: the mount works.
+        return ""
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return ""
+
+
+class Probe:
+    """A process that asks a mount."""
+
+    def __init__(self, mount: Mount, visitor: Visitor | None) -> None:
+        """Start it."""
+        self.mount = mount
+        self.reading, writing = os.pipe()
+        self.number = os.fork()
+        if self.number == 0:
+            try:
+                # Clients remember credentials by session; this one is not to be taken for another.
+                os.setsid()
+                nothing = os.open(os.devnull, os.O_RDWR)
+                for handle in (0, 1, 2):
+                    os.dup2(nothing, handle)
+                if visitor:
+                    os.setgroups([])
+                    os.setgid(visitor.gid)
+                    os.setuid(visitor.uid)
+                os.write(writing, f"{ask(mount, visitor)}\n".encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+
+    def answer(self, end: float) -> str:
+        """Return what is wrong with the mount, or nothing; do not wait longer than to a time of the monotonic clock."""
+        ready, _, _ = select.select([self.reading], [], [], max(0.0, end - time.monotonic()))
+        said = os.read(self.reading, 4096).decode() if ready else f"{SILENT}\n"
+        os.close(self.reading)
+        if ready:
+            os.waitpid(self.number, 0)
+        else:
+            write(note_of(self.mount), f"{self.number} {started_at(self.number)} {self.mount.device}")
+        return said.strip() if said else "nobody could look at it"
 
 
 def one_of(visitors: list[Visitor]) -> Visitor | None:
@@ -197,33 +225,37 @@ def look(table: Table, processes: Processes, seconds: float) -> dict[Mount, str]
         elif idle:
             found[mount] = ""
         else:
-            sent[mount] = probe(mount, visitor)
+            sent[mount] = Probe(mount, visitor)
     end = time.monotonic() + seconds
-    return {**found, **{mount: answer_of(process, mount, end) for mount, process in sent.items()}}
+    return {**found, **{mount: probe.answer(end) for mount, probe in sent.items()}}
 
 
 def give_up(mount: Mount) -> str:
     """Take a mount away, whoever waits for it; return what went wrong."""
-    abort = CONNECTIONS / mount.device.partition(":")[2] / "abort"
-    if mount.is_fuse and abort.exists():
-        abort.write_text("1")
+    abort = f"{connection_of(mount)}/abort"
+    if mount.is_fuse and os.path.exists(abort):
+        write(abort, "1")
         # Those who sat there are let go, and with them what keeps the mount busy.
         end = time.monotonic() + ABORT_PATIENCE
         while is_stuck(mount) and time.monotonic() < end:
             time.sleep(0.05)
-    return run("umount", "--lazy", mount.place)
+    return run("umount", "--lazy", mount.place)[1]
 
 
-def run(*command: str) -> str:
-    """Run a program; return what it complains about if it fails."""
+def run(*command: str) -> tuple[str, str]:
+    """Run a program; return what it prints, and what it complains about if it fails."""
+    # Here, for to import it takes as long as a whole look, and mostly there is nothing to run.
+    import subprocess
+
     done = subprocess.run(["timeout", "30", *command], capture_output=True, text=True, check=False)
-    return (done.stderr.strip() or f"{command[0]} ended with {done.returncode}") if done.returncode else ""
+    problem = done.stderr.strip() or f"{command[0]} ended with {done.returncode}"
+    return done.stdout.strip(), problem if done.returncode else ""
 
 
 def words_of(path: str) -> list[list[str]]:
     """Return the words of each line of a file that are no comment."""
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = text_of(path).splitlines()
     except OSError:
         return []
     return [line.split() for line in lines if line.strip() and not line.startswith("#")]
@@ -235,17 +267,25 @@ def mounts_of_fstab(directory: str, path: str = "/etc/fstab") -> list[str]:
     return [words[1] for words in entries if is_at_or_below(words[1], directory)]
 
 
+def files_in(directory: str, ending: str) -> list[str]:
+    """Return the files of a directory whose names end so."""
+    try:
+        return [f"{directory}/{name}" for name in sorted(os.listdir(directory)) if name.endswith(ending)]
+    except OSError:
+        return []
+
+
 def expected_triggers(directory: str, root: str = "/") -> dict[str, str]:
     """Return the places at or below a directory at which triggers belong, each with the unit that sets it up."""
     found = {}
-    for path in [f"{root}etc/auto.master", *sorted(glob.glob(f"{root}etc/auto.master.d/*.autofs"))]:
+    for path in [f"{root}etc/auto.master", *files_in(f"{root}etc/auto.master.d", ".autofs")]:
         for words in words_of(path):
             # A direct map names the places itself.
             direct = words_of(root + words[1].lstrip("/")) if words[0] == "/-" and len(words) > 1 else [words]
             found.update({place: "autofs.service" for place, *_ in direct})
     for directories in ("etc/systemd/system", "run/systemd/generator"):
-        for path in glob.glob(f"{root}{directories}/*.automount"):
-            for line in Path(path).read_text().splitlines():
+        for path in files_in(f"{root}{directories}", ".automount"):
+            for line in text_of(path).splitlines():
                 if line.startswith("Where="):
                     found[line.removeprefix("Where=").strip()] = os.path.basename(path)
     return {place: unit for place, unit in found.items() if is_at_or_below(place, directory)}
@@ -253,8 +293,7 @@ def expected_triggers(directory: str, root: str = "/") -> dict[str, str]:
 
 def has_lost(unit: str) -> bool:
     """Return whether a unit lacks a trigger because somebody has unmounted it, and not because it was stopped."""
-    command = ["systemctl", "show", "--value", "--property=ActiveState", unit]
-    state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    state, _ = run("systemctl", "show", "--value", "--property=ActiveState", unit)
     return state == ("active" if unit == "autofs.service" else "failed")
 
 
@@ -298,28 +337,29 @@ def repair(found: dict[Mount, str], table: Table, processes: Processes, director
     there = table.triggers | {mount.place for mount in table.mounts} - set(given_up)
     for place in of_fstab:
         if place not in there and (action == "remount" or place in given_up):
-            print(f"{place}: {run('mount', place) or 'mounted again'}", file=sys.stderr)
+            print(f"{place}: {run('mount', place)[1] or 'mounted again'}", file=sys.stderr)
 
 
-def main(directory: str, seconds: float, destination: Path, action: str) -> None:
+def main(directory: str, seconds: float, destination: str, action: str) -> None:
     """Look once, report and repair."""
-    STATE.mkdir(mode=0o700, exist_ok=True)
+    os.makedirs(STATE, mode=0o700, exist_ok=True)
     table = read_table(directory)
     fuse = [mount for mount in table.mounts if mount.is_fuse]
     processes = read_processes(fuse) if fuse else Processes({}, set())
     found = look(table, processes, seconds)
     missing = missing_triggers(directory, table)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    new = destination.with_name(f".{destination.name}.new")
-    new.write_text(metrics(found, missing))
-    new.chmod(0o644)
-    new.replace(destination)
+    os.makedirs(os.path.dirname(destination), exist_ok=True)
+    # The collector must not read half of it, and does not read this name.
+    new = f"{destination}.new"
+    write(new, metrics(found, missing))
+    os.chmod(new, 0o644)
+    os.replace(new, destination)
     repair(found, table, processes, directory, action)
     for unit in sorted(set(missing.values())):
         places = ", ".join(place for place, of in missing.items() if of == unit)
-        problem = run("systemctl", "reload" if unit == "autofs.service" else "start", unit)
+        _, problem = run("systemctl", "reload" if unit == "autofs.service" else "start", unit)
         print(f"{places}: nothing waits there to mount it; {problem or f'set up again by {unit}'}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -5,7 +5,7 @@ A stand-in for a network file system whose server can stop answering: one empty 
     python hanging_files.py DIRECTORY UID [eosxd]     mounts it there, owned by UID; prints a line when it is mounted
 
 SIGUSR1: from now on requests are taken and not answered, as by a server that hangs: whoever asks sits in the kernel,
-where no signal helps. SIGUSR2: answer, also what was withheld. The end of the process is a mount whose server has died:
+where no signal helps. SIGUSR2: answer, also what was withheld. It prints a line when it does so. The end of the process is a mount whose server has died:
 "Transport endpoint is not connected". With the word eosxd it does what CERN's client 5.4.11 was seen to do: while it
 hangs it still answers statfs, by "Permission denied". Only root can mount it. It does the kernel's protocol itself
 because nothing in the distribution hangs to order.
@@ -21,6 +21,7 @@ import stat
 import struct
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 LOOKUP, GETATTR, STATFS, RELEASE, OPENDIR, READDIR, INIT = 1, 3, 17, 18, 27, 28, 26
 # FORGET, INTERRUPT and BATCH_FORGET want no answer.
@@ -73,8 +74,13 @@ def main(
     if libc.mount(b"stand-in", directory.encode(), b"fuse", nosuid_nodev, options.encode()):
         sys.exit(f"cannot mount: {os.strerror(ctypes.get_errno())}")
     state = {"hangs": False}
-    signal.signal(signal.SIGUSR1, lambda *_: state.update(hangs=True))
-    signal.signal(signal.SIGUSR2, lambda *_: state.update(hangs=False))
+
+    def change(number: int, _frame: FrameType | None) -> None:
+        state["hangs"] = number == signal.SIGUSR1
+        print("hangs" if state["hangs"] else "answers", flush=True)
+
+    signal.signal(signal.SIGUSR1, change)
+    signal.signal(signal.SIGUSR2, change)
     withheld: list[bytes] = []
     poll = select.poll()
     poll.register(device, select.POLLIN)

@@ -84,12 +84,12 @@ class Watched:
     def look(self, action: str = "log") -> str:
         """Look once; return what goes to the journal."""
         driver = f"""
-import pathlib, runpy, sys
+import runpy, sys
 sys.argv = ["watch", {str(self.place.parent)!r}, "0.7", {str(self.metrics)!r}, {action!r}]
 module = runpy.run_path({str(PROGRAM)!r})
-module["main"].__globals__["STATE"] = pathlib.Path({str(self.directory / "state")!r})
-module["main"].__globals__["CONNECTIONS"] = pathlib.Path({str(self.connections)!r})
-module["main"](sys.argv[1], 0.7, pathlib.Path(sys.argv[3]), sys.argv[4])
+module["main"].__globals__["STATE"] = {str(self.directory / "state")!r}
+module["main"].__globals__["CONNECTIONS"] = {str(self.connections)!r}
+module["main"](sys.argv[1], 0.7, sys.argv[3], sys.argv[4])
 """
         begin = time.monotonic()
         done = subprocess.run([sys.executable, "-c", driver], capture_output=True, text=True, check=True)
@@ -124,7 +124,7 @@ def watched(tmp_path: Path, storage: Storage, adoption: None) -> Iterator[Watche
 def at_mounts() -> list[int]:
     """Who was sent to a mount and sits there; the tests have adopted them."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [int(child) for child in children if "-maxdepth" in Path(f"/proc/{child}/cmdline").read_text()]
+    return [int(child) for child in children if "watch_mounts" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
 def all_leave() -> None:
@@ -203,7 +203,7 @@ def test_a_dead_mount_with_a_trigger_is_given_up(watched: Watched, client: str) 
     (mount,) = table.mounts
     said = {mount: "Transport endpoint is not connected"}
     processes = MODULE["Processes"]({}, {str(watched.place)} if client == "disconnected" else set())
-    triggered = table._replace(triggers={str(watched.place)})
+    triggered = MODULE["Table"](table.mounts, {str(watched.place)})
     MODULE["repair"](said, triggered, processes, str(watched.place), "log")
     assert bool(MODULE["read_table"](str(watched.place)).mounts) == (client == "disconnected")
     if client == "dead":
