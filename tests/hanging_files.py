@@ -5,10 +5,10 @@ A stand-in for a network file system whose server can stop answering: one empty 
     python hanging_files.py DIRECTORY UID [eosxd]     mounts it there, owned by UID; prints a line when it is mounted
 
 SIGUSR1: from now on requests are taken and not answered, as by a server that hangs: whoever asks sits in the kernel,
-where no signal helps. SIGUSR2: answer, also what was withheld. It prints a line when it does so. The end of the process is a mount whose server has died:
-"Transport endpoint is not connected". With the word eosxd it does what CERN's client 5.4.11 was seen to do: while it
-hangs it still answers statfs, by "Permission denied". Only root can mount it. It does the kernel's protocol itself
-because nothing in the distribution hangs to order.
+where no signal helps. SIGUSR2: answer, also what was withheld. It prints a line when it does so. The end of the process
+is a mount whose server has died: "Transport endpoint is not connected". With the word eosxd it does what CERN's client
+5.4.11 was seen to do: while it hangs it still answers statfs, by "Permission denied". Only root can mount it. It does
+the kernel's protocol itself because nothing in the distribution hangs to order.
 """
 
 from __future__ import annotations
