@@ -259,7 +259,7 @@ mkdir -p /mnt/xrootd
 MOUNT = "xrootdfs -o rdr=root://localhost:1094//data,sss={keytab},allow_other /mnt/xrootd >/dev/null 2>&1 </dev/null"
 
 
-def test_a_server_of_the_protocol_takes_the_keytab_and_keeps_users_apart(autofs: Host) -> None:
+def test_a_server_of_xrootd_takes_the_keytab(autofs: Host) -> None:
     """It is XRootD, not EOS, that is asked here; see the test of the real client."""
     host = autofs
     host.check_output(SET_UP)

@@ -287,7 +287,7 @@ def enter(stand_in: Path, *arguments: str, **variables: str) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=30)
 
 
-def test_environments_are_listed_without_a_look_at_their_repository(stand_in: Path) -> None:
+def test_environments_are_listed_without_their_repository(stand_in: Path) -> None:
     (stand_in / "stand-in-repository").rename(stand_in / "gone")
     listed = enter(stand_in)
     assert listed.returncode == 0
@@ -295,7 +295,7 @@ def test_environments_are_listed_without_a_look_at_their_repository(stand_in: Pa
     assert "The good one" in listed.stdout
 
 
-def test_an_environment_has_its_own_variables_and_none_of_another_python(stand_in: Path) -> None:
+def test_an_environment_has_its_own_variables_alone(stand_in: Path) -> None:
     leaked = {"PYTHONPATH": "/leak", "PYTHONHOME": "/leak", "VIRTUAL_ENV": "/leak", "LD_LIBRARY_PATH": "/leak"}
     run = enter(
         stand_in, "good", "env", **leaked, PATH=f"/leak/bin:{os.environ['PATH']}", EOS_MGM_URL="root://eos.example.org"

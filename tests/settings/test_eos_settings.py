@@ -468,10 +468,7 @@ def test_units_mount_the_same(files: dict[str, dict[str, str]]) -> None:
     ]
     for ordering in ("After=network-online.target", "Before=remote-fs.target umount.target", "Conflicts=umount.target"):
         assert ordering in mount.splitlines()
-    assert (
-        "What=/eos/home-b\nWhere=/eos/user/b\nType=none\nOptions=bind,nodev,nosuid\n"
-        in units["eos-user-b.mount"]
-    )
+    assert "What=/eos/home-b\nWhere=/eos/user/b\nType=none\nOptions=bind,nodev,nosuid\n" in units["eos-user-b.mount"]
     for text in units.values():
         assert text.startswith("# Managed by CampusHub (eos)\n")
 

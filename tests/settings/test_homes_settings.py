@@ -153,7 +153,7 @@ def test_the_hub_finds_all_that_it_reads_in_the_document() -> None:
     assert set(re.findall(r"^    (\w+):", read, re.MULTILINE)) == set(written) - {"comment"}
 
 
-def test_accounts_have_the_homes_of_the_layout_and_nobody_makes_them_through_the_mount(tmp_path: Path) -> None:
+def test_accounts_have_the_homes_of_the_layout(tmp_path: Path) -> None:
     layout = "/eos/user/{first_letter}/{login}"
     groups = {
         "hub": {"hosts": {"hub1": {}, "hub2": {}}, "vars": {"accounts_directory": "ldap"}},

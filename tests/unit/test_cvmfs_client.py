@@ -219,7 +219,7 @@ def test_a_client_that_stays_behind_its_server_is_found(server: str, tmp_path: P
     assert behind(url, [""], "6", 5) == "", "nobody knows since when"
 
 
-def test_a_repository_with_another_key_is_not_trusted_though_its_files_are_there(
+def test_a_repository_with_another_key_is_not_trusted(
     stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"server": f"{server}/cvmfs/software.example.org", "keys": key_pair(tmp_path)}
