@@ -165,6 +165,16 @@ def test_a_killed_file_server_loses_nothing_that_was_written(client: Client, sto
     assert client("alice", "shell", "seq 0 99 | cmp - lines && echo complete").strip() == "complete"
 
 
+@pytest.fixture
+def visitor(host: Host) -> Iterator[None]:
+    """Somebody works in the mount, without whom it is not probed."""
+    visit = "systemd-run --quiet --collect --unit=visitor --uid=nobody --working-directory=/net/homes sleep 600"
+    host.check_output(visit)
+    yield
+    host.run("systemctl kill --signal=KILL visitor")
+
+
+@pytest.mark.usefixtures("visitor")
 def test_a_mount_that_is_not_well_is_in_the_journal_and_a_metric(host: Host, storage: Callable[[str], None]) -> None:
     def watched() -> str:
         host.check_output("systemctl start campushub-watch-mounts.service")
@@ -180,6 +190,7 @@ def test_a_mount_that_is_not_well_is_in_the_journal_and_a_metric(host: Host, sto
     wait_until(lambda: 'campushub_mount_up{mount="/net/homes"} 1' in watched(), "the metric is well again", seconds=20)
 
 
+@pytest.mark.usefixtures("visitor")
 def test_a_mount_that_hangs_is_given_up_and_mounted_again(
     host: Host, client: Client, storage: Callable[[str], None]
 ) -> None:

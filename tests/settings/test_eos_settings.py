@@ -62,12 +62,12 @@ KEYTAB = (
 )
 LOCAL = "is no absolute path. Write it without a slash at its end, such as /eos/user."
 PORT = (
-    "is no name of a host with a port. Write both, such as eos.example.org:1094. An address of IPv6 needs a name, for the "
-    "client cuts it at its first colon."
+    "is no name of a host with a port. Write both, such as eos.example.org:1094. An address of IPv6 needs a name, for "
+    "the client cuts it at its first colon."
 )
 NO_NUMBER = (
-    "has a value that is no number, with which the client does not mount and says nothing. Write numbers without quotes, "
-    "and 1 or 0 for yes or no."
+    "has a value that is no number, with which the client does not mount and says nothing. Write numbers without "
+    "quotes, and 1 or 0 for yes or no."
 )
 WRONG_TYPE = (
     "has a value of the wrong type, with which the client does not mount and says nothing. Write "
@@ -302,8 +302,8 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             settings(eos_manager_timeout=0),
             [
                 (
-                    "eos_manager_timeout = 0 is no time to wait for a manager. Give 1 to 86400 seconds; 60 is usual for "
-                    "homes, and 86400 is the client's own default."
+                    "eos_manager_timeout = 0 is no time to wait for a manager. Give 1 to 86400 seconds; 60 is usual "
+                    "for homes, and 86400 is the client's own default."
                 )
             ],
         ),
