@@ -214,12 +214,12 @@ def one_of(visitors: list[Visitor]) -> Visitor | None:
     return candidates[int(time.time()) % len(candidates)] if candidates else None
 
 
-def look(table: Table, processes: Processes, seconds: float) -> dict[Mount, str]:
+def look(table: Table, processes: Processes, requests: dict[Mount, int], seconds: float) -> dict[Mount, str]:
     """Return what is wrong with each mount, or nothing. They are probed side by side."""
     found, sent = {}, {}
     for mount in table.mounts:
         visitor = one_of(processes.visitors.get(mount.place, []))
-        idle = mount.is_fuse and not visitor and mount.place in processes.arguments and not waiting(mount)
+        idle = mount.is_fuse and not visitor and mount.place in processes.arguments and not requests[mount]
         if is_stuck(mount):
             found[mount] = SILENT
         elif idle:
@@ -305,7 +305,17 @@ def missing_triggers(directory: str, table: Table) -> dict[str, str]:
     return {place: unit for place, unit in missing.items() if unit in lost}
 
 
-def metrics(found: dict[Mount, str], missing: dict[str, str]) -> str:
+def set_up(unit: str) -> str:
+    """Have a unit set up its triggers again; return what went wrong."""
+    if unit == "autofs.service":
+        # A restart would end all clients that it has started.
+        return run("systemctl", "reload", unit)[1]
+    # A client that crashes again and again would meet the limit of starts.
+    run("systemctl", "reset-failed", unit)
+    return run("systemctl", "start", unit)[1]
+
+
+def metrics(found: dict[Mount, str], requests: dict[Mount, int], missing: dict[str, str]) -> str:
     """Return what was found in the text format of Prometheus."""
     up = {**{mount.place: 0 if why else 1 for mount, why in found.items()}, **dict.fromkeys(missing, 0)}
     lines = [
@@ -314,7 +324,7 @@ def metrics(found: dict[Mount, str], missing: dict[str, str]) -> str:
         *(f'campushub_mount_up{{mount="{place}"}} {value}' for place, value in up.items()),
         "# HELP campushub_mount_waiting_requests Requests that wait for the client of a FUSE mount.",
         "# TYPE campushub_mount_waiting_requests gauge",
-        *(f'campushub_mount_waiting_requests{{mount="{mount.place}"}} {waiting(mount)}' for mount in found),
+        *(f'campushub_mount_waiting_requests{{mount="{mount.place}"}} {requests[mount]}' for mount in found),
     ]
     return "\n".join(lines) + "\n"
 
@@ -346,18 +356,21 @@ def main(directory: str, seconds: float, destination: str, action: str) -> None:
     table = read_table(directory)
     fuse = [mount for mount in table.mounts if mount.is_fuse]
     processes = read_processes(fuse) if fuse else Processes({}, set())
-    found = look(table, processes, seconds)
+    requests = {mount: waiting(mount) for mount in table.mounts}
+    found = look(table, processes, requests, seconds)
+    # Of a mount that is well the kernel may not yet have closed what the probe has opened.
+    requests |= {mount: waiting(mount) for mount, why in found.items() if why}
     missing = missing_triggers(directory, table)
     os.makedirs(os.path.dirname(destination), exist_ok=True)
     # The collector must not read half of it, and does not read this name.
     new = f"{destination}.new"
-    write(new, metrics(found, missing))
+    write(new, metrics(found, requests, missing))
     os.chmod(new, 0o644)
     os.replace(new, destination)
     repair(found, table, processes, directory, action)
     for unit in sorted(set(missing.values())):
         places = ", ".join(place for place, of in missing.items() if of == unit)
-        _, problem = run("systemctl", "reload" if unit == "autofs.service" else "start", unit)
+        problem = set_up(unit)
         print(f"{places}: nothing waits there to mount it; {problem or f'set up again by {unit}'}", file=sys.stderr)
 
 
