@@ -311,7 +311,7 @@ def set_up(unit: str) -> str:
         # A restart would end all clients that it has started.
         return run("systemctl", "reload", unit)[1]
     # A client that crashes again and again would meet the limit of starts.
-    run("systemctl", "reset-failed", unit)
+    run("systemctl", "reset-failed", unit, unit.replace(".automount", ".mount"))
     return run("systemctl", "start", unit)[1]
 
 

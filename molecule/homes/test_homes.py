@@ -168,8 +168,8 @@ def test_a_killed_file_server_loses_nothing_that_was_written(client: Client, sto
 @pytest.fixture
 def visitor(host: Host) -> Iterator[None]:
     """Somebody works in the mount, without whom it is not probed."""
-    visit = "systemd-run --quiet --collect --unit=visitor --uid=nobody --working-directory=/net/homes sleep 600"
-    host.check_output(visit)
+    visit = "sh -c 'cd /net/homes && exec sleep 600'"
+    host.check_output(f"systemd-run --quiet --collect --unit=visitor --uid=nobody {visit}; sleep 1")
     yield
     host.run("systemctl kill --signal=KILL visitor")
 
