@@ -106,7 +106,8 @@ def test_a_repository_of_the_sites_own_comes_and_goes(host: Host, apply_role: Ap
 def test_removal_leaves_nothing_of_ours(host: Host, apply_role: ApplyRole) -> None:
     assert apply_role(cvmfs_state="absent").returncode == 0
     try:
-        left = host.run("grep -rl 'Managed by CampusHub' /etc/cvmfs /etc/auto.master.d /etc/systemd/system/cvmfs-*")
+        places = "/etc/cvmfs /etc/auto.master.d /etc/systemd/system/cvmfs-* /etc/systemd/system/*watch-cvmfs*"
+        left = host.run(f"grep -rl 'Managed by CampusHub' {places}")
         assert left.stdout == ""
         assert host.run("findmnt --noheadings --types autofs /cvmfs").stdout == ""
         assert "changed=0" in apply_role(cvmfs_state="absent").stdout
@@ -221,6 +222,64 @@ def test_environments_that_are_no_longer_wanted_leave_nothing(host: Host, apply_
         assert apply_role(role="jupyter").returncode == 0
     assert host.run("systemctl is-active --quiet campushub-warm-up.timer").rc == 0
     assert "changed=0" in apply_role(role="jupyter").stdout
+
+
+# --- The watch, over mounts of a stand-in for the client --------------------------------------------------------------
+
+
+STAND_IN = "stand-in.example.org"
+PLACES = {"/etc/auto.cvmfs": "auto.cvmfs", "/usr/sbin/mount.cvmfs": "mount.cvmfs", "/usr/local/bin/cvmfs2": None}
+
+
+@pytest.fixture
+def stand_in(host: Host) -> Iterator[str]:
+    """A repository that a stand-in for the client mounts, as autofs asks it to; its place."""
+    if os.environ.get("CVMFS_APT_URL"):
+        pytest.skip("with the real client nothing stands in for it")
+    here = Path(__file__).resolve().parent
+    for place, name in PLACES.items():
+        file = here / "stand_in" / name if name else here.parents[1] / "tests" / "hanging_files.py"
+        text = file.read_text().replace("#!/usr/bin/env python3", "#!/usr/bin/python3")
+        host.run_expect([0], f"printf %%s %s >{place}; chmod 755 {place}", text)
+    host.check_output("systemctl restart autofs.service")
+    yield f"/cvmfs/{STAND_IN}"
+    host.run(
+        f"kill $(pgrep -f '[c]vmfs2 /cvmfs/{STAND_IN}'); rm -f {' '.join(PLACES)}; systemctl restart autofs.service"
+    )
+
+
+def is_mounted(host: Host, place: str) -> bool:
+    looked = host.run(f"timeout 20 sudo -u nobody ls {place}")
+    return looked.rc == 0 and f" {place} fuse " in str(host.file("/proc/mounts").content_string)
+
+
+def test_a_dead_repository_comes_back_ten_of_ten(host: Host, stand_in: str) -> None:
+    for _ in range(10):
+        assert is_mounted(host, stand_in)
+        host.check_output(f"kill -KILL $(pgrep -f '[c]vmfs2 {stand_in}'); sleep 0.3")
+        assert "Transport endpoint is not connected" in host.run(f"ls {stand_in}").stderr
+        host.check_output("systemctl start campushub-watch-cvmfs.service")
+        assert is_mounted(host, stand_in)
+    journal = host.check_output("journalctl -u campushub-watch-cvmfs --since=-60s -o cat --no-pager")
+    assert f"{stand_in}: given up, to be mounted again" in journal
+
+
+def test_a_dead_repository_comes_back_without_anybody(host: Host, stand_in: str) -> None:
+    """The timer of the watch runs once a minute; users see it at their next look."""
+    assert is_mounted(host, stand_in)
+    host.check_output(f"kill -KILL $(pgrep -f '[c]vmfs2 {stand_in}'); sleep 0.3")
+    end = time.monotonic() + 90
+    while not is_mounted(host, stand_in):
+        assert time.monotonic() < end
+        time.sleep(1)
+
+
+def test_a_run_repairs_a_dead_repository(host: Host, stand_in: str, apply_role: ApplyRole) -> None:
+    assert is_mounted(host, stand_in)
+    host.check_output("systemctl stop campushub-watch-cvmfs.timer")
+    host.check_output(f"kill -KILL $(pgrep -f '[c]vmfs2 {stand_in}'); sleep 0.3")
+    assert apply_role().returncode == 0
+    assert is_mounted(host, stand_in)
 
 
 # --- The client itself ------------------------------------------------------------------------------------------------
@@ -366,9 +425,7 @@ def test_systemd_mounts_it_as_well(host: Host, apply_role: ApplyRole) -> None:
 
 
 @with_packages
-def test_a_key_of_the_packages_with_another_fingerprint_stops_before_anything_is_changed(
-    host: Host, apply_role: ApplyRole
-) -> None:
+def test_a_key_with_another_fingerprint_changes_nothing(host: Host, apply_role: ApplyRole) -> None:
     # The host has the right key already; a site that moves to another mirror asks for the new one.
     before = host.check_output("cat /etc/apt/sources.list.d/campushub-cvmfs.sources | sha256sum")
     run = apply_role(cvmfs_key_fingerprint="0" * 40)

@@ -1,12 +1,13 @@
-"""What role eos writes, read by those who are to read it, and what it refuses."""
+"""What role eos writes, read by those who are to read it, a stand-in for the client among them, and what it refuses."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from testinfra.host import Host
@@ -14,6 +15,13 @@ from testinfra.host import Host
 from tests.site.centre import wait_until
 
 ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
+HOME_A = {
+    "name": "home-a",
+    "hostport": "eoshome-a.campus.test:1094",
+    "remote_directory": "/eos/user/a/",
+    "local_directory": "/eos/home-a",
+    "auth": "unix",
+}
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def test_instances_are_json_that_root_alone_reads(host: Host) -> None:
         assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
         found[name] = json.loads(file.content_string)
     assert found["home-a"]["hostport"] == "eoshome-a.campus.test:1094"
-    assert found["home-a"]["options"] == {"md-kernelcache": 1}
+    assert found["home-a"]["options"] == {"backtrace": 0, "md-backend.timeout": 60, "md-kernelcache": 1}
     assert found["home-a"]["cache"]["size-mb"] == 500
     assert (found["home-a"]["auth"]["krb5"], found["home-a"]["auth"]["sss"]) == (1, 0)
     assert (found["shared"]["auth"]["krb5"], found["shared"]["auth"]["sss"]) == (0, 1)
@@ -72,10 +80,151 @@ def test_systemd_has_the_units(systemd: Host) -> None:
     assert "fsname=home-a" in shown
 
 
+def mounted(host: Host) -> bool:
+    """Look into the instance as an ordinary user, which mounts it."""
+    looked = host.run("timeout 20 sudo -u nobody ls /eos/home-a")
+    return looked.rc == 0 and " /eos/home-a fuse " in str(host.file("/proc/mounts").content_string)
+
+
+def client(host: Host) -> str:
+    """The numbers of the client's processes."""
+    return " ".join(host.check_output("pgrep -f '[e]osxd /eos/home-a '").split())
+
+
+@contextlib.contextmanager
+def visitor(host: Host) -> Iterator[None]:
+    """Somebody works in the instance; a unit that is told so would end with the mount."""
+    stays = "sh -c 'cd /eos/home-a && exec sleep 600'"
+    host.check_output(f"systemd-run --quiet --collect --unit=visitor --uid=nobody {stays}; sleep 1")
+    try:
+        yield
+        assert host.run("systemctl is-active --quiet visitor").rc == 0, "whoever uses it does not go on"
+    finally:
+        host.run("systemctl kill --signal=KILL visitor; sleep 0.3")
+
+
+def test_whoever_looks_mounts_an_instance(host: Host) -> None:
+    assert mounted(host)
+    assert "nosuid,nodev" in host.check_output("grep ' /eos/home-a fuse ' /proc/mounts")
+
+
 def test_an_instance_that_cannot_be_mounted_holds_up_nobody(host: Host) -> None:
-    begin = time.monotonic()
-    assert host.run("timeout 40 ls /eos/home-a/").rc != 124
-    assert time.monotonic() - begin < 35
+    host.check_output("umount --lazy /eos/home-a; mv /usr/local/bin/eosxd /usr/local/bin/eosxd.away")
+    try:
+        begin = time.monotonic()
+        assert host.run("timeout 40 ls /eos/home-a/").rc not in (0, 124)
+        assert time.monotonic() - begin < 35
+    finally:
+        host.check_output("mv /usr/local/bin/eosxd.away /usr/local/bin/eosxd; systemctl reset-failed")
+    if host.run("systemctl is-active --quiet autofs.service").rc == 0:
+        # It remembers for a minute what it looked for in vain.
+        host.check_output("systemctl restart autofs.service")
+    wait_until(lambda: mounted(host), "it is mounted", seconds=20)
+
+
+@pytest.fixture
+def watched(host: Host, apply_role: ApplyRole) -> Iterator[Callable[[], str]]:
+    """Have the mounts watched, as role homes does; return how to look at once, which returns the metrics."""
+    assert apply_role(role="homes", homes_mount_point="/eos", homes_check_deadline=3).returncode == 0
+
+    def look() -> str:
+        host.check_output("systemctl start campushub-watch-mounts.service")
+        return str(host.file("/var/lib/prometheus/node-exporter/campushub_mounts.prom").content_string)
+
+    yield look
+    assert apply_role(role="homes", homes_state="absent").returncode == 0
+
+
+def test_an_instance_whose_manager_is_silent_is_told(host: Host, watched: Callable[[], str]) -> None:
+    """The client answers statfs all the while."""
+    assert mounted(host)
+    with visitor(host):
+        assert 'campushub_mount_up{mount="/eos/home-a"} 1' in watched()
+        host.check_output("touch /run/manager-is-silent; sleep 0.3")
+        try:
+            assert "Permission denied" in host.run("timeout 5 stat --file-system /eos/home-a").stderr
+            assert 'campushub_mount_up{mount="/eos/home-a"} 0' in watched()
+            journal = host.check_output("journalctl -u campushub-watch-mounts --since=-60s -o cat --no-pager")
+            assert "/eos/home-a (fuse): it does not answer; " in journal
+        finally:
+            host.check_output("rm -f /run/manager-is-silent")
+    wait_until(lambda: 'campushub_mount_up{mount="/eos/home-a"} 1' in watched(), "it is well again", seconds=20)
+
+
+def test_autofs_expires_a_watched_mount(host: Host, apply_role: ApplyRole, watched: Callable[[], str]) -> None:
+    """A probe would keep it in use."""
+    if not host.file("/etc/auto.campushub-eos").exists:
+        pytest.skip("units of systemd have no time after which they unmount")
+    host.check_output("sed -i s/--timeout=600/--timeout=6/ /etc/auto.master.d/campushub-eos.autofs")
+    host.check_output("systemctl restart autofs.service")
+    assert mounted(host)
+
+    def expired() -> bool:
+        watched()
+        return " /eos/home-a fuse " not in str(host.file("/proc/mounts").content_string)
+
+    wait_until(expired, "autofs unmounts it", seconds=40)
+    assert apply_role().returncode == 0
+
+
+# What ends the client, and how often it is tried; with the handler of crashes it takes its trigger with it.
+ENDS = [(0, "KILL", 2), (0, "SEGV", 2), (0, "TERM", 1), (1, "SEGV", 3), (1, "TERM", 2)]
+
+
+def test_a_dead_instance_comes_back_ten_of_ten(host: Host, apply_role: ApplyRole, watched: Callable[[], str]) -> None:
+    for backtrace, number, times in ENDS:
+        wait_until(lambda: mounted(host), "it is mounted", seconds=20)
+        host.check_output(f"""sed -i 's/"backtrace": ./"backtrace": {backtrace}/' /etc/eos/fuse.home-a.conf""")
+        host.check_output("umount --lazy /eos/home-a")
+        for _ in range(times):
+            wait_until(lambda: mounted(host), "it is mounted", seconds=20)
+            host.check_output(f"kill -{number} {client(host)}; sleep 0.5")
+            assert mounted(host) == (number == "TERM" and not backtrace), f"{number} with backtrace {backtrace}"
+            watched()
+            wait_until(lambda: mounted(host), f"it is back after {number} with backtrace {backtrace}", seconds=10)
+            # The service manager has a limit of starts.
+            time.sleep(2)
+    assert apply_role().returncode == 0
+
+
+def test_a_dead_instance_comes_back_without_anybody(host: Host, watched: Callable[[], str]) -> None:
+    """The timer of the watch runs once a minute; users see it at their next look."""
+    watched()
+    assert mounted(host)
+    host.check_output(f"kill -KILL {client(host)}; sleep 0.2")
+    assert not mounted(host)
+    wait_until(lambda: mounted(host), "the timer has repaired it", seconds=90)
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_each_change_of_the_method_finishes(host: Host, apply_role: ApplyRole, is_used: bool) -> None:
+    methods = ["autofs", "systemd"]
+    if host.run("systemctl is-active --quiet autofs.service").rc == 0 and host.file("/etc/auto.campushub-eos").exists:
+        methods.reverse()
+    for method in methods:
+        assert mounted(host)
+        with visitor(host) if is_used else contextlib.nullcontext():
+            done = apply_role(eos_mount_method=method)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert mounted(host)
+        holder = host.check_output("grep ' /eos/home-a autofs ' /proc/mounts | cut -d ' ' -f 1")
+        assert holder == {"autofs": "/etc/auto.campushub-eos", "systemd": "systemd-1"}[method]
+        again = apply_role(eos_mount_method=method)
+        assert "changed=0" in again.stdout, again.stdout
+
+
+def test_a_place_that_moves_while_it_is_used(host: Host, apply_role: ApplyRole) -> None:
+    moved = [{**HOME_A, "local_directory": "/eos/moved"}]
+    assert mounted(host)
+    try:
+        with visitor(host):
+            done = apply_role(eos_instances=moved, eos_links=[])
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert " /eos/home-a " not in host.check_output("cat /proc/mounts")
+            assert host.run("timeout 20 ls /eos/moved").rc == 0
+    finally:
+        assert apply_role().returncode == 0
+    assert mounted(host)
 
 
 def test_on_debian_the_role_says_that_there_are_no_packages(host: Host, apply_role: ApplyRole) -> None:
@@ -83,7 +232,10 @@ def test_on_debian_the_role_says_that_there_are_no_packages(host: Host, apply_ro
     done = apply_role(eos_install=True, eos_key_fingerprint="0" * 40)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
-    assert "has no packages of the client of EOS: CERN makes them for EL 8 and 9 and for Ubuntu 22.04 and 24.04" in said
+    assert (
+        "has no packages of the client of EOS: CERN makes them for EL 8, 9 and 10 and for Ubuntu 22.04, 24.04 and 26.04"
+        in said
+    )
     assert "Name a repository that has eos-fusex for it in eos_apt_url" in said
     assert host.check_output("ls /etc/apt/sources.list.d /etc/eos; dpkg -l | sha256sum") == before
 
@@ -117,7 +269,7 @@ mkdir -p /mnt/xrootd
 MOUNT = "xrootdfs -o rdr=root://localhost:1094//data,sss={keytab},allow_other /mnt/xrootd >/dev/null 2>&1 </dev/null"
 
 
-def test_a_server_of_the_protocol_takes_the_keytab_and_keeps_users_apart(autofs: Host) -> None:
+def test_a_server_of_xrootd_takes_the_keytab(autofs: Host) -> None:
     """It is XRootD, not EOS, that is asked here; see the test of the real client."""
     host = autofs
     host.check_output(SET_UP)
@@ -151,17 +303,8 @@ def test_a_keytab_is_in_no_output(host: Host, apply_role: ApplyRole) -> None:
 
 
 def test_what_is_not_wanted_any_more_goes(host: Host, apply_role: ApplyRole) -> None:
-    one = [
-        {
-            "name": "home-a",
-            "hostport": "eoshome-a.campus.test:1094",
-            "remote_directory": "/eos/user/a/",
-            "local_directory": "/eos/home-a",
-            "auth": "unix",
-        }
-    ]
     try:
-        done = apply_role(eos_instances=one, eos_links=[{"path": "/eos/user/b", "target": "/eos/home-a"}])
+        done = apply_role(eos_instances=[HOME_A], eos_links=[{"path": "/eos/user/b", "target": "/eos/home-a"}])
         assert done.returncode == 0, done.stdout + done.stderr
         assert host.check_output("ls /etc/eos").split() == ["campushub.links", "fuse.home-a.conf"]
         assert host.check_output("ls /eos/user") == "b"

@@ -11,9 +11,9 @@ SERVER = "homes-server"
 # What is the same with both spawners, whether servers start in a scratch home or not, is tested on one hub.
 ONCE = {
     "homes-debian12": [
-        "test_databases_and_sockets_are_on_the_local_disk_and_closed_to_others",
+        "test_databases_and_sockets_are_on_the_local_disk",
         "test_a_mount_that_is_not_well_is_in_the_journal_and_a_metric",
-        "test_a_mount_that_hangs_is_given_up_and_mounted_again_where_the_site_allows_it",
+        "test_a_mount_that_hangs_is_given_up_and_mounted_again",
         "test_nobody_works_in_what_the_mount_hides",
         "test_old_files_on_the_local_disk_are_removed_and_others_stay",
     ],

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
+import errno
 import hashlib
 import json
 import os
+import pwd
 import re
 import select
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +34,14 @@ description:
 options:
   state:
     description:
-      - V(checked) reads each repository through its mount, fetches an object of it through each proxy, and compares the
-        object with its hash and what the repository is signed with, with the client's keys. It fails and says which
-        repositories do not serve.
-      - V(compared) reports a change when repositories are mounted that have not taken over the settings on the disk.
+      - V(checked) reads each repository through its mount, fetches an object of it through each proxy, compares the
+        object with its hash, what the repository is signed with with the client's keys, and the client's revision with
+        the server's. It fails and says which repositories do not serve or cannot be updated.
+      - V(compared) reports a change when mounted repositories have other settings than those on the disk, as their
+        clients say, and when the client of one has ended.
       - V(applied) lets them take over the settings. Those that nobody uses are unmounted, so that the next look mounts
-        them anew; the others are reloaded.
+        them anew; the others are reloaded, unless a setting differs that a client takes only when it is mounted and
+        on which a reload would end it. These wait, and the module says for whom. A shared cache gets its new limit.
       - V(unmounted) unmounts all.
     type: str
     choices: [checked, compared, applied, unmounted]
@@ -82,6 +89,20 @@ MOUNTS = Path("/cvmfs")
 SETTINGS = Path("/etc/cvmfs")
 STAMP = Path("/run/campushub-cvmfs")
 HASHES = {"": "sha1", "-rmd160": "ripemd160"}
+# What a client takes only when it is mounted. A reload that moves its cache ends it: it is no longer root, cannot make
+# the new directory and panics (client 2.12.0).
+MOUNT_ONLY = re.compile(
+    r"CVMFS_(CACHE_.*|ALIEN_CACHE|SHARED_CACHE|WORKSPACE|NFS_.*|NFILES|MOUNT_RW|SUID|CHECK_PERMISSIONS|ENFORCE_ACLS"
+    r"|CPU_AFFINITY|OOM_SCORE_ADJ|FUSE3_.*|LIBRARY_PATH|RELOAD_SOCKETS|SYSTEMD_NOKILL)"
+)
+# Clients that do not say their settings; see `differences`.
+UNKNOWN = "CVMFS_CACHE_"
+PINNED = re.compile(r"^CVMFS_(REPOSITORY_(TAG|DATE)|ROOT_HASH)=['\"]?[^'\"\s]|^CVMFS_AUTO_UPDATE='?no", re.MULTILINE)
+MEGABYTE = 1 << 20
+# Longer than this a client that runs does not take to say its settings.
+TALK_SECONDS = 10
+# Besides the time to live of a revision: caches keep the manifest for a minute, kernels what they know for another.
+SLACK_SECONDS = 300
 # A file of this size is read to its end; of others the first part will do.
 READ = 1 << 20
 ENTRIES = 200
@@ -184,25 +205,38 @@ def attribute(directory: Path, name: str) -> str:
 
 
 def serves(repository: str, directory: Path = MOUNTS) -> dict[str, str]:
-    """Read a file of a repository through its mount; return its path, and which server and proxy the client uses."""
+    """Read a file of a repository through its mount; return its path, and what the client uses and has."""
     mount = directory / repository
-    return {"file": read_something(mount), "server": attribute(mount, "host"), "proxy": attribute(mount, "proxy")}
+    file = read_something(mount)
+    return {"file": file, "server": attribute(mount, "host"), **{n: attribute(mount, n) for n in ("proxy", "revision")}}
+
+
+def downloaded(url: str, proxy: str, seconds: float) -> tuple[bytes, Mapping[str, str]]:
+    """Return what is at a URL, and its headers. The environment's proxies do not count; an empty proxy is none."""
+    handler = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
+    with urllib.request.build_opener(handler).open(url, timeout=seconds) as answer:
+        return answer.read(READ), answer.headers
 
 
 def download(url: str, proxy: str, seconds: float) -> bytes:
-    """Return what is at a URL. The environment's proxies do not count; an empty proxy is none."""
-    handler = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
-    with urllib.request.build_opener(handler).open(url, timeout=seconds) as answer:
-        content: bytes = answer.read(READ)
-        return content
+    """Return what is at a URL."""
+    return downloaded(url, proxy, seconds)[0]
 
 
-def certificate_hash(manifest: bytes) -> str:
-    """Return the name of the object that has the certificate of a repository, from its manifest."""
+def manifest_field(manifest: bytes, letter: str) -> str:
+    """Return a field of a repository's manifest: X is the certificate, S the revision, D its time to live."""
     for line in manifest.partition(b"\n--\n")[0].splitlines():
-        if line.startswith(b"X"):
+        if line.startswith(letter.encode()):
             return line[1:].decode()
     raise ValueError("it answers with something that is no manifest of a repository")
+
+
+def certificate_url(server: str, manifest: bytes) -> tuple[str, str, str]:
+    """Return where the certificate of a repository is, its hash, and the method of the hash."""
+    match = re.fullmatch(r"([0-9a-f]{40})(-[a-z0-9]+)?", manifest_field(manifest, "X"))
+    if not match:
+        raise ValueError("it answers with something that is no manifest of a repository")
+    return f"{server}/data/{match[0][:2]}/{match[0][2:]}X", match[1], HASHES.get(match[2] or "", "")
 
 
 def fetched(server: str, proxy: str, seconds: float) -> str:
@@ -211,16 +245,21 @@ def fetched(server: str, proxy: str, seconds: float) -> str:
 
     The smallest object that each repository has is the certificate that its manifest is signed with.
     """
-    name = certificate_hash(download(f"{server}/.cvmfspublished", proxy, seconds))
-    match = re.fullmatch(r"([0-9a-f]{40})(-[a-z0-9]+)?", name)
-    if not match:
-        raise ValueError("it answers with something that is no manifest of a repository")
-    url = f"{server}/data/{name[:2]}/{name[2:]}X"
+    url, wanted, method = certificate_url(server, download(f"{server}/.cvmfspublished", proxy, seconds))
     content = download(url, proxy, seconds)
-    method = HASHES.get(match[2] or "")
-    if method in hashlib.algorithms_available and hashlib.new(method or "", content).hexdigest() != match[1]:
+    if method in hashlib.algorithms_available and hashlib.new(method, content).hexdigest() != wanted:
         raise ValueError(f"it answers with something else in place of {url}")
     return url
+
+
+def recovered(signature: bytes, key: str, kind: str) -> bytes:
+    """Return what was signed with the private half of a key, or nothing if it was another key."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(signature)
+        file.flush()
+        # Not `dgst -verify`: distributions refuse signatures over SHA-1, which is what repositories have.
+        command = ["openssl", "pkeyutl", "-verifyrecover", kind, "-inkey", "/dev/stdin", "-in", file.name]
+        return subprocess.run(command, input=key.encode(), capture_output=True, check=False).stdout
 
 
 def distrust(whitelist: bytes, keys: str) -> str:
@@ -232,21 +271,63 @@ def distrust(whitelist: bytes, keys: str) -> str:
         return "its server has something that is no list of certificates"
     if expires[1] < time.strftime("%Y%m%d%H%M%S", time.gmtime()).encode():
         return "its list of certificates expired. Those who publish it must sign it anew"
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(signature)
-        file.flush()
-        command = ["openssl", "pkeyutl", "-verifyrecover", "-pubin", "-inkey", "/dev/stdin", "-in", file.name]
-        for key in re.findall(r"-----BEGIN .*?-----END [^\n]*\n?", keys, re.DOTALL):
-            if subprocess.run(command, input=key.encode(), capture_output=True, check=False).stdout == signed:
-                return ""
+    for key in re.findall(r"-----BEGIN .*?-----END [^\n]*\n?", keys, re.DOTALL):
+        if recovered(signature, key, "-pubin") == signed:
+            return ""
     return "it is signed with none of the public keys that the client has for it"
+
+
+def distrust_manifest(manifest: bytes, certificate: bytes, whitelist: bytes) -> str:
+    """Return why clients would not take a repository's manifest, or nothing. A client that has one keeps it then."""
+    text, _, rest = manifest.partition(b"\n--\n")
+    named, _, signature = rest.partition(b"\n")
+    number, _, suffix = named.decode(errors="replace").partition("-")
+    method = HASHES.get(f"-{suffix}" if suffix else "", "")
+    if method in hashlib.algorithms_available and hashlib.new(method, text + b"\n").hexdigest() != number:
+        return "its manifest is not what was signed"
+    try:
+        pem = zlib.decompress(certificate).decode()
+        fingerprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(pem), usedforsecurity=False).hexdigest().upper()
+    except (ValueError, zlib.error):
+        return "its server has something that is no certificate"
+    listed = [line.partition(b"#")[0].strip() for line in whitelist.partition(b"\n--\n")[0].splitlines()]
+    if fingerprint.encode() not in [line.replace(b":", b"") for line in listed]:
+        return "its manifest is signed with a certificate that its list of certificates does not have"
+    # In front of the hash stands which one it is.
+    if not recovered(signature, pem, "-certin").endswith(hashlib.sha1(named, usedforsecurity=False).digest()):
+        return "its manifest has a wrong signature"
+    return ""
 
 
 def distrusted(server: str, ways: list[str], keys: str, seconds: float) -> str:
     """Return why a repository is not to be trusted; the client does not look again at what it has in its cache."""
     for way in ways:
         with contextlib.suppress(OSError):
-            return distrust(download(f"{server}/.cvmfswhitelist", way, seconds), keys)
+            whitelist = download(f"{server}/.cvmfswhitelist", way, seconds)
+            manifest = download(f"{server}/.cvmfspublished", way, seconds)
+            certificate = download(certificate_url(server, manifest)[0], way, seconds)
+            return distrust(whitelist, keys) or distrust_manifest(manifest, certificate, whitelist)
+    return ""
+
+
+def age_of(headers: Mapping[str, str]) -> float:
+    """Return for how many seconds a server has had something, by its own clock; 0 if it does not say."""
+    try:
+        at, since = (email.utils.parsedate_to_datetime(headers[name]) for name in ("Date", "Last-Modified"))
+        return (at - since).total_seconds() + float(headers.get("Age") or 0)
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def behind(server: str, ways: list[str], revision: str, seconds: float) -> str:
+    """Return that a client has an older revision than its server for longer than it should, or nothing."""
+    for way in ways:
+        with contextlib.suppress(OSError, ValueError):
+            manifest, headers = downloaded(f"{server}/.cvmfspublished", way, seconds)
+            newest, age = manifest_field(manifest, "S"), age_of(headers)
+            if int(newest) > int(revision) and age > int(manifest_field(manifest, "D")) + SLACK_SECONDS:
+                return f"it stays at revision {revision}, and its server has {newest} for {age / 60:.0f} minutes"
+            return ""
     return ""
 
 
@@ -262,12 +343,18 @@ def server_and_keys(repository: str, settings: str) -> dict[str, str]:
     return {"server": server, "keys": "".join(path.read_text() for path in paths)}
 
 
+def output_of(*command: str) -> str:
+    """Return what a program prints; raise what it complains about if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError((done.stderr or done.stdout).strip() or f"{command[0]}: {done.returncode}")
+    return done.stdout
+
+
 def settings_of(repository: str) -> dict[str, str]:
-    """Return the first server of a repository and its public keys."""
-    said = subprocess.run(
-        ["cvmfs_config", "showconfig", repository], capture_output=True, text=True, check=False
-    ).stdout
-    return server_and_keys(repository, said)
+    """Return the first server of a repository, its public keys, and whether it is to stay at one revision."""
+    said = output_of("cvmfs_config", "showconfig", repository)
+    return {**server_and_keys(repository, said), "pinned": "yes" if PINNED.search(said) else ""}
 
 
 def shown(proxy: str) -> str:
@@ -292,7 +379,16 @@ def failure(result: dict[str, Any] | None, deadline: int) -> str:
     """Return why a work did not succeed, or nothing."""
     if result is None:
         return f"no answer in {deadline} s"
+    if is_dead(result):
+        return (
+            "its client has ended. The next run unmounts it, as umount --lazy does, and whoever looks mounts it again"
+        )
     return str(result.get("problem", ""))
+
+
+def is_dead(result: dict[str, Any] | None) -> bool:
+    """Return whether a work found that the client of a mount has ended, which is not the same as one that hangs."""
+    return f"[Errno {errno.ENOTCONN}]" in str((result or {}).get("problem", ""))
 
 
 def check(
@@ -315,6 +411,9 @@ def check(
             fetches[f"{name} {way}"] = partial(fetched, server, way, deadline / 2)
         if server and said.get("keys"):
             fetches[name] = partial(distrusted, server, ways, said["keys"], deadline / 2)
+        revision = (reads[name] or {}).get("answer", {}).get("revision", "")
+        if server and revision and not said.get("pinned"):
+            fetches[f"{name} revision"] = partial(behind, server, ways, revision, deadline / 2)
     results = at_once(fetches, deadline)
     for name in names:
         trouble = failure(reads[name], deadline)
@@ -323,10 +422,13 @@ def check(
             problems.append(f"{name} cannot be read: {trouble}.{last_words(name, begin)}")
             if why := failure(settings[name], deadline):
                 problems.append(f"{name} has no server: {why}")
-        if why := (results.get(name) or {}).get("answer", ""):
-            problems.append(f"{name} cannot be trusted: {why}.")
         asked = {way: results[f"{name} {way}"] for way in ways if f"{name} {way}" in results}
         dead = {way: why for way, result in asked.items() if (why := failure(result, deadline))}
+        trust = results.get(name) or {}
+        if why := trust.get("answer", "") or ("" if dead else trust.get("problem", "")):
+            problems.append(f"{name} cannot be trusted: {why}.")
+        elif why := (results.get(f"{name} revision") or {}).get("answer", ""):
+            problems.append(f"{name} is not updated: {why}.{last_words(name, begin)}")
         words = [
             f"{name} cannot be fetched {f'through {shown(way)}' if way else 'directly'}: {dead[way]}" for way in dead
         ]
@@ -345,12 +447,18 @@ def fingerprint(settings: Path = SETTINGS) -> str:
     return total.hexdigest()
 
 
-def taken_over(stamp: Path = STAMP) -> str:
-    """Return the hash of the settings that were taken over last, or nothing."""
+def recorded(stamp: Path = STAMP) -> dict[str, Any]:
+    """
+    Return what was applied last.
+
+    That is the fingerprint of the C(settings), by repository the differences that were C(acted) upon and may have to
+    wait, and the C(limits) of shared caches by their processes, which nobody can ask.
+    """
     try:
-        return stamp.read_text()
-    except OSError:
-        return ""
+        found: dict[str, Any] = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        found = {}
+    return {"settings": "", "acted": {}, "limits": {}, **(found if isinstance(found, dict) else {})}
 
 
 def run(*command: str) -> str:
@@ -359,30 +467,212 @@ def run(*command: str) -> str:
     return "" if done.returncode == 0 else (done.stderr or done.stdout).strip() or f"{command[0]}: {done.returncode}"
 
 
-def renew(repository: str) -> str:
-    """Unmount a repository that nobody uses, reload one that somebody uses; return what went wrong."""
+def parameters(text: str, repository: str) -> dict[str, tuple[str, str]]:
+    """Return value and source of each parameter as the client and its tool print them, without what is not set."""
+    found = {}
+    for name, value, source in re.findall(r"^(CVMFS_\w+)=(.*?)(?: {4}# from (.*))?$", text, re.MULTILINE):
+        plain = value[1:-1].replace("\\'", "'") if re.fullmatch(r"'.*'", value) else value
+        org = repository.partition(".")[0]
+        if plain:
+            found[name] = plain.replace("@fqrn@", repository).replace("@org@", org), source
+    return found
+
+
+def differences(repository: str) -> dict[str, str]:
+    """Return the parameters that a mounted client has otherwise than the disk, each with what the disk says."""
+    wanted = parameters(output_of("cvmfs_config", "showconfig", repository), repository)
+    try:
+        known = parameters(output_of("cvmfs_talk", "-i", repository, "parameters"), repository)
+    except OSError:
+        # Its socket is not where the settings have it: it was mounted with others.
+        return {UNKNOWN: "cannot be asked"}
+    # What the client knows from elsewhere than files it has worked out itself.
+    names = {name for name, (_, source) in known.items() if source.startswith("/")}
+    names |= {name for name, (_, source) in wanted.items() if source.startswith("/")}
+    if wanted.get("CVMFS_SHARED_CACHE", ("", ""))[0] == "yes":
+        # The limit is that of the cache's own process.
+        names -= {"CVMFS_QUOTA_LIMIT"}
+    pairs = {name: (known.get(name, ("", ""))[0], wanted.get(name, ("", ""))[0]) for name in names}
+    return {name: disk for name, (client, disk) in sorted(pairs.items()) if client != disk}
+
+
+def state_of(repository: str) -> dict[str, Any]:
+    """Return how the client of a mounted repository differs from the disk, after a look whether it lives."""
+    os.stat(MOUNTS / repository)
+    return {"differs": differences(repository)}
+
+
+def arguments_of(number: str) -> list[str]:
+    """Return the command line of a process, or nothing if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path("/proc", number, "cmdline").read_text(errors="replace").split("\0")
+    return []
+
+
+def users_of(repository: str) -> str:
+    """Return the names of those who use a repository."""
+    place, users = f"{MOUNTS / repository}/", set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            links = [process / "cwd", process / "exe", *(process / "fd").iterdir()]
+            if any(f"{os.readlink(link)}/".startswith(place) for link in links):
+                users.add(process.stat().st_uid)
+    names = []
+    for uid in sorted(users):
+        try:
+            names.append(pwd.getpwuid(uid).pw_name)
+        except KeyError:
+            names.append(str(uid))
+    return ", ".join(names) or "somebody"
+
+
+def wait_for_end(repository: str, seconds: float = 5.0) -> None:
+    """Wait until the client of an unmounted repository has ended; a look before may hang (client 2.13.0 to 2.13.2)."""
+    place, end = str(MOUNTS / repository), time.monotonic() + seconds
+    while time.monotonic() < end:
+        lines = [arguments_of(process.name) for process in Path("/proc").glob("[0-9]*")]
+        if not any(place in line and any(word.endswith("cvmfs2") for word in line[:2]) for line in lines):
+            return
+        time.sleep(0.1)
+
+
+def renew(repository: str, is_gone: bool) -> dict[str, str]:
+    """Unmount a repository that nobody uses, reload one that somebody uses; return what went wrong or waits."""
+    if is_gone:
+        return {"problem": run("umount", "--lazy", str(MOUNTS / repository))}
     if not run("umount", str(MOUNTS / repository)):
-        return ""
-    return run("cvmfs_config", "reload", repository)
+        wait_for_end(repository)
+        return {}
+    waits = [name for name in differences(repository) if MOUNT_ONLY.fullmatch(name)]
+    if waits:
+        return {"waits": waiting_for(repository, waits)}
+    return {"problem": run("cvmfs_config", "reload", repository)}
 
 
-def apply(repositories: list[str], restart_autofs: bool, deadline: int) -> list[str]:
-    """Let all mounted repositories take over the settings; return what went wrong."""
-    # Those that configure others come last, for the others use them.
-    names = sorted(mounted(), key=lambda name: "config" in name)
-    wrong = []
-    for name in names:
-        result = at_once({name: partial(renew, name)}, deadline)[name]
-        trouble = failure(result, deadline) or (result or {}).get("answer", "")
-        if trouble:
+def waiting_for(repository: str, names: list[str]) -> str:
+    """Return that a repository waits to be mounted anew, and for whom."""
+    settings = ", ".join(name for name in names if name != UNKNOWN) or "the place of its cache"
+    return (
+        f"{repository} waits with {settings}, which its client takes only when it is mounted, until it is no longer "
+        f"used by {users_of(repository)}"
+    )
+
+
+def caches() -> dict[str, tuple[str, int]]:
+    """Return the shared caches that are in use, by their processes: directory and limit in megabytes at their start."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        line = arguments_of(process.name)
+        if "__cachemgr__" in line[1:2] and len(line) > 5:
+            with contextlib.suppress(OSError, ValueError):
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                found[f"{process.name} {fields[19]}"] = line[2], int(line[5]) // MEGABYTE
+    return found
+
+
+def wanted_limit(repository: str) -> dict[str, Any]:
+    """Return where the shared cache of a repository is and what the disk says of its limit, or nothing."""
+    found = parameters(output_of("cvmfs_config", "showconfig", repository), repository)
+    value = {name: found.get(f"CVMFS_{name}", ("", ""))[0] for name in ("SHARED_CACHE", "CACHE_BASE", "QUOTA_LIMIT")}
+    if value["SHARED_CACHE"] != "yes" or not re.fullmatch(r"[0-9]+", value["QUOTA_LIMIT"]):
+        return {}
+    return {"directory": f"{value['CACHE_BASE']}/shared", "limit": int(value["QUOTA_LIMIT"]), "repository": repository}
+
+
+def wrong_limits(names: list[str], limits: Mapping[str, int], deadline: float) -> dict[str, dict[str, Any]]:
+    """Return the shared caches that have another limit than the disk says, by their processes."""
+    there = caches()
+    if not there:
+        return {}
+    results = at_once({name: partial(wanted_limit, name) for name in names}, deadline)
+    wanted = {found["directory"]: found for result in results.values() if (found := (result or {}).get("answer"))}
+    return {
+        process: {**wanted[directory], "has": limits.get(process, limit)}
+        for process, (directory, limit) in there.items()
+        if directory in wanted and wanted[directory]["limit"] != limits.get(process, limit)
+    }
+
+
+def set_limit(repository: str, limit: int) -> str:
+    """Set the limit of the shared cache that a repository uses; return what the client answers if it does not."""
+    said = output_of("cvmfs_talk", "-i", repository, "cache", "limit", "set", str(limit)).strip()
+    return "" if said == "OK" else said
+
+
+class Comparison:
+    """What mounted repositories have otherwise than the disk."""
+
+    def __init__(self, deadline: float) -> None:
+        """Ask their clients."""
+        self.record = recorded()
+        self.settings = fingerprint()
+        # Those that configure others come last, for the others use them.
+        self.names = sorted(mounted(), key=lambda name: "config" in name)
+        found = at_once({name: partial(state_of, name) for name in self.names}, deadline)
+        self.dead = {name for name in self.names if is_dead(found[name])}
+        self.differs = {name: (found[name] or {}).get("answer", {}).get("differs", {}) for name in self.names}
+        asked = [name for name in self.names if "answer" in (found[name] or {})]
+        self.limits = wrong_limits(asked, self.record["limits"], deadline)
+
+    def is_stale(self) -> bool:
+        """Return whether there is something to apply; what was acted upon already waits or makes no difference."""
+        acted = self.record["acted"]
+        differs = any(found and acted.get(name) != found for name, found in self.differs.items())
+        limits = any(acted.get(process) != found["limit"] for process, found in self.limits.items())
+        return bool(self.names) and (self.record["settings"] != self.settings or bool(self.dead) or differs or limits)
+
+    def waits(self) -> list[str]:
+        """Return what still waits."""
+        found = {name: [key for key in found if MOUNT_ONLY.fullmatch(key)] for name, found in self.differs.items()}
+        caches_that_wait = [limit_waits(found) for found in self.limits.values()]
+        return [waiting_for(name, keys) for name, keys in found.items() if keys] + caches_that_wait
+
+    def write(self, **applied: Any) -> None:
+        """Remember what was applied, and what was acted upon and differs still."""
+        acted = {name: found for name, found in self.record["acted"].items() if self.differs.get(name) == found}
+        acted |= {key: limit for key, limit in self.record["acted"].items() if key in self.limits}
+        STAMP.write_text(json.dumps({**self.record, "acted": acted, **applied}))
+
+
+def limit_waits(found: Mapping[str, Any]) -> str:
+    """Return that a shared cache keeps its limit."""
+    return (
+        f"The shared cache {found['directory']} keeps its limit of {found['has']} megabytes in place of "
+        f"{found['limit']} until no repository is used; a client from 2.12 on takes the new one at once"
+    )
+
+
+def apply(compared: Comparison, repositories: list[str], restart_autofs: bool, deadline: int) -> list[str]:
+    """Let all mounted repositories take over the settings; return what went wrong and what waits."""
+    wrong, waits = [], []
+    acted: dict[str, Any] = {}
+    for name in compared.names:
+        result = at_once({name: partial(renew, name, name in compared.dead)}, deadline)[name]
+        done = (result or {}).get("answer", {})
+        if trouble := failure(result, deadline) or done.get("problem", ""):
             wrong.append(f"{name} did not take over its settings: {trouble}")
+        else:
+            acted[name] = compared.differs[name]
+            waits += [done["waits"]] if "waits" in done else []
+    limits = dict(compared.record["limits"])
+    # Not all repositories have to be mounted still.
+    for process, found in wrong_limits(mounted(), limits, TALK_SECONDS).items():
+        result = at_once({process: partial(set_limit, found["repository"], found["limit"])}, TALK_SECONDS)[process]
+        if failure(result, TALK_SECONDS) or (result or {})["answer"]:
+            waits.append(limit_waits(found))
+            acted[process] = found["limit"]
+        else:
+            limits[process] = found["limit"]
+    if not wrong:
+        limits = {process: limit for process, limit in limits.items() if process in caches()}
+        compared.write(settings=compared.settings, acted=acted, limits=limits)
     if restart_autofs:
         # What was looked for in vain once is not looked for again.
         looks = at_once({name: partial(os.path.samefile, MOUNTS / name, MOUNTS) for name in repositories}, deadline)
         if any("FileNotFoundError" in (look or {}).get("problem", "") for look in looks.values()):
             run("systemctl", "reset-failed", "autofs.service")
             run("systemctl", "restart", "autofs.service")
-    return wrong
+    return wrong + waits
 
 
 def main() -> None:
@@ -401,10 +691,13 @@ def main() -> None:
     wanted = module.params
     deadline = wanted["deadline"]
     if wanted["state"] == "compared":
-        now = fingerprint()
-        stale = bool(mounted()) and taken_over() != now
-        if not stale and not module.check_mode:
-            STAMP.write_text(now)
+        compared = Comparison(TALK_SECONDS)
+        stale = compared.is_stale()
+        if not stale:
+            for remark in compared.waits():
+                module.warn(remark)
+            if not module.check_mode:
+                compared.write(settings=compared.settings)
         module.exit_json(changed=stale)
     if wanted["state"] == "checked":
         found, problems, remarks = check(wanted["repositories"], wanted["proxies"], wanted["direct"], deadline)
@@ -417,10 +710,8 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=bool(names))
     if wanted["state"] == "applied":
-        now = fingerprint()
-        wrong = apply(wanted["repositories"], wanted["restart_autofs"], deadline)
-        if not wrong:
-            STAMP.write_text(now)
+        compared = Comparison(TALK_SECONDS)
+        wrong = apply(compared, wanted["repositories"], wanted["restart_autofs"], deadline)
     else:
         results = at_once({name: partial(run, "umount", "--lazy", str(MOUNTS / name)) for name in names}, deadline)
         wrong = [

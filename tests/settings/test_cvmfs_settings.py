@@ -154,6 +154,18 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             )
         ],
     ),
+    **{
+        version: (
+            settings(cvmfs_version=version),
+            [
+                (
+                    f'cvmfs_version = "{version}" can hang for good when an unmount meets an automount '
+                    "(issue 3993 of CVMFS). Use 2.13.3 or newer."
+                )
+            ],
+        )
+        for version in ("2.13.0~1+debian12", "2.13.1-1.el9", "2.13.2")
+    },
     "config": (
         settings(cvmfs_config_package="cvmfs-config-defaults"),
         [
@@ -370,7 +382,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "everything": settings(
         cvmfs_apt_suite="trixie-prod",
         cvmfs_key_fingerprint=f"FD80 468D 49B3 B24C 3417  41FC 8CE0 A76C 497E A957,{'0' * 40}",
-        cvmfs_version="2.13.2~1+debian12",
+        cvmfs_version="2.13.3~1+debian12",
         cvmfs_config_package="cvmfs-config-none",
         cvmfs_repositories=["sft.cern.ch", "tools.example.org", "under_score.example-1.org"],
         cvmfs_own_repositories=[own(options={"CVMFS_HTTP_PROXY": "DIRECT", "CVMFS_HOSTILE": HOSTILE})],

@@ -44,7 +44,9 @@ def with_instance(**others: Any) -> dict[str, Any]:
     return settings(eos_instances=[instance(**others)])
 
 
-NO_PACKAGES = "has no packages of the client of EOS: CERN makes them for EL 8 and 9 and for Ubuntu 22.04 and 24.04."
+NO_PACKAGES = (
+    "has no packages of the client of EOS: CERN makes them for EL 8, 9 and 10 and for Ubuntu 22.04, 24.04 and 26.04."
+)
 SOURCE = (
     "Name a repository that has eos-fusex for it in {}, or say eos_repository_manage=false where packages come "
     "from elsewhere."
@@ -59,7 +61,18 @@ KEYTAB = (
     "inventory."
 )
 LOCAL = "is no absolute path. Write it without a slash at its end, such as /eos/user."
-PORT = "is no name of a host with a port. Write both, such as eos.example.org:1094."
+PORT = (
+    "is no name of a host with a port. Write both, such as eos.example.org:1094. An address of IPv6 needs a name, for "
+    "the client cuts it at its first colon."
+)
+NO_NUMBER = (
+    "has a value that is no number, with which the client does not mount and says nothing. Write numbers without "
+    "quotes, and 1 or 0 for yes or no."
+)
+WRONG_TYPE = (
+    "has a value of the wrong type, with which the client does not mount and says nothing. Write "
+    "flush-nowait-executables and no-fsync as lists, and overlay-mode in quotes."
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +94,9 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             settings(facts=host("Debian", "13", "trixie")),
             [f'distribution = "Debian 13" {NO_PACKAGES} {SOURCE.format("eos_apt_url")}'],
         ),
-        "rocky10": (
-            settings(facts=host("Rocky", "10.0", "Red Quartz")),
-            [f'distribution = "Rocky 10" {NO_PACKAGES} {SOURCE.format("eos_yum_urls")}'],
+        "rocky11": (
+            settings(facts=host("Rocky", "11.0", "Smoky Quartz")),
+            [f'distribution = "Rocky 11" {NO_PACKAGES} {SOURCE.format("eos_yum_urls")}'],
         ),
         "apt-url": (settings(eos_apt_url="eos.example.org"), [f'eos_apt_url = "eos.example.org" {URL}']),
         "yum-url": (
@@ -260,6 +273,40 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             settings(eos_kerberos_realm="EXAMPLE ORG"),
             ['eos_kerberos_realm = "EXAMPLE ORG" is no realm. Write it such as EXAMPLE.ORG.'],
         ),
+        "ipv6": (
+            with_instance(hostport="[2001:db8::1]:1094"),
+            [f'eos_instances[0].hostport = "[2001:db8::1]:1094" (user) {PORT}'],
+        ),
+        "number-in-quotes": (
+            with_instance(options={"leasetime": "300", "md-kernelcache": 1, "rm-rf-bulk": "yes", "fd-limit": [4]}),
+            [
+                (
+                    'eos_instances[0].options = {"fd-limit": [4], "leasetime": "300", "rm-rf-bulk": "yes"} (user) '
+                    f"{NO_NUMBER}"
+                )
+            ],
+        ),
+        "list-as-text": (
+            with_instance(options={"no-fsync": ".db"}),
+            [f'eos_instances[0].options = {{"no-fsync": ".db"}} (user) {WRONG_TYPE}'],
+        ),
+        "list-as-number": (
+            with_instance(options={"no-fsync": 1}),
+            [f'eos_instances[0].options = {{"no-fsync": 1}} (user) {WRONG_TYPE}'],
+        ),
+        "mode-as-number": (
+            with_instance(options={"overlay-mode": 777}),
+            [f'eos_instances[0].options = {{"overlay-mode": 777}} (user) {WRONG_TYPE}'],
+        ),
+        "manager-timeout": (
+            settings(eos_manager_timeout=0),
+            [
+                (
+                    "eos_manager_timeout = 0 is no time to wait for a manager. Give 1 to 86400 seconds; 60 is usual "
+                    "for homes, and 86400 is the client's own default."
+                )
+            ],
+        ),
         "cache": (
             with_instance(cache_mb=10),
             [
@@ -329,7 +376,11 @@ def good(keytabs: Path) -> dict[str, dict[str, Any]]:
         "krb5": {**with_instance(auth="krb5"), "eos_kerberos_realm": "EXAMPLE.ORG"},
         "sss": with_instance(auth="sss", sss_keytab=f"{keytabs}/good"),
         "oauth2": with_instance(auth="oauth2", sss_keytab=f"{keytabs}/strict"),
-        "ipv6": with_instance(hostport="[2001:db8::1]:1094"),
+        "rocky10": settings(facts=host("Rocky", "10.0", "Red Quartz")),
+        "ubuntu2604": settings(facts=host("Ubuntu", "26.04", "resolute")),
+        "options": with_instance(
+            options={"leasetime": 300, "hide-versions": True, "no-fsync": [".db"], "overlay-mode": "0755"}
+        ),
         # What is removed is not looked at.
         "absent": {"facts": host("Debian", "12", "bookworm"), "eos_state": "absent"},
     }
@@ -368,7 +419,7 @@ def test_instances_are_described_in_json(files: dict[str, dict[str, str]]) -> No
         "hostport": "eos.example.org:1094",
         "remotemountdir": "/eos/user/",
         "localmountdir": "/eos/home-a",
-        "options": {"md-kernelcache": 1},
+        "options": {"backtrace": 0, "md-backend.timeout": 60, "md-kernelcache": 1},
         "cache": {
             "type": "disk",
             "size-mb": 500,
@@ -383,7 +434,7 @@ def test_instances_are_described_in_json(files: dict[str, dict[str, str]]) -> No
         for path in found
         for name in re.findall(r"fuse\.(.*)\.conf", path)
     }
-    assert used == {"home-a": {"unix"}, "home-b": {"krb5"}, "shared": {"sss"}, "token": {"oauth2", "sss"}}
+    assert used == {"home-a": {"unix"}, "home-b": {"krb5"}, "shared": {"sss"}, "token": {"oauth2"}}
     assert found["/etc/eos/fuse.shared.conf"]["auth"]["ssskeytab"] == "/etc/eos/campushub.shared.keytab"
     assert "ssskeytab" not in found["/etc/eos/fuse.home-b.conf"]["auth"]
 
@@ -412,12 +463,12 @@ def test_units_mount_the_same(files: dict[str, dict[str, str]]) -> None:
         ("What", "eosxd"),
         ("Where", "/eos/home-a"),
         ("Type", "eosx"),
-        ("Options", "fsname=home-a,_netdev,nodev,nosuid"),
+        # On what it does not know, such as _netdev, libfuse 2 ends, and systemd has taken it for mounted by then.
+        ("Options", "fsname=home-a,nodev,nosuid"),
     ]
-    assert (
-        "What=/eos/home-b\nWhere=/eos/user/b\nType=none\nOptions=bind,_netdev,nodev,nosuid\n"
-        in units["eos-user-b.mount"]
-    )
+    for ordering in ("After=network-online.target", "Before=remote-fs.target umount.target", "Conflicts=umount.target"):
+        assert ordering in mount.splitlines()
+    assert "What=/eos/home-b\nWhere=/eos/user/b\nType=none\nOptions=bind,nodev,nosuid\n" in units["eos-user-b.mount"]
     for text in units.values():
         assert text.startswith("# Managed by CampusHub (eos)\n")
 

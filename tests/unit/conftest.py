@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from tests.settings.validation import ROOT
 
 PR_SET_CHILD_SUBREAPER = 36
+# The real one, whatever stand-ins a test has.
+UMOUNT = shutil.which("umount") or "umount"
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +33,30 @@ class Storage:
     """A network file system's directory of the user who runs the tests; see tests/hanging_files.py, a stand-in."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory, self.kind = directory, ""
         directory.mkdir(parents=True)
         self.mount()
 
     def mount(self) -> None:
         """Mount it with a server that answers."""
         command = [sys.executable, str(ROOT / "tests" / "hanging_files.py"), str(self.directory), str(os.getuid())]
+        command += [self.kind] if self.kind else []
         self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.server.stdout
         assert self.server.stdout.readline() == "mounted\n"
 
     def hang(self) -> None:
         """Let the server take requests and answer none."""
-        self.server.send_signal(signal.SIGUSR1)
+        self._tell(signal.SIGUSR1, "hangs\n")
 
     def go_on(self) -> None:
         """Let it answer them, and all others."""
-        self.server.send_signal(signal.SIGUSR2)
+        self._tell(signal.SIGUSR2, "answers\n")
+
+    def _tell(self, number: int, said: str) -> None:
+        self.server.send_signal(number)
+        assert self.server.stdout
+        assert self.server.stdout.readline() == said
 
     def die(self) -> None:
         """End the server, if it has not ended; the mount stays."""
@@ -56,7 +65,7 @@ class Storage:
 
     def unmount(self) -> None:
         """Take the mount away."""
-        subprocess.run(["umount", "--lazy", self.directory], check=True)
+        subprocess.run([UMOUNT, "--lazy", self.directory], check=True)
 
 
 @pytest.fixture

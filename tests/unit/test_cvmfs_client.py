@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import email.utils
 import hashlib
 import http.server
+import json
 import os
+import pwd
 import subprocess
+import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +22,20 @@ import pytest
 from plugins.modules import cache_limits, cvmfs_client
 from plugins.modules.cvmfs_client import (
     at_once,
-    certificate_hash,
+    behind,
     check,
     distrust,
     fetched,
     fingerprint,
+    manifest_field,
     mounted,
+    parameters,
     read_something,
+    recorded,
     server_and_keys,
 )
+
+from .conftest import Storage
 
 CERTIFICATE = b"a certificate"
 HASH = hashlib.sha1(CERTIFICATE).hexdigest()  # noqa: S324  # as repositories have it
@@ -35,12 +46,15 @@ class Server(http.server.BaseHTTPRequestHandler):
     """Serves one repository, and everything that it is asked for as a proxy; `answers` may be changed."""
 
     answers: dict[str, bytes] = {}  # noqa: RUF012
+    headers_of_all: dict[str, str] = {}  # noqa: RUF012
     asked: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
         path = self.path[self.path.index("/cvmfs") :]
         self.send_response(200 if path in self.answers else 404)
+        for name, value in self.headers_of_all.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(self.answers.get(path, b""))
 
@@ -53,6 +67,7 @@ def server() -> Iterator[str]:
     base = "/cvmfs/software.example.org"
     Server.answers = {f"{base}/.cvmfspublished": MANIFEST, f"{base}/data/{HASH[:2]}/{HASH[2:]}X": CERTIFICATE}
     Server.asked = []
+    Server.headers_of_all = {}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
@@ -93,9 +108,9 @@ def test_a_file_is_found_below_directories(tmp_path: Path) -> None:
 
 
 def test_a_manifest_names_its_certificate() -> None:
-    assert certificate_hash(MANIFEST) == HASH
+    assert manifest_field(MANIFEST, "X") == HASH
     with pytest.raises(ValueError, match="no manifest"):
-        certificate_hash(b"<html>Xylophones for sale\n")
+        manifest_field(b"<html>Xylophones for sale\n", "X")
 
 
 def test_an_object_is_fetched_directly_and_through_a_proxy(server: str) -> None:
@@ -114,19 +129,94 @@ def key_pair(directory: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def test_a_list_of_certificates_is_signed_with_a_known_key(tmp_path: Path) -> None:
-    def signed(expires: str) -> bytes:
-        (tmp_path / "hash").write_text("1" * 40)
-        command = ["openssl", "pkeyutl", "-sign", "-inkey", str(tmp_path / "key"), "-in", str(tmp_path / "hash")]
-        signature = subprocess.run(command, check=True, capture_output=True).stdout
-        return f"20260101000000\nE{expires}\nNsoftware.example.org\nAB:CD\n--\n{'1' * 40}\n".encode() + signature
+def signed_whitelist(directory: Path, expires: str = "29990101000000", fingerprint: str = "AB:CD") -> bytes:
+    """Return a list of certificates that the key is vouching for."""
+    (directory / "hash").write_text("1" * 40)
+    command = ["openssl", "pkeyutl", "-sign", "-inkey", str(directory / "key"), "-in", str(directory / "hash")]
+    signature = subprocess.run(command, check=True, capture_output=True).stdout
+    return f"20260101000000\nE{expires}\nNsoftware.example.org\n{fingerprint}\n--\n{'1' * 40}\n".encode() + signature
 
+
+def test_a_list_of_certificates_is_signed_with_a_known_key(tmp_path: Path) -> None:
     other, right = key_pair(tmp_path), key_pair(tmp_path)
-    assert distrust(signed("29990101000000"), right) == ""
-    assert distrust(signed("29990101000000"), other + right) == ""
-    assert "none of the public keys" in distrust(signed("29990101000000"), other)
-    assert "expired" in distrust(signed("20260102000000"), right)
+    assert distrust(signed_whitelist(tmp_path), right) == ""
+    assert distrust(signed_whitelist(tmp_path), other + right) == ""
+    assert "none of the public keys" in distrust(signed_whitelist(tmp_path), other)
+    assert "expired" in distrust(signed_whitelist(tmp_path, "20260102000000"), right)
     assert "no list of certificates" in distrust(b"<html>Please log in</html>", right)
+
+
+class Publisher:
+    """What a server of CVMFS 2.12 publishes: a certificate, a list that has it, and a manifest that it signs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.keys = directory, key_pair(directory)
+        key, certificate = str(directory / "publisher"), directory / "certificate"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=publisher", "-keyout", key]
+        subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True)
+        self.certificate = zlib.compress(certificate.read_bytes())
+        command = ["openssl", "x509", "-noout", "-fingerprint", "-sha1", "-in", str(certificate)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        self.whitelist = signed_whitelist(directory, fingerprint=f"{said.strip().rpartition('=')[2]} # publisher")
+
+    def manifest(self, revision: int = 7) -> bytes:
+        name = hashlib.sha1(self.certificate, usedforsecurity=False).hexdigest()
+        text = f"C{'0' * 40}\nD240\nS{revision}\nX{name}\nNsoftware.example.org\n".encode()
+        number = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+        (self.directory / "number").write_bytes(number)
+        command = ["openssl", "dgst", "-sha1", "-sign", str(self.directory / "publisher")]
+        signed = subprocess.run([*command, str(self.directory / "number")], check=True, capture_output=True).stdout
+        return text + b"--\n" + number + b"\n" + signed
+
+    def publish(self, manifest: bytes) -> None:
+        name = manifest_field(manifest, "X")
+        base = "/cvmfs/software.example.org"
+        Server.answers |= {
+            f"{base}/.cvmfspublished": manifest,
+            f"{base}/.cvmfswhitelist": self.whitelist,
+            f"{base}/data/{name[:2]}/{name[2:]}X": self.certificate,
+        }
+
+
+def test_a_repository_that_can_no_longer_be_updated_is_found(
+    stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client goes on with what it has, so that its files tell nothing."""
+    del stand_in
+    publisher = Publisher(tmp_path)
+    settings = {"server": f"{server}/cvmfs/software.example.org", "keys": publisher.keys}
+    monkeypatch.setattr(cvmfs_client, "settings_of", lambda _: settings)
+    good = publisher.manifest()
+
+    def said() -> list[str]:
+        return check(["software.example.org"], [server], False, 5)[1]
+
+    publisher.publish(good)
+    assert said() == []
+    publisher.publish(good[:-1] + bytes([good[-1] ^ 1]))
+    assert said() == ["software.example.org cannot be trusted: its manifest has a wrong signature."]
+    publisher.publish(good.replace(b"\nS7\n", b"\nS8\n"))
+    assert said() == ["software.example.org cannot be trusted: its manifest is not what was signed."]
+    publisher.whitelist = signed_whitelist(tmp_path)
+    publisher.publish(good)
+    (problem,) = said()
+    assert problem.endswith("its manifest is signed with a certificate that its list of certificates does not have.")
+
+
+def test_a_client_that_stays_behind_its_server_is_found(server: str, tmp_path: Path) -> None:
+    Publisher(tmp_path).publish(Publisher(tmp_path).manifest(revision=7))
+    url = f"{server}/cvmfs/software.example.org"
+
+    def said(revision: str, minutes: int) -> str:
+        published = email.utils.format_datetime(dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes), usegmt=True)
+        Server.headers_of_all = {"Last-Modified": published}
+        return behind(url, [""], revision, 5)
+
+    assert said("6", minutes=30) == "it stays at revision 6, and its server has 7 for 30 minutes"
+    assert said("6", minutes=3) == "", "its time to live is four minutes"
+    assert said("7", minutes=30) == ""
+    Server.headers_of_all = {}
+    assert behind(url, [""], "6", 5) == "", "nobody knows since when"
 
 
 def test_a_repository_with_another_key_is_not_trusted(
@@ -247,4 +337,216 @@ def test_settings_have_a_fingerprint(tmp_path: Path) -> None:
 
 def test_the_room_of_a_host(tmp_path: Path) -> None:
     there = os.statvfs(tmp_path)
-    assert cache_limits.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000
+    assert cache_room.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000
+
+
+# Settings that mounted clients have
+
+CONFIG = """\
+CVMFS_REPOSITORY_NAME=software.example.org
+CVMFS_CACHE_BASE=/var/lib/cvmfs    # from /etc/cvmfs/default.local
+CVMFS_HTTP_PROXY='http://squid:3128;DIRECT'    # from /etc/cvmfs/default.local
+CVMFS_QUOTA_LIMIT=3000    # from /etc/cvmfs/default.local
+CVMFS_SERVER_URL=http://s/cvmfs/software.example.org    # from /etc/cvmfs/domain.d/example.org.conf
+CVMFS_SHARED_CACHE=yes    # from /etc/cvmfs/default.local
+CVMFS_TIMEOUT=
+"""
+
+
+def test_parameters_are_read_as_client_and_tool_print_them() -> None:
+    said = CONFIG.replace("software.example.org    # from /etc/cvmfs/domain", "@fqrn@    # from /etc/cvmfs/domain")
+    found = parameters(said, "software.example.org")
+    assert found["CVMFS_HTTP_PROXY"] == ("http://squid:3128;DIRECT", "/etc/cvmfs/default.local")
+    assert found["CVMFS_SERVER_URL"][0] == "http://s/cvmfs/software.example.org"
+    assert "CVMFS_TIMEOUT" not in found
+
+
+class Client:
+    """
+    Stand-ins for cvmfs_config and cvmfs_talk 2.12.0 and for the processes of a client.
+
+    A mounted client keeps the settings that it was mounted with until it is reloaded. The process of the shared cache
+    keeps its limit whatever clients say of it, until it is told another one. A reload that moves the cache ends it.
+    """
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory, self.place = directory, directory / "mounts" / "software.example.org"
+        self.place.mkdir(parents=True)
+        (directory / "etc").mkdir()
+        self.is_used = self.is_mounted = True
+        self.version = "2.12.0"
+        self.say()
+        self.program(
+            "cvmfs_config", 'case $1 in showconfig) cat disk ;; reload) echo "$2" >>reloads; cp disk client ;; esac'
+        )
+        self.program(
+            "cvmfs_talk",
+            'case $3 in parameters) cat client ;; cache) [ -e old ] && { echo "unknown command"; exit; }; '
+            'echo "$6" >>limits; echo OK ;; esac',
+        )
+        self.program("umount", '[ "$1" = --lazy ] || [ ! -e used ] || exit 32; echo "$*" >>unmounts')
+        monkeypatch.setenv("PATH", f"{directory}/bin:{os.environ['PATH']}")
+        monkeypatch.setattr(cvmfs_client, "MOUNTS", directory / "mounts")
+        monkeypatch.setattr(cvmfs_client, "SETTINGS", directory / "etc")
+        monkeypatch.setattr(cvmfs_client.fingerprint, "__defaults__", (directory / "etc",))
+        monkeypatch.setattr(cvmfs_client, "STAMP", directory / "stamp")
+        monkeypatch.setattr(cvmfs_client.recorded, "__defaults__", (directory / "stamp",))
+        monkeypatch.setattr(cvmfs_client, "mounted", lambda: ["software.example.org"])
+        (directory / "client").write_text(CONFIG)
+        (directory / "used").touch()
+        self.visitor = subprocess.Popen(["sleep", "300"], cwd=self.place)
+
+    def program(self, name: str, script: str) -> None:
+        path = self.directory / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\ncd {self.directory}\n{script}\n")
+        path.chmod(0o755)
+
+    def say(self, **others: str) -> None:
+        """Change what the disk says."""
+        lines = [line for line in CONFIG.splitlines() if line.partition("=")[0].removeprefix("CVMFS_") not in others]
+        lines += [f"CVMFS_{name}={value}    # from /etc/cvmfs/default.local" for name, value in others.items()]
+        (self.directory / "disk").write_text("\n".join(lines) + "\n")
+        (self.directory / "etc" / "default.local").write_text(str(others))
+
+    def happened(self, name: str) -> list[str]:
+        path = self.directory / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def compare(self) -> tuple[bool, list[str]]:
+        """Do what a run does first; return whether there is something to apply, and what waits."""
+        compared = cvmfs_client.Comparison(5)
+        stale = compared.is_stale()
+        if not stale:
+            compared.write(settings=compared.settings)
+        return stale, compared.waits()
+
+    def apply(self) -> list[str]:
+        return cvmfs_client.apply(cvmfs_client.Comparison(5), [], False, 5)
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    made = Client(tmp_path, monkeypatch)
+    assert made.compare()[0], "nothing was applied yet"
+    assert made.apply() == []
+    (tmp_path / "reloads").unlink()
+    assert made.compare() == (False, [])
+    yield made
+    with made.visitor:
+        made.visitor.kill()
+
+
+def test_a_repository_in_use_is_reloaded(client: Client) -> None:
+    client.say(HTTP_PROXY="DIRECT")
+    assert client.compare()[0]
+    assert client.apply() == []
+    assert client.happened("reloads") == ["software.example.org"]
+    assert client.compare() == (False, [])
+
+
+@pytest.mark.parametrize("name", ["CACHE_BASE", "SHARED_CACHE", "ALIEN_CACHE", "NFILES"])
+def test_what_is_taken_only_when_mounted_waits(client: Client, name: str) -> None:
+    """A reload would panic and end it for those who use it."""
+    client.say(**{name: "/elsewhere"})
+    assert client.compare()[0]
+    (said,) = client.apply()
+    assert said.startswith(
+        f"software.example.org waits with CVMFS_{name}, which its client takes only when it is mounted"
+    )
+    assert said.endswith(f"until it is no longer used by {pwd.getpwuid(os.getuid()).pw_name}")
+    assert client.happened("reloads") == []
+    # It is not tried in each run, and each says so.
+    assert client.compare() == (False, [said])
+    # Put back, there is nothing to wait for.
+    client.say()
+    assert client.compare()[0]
+    assert client.apply() == []
+    assert client.compare() == (False, [])
+
+
+def test_a_repository_that_nobody_uses_is_mounted_anew(client: Client) -> None:
+    (client.directory / "used").unlink()
+    client.say(CACHE_BASE="/elsewhere")
+    assert client.apply() == []
+    assert client.happened("unmounts") == [str(client.place)]
+
+
+def test_a_client_is_asked_and_not_the_files(client: Client) -> None:
+    """Somebody has mounted it while the files were different, and has put them back."""
+    changed = CONFIG.replace("'http://squid:3128;DIRECT'", "DIRECT")
+    (client.directory / "client").write_text(changed)
+    assert client.compare()[0]
+    assert client.apply() == []
+    assert client.happened("reloads") == ["software.example.org"]
+    assert client.compare() == (False, [])
+
+
+def test_a_client_that_cannot_be_asked_is_not_reloaded(client: Client) -> None:
+    """Its cache is elsewhere than the settings say, for a run was given up half-way."""
+    client.program("cvmfs_talk", "echo 'Seems like CernVM-FS is not running' >&2; exit 1")
+    assert client.compare()[0]
+    (said,) = client.apply()
+    assert "software.example.org waits with the place of its cache, " in said
+    assert client.happened("reloads") == []
+
+
+@pytest.fixture
+def cache(client: Client) -> Iterator[str]:
+    """A stand-in for the process of a shared cache, which has its limit on its command line; its directory."""
+    base = client.directory / "cache"
+    client.say(CACHE_BASE=str(base))
+    (client.directory / "client").write_text((client.directory / "disk").read_text())
+    client.apply()
+    (client.directory / "__cachemgr__").write_text("import time; time.sleep(300)")
+    words = ["cvmfs2", "__cachemgr__", f"{base}/shared", "5", "6", str(3000 << 20), "0", "1", "-1", "-1", ":"]
+    with subprocess.Popen(words, executable=sys.executable, cwd=client.directory) as process:
+        yield str(base)
+        process.kill()
+
+
+def test_a_shared_cache_gets_its_new_limit(client: Client, cache: str) -> None:
+    """The client says the new one of itself at once; the process of the cache has the old one."""
+    client.say(CACHE_BASE=cache, QUOTA_LIMIT="5000")
+    (client.directory / "client").write_text((client.directory / "disk").read_text())
+    assert client.compare()[0]
+    assert client.apply() == []
+    assert client.happened("limits") == ["5000"]
+    assert client.compare() == (False, [])
+    # It is known by the process, not by the setting.
+    client.say(CACHE_BASE=cache, QUOTA_LIMIT="3000")
+    assert client.apply() == []
+    assert client.happened("limits") == ["5000", "3000"]
+
+
+def test_a_shared_cache_of_an_old_client_keeps_its_limit(client: Client, cache: str) -> None:
+    (client.directory / "old").touch()
+    client.say(CACHE_BASE=cache, QUOTA_LIMIT="5000")
+    (said,) = client.apply()
+    assert said == (
+        f"The shared cache {cache}/shared keeps its limit of 3000 megabytes in place of 5000 until no repository is "
+        "used; a client from 2.12 on takes the new one at once"
+    )
+    assert client.compare() == (False, [said])
+
+
+def test_a_dead_mount_is_unmounted(client: Client, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cvmfs_client, "MOUNTS", storage.directory.parent)
+    monkeypatch.setattr(cvmfs_client.serves, "__defaults__", (storage.directory.parent,))
+    monkeypatch.setattr(cvmfs_client, "mounted", lambda: [storage.directory.name])
+    storage.die()
+    _, problems, _ = check([storage.directory.name], [], False, 5)
+    assert problems[0] == (
+        "homes cannot be read: its client has ended. The next run unmounts it, as umount --lazy does, and whoever "
+        "looks mounts it again."
+    )
+    assert client.compare()[0]
+    assert client.apply() == []
+    assert client.happened("unmounts") == [f"--lazy {storage.directory}"]
+
+
+def test_an_older_record_of_what_was_applied_is_none(tmp_path: Path) -> None:
+    (tmp_path / "stamp").write_text("0123abcd")
+    assert recorded(tmp_path / "stamp")["settings"] == ""
+    (tmp_path / "stamp").write_text(json.dumps({"settings": "x"}))
+    assert recorded(tmp_path / "stamp") == {"settings": "x", "acted": {}, "limits": {}}

@@ -18,8 +18,9 @@ from tests.settings.validation import ROOT
 
 from .conftest import Storage
 
-PROGRAM = ROOT / "roles" / "homes" / "files" / "watch_mounts.py"
+PROGRAM = ROOT / "files" / "watch_mounts.py"
 MODULE: dict[str, Any] = runpy.run_path(str(PROGRAM))
+NOBODY = 65534
 
 TABLE = """\
 22 1 0:20 / / rw - ext4 /dev/sda1 rw
@@ -31,15 +32,41 @@ TABLE = """\
 """
 
 
-def test_mounts_below_a_directory_are_read_from_the_kernel(tmp_path: Path) -> None:
+def test_the_table_of_mounts_is_read_and_nothing_touched(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
-    found = MODULE["mounts_below"]("/net", table)
-    assert [(mount.place, mount.kind, mount.device) for mount in found] == [
-        ("/net/home", "fuse.glusterfs", "0:41"),
-        ("/net/data", "nfs4", "0:44"),
+    found = MODULE["read_table"]("/net", table)
+    assert [(mount.place, mount.kind, mount.device, mount.is_fuse) for mount in found.mounts] == [
+        ("/net/home", "fuse.glusterfs", "0:41", True),
+        ("/net/data", "nfs4", "0:44", False),
     ]
-    assert [mount.place for mount in MODULE["mounts_below"]("/net/data", table)] == ["/net/data"]
+    assert found.triggers == {"/net/home", "/net/other"}
+    assert [mount.place for mount in MODULE["read_table"]("/net/data", table).mounts] == ["/net/data"]
+
+
+def test_triggers_are_expected_where_maps_and_units_say_so(tmp_path: Path) -> None:
+    for path, text in {
+        "etc/auto.master.d/eos.autofs": "# Managed\n/- /etc/auto.eos --timeout=600\n",
+        "etc/auto.eos": "/net/home-a -fstype=eosx,fsname=home-a :eosxd\n/elsewhere -fstype=bind :/net\n",
+        "etc/auto.master": "/net/letters /etc/auto.letters\n+dir:/etc/auto.master.d\n",
+        "etc/systemd/system/net-b.automount": "[Automount]\nWhere=/net/b\n",
+        "run/systemd/generator/net-c.automount": "[Automount]\nWhere=/net/c\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert MODULE["expected_triggers"]("/net", f"{tmp_path}/") == {
+        "/net/home-a": "autofs.service",
+        "/net/letters": "autofs.service",
+        "/net/b": "net-b.automount",
+        "/net/c": "net-c.automount",
+    }
+
+
+def test_what_fstab_mounts_is_known(tmp_path: Path) -> None:
+    (tmp_path / "fstab").write_text(
+        "# homes\nserver:/a /net/a nfs4 defaults 0 0\nserver:/b /net/b nfs4 ro,noauto 0 0\n/dev/sda1 / ext4 rw\n"
+    )
+    assert MODULE["mounts_of_fstab"]("/net", str(tmp_path / "fstab")) == ["/net/a"]
 
 
 class Watched:
@@ -48,6 +75,7 @@ class Watched:
     def __init__(self, directory: Path, storage: Storage) -> None:
         self.directory, self.storage, self.metrics = directory, storage, directory / "m" / "x.prom"
         self.place = storage.directory
+        self.visitors: list[subprocess.Popen[bytes]] = []
         # The files by which connections are given up; on a host a unit of systemd mounts them.
         self.connections = directory / "connections"
         self.connections.mkdir()
@@ -56,17 +84,25 @@ class Watched:
     def look(self, action: str = "log") -> str:
         """Look once; return what goes to the journal."""
         driver = f"""
-import pathlib, runpy, sys
+import runpy, sys
 sys.argv = ["watch", {str(self.place.parent)!r}, "0.7", {str(self.metrics)!r}, {action!r}]
 module = runpy.run_path({str(PROGRAM)!r})
-module["main"].__globals__["STATE"] = pathlib.Path({str(self.directory / "state")!r})
-module["main"].__globals__["CONNECTIONS"] = pathlib.Path({str(self.connections)!r})
-module["main"](sys.argv[1], 0.7, pathlib.Path(sys.argv[3]), sys.argv[4])
+module["main"].__globals__["STATE"] = {str(self.directory / "state")!r}
+module["main"].__globals__["CONNECTIONS"] = {str(self.connections)!r}
+module["main"](sys.argv[1], 0.7, sys.argv[3], sys.argv[4])
 """
         begin = time.monotonic()
         done = subprocess.run([sys.executable, "-c", driver], capture_output=True, text=True, check=True)
         assert time.monotonic() - begin < 6
         return done.stderr
+
+    def visit(self, uid: int = 0) -> None:
+        """Have somebody work in the mount, who gets there."""
+        for parent in self.place.parents:
+            if parent.stat().st_uid == os.getuid() and "pytest" in str(parent):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        others = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
+        self.visitors.append(subprocess.Popen(["sleep", "300"], cwd=self.place, **others))  # type: ignore[call-overload]
 
     def measured(self) -> dict[str, int]:
         """The metrics of the mount by their names."""
@@ -79,6 +115,9 @@ module["main"](sys.argv[1], 0.7, pathlib.Path(sys.argv[3]), sys.argv[4])
 def watched(tmp_path: Path, storage: Storage, adoption: None) -> Iterator[Watched]:  # noqa: ARG001 (it only has to be there)
     made = Watched(tmp_path, storage)
     yield made
+    for visitor in made.visitors:
+        with visitor:
+            visitor.kill()
     subprocess.run(["umount", made.connections], check=True)
 
 
@@ -97,16 +136,30 @@ def all_leave() -> None:
 
 
 def test_a_mount_that_is_well(watched: Watched) -> None:
-    assert watched.look() == ""
-    assert watched.measured() == {"up": 1, "waiting_requests": 0}
-    assert watched.metrics.stat().st_mode & 0o777 == 0o644
+    for _ in range(2):
+        assert watched.look() == ""
+        assert watched.measured() == {"up": 1, "waiting_requests": 0}
+        assert watched.metrics.stat().st_mode & 0o777 == 0o644
+        watched.visit()
 
 
-def test_a_mount_that_hangs_is_told_and_no_crowd_is_sent_there(watched: Watched) -> None:
+@pytest.mark.parametrize("kind", ["", "eosxd"])
+def test_a_mount_that_hangs_is_told_and_no_crowd_sent_there(watched: Watched, kind: str) -> None:
+    """eosxd answers statfs while its manager does not answer, so that it says nothing of the mount."""
+    watched.storage.die()
+    watched.storage.unmount()
+    watched.storage.kind = kind
+    watched.storage.mount()
+    watched.visit(NOBODY)
     watched.storage.hang()
+    if kind == "eosxd":
+        with pytest.raises(PermissionError):
+            os.statvfs(watched.place)
     for _ in range(3):
         assert f"{watched.place} (fuse): it does not answer; " in watched.look()
-        assert len(at_mounts()) == 1
+        (probe,) = at_mounts()
+        # Root may have no rights there.
+        assert Path(f"/proc/{probe}").stat().st_uid == NOBODY
         assert watched.measured()["up"] == 0
         assert watched.measured()["waiting_requests"] >= 1
     watched.storage.go_on()
@@ -115,14 +168,51 @@ def test_a_mount_that_hangs_is_told_and_no_crowd_is_sent_there(watched: Watched)
     assert watched.measured() == {"up": 1, "waiting_requests": 0}
 
 
-def test_a_mount_whose_server_is_dead_is_told(watched: Watched) -> None:
+def test_a_mount_without_users_is_asked_for_nothing(watched: Watched) -> None:
+    watched.storage.hang()
+    assert watched.look() == ""
+    assert at_mounts() == []
+    assert watched.measured() == {"up": 1, "waiting_requests": 0}
+    # Somebody comes and waits, who does not work there.
+    waits = subprocess.Popen(["ls", watched.place], stdout=subprocess.DEVNULL)
+    wait_until_asleep(waits.pid)
+    assert "it does not answer; " in watched.look()
+    watched.storage.go_on()
+    all_leave()
+    assert waits.wait(5) == 0
+
+
+def wait_until_asleep(number: int) -> None:
+    end = time.monotonic() + 5
+    while "fuse" not in Path(f"/proc/{number}/wchan").read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def test_a_mount_whose_client_is_dead_is_told(watched: Watched) -> None:
     watched.storage.die()
     assert "Transport endpoint is not connected" in watched.look()
     assert watched.measured() == {"up": 0, "waiting_requests": 0}
+    assert MODULE["read_table"](str(watched.place)).mounts, "nothing would mount it again"
+
+
+@pytest.mark.parametrize("client", ["dead", "disconnected"])
+def test_a_dead_mount_with_a_trigger_is_given_up(watched: Watched, client: str) -> None:
+    """The trigger is only said to be there. A client of GlusterFS says the same while its servers are away."""
+    watched.storage.die()
+    table = MODULE["read_table"](str(watched.place))
+    (mount,) = table.mounts
+    said = {mount: "Transport endpoint is not connected"}
+    processes = MODULE["Processes"]({}, {str(watched.place)} if client == "disconnected" else set())
+    triggered = MODULE["Table"](table.mounts, {str(watched.place)})
+    MODULE["repair"](said, triggered, processes, str(watched.place), "log")
+    assert bool(MODULE["read_table"](str(watched.place)).mounts) == (client == "disconnected")
+    if client == "dead":
+        watched.storage.mount()
 
 
 @pytest.mark.parametrize("fault", ["hangs", "dead"])
-def test_an_unavailable_mount_is_remounted_where_allowed(watched: Watched, fault: str) -> None:
+def test_a_mount_is_given_up_where_the_site_allows_it(watched: Watched, fault: str) -> None:
+    watched.visit()
     if fault == "hangs":
         watched.storage.hang()
     else:

@@ -491,6 +491,34 @@ def test_a_network_home_with_databases_on_the_local_disk(
     centre.run(act)
 
 
+def test_the_look_at_a_home_has_the_token_of_the_login(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net").mkdir()
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
+    monkeypatch.setattr(user_session, "runtime_directory", lambda _uid: tmp_path)
+
+    async def token_of(*_: Any) -> str:
+        return "oauth2:t0ken:hub.example.org"
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        monkeypatch.setattr(type(spawner.authenticator), "token_of", token_of, raising=False)
+        asked: dict[str, dict[str, Any]] = {}
+        real = spawner.run_mediator
+
+        async def noted(action: str, **request: Any) -> dict[str, Any]:
+            asked[action] = request
+            return await real(action, **request)
+
+        monkeypatch.setattr(spawner, "run_mediator", noted)
+        await spawner.start()
+        assert list(asked)[:2] == ["store-token", "probe"]
+        token = f"FILE:{tmp_path}/oauth2_token"
+        assert asked["probe"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
+
+    centre.run(act)
+
+
 def test_storage_that_hangs_is_told_and_the_hub_works(
     centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,16 +145,18 @@ class CampusSpawner(LoggingConfigurable):
                 "The university's user directory does not answer. Please try again in a few minutes."
             ) from None
 
+    def credentials(self) -> dict[str, str]:
+        """Return the variables in which file systems such as EOS look for a user's ticket and token."""
+        ccache = user_session.kerberos_ccache(self.account.pw_uid)
+        found = {"KRB5CCNAME": ccache, "OAUTH2_TOKEN": f"FILE:{self.token_file}" if self._token else ""}
+        return {name: value for name, value in found.items() if value}
+
     def get_env(self) -> dict[str, str]:
         """Add the user's directories on the host to the environment of the server."""
         environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
         environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
-        # File systems such as EOS read it from the environment of each process that uses them.
-        if ticket := user_session.kerberos_ccache(self.account.pw_uid):
-            environment.setdefault("KRB5CCNAME", ticket)
-        if self._token:
-            environment["OAUTH2_TOKEN"] = f"FILE:{self.token_file}"
+        environment = {**self.credentials(), **environment}
         if self._homes:
             local = user_session.local_directory(self.account.pw_uid, self._homes)
             environment["HOME"] = self._home
@@ -231,8 +233,7 @@ class CampusSpawner(LoggingConfigurable):
         self._home = home = user_session.home_path(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
         scratch = f"{local}/home" if homes["when_down"] == "scratch" else ""
-        ticket = user_session.kerberos_ccache(self.account.pw_uid)
-        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": {"KRB5CCNAME": ticket} if ticket else {}}
+        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": self.credentials()}
         request |= {"mount_point": homes["mount_point"], "timeout": homes["deadline"]}
         answer = await self.run_mediator("probe", **request)
         if answer["home"] == "missing" and homes["create_command"]:

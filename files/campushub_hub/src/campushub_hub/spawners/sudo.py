@@ -81,8 +81,9 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     async def start(self) -> tuple[str, int]:
         """Start the server and return its address once it listens."""
         await self.prepare()
-        await self.resolve_home()
+        # The probe of the home needs the token.
         await self.publish_token()
+        await self.resolve_home()
         address: tuple[str, int] = await super().start()
         self._pid_started = self._start_time()
         await self.wait_until_listening()

@@ -45,8 +45,9 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
         self.slice = user_session.slice_name(account.pw_uid)
         self.default_shell = account.pw_shell or "/bin/bash"
-        await self.resolve_home()
+        # The probe of the home needs the token.
         await self.publish_token()
+        await self.resolve_home()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
         self._submitting = True
