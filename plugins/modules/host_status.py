@@ -56,6 +56,10 @@ options:
     type: list
     elements: path
     default: [/, /home, /opt, /var]
+  displays_check:
+    description: What module C(displays_check) found on the host.
+    type: path
+    default: /var/lib/campushub/displays-check.json
   deadline:
     description: Seconds to wait for an answer.
     type: int
@@ -243,6 +247,20 @@ def memory_line() -> tuple[str, str]:
     return ("memory", f"{size(1024 * int(values['MemAvailable']))} of {size(1024 * int(values['MemTotal']))} available")
 
 
+def display_line(file: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """What the check of Xpra found, and whether TigerVNC has to take its place; nothing where there was none."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return [], []
+    version = f"Xpra {found['version']}".strip()
+    if not found["ok"]:
+        fault = f"{version} does not work, so TigerVNC makes the displays: {found['reason'].rstrip('.')}."
+        return [("displays", f"TigerVNC, for {version} failed its check")], [fault]
+    untested = "" if found["tested"] else ", with which CampusHub was not tested; its check passed"
+    return [("displays", version + untested)], []
+
+
 def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], int]:
     """Collect the lines of the page, the faults and the number of servers."""
     lines: list[tuple[str, str]] = version_lines(installed_version(parameters["version_file"]), parameters["version"])
@@ -275,9 +293,10 @@ def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], 
     count, memory = servers()
     lines.append(("servers", f"{count} running" + (f", {size(memory)} of memory" if memory else "")))
     lines += environment_lines(Path(parameters["environments"]))
+    displays, broken = display_line(Path(parameters["displays_check"]))
     disks, full = disk_lines(parameters["disks"])
-    lines += [*disks, memory_line()]
-    return lines, faults + full, count
+    lines += [*displays, *disks, memory_line()]
+    return lines, faults + broken + full, count
 
 
 def main() -> None:
@@ -291,6 +310,7 @@ def main() -> None:
             "address": {"type": "str", "default": "127.0.0.1"},
             "environments": {"type": "path", "default": "/opt/campushub"},
             "disks": {"type": "list", "elements": "path", "default": ["/", "/home", "/opt", "/var"]},
+            "displays_check": {"type": "path", "default": "/var/lib/campushub/displays-check.json"},
             "deadline": {"type": "int", "default": 5},
             "version": {"type": "str", "default": ""},
             "version_file": {"type": "path", "default": "/var/lib/campushub/version"},

@@ -37,6 +37,17 @@ options:
     type: list
     elements: path
     required: true
+  sources:
+    description: Locks of Python packages that are wanted as they are, also as source.
+    type: list
+    elements: path
+    default: []
+  source_backend:
+    description:
+      - Directory with a module C(setuptools.build_meta) that gives the metadata of a source as they are in it, so that
+        nothing of the source is run.
+    type: path
+    default: ""
   packages:
     description: Further packages as specifiers, such as C(astropy>=6), with what they need.
     type: list
@@ -145,12 +156,13 @@ def platforms(architecture: str) -> list[str]:
     return [option for name in [*names, f"linux_{architecture}"] for option in ("--platform", name)]
 
 
-def download(uv: str, version: str, architecture: str, target: Path, *what: str | Path) -> None:
+def download(uv: str, version: str, architecture: str, target: Path, *what: str | Path, **environment: str) -> None:
     """Download packages for one kind of host."""
     run(
         *(uv, "tool", "run", "pip", "--disable-pip-version-check", "download", "--quiet", "--dest", target),
         *("--python-version", version, "--implementation", "cp", "--abi", f"cp{version.replace('.', '')}"),
         *("--abi", "abi3", "--abi", "none", *platforms(architecture), *what),
+        **environment,
     )
 
 
@@ -164,6 +176,10 @@ def collect_python(uv: str, parameters: dict[str, Any], target: Path, scratch: P
             download(
                 uv, version, parameters["architecture"], target, "--no-deps", "--require-hashes", "--requirement", flat
             )
+        for lock in parameters["sources"]:
+            exactly = ("--no-deps", "--no-build-isolation", "--require-hashes", "--requirement", lock)
+            backend = parameters["source_backend"]
+            download(uv, version, parameters["architecture"], target, *exactly, PYTHONPATH=backend)
         if parameters["packages"]:
             # What the locks have keeps its version on the hosts, so nothing newer is needed here.
             texts = [wanted(Path(lock).read_text(), environment) for lock in parameters["requirements"]]
@@ -198,7 +214,8 @@ def collect_npm(uv: str, parameters: dict[str, Any], target: Path, scratch: Path
 
 def key(parameters: dict[str, Any]) -> str:
     """Stands for everything that decides what is in the file."""
-    files = [*parameters["requirements"], parameters["npm_requirements"], parameters["npm_lock"]]
+    locks = [*parameters["requirements"], *parameters["sources"]]
+    files = [*locks, parameters["npm_requirements"], parameters["npm_lock"]]
     texts = [Path(file).read_text() for file in files]
     settings = [sorted(parameters["packages"]), sorted(parameters["python_versions"]), parameters["architecture"]]
     return hashlib.sha256(json.dumps([texts, settings]).encode()).hexdigest()
@@ -252,6 +269,8 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "requirements": {"type": "list", "elements": "path", "required": True},
+            "sources": {"type": "list", "elements": "path", "default": []},
+            "source_backend": {"type": "path", "default": ""},
             "packages": {"type": "list", "elements": "str", "default": []},
             "npm_lock": {"type": "path", "required": True},
             "npm_requirements": {"type": "path", "required": True},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.settings.answers import PRINTING, ROOT, facts, printed
+from tests.settings.validation import PRINTING, ROOT, facts, printed
 
 RENAMED: dict[str, str] = yaml.safe_load((ROOT / "plugins/module_utils/renamed_settings.yml").read_text())
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -14,21 +14,61 @@ APPLICATION = {"id": "paraview", "title": "ParaView", "command": ["paraview"]}
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "rocky9": ({"facts": facts("Rocky", "9.5", "Blue Onyx")}, [f'distribution = "Rocky 9" {HOSTS}']),
-    "engine": (
-        {"xpra_engine": "xpra", "xpra_apt_url": "", "facts": facts("Debian", "13", "trixie")},
+    "distribution": (
+        {"xpra_engine": "xpra", "xpra_source": "distribution", "facts": facts("Debian", "12", "bookworm")},
         [
             (
-                'xpra_engine = "xpra" cannot be had, for Debian 13 has no Xpra of its own and xpra_apt_url is empty. '
-                "Give xpra_apt_url, or use tigervnc."
+                'xpra_source = "distribution" is of no use, for Debian 12 has Xpra 3.1 and displays need 6.5 or newer. '
+                "Use build, or upstream where the repository of Xpra's makers can be reached."
             )
         ],
+    ),
+    "no-distribution": (
+        {"xpra_engine": "xpra", "xpra_source": "distribution", "facts": facts("Debian", "13", "trixie")},
+        [
+            (
+                'xpra_source = "distribution" is of no use, for Debian 13 has no Xpra and displays need 6.5 or newer. '
+                "Use build, or upstream where the repository of Xpra's makers can be reached."
+            )
+        ],
+    ),
+    "source": (
+        {"xpra_source": "pypi"},
+        ['xpra_source = "pypi" is none of upstream, build, distribution. See roles/xpra/README.md.'],
     ),
     "url": (
         {"xpra_apt_url": "xpra.org"},
         [
             (
                 'xpra_apt_url = "xpra.org" is no address of a repository. '
-                "Begin it with https:// or http://, or leave it empty to use the distribution's packages."
+                "Begin it with https:// or http://, or set xpra_source to build for hosts that reach none."
+            )
+        ],
+    ),
+    "no-url": (
+        {"xpra_apt_url": "", "xpra_apt_key": "", "xpra_apt_key_fingerprint": ""},
+        [
+            (
+                'xpra_apt_url = "" is no address of a repository. '
+                "Begin it with https:// or http://, or set xpra_source to build for hosts that reach none."
+            )
+        ],
+    ),
+    "built-version": (
+        {"xpra_source": "build", "xpra_version": "6.5.4-r0-1"},
+        [
+            (
+                'xpra_version = "6.5.4-r0-1" has no effect on packages that are built. '
+                "Leave it empty; the version that is built is the one that CampusHub is tested with."
+            )
+        ],
+    ),
+    "cache": (
+        {"xpra_build_cache": "cache"},
+        [
+            (
+                'xpra_build_cache = "cache" is no absolute path. '
+                "Give a directory on the controller that is yours, such as ~/.cache/campushub/xpra."
             )
         ],
     ),
@@ -172,7 +212,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "nothing": {},
     "debian13": {"facts": facts("Debian", "13", "trixie")},
     "ubuntu2404": {"facts": facts("Ubuntu", "24.04", "noble")},
-    "no-repository": {"xpra_apt_url": "", "xpra_apt_key": "", "xpra_apt_key_fingerprint": ""},
+    "build": {"xpra_source": "build", "xpra_apt_url": "", "xpra_apt_key": "", "xpra_apt_key_fingerprint": ""},
+    "distribution-or-tigervnc": {"xpra_source": "distribution"},
     "everything": {
         "xpra_engine": "tigervnc",
         "xpra_apt_url": "https://mirror.example.org/xpra/",

@@ -337,7 +337,7 @@ def test_settings_have_a_fingerprint(tmp_path: Path) -> None:
 
 def test_the_room_of_a_host(tmp_path: Path) -> None:
     there = os.statvfs(tmp_path)
-    assert cache_room.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000
+    assert cache_limits.space_mb(str(tmp_path / "not" / "yet")) == there.f_blocks * there.f_frsize // 1_000_000
 
 
 # Settings that mounted clients have

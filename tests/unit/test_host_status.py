@@ -140,7 +140,20 @@ def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_unit(output: str, state: str, fault: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_status, "run", lambda *command: output if "hub.service" in command else "")
-    nothing = {"answers": {}, "server_name": "", "environments": "/nonexistent", "disks": []}
+    nothing = {"answers": {}, "server_name": "", "environments": "/nonexistent", "displays_check": "/nonexistent", "disks": []}
     found = host_status.look({"units": ["hub.service"], **nothing, "version": "", "version_file": "/nonexistent"})
     assert found[0][0] == ("hub", state)
     assert found[1] == fault
+
+
+def test_xpra_that_does_not_work_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "displays-check.json"
+    assert host_status.display_line(file) == ([], [])
+    file.write_text('{"ok": true, "tested": true, "version": "6.5.5", "reason": ""}')
+    assert host_status.display_line(file) == ([("displays", "Xpra 6.5.5")], [])
+    file.write_text('{"ok": true, "tested": false, "version": "6.6", "reason": ""}')
+    assert "was not tested" in host_status.display_line(file)[0][0][1]
+    file.write_text('{"ok": false, "tested": false, "version": "6.6", "reason": "no picture came within 20 s"}')
+    lines, faults = host_status.display_line(file)
+    assert lines == [("displays", "TigerVNC, for Xpra 6.6 failed its check")]
+    assert faults == ["Xpra 6.6 does not work, so TigerVNC makes the displays: no picture came within 20 s."]

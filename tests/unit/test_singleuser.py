@@ -15,7 +15,7 @@ from typing import TypeGuard
 
 import pytest
 
-from tests.settings.answers import ROOT
+from tests.settings.validation import ROOT
 
 PROGRAM = ROOT / "roles/jupyter/files/singleuser.py"
 # Prints which modules of JupyterHub have been loaded, and which modules are replaced.
