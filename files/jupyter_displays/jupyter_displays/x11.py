@@ -144,11 +144,6 @@ class Connection:
 def set_size(number: int, authority: Path, width: int, height: int, dpi: int) -> tuple[int, int]:
     """Give the screen another size, as near as it can have it, and return the size that it has."""
     with Connection(number, authority) as x:
-        # Tells Xpra that sizes may be added to this screen; it would guess so only from a single size.
-        name = b"_XPRA_RANDR_EXACT_SIZE"
-        x.send(16, 0, struct.pack("<Hxx", len(name)) + name)
-        atom, cardinal = struct.unpack_from("<I", x.reply(), 8)[0], 6
-        x.send(18, 0, struct.pack("<IIIB3xII", x.root, atom, cardinal, 32, 1, 1))
         randr = x.extension(b"RANDR")
         x.send(randr, 0, struct.pack("<II", 1, 3))
         x.reply()

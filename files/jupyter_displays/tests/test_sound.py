@@ -126,6 +126,8 @@ async def test_a_tone_that_a_program_plays_arrives(api, connect, manager, engine
         pytest.skip(f"not installed: {program}")
     display = await api.running(application=program)
     assert display["sound"] is True
+    # An engine that still starts takes the time that sound needs.
+    await until(lambda: manager.displays["1"].settled)
     ear = Ear(await connect("api/displays/1/sound"))
     async with asyncio.timeout(10):
         await ear.hear(0.3)
