@@ -382,7 +382,7 @@ class ActionModule(ActionBase):
         types = self._types(role, options, task_vars)
         errors.extend(types.errors)
         errors.extend(platform_errors(PLATFORMS.get(role, {}), task_vars.get("ansible_facts", {})))
-        for rule in arguments.get("rules") or self._rules(role):
+        for rule in arguments["rules"] if "rules" in arguments else self._rules(role):
             errors.extend(self._broken(rule, types))
 
         for rule in arguments.get("warnings") or []:

@@ -21,10 +21,11 @@ options:
     type: str
     required: true
   rules:
-    description: What must hold beyond the types.
+    description:
+      - What must hold beyond the types. By default it is read from the role's C(meta/rules.yml), where V(always) is a
+        list of rules, and V(present) one of those that do not hold for a role with the state V(absent).
     type: list
     elements: dict
-    default: []
     suboptions:
       variable:
         description: Name of the setting, with the path into it where it is a list or dictionary.

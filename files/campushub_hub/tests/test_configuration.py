@@ -208,7 +208,10 @@ def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize("host", ["systemd", "sudo", "everybody", "ldap", "oidc", "text"])
 def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
-    assert configuration.main(str(tmp_path / "settings.json")) == ""
+    command = [sys.executable, "-m", "campushub_hub.configuration", str(tmp_path / "settings.json")]
+    source = {**os.environ, "PYTHONPATH": str(configuration.LIBRARY.parent)}
+    checked = subprocess.run(command, env=source, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(

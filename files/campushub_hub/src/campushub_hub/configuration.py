@@ -184,4 +184,4 @@ def main(path: str) -> str:
 if __name__ == "__main__":
     # Called by the role before a new settings.json replaces the old one:
     # python -m campushub_hub.configuration FILE
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1]) or 0)
