@@ -31,8 +31,8 @@ def result(scratch: Path, preflight: dict[str, Any], state: str = "absent") -> d
     run = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(scratch / "play.yml")],
         cwd=ROOT,
-        # What a module was called with is shown at this level only.
-        env={**PRINTING, "ANSIBLE_VERBOSITY": "3"},
+        # What a module was called with is shown at this level only, and since ansible-core 2.21 only on request.
+        env={**PRINTING, "ANSIBLE_VERBOSITY": "3", "ANSIBLE_INJECT_INVOCATION": "true"},
         capture_output=True,
         text=True,
         check=False,
