@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 SETTINGS = "/etc/jupyter/jupyter_displays_config.json"
 REPOSITORIES = "/var/lib/campushub/xpra"
-RECIPE = "/usr/local/lib/campushub/xpra-build"
+REPOSITORY = Path(__file__).resolve().parents[2] / "roles/xpra/files/build/build-repository"
 FOUND = "/var/lib/campushub/displays-check.json"
 PACKAGES = ("xpra-common", "xpra-server", "xpra-x11", "xpra-codecs")
 # In place of what builds: says what it can do, and fails.
@@ -80,10 +81,11 @@ def test_building_left_nothing_but_the_packages(host: Host, built: str) -> None:
     """No compiler, no headers, no secret key, no user and nothing of theirs."""
     assert built
     installed = host.check_output("dpkg-query --show --showformat '${db:Status-Status} ${Package}\\n'").splitlines()
-    names = {line.split()[1] for line in installed if line.startswith("installed ")}
-    assert not {"gcc", "g++", "dpkg-dev", "python3-dev", "libx11-dev", "cython3", "gpg-agent"} & names
-    left = "find / -xdev ( -name private-keys-v1.d -o -name .gnupg -o -name '*campushub-xpra-build*' ) -not -path '/proc/*'"
-    assert host.run(left.replace("(", r"\(").replace(")", r"\)")).stdout == ""
+    packages = {line.split()[1] for line in installed if line.startswith("installed ")}
+    assert not {"gcc", "g++", "dpkg-dev", "python3-dev", "libx11-dev", "cython3", "gpg-agent"} & packages
+    names = ("private-keys-v1.d", ".gnupg", "campushub-xpra-build", "xpra-build*")
+    left = " -o ".join(f"-name {shlex.quote(name)}" for name in names)
+    assert host.run(f"find / -xdev {left}").stdout == ""
     assert host.run("find /tmp /var/tmp /run -maxdepth 1 -iname '*xpra*'").stdout == ""
     assert host.run("getent passwd campushub-xpra-build").rc != 0
     assert host.run("systemctl list-units --all --no-legend 'campushub-*xpra*' 'campushub-displays*'").stdout == ""
@@ -91,9 +93,9 @@ def test_building_left_nothing_but_the_packages(host: Host, built: str) -> None:
 
 def test_users_change_nothing_of_the_packages(host: Host, built: str) -> None:
     """All of it is root's, where they are kept and where they are installed."""
-    places = f"{REPOSITORIES} {RECIPE} /usr/lib/python3/dist-packages/xpra /etc/apt/keyrings /etc/xpra"
+    places = f"{REPOSITORIES} /usr/lib/python3/dist-packages/xpra /etc/apt/keyrings /etc/xpra"
     assert host.run(rf"find {places} -not -type l \( -not -user root -o -perm /022 \)").stdout == ""
-    for place in (built, f"{built}pool", "/var/lib/campushub", RECIPE):
+    for place in (built, f"{built}pool", "/var/lib/campushub"):
         assert host.run(f"runuser -u bob -- touch {place}/mine").rc != 0
 
 
