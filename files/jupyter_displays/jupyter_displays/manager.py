@@ -367,16 +367,15 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         """Return the engine of new displays.
 
         Raises:
-            web.HTTPError: 503, nothing that can make a display is installed.
+            web.HTTPError: 503, nothing that can make a display is installed, or it is too old.
         """
         if self.engine and self.engine not in self.engines:
             raise web.HTTPError(503, f"There is no engine {self.engine!r}.")
         wanted = [self.engines[self.engine]] if self.engine else list(self.engines.values())
         for engine in wanted:
-            if not engine.missing():
+            if not engine.refusal():
                 return engine
-        missing = " or ".join(engine.missing() for engine in wanted)
-        raise web.HTTPError(503, f"Displays need a program that is not installed: {missing}.")
+        raise web.HTTPError(503, f"No display can be started: {', and '.join(engine.refusal() for engine in wanted)}.")
 
     def emit(self, action: str, display: Display) -> None:
         """Tell every open page."""
@@ -399,7 +398,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self._checks = ioloop.PeriodicCallback(self._check, self.check_interval * 1000)
         self._checks.start()
         if self.waiting:
-            asyncio.get_running_loop().call_later(self.waiting_delay / 5, self._keep_waiting)
+            self._run(self._keep_waiting(self.waiting_delay / 5))
 
     async def prepare(self) -> None:
         """Have what the first display and its pages need and what takes time: done once, and kept on disk."""
@@ -497,7 +496,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self.displays[display.id] = display
         self.emit("created", display)
         if self.waiting:
-            asyncio.get_running_loop().call_later(self.waiting_delay, self._keep_waiting)
+            self._run(self._keep_waiting(self.waiting_delay))
         return display
 
     def _make(self, engine: Engine, facts: dict[str, Any], command: Sequence[str]) -> Display:
@@ -511,8 +510,10 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         display.starting = self._run(self._start(display, command))
         return display
 
-    def _keep_waiting(self) -> None:
+    async def _keep_waiting(self, delay: float) -> None:
         """Start the desktops that wait for somebody to ask for one."""
+        await asyncio.sleep(delay)
+        await self.prepare()
         known = self.list_applications()["desktop"]
         facts = {"application": "desktop", "width": 1280, "height": 800, "dpi": 96, "title": known["title"]}
         while len(self._waiting) < self.waiting and not self._stopping:
@@ -709,10 +710,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 return f"{what} was killed by {signal.Signals(-code).name}"
         last = ""
         with contextlib.suppress(OSError):
-            lines = (
-                (display.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
-            )
-            last = next((line.strip() for line in reversed(lines) if line.strip() not in {"", "(EE)"}), "")[-200:]
+            log = (display.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+            last = display.engine.last_words(log[-4000:].splitlines())[-200:]
         ended = f"{what} ended" if code is None else f"{what} ended with exit code {code}"
         return f"{ended}, its last words: {last}" if last and code else ended
 

@@ -6,8 +6,9 @@ rest is dropped, and what cannot be read ends the connection.
 
 from __future__ import annotations
 
+import secrets
 import struct
-from typing import Any
+from typing import Any, ClassVar
 
 
 class RefusedError(Exception):
@@ -147,15 +148,15 @@ class RFBMessages(Messages):
 
 
 class XpraMessages(Messages):
-    """Xpra's packets: a header of 8 bytes, and a list that begins with the packet's name."""
+    """Xpra's packets: a header of 8 bytes, and a list that begins with the packet's name, as rencodeplus."""
 
-    _BENCODE, _RENCODEPLUS = 0, 0x10
+    _RENCODEPLUS = 0x10
+    # Xpra 6.5 has a new name for most packets and takes the old ones, too.
     _USE = frozenset(
         [
-            "key-action",
-            "key-event",
-            "keyboard-event",
             "button-action",
+            "key-action",
+            "keyboard-event",
             "pointer",
             "pointer-button",
             "pointer-motion",
@@ -164,66 +165,57 @@ class XpraMessages(Messages):
             "wheel-motion",
         ]
     )
-    _VIEW = frozenset(
-        [
-            "ping",
-            "ping_echo",
-            "damage-sequence",
-            "buffer-refresh",
-            "window-draw-ack",
-            "window-refresh",
-            "map-window",
-            "window-map",
-            "connection-data",
-            "disconnect",
-        ]
-    )
-    # Of its greeting: how packets and pictures look. Not: a command, the keyboard, the clipboard, the screen's size.
+    # By the new name or the old one: how many of its items are sent on, and 0 for all of them. What follows the size
+    # of `window-map` changes the state of the desktop's window for everybody.
+    _VIEW: ClassVar[dict[str, int]] = {
+        "connection-close": 0,
+        "disconnect": 0,
+        "ping": 0,
+        "ping_echo": 0,
+        "damage-sequence": 0,
+        "window-draw-ack": 0,
+        "buffer-refresh": 0,
+        "window-refresh": 0,
+        "map-window": 6,
+        "window-map": 6,
+    }
+    # Of its greeting: how packets and pictures look, and that it is asked whether it is there.
+    # Not: a command, the keyboard, the pointer, the clipboard, the screen's size.
     _GREETING = frozenset(
         [
             "version",
             "client_type",
-            "uuid",
-            "username",
-            "hostname",
-            "share",
-            "bencode",
             "rencodeplus",
-            "rencode",
-            "yaml",
             "lz4",
-            "zlib",
-            "lzo",
-            "brotli",
             "compressors",
             "compression_level",
-            "wants_aliases",
-            "wants_versions",
-            "windows",
+            "ping",
+            "ping-echo-sourceid",
             "encodings",
             "encoding",
             "auto_refresh_delay",
-            "vrefresh",
-            "cursors",
+            "batch",
             "cursor",
             "bell",
-            "desktop_size",
-            "screen_sizes",
-            "randr_notify",
+            "vrefresh",
         ]
     )
     _GREETING_PREFIXES = ("encodings.", "encoding.", "batch.")
-    # Not "steal": Xpra 3.1 refuses a second page that gives it away.
-    _FORCED = {  # noqa: RUF012
-        "share": True,
-        "keyboard": False,
-        "clipboard": False,
-        "notifications": False,
-        "system_tray": False,
-    }
+
+    def __init__(self, *, view_only: bool) -> None:
+        """Begin with the greeting."""
+        super().__init__(view_only=view_only)
+        self._forced: dict[str, Any] = {
+            # Of two connections with the same one, Xpra ends the older.
+            "uuid": secrets.token_hex(16),
+            "share": True,
+            "windows": True,
+            "window": {"enabled": True},
+            "display": {"resize-events": True},
+        }
 
     def size(self, data: bytearray) -> int:
-        """Return the length of the first message."""
+        """Return the length of the first message, or 0 if more has to come first."""
         if len(data) < 8:
             return 0
         if data[0] != ord("P"):
@@ -237,10 +229,10 @@ class XpraMessages(Messages):
 
     def _decode(self, message: bytes, *, whole: bool) -> Any:
         flags, level, index = message[1] & ~0x08, message[2], message[3]
-        if level or index or flags not in {self._BENCODE, self._RENCODEPLUS}:
-            text = "packets of one who looks are neither compressed nor in parts"
+        if level or index or flags != self._RENCODEPLUS:
+            text = "packets of a viewer are rencodeplus, and neither compressed nor in parts"
             raise RefusedError(text)
-        return Decoder(message[8:], bencode=flags == self._BENCODE).read(first_only=not whole)
+        return Decoder(message[8:]).read(first_only=not whole)
 
     def uses(self, message: bytes) -> bool:
         """Return whether a message is a key or the pointer."""
@@ -249,13 +241,14 @@ class XpraMessages(Messages):
         return self._decode(message, whole=False) in self._USE
 
     def allowed(self, message: bytes) -> bytes:
-        """Return what one who only looks may send of a message."""
+        """Return what a viewer may send of a message."""
         packet = self._decode(message, whole=True)
         if not isinstance(packet, list) or not packet or not isinstance(packet[0], str):
             text = "the packet has no name"
             raise RefusedError(text)
         if packet[0] in self._VIEW:
-            return message
+            items = self._VIEW[packet[0]]
+            return self._pack(packet[:items]) if items else message
         if packet[0] != "hello":
             return b""
         if len(packet) < 2 or not isinstance(packet[1], dict):
@@ -266,26 +259,35 @@ class XpraMessages(Messages):
             for key, value in packet[1].items()
             if key in self._GREETING or str(key).startswith(self._GREETING_PREFIXES)
         }
-        bencode = not message[1] & self._RENCODEPLUS
-        body = encode(["hello", greeting | self._FORCED], bencode=bencode)
-        return struct.pack(">cBBBI", b"P", message[1], 0, 0, len(body)) + body
+        return self._pack(["hello", greeting | self._forced])
+
+    def _pack(self, packet: list[Any]) -> bytes:
+        body = encode(packet)
+        return struct.pack(">cBBBI", b"P", self._RENCODEPLUS, 0, 0, len(body)) + body
+
+
+# rencodeplus: a type byte first; small numbers and the sizes of short texts, lists and dictionaries are in it.
+_DOUBLE, _LIST, _DICT, _INTEGER, _FLOAT, _TRUE, _FALSE, _NONE, _END = 44, 59, 60, 61, 66, 67, 68, 69, 127
+_SMALL, _NEGATIVE, _SHORT_DICT, _SHORT_TEXT, _SHORT_LIST = 44, 70, 102, 128, 192
+_INTEGERS = {62: ">b", 63: ">h", 64: ">i", 65: ">q"}
+# Longer numbers are refused.
+_LONGEST_INTEGER = 63
 
 
 class Decoder:
-    """Reads bencode, or rencodeplus."""
+    """Reads rencodeplus."""
 
-    def __init__(self, data: bytes, *, bencode: bool) -> None:
+    def __init__(self, data: bytes) -> None:
         """Begin at the start."""
         self._data = data
         self._at = 0
-        self._bencode = bencode
 
     def read(self, *, first_only: bool = False) -> Any:
         """Return the value, or only the first item of it, which is a list."""
         if not first_only:
             return self._value()
         kind = self._take()
-        if not (kind == (ord("l") if self._bencode else 59) or (not self._bencode and kind >= 192)):
+        if kind != _LIST and kind < _SHORT_LIST:
             message = "the packet is not a list"
             raise RefusedError(message)
         return self._value()
@@ -310,9 +312,9 @@ class Decoder:
     def _text(self, size: int) -> str:
         return self._bytes(size).decode("utf-8", "surrogateescape")
 
-    def _items(self, end: int) -> list[Any]:
+    def _items(self) -> list[Any]:
         items = []
-        while self._data[self._at] != end:
+        while self._data[self._at] != _END:
             items.append(self._value())
         self._at += 1
         return items
@@ -326,68 +328,69 @@ class Decoder:
             self._at -= 1
             size, end = self._until(b":/")
             return self._bytes(int(size)) if end == ord("/") else self._text(int(size))
-        return self._bencoded(kind) if self._bencode else self._rencoded(kind)
-
-    def _bencoded(self, kind: int) -> Any:
-        if kind == ord("i"):
-            return int(self._until(b"e")[0])
-        items = self._items(ord("e"))
-        if kind == ord("l"):
-            return items
-        if kind == ord("d"):
-            return self._pairs(items)
-        message = "this is not bencode"
-        raise RefusedError(message)
-
-    def _rencoded(self, kind: int) -> Any:
-        if kind < 44:
+        if kind < _SMALL:
             return kind
-        if 70 <= kind < 102:
-            return 69 - kind
-        if 102 <= kind < 127:
-            return self._pairs([self._value() for _ in range(2 * (kind - 102))])
-        if 128 <= kind < 192:
-            return self._text(kind - 128)
-        if kind >= 192:
-            return [self._value() for _ in range(kind - 192)]
-        numbers = {62: ">b", 63: ">h", 64: ">i", 65: ">q", 66: ">f", 44: ">d"}
+        if _NEGATIVE <= kind < _SHORT_DICT:
+            return _NEGATIVE - 1 - kind
+        if _SHORT_DICT <= kind < _END:
+            return self._pairs([self._value() for _ in range(2 * (kind - _SHORT_DICT))])
+        if _SHORT_TEXT <= kind < _SHORT_LIST:
+            return self._text(kind - _SHORT_TEXT)
+        if kind >= _SHORT_LIST:
+            return [self._value() for _ in range(kind - _SHORT_LIST)]
+        numbers = {**_INTEGERS, _FLOAT: ">f", _DOUBLE: ">d"}
         if kind in numbers:
             return struct.unpack(numbers[kind], self._bytes(struct.calcsize(numbers[kind])))[0]
-        simple = {67: True, 68: False, 69: None}
+        simple = {_TRUE: True, _FALSE: False, _NONE: None}
         if kind in simple:
             return simple[kind]
-        if kind == 61:
-            return int(self._until(b"\x7f")[0])
-        if kind in {59, 60}:
-            items = self._items(127)
-            return items if kind == 59 else self._pairs(items)
+        if kind == _INTEGER:
+            return int(self._until(bytes([_END]))[0])
+        if kind in {_LIST, _DICT}:
+            items = self._items()
+            return items if kind == _LIST else self._pairs(items)
         message = "this is not rencodeplus"
         raise RefusedError(message)
 
 
-def encode(value: Any, *, bencode: bool) -> bytes:
-    """Write bencode, or rencodeplus, in its plainest form."""
-    if isinstance(value, bool):
-        if bencode:
-            return b"i%de" % value
-        return b"C" if value else b"D"
-    if isinstance(value, float) and not bencode:
-        return b"," + struct.pack(">d", value)
-    if isinstance(value, (int, float)):
-        number = str(int(value)).encode()
-        return b"i" + number + b"e" if bencode else b"=" + number + b"\x7f"
-    if value is None:
-        return b"0:" if bencode else b"E"
+def encode(value: Any) -> bytes:
+    """Write rencodeplus, byte for byte as Xpra does.
+
+    Raises:
+        ValueError: A number is longer than Xpra reads.
+    """
+    if value is None or isinstance(value, bool):
+        return bytes([_NONE if value is None else _TRUE if value else _FALSE])
+    if isinstance(value, int):
+        return _encode_integer(value)
+    if isinstance(value, float):
+        return struct.pack(">Bd", _DOUBLE, value)
+    if isinstance(value, bytes):
+        return b"%d/" % len(value) + value
     if isinstance(value, str):
         data = value.encode("utf-8", "surrogateescape")
-        return b"%d:" % len(data) + data
-    if isinstance(value, bytes):
-        return b"%d" % len(value) + (b":" if bencode else b"/") + value
+        return (bytes([_SHORT_TEXT + len(data)]) if len(data) < 64 else b"%d:" % len(data)) + data
     if isinstance(value, dict):
-        items = b"".join(encode(item, bencode=bencode) for pair in value.items() for item in pair)
-        return b"d" + items + b"e" if bencode else b"<" + items + b"\x7f"
-    items = b"".join(encode(item, bencode=bencode) for item in value)
-    return b"l" + items + b"e" if bencode else b";" + items + b"\x7f"
+        items = b"".join(encode(item) for pair in value.items() for item in pair)
+        return bytes([_SHORT_DICT + len(value)]) + items if len(value) < 25 else b"<" + items + b"\x7f"
+    items = b"".join(encode(item) for item in value)
+    return bytes([_SHORT_LIST + len(value)]) + items if len(value) < 64 else b";" + items + b"\x7f"
+
+
+def _encode_integer(value: int) -> bytes:
+    if 0 <= value < _SMALL:
+        return bytes([value])
+    if -32 <= value < 0:
+        return bytes([_NEGATIVE - 1 - value])
+    for kind, form in _INTEGERS.items():
+        limit = 1 << 8 * struct.calcsize(form) - 1
+        if -limit <= value < limit:
+            return bytes([kind]) + struct.pack(form, value)
+    text = str(value).encode()
+    if len(text) > _LONGEST_INTEGER:
+        message = "the number is too long"
+        raise ValueError(message)
+    return b"=" + text + b"\x7f"
 
 
 def messages(protocol: str, *, view_only: bool) -> Messages:

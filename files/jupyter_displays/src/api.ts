@@ -13,7 +13,6 @@ export interface Display {
   application: string;
   engine: string;
   protocol: 'xpra' | 'rfb';
-  version?: string;
   state: DisplayState;
   reason: string;
   created: string;

@@ -235,7 +235,6 @@ export class Viewer {
       {
         viewOnly: mode === 'view',
         resizes: mode === 'owner',
-        version: display.version ?? (this.failures % 2 ? '6' : '3'),
         ...size
       }
     );

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tornado.web import create_signed_value
 from tornado.websocket import websocket_connect
 
 import jupyter_displays as openapi
+from jupyter_displays.engines import TigerVNCEngine, XpraEngine
 
 
 def pytest_configure(config):
@@ -26,12 +29,27 @@ def pytest_configure(config):
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
-ENGINES = {"xpra": ["xpra", "Xvfb"], "tigervnc": ["Xtigervnc"]}
+
+@functools.cache
+def refusal(name):
+    """Return why no display can be made with an engine on this machine, or nothing."""
+    engine = {"xpra": XpraEngine, "tigervnc": TigerVNCEngine}[name]()
+    with tempfile.TemporaryDirectory() as cache:
+        engine.find_version(Path(cache))
+    return engine.refusal()
 
 
 @pytest.fixture
 def engine():
     return "tigervnc"
+
+
+@pytest.fixture
+def usable_engine(engine):
+    """The engine, for a test that is skipped on a machine that has it not."""
+    if why := refusal(engine):
+        pytest.skip(why)
+    return engine
 
 
 @pytest.fixture
@@ -60,14 +78,11 @@ def manager_settings():
 
 
 @pytest.fixture
-def jp_server_config(engine, applications, displays_directory, manager_settings, tmp_path):
-    missing = [program for program in ENGINES.get(engine, []) if not shutil.which(program)]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+def jp_server_config(usable_engine, applications, displays_directory, manager_settings, tmp_path):
     return {
         "ServerApp": {"jpserver_extensions": {"jupyter_displays": True}},
         "DisplayManager": {
-            "engine": engine,
+            "engine": usable_engine,
             "applications": applications,
             "runtime_directory": str(displays_directory),
             "upload_directory": str(tmp_path / "Desktop"),

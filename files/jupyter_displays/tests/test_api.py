@@ -151,7 +151,7 @@ async def test_a_form_of_another_site_does_nothing(api, manager, login_cookie):
 async def test_a_missing_program_is_named(api, manager):
     manager.engines["tigervnc"].x_server = "Xnowhere"
     status, answer = await api("POST", body={"application": "sleep"})
-    assert (status, answer["message"]) == (503, "Displays need a program that is not installed: Xnowhere.")
+    assert (status, answer["message"]) == (503, "No display can be started: Xnowhere is not installed.")
     assert not manager.displays
 
 

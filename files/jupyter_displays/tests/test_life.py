@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from jupyter_displays import leftovers, x11
+from jupyter_displays.engines import XpraEngine, xpra_start
 from jupyter_displays.manager import DisplayManager
 
 ENGINES = ["xpra", "tigervnc"]
@@ -28,6 +31,15 @@ def processes(directory):
                 found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
+    return found
+
+
+async def settled_processes(display, count):
+    """Return the processes of a display, once those are gone that Xpra asks for its host's name and the like."""
+    deadline = time.monotonic() + 5
+    while len(found := processes(display.directory)) != count:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.05)
     return found
 
 
@@ -59,6 +71,117 @@ async def test_xpra_may_be_a_script_of_another_language(api, manager, tmp_path, 
     assert what in f"{display['state']}: {display['reason']}"
 
 
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_the_line_that_says_why_xpra_ended_is_shown(api, manager):
+    manager.engines["xpra"].options = {"backend": "nonsense"}
+    display = await api.state((await api.create())["id"], "failed")
+    assert "its last words: 'desktop' does not support the 'nonsense' backend" in display["reason"]
+
+
+def test_what_xpra_clears_away_in_the_end_is_not_why_it_ended():
+    log = """\
+2026-11-29 02:33:27,241 failed to open X11 display ':99'
+2026-11-29 02:33:27,241
+2026-11-29 02:33:27,241 X11 desktop server is terminating
+2026-11-29 02:33:27,241 removing unix domain socket '/run/x/socket'
+2026-11-29 02:33:27,242 removed session directory '/run/x/sessions/99'
+"""
+    assert XpraEngine().last_words(log.splitlines()) == "failed to open X11 display ':99'"
+
+
+@pytest.fixture
+def fake_xpra(tmp_path):
+    """A stand-in that only tells its version."""
+
+    def fake(version):
+        path = tmp_path / f"xpra-{version}"
+        path.write_text(f"#!/bin/sh\necho xpra v{version}-r0\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return fake
+
+
+@pytest.mark.parametrize("engine", ["tigervnc"])
+@pytest.mark.parametrize("version", ["3.1.3", "5.1.6", "6.4.4"])
+async def test_an_xpra_that_is_too_old_is_refused(api, manager, fake_xpra, version):
+    manager.engines["xpra"].xpra = fake_xpra(version)
+    manager.engine = "xpra"
+    status, answer = await api("POST", body={"application": "sleep"})
+    reason = f"No display can be started: xpra {version} is too old (6.5 or newer is needed)."
+    assert (status, answer["message"]) == (503, reason)
+    # Nobody has chosen it.
+    manager.engine = ""
+    assert (await api.running())["engine"] == "tigervnc"
+
+
+def test_which_versions_are_tested_is_known(fake_xpra, tmp_path):
+    for version, tested in (("6.5.5", True), ("6.5", True), ("6.6", False), ("7.0.1", False)):
+        engine = XpraEngine(xpra=fake_xpra(version))
+        engine.find_version(tmp_path)
+        assert (engine.version, engine.is_tested) == (version, tested)
+
+
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_xpra_has_all_its_files_in_the_displays_directory(api, manager, monkeypatch):
+    """It has them in shared directories otherwise, where a second display of a user fails, or another user is first."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    await asyncio.gather(api.running(), api.running())
+    for display in manager.displays.values():
+        while not display.settled:
+            await asyncio.sleep(0.02)
+        name = str(display.number)
+        assert (display.directory / "sessions" / name / "server.pid").exists()
+        shared = ["/tmp", "/run/xpra", "/var/run/xpra", f"/run/user/{os.getuid()}/xpra", str(Path.home() / ".xpra")]
+        assert not [path for path in shared if Path(path, name).exists()]
+        server = display.processes["server"].pid
+        files = {str(path.readlink()) for path in Path(f"/proc/{server}/fd").iterdir() if path.is_symlink()}
+        assert not [
+            path for path in files if path.startswith(("/tmp/", "/run/")) and str(display.directory) not in path
+        ]
+
+
+@pytest.mark.parametrize("engine", ["xpra"])
+async def test_all_that_is_loaded_early_is_there(manager):
+    """Otherwise this version has it elsewhere, or loads with it what the options leave out."""
+    script = Path(xpra_start.__file__)
+    python = XpraEngine()._python()
+    code = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("xpra_start", {str(script)!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+barred = ("ssl", "xpra.net.http", "xpra.server.core", "xpra.server.base")
+print(module.load(), [name for name in barred if name in sys.modules])
+"""
+    answer = subprocess.run([*python, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.stdout == "[] []\n", answer.stderr
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_can_be_checked_without_a_server(usable_engine, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    command = [sys.executable, "-m", "jupyter_displays.check", "--engine", usable_engine]
+    env = {**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path)}
+    answer = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    found = json.loads(answer.stdout)
+    assert (answer.returncode, found["ok"], found["reason"]) == (0, True, ""), found
+    assert set(found) == {"engine", "version", "tested", "ok", "reason", "seconds"}
+    assert list(home.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [home]
+
+
+def test_a_check_of_what_is_not_there_says_so(tmp_path):
+    command = [sys.executable, "-m", "jupyter_displays.check", "--engine", "tigervnc"]
+    env = {**os.environ, "PATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    answer = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    found = json.loads(answer.stdout)
+    assert (answer.returncode, found["ok"], found["version"]) == (1, False, "")
+    assert found["reason"] == "No display can be started: Xtigervnc is not installed."
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_displays_of_one_user_have_screens_of_their_own(api, manager, engine):
     await asyncio.gather(*(api.running(width=width, height=500) for width in (500, 600, 700)))
@@ -78,8 +201,7 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     assert stat.S_IMODE(display.directory.stat().st_mode) == 0o700
     number = display.number
     assert Path(f"/tmp/.X11-unix/X{number}").exists()
-    found = processes(display.directory)
-    assert len(found) == (3 if engine == "xpra" else 2)
+    found = await settled_processes(display, 3 if engine == "xpra" else 2)
     secret = display.screen.authority.read_bytes()[-16:].hex()
     assert not any(secret in command for command in found.values())
     await api("DELETE", "1")
@@ -166,6 +288,7 @@ def _listening(pids):
 async def test_another_user_gets_in_nowhere(api, manager, engine):
     await api.running()
     display = manager.displays["1"]
+    found = await settled_processes(display, 3 if engine == "xpra" else 2)
     script = f"""
 import os, socket
 def try_(what):
@@ -183,7 +306,8 @@ try:
     raise SystemExit("got the name at which programs show their cookie first")
 except OSError:
     pass
-for path in ({str(display.screen.authority)!r}, {str(display.directory / "x.log")!r}):
+for path in ({str(display.screen.authority)!r}, {str(display.directory / "x.log")!r},
+             {str(display.directory / "sessions")!r}):
     try:
         open(path); raise SystemExit("read " + path)
     except PermissionError:
@@ -192,7 +316,7 @@ x = try_("/tmp/.X11-unix/X{display.number}")
 if x is not None:
     x.sendall(b"l\\0\\x0b\\0\\0\\0\\0\\0\\0\\0\\0\\0")
     assert x.recv(8)[0] != 1, "the X server let me in"
-for pid in {list(processes(display.directory))!r}:
+for pid in {list(found)!r}:
     try:
         open(f"/proc/{{pid}}/environ", "rb").read(); raise SystemExit("read the environment")
     except PermissionError:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from traitlets import List, Unicode
 from traitlets.config import Configurable
@@ -46,7 +47,11 @@ class Engine(Configurable):  # type: ignore[misc]
     name = ""
     protocol = ""
     version = ""
-    """The version that is installed, which pages need to know, once `find_version` has looked."""
+    """The version that is installed, once `find_version` has looked."""
+    minimum: ClassVar[tuple[int, ...]] = ()
+    """Older versions are refused."""
+    tested: ClassVar[tuple[str, ...]] = ()
+    """The versions that the tests of this package ran with: major and minor."""
 
     x_server = Unicode(help="The X server: its name on PATH, or its path.").tag(config=True)
     extra_x_arguments = List(Unicode(), help="More arguments for the X server.").tag(config=True)
@@ -63,6 +68,20 @@ class Engine(Configurable):  # type: ignore[misc]
     def missing(self) -> str:
         """Return what has to be installed and is not, or nothing."""
         return ", ".join(program for program in self.programs() if not shutil.which(program))
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the tests of this package ran with the version that is installed."""
+        return ".".join(self.version.split(".")[:2]) in self.tested
+
+    def refusal(self) -> str:
+        """Return why no display can be made with what is installed, or nothing."""
+        if missing := self.missing():
+            return f"{missing} is not installed"
+        if self.version and tuple(map(int, self.version.split("."))) < self.minimum:
+            needed = ".".join(map(str, self.minimum))
+            return f"{self.name} {self.version} is too old ({needed} or newer is needed)"
+        return ""
 
     def find_version(self, cache: Path) -> None:
         """Ask the program for its version, which takes a moment, unless an earlier answer of it is in `cache`."""
@@ -104,6 +123,10 @@ class Engine(Configurable):  # type: ignore[misc]
     def settled(self, screen: Screen) -> bool:  # noqa: ARG002
         """Whether the engine, whose socket is there, leaves the screen's size alone from now on."""
         return True
+
+    def last_words(self, lines: list[str]) -> str:
+        """Return the line of the log of its server, or of the X server, that says why it ended."""
+        return next((line.strip() for line in reversed(lines) if line.strip() not in {"", "(EE)"}), "")
 
     def server_environment(self, screen: Screen) -> dict[str, str]:  # noqa: ARG002
         """Return the environment variables that it needs beside the display's own."""

@@ -12,6 +12,7 @@ class TigerVNCEngine(Engine):
 
     name = "tigervnc"
     protocol = "rfb"
+    tested = ("1.12", "1.15")
 
     @default("x_server")
     def _default_x_server(self) -> str:

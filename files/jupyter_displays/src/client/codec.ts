@@ -1,8 +1,6 @@
 /**
- * The wire formats of Xpra's packets: bencode (servers before version 6), rencodeplus (from version 6), LZ4 and zlib.
+ * The wire formats of Xpra's packets: rencodeplus and LZ4.
  */
-
-import { unzlibSync } from 'fflate';
 
 export type Value = number | boolean | null | string | Uint8Array | Value[] | { [key: string]: Value };
 export type Dict = Record<string, Value>;
@@ -66,84 +64,6 @@ class Writer {
   }
 }
 
-export function bencode(value: Value): Uint8Array<ArrayBuffer> {
-  const out = new Writer();
-  const write = (item: Value): void => {
-    if (typeof item === 'number' || typeof item === 'boolean') {
-      out.ascii(`i${Math.trunc(Number(item))}e`);
-    } else if (typeof item === 'string' || item instanceof Uint8Array) {
-      const data = bytes(item);
-      out.ascii(`${data.length}:`);
-      out.put(data);
-    } else if (Array.isArray(item)) {
-      out.byte(0x6c);
-      item.forEach(write);
-      out.byte(0x65);
-    } else {
-      out.byte(0x64);
-      for (const [key, entry] of Object.entries(item ?? {})) {
-        write(key);
-        write(entry);
-      }
-      out.byte(0x65);
-    }
-  };
-  write(value);
-  return out.result();
-}
-
-export function bdecode(data: Uint8Array): Value {
-  let at = 0;
-  const number = (end: number): number => {
-    const stop = data.indexOf(end, at);
-    if (stop < 0) {
-      throw new Error('cut off');
-    }
-    const value = Number(decoder.decode(data.subarray(at, stop)));
-    at = stop + 1;
-    if (!Number.isFinite(value)) {
-      throw new Error('not a number');
-    }
-    return value;
-  };
-  const read = (): Value => {
-    switch (data[at]) {
-      case 0x69: // i
-        at++;
-        return number(0x65);
-      case 0x6c: {
-        // l
-        const list: Value[] = [];
-        for (at++; data[at] !== 0x65;) {
-          list.push(read());
-        }
-        at++;
-        return list;
-      }
-      case 0x64: {
-        // d
-        const dict: Dict = {};
-        for (at++; data[at] !== 0x65;) {
-          const key = text(read());
-          dict[key] = read();
-        }
-        at++;
-        return dict;
-      }
-      default: {
-        if (at >= data.length) {
-          throw new Error('cut off');
-        }
-        const size = number(0x3a);
-        const start = at;
-        at += size;
-        return data.subarray(start, at);
-      }
-    }
-  };
-  return read();
-}
-
 /* rencodeplus: a type byte first; small numbers and short strings, lists and dicts are in the type byte itself. */
 const LIST = 59;
 const DICT = 60;
@@ -159,6 +79,8 @@ const FALSE = 68;
 const NONE = 69;
 const SLASH = 0x2f;
 const END = 127;
+/** Xpra reads no longer integers than of 63 characters. */
+const LARGEST_INT = 1e62;
 
 export function rencode(value: Value): Uint8Array<ArrayBuffer> {
   const out = new Writer();
@@ -168,7 +90,7 @@ export function rencode(value: Value): Uint8Array<ArrayBuffer> {
     } else if (typeof item === 'boolean') {
       out.byte(item ? TRUE : FALSE);
     } else if (typeof item === 'number') {
-      if (!Number.isInteger(item)) {
+      if (!Number.isInteger(item) || Math.abs(item) >= LARGEST_INT) {
         out.byte(FLOAT8);
         out.view(8).setFloat64(0, item);
       } else if (item >= 0 && item < 44) {
@@ -184,9 +106,13 @@ export function rencode(value: Value): Uint8Array<ArrayBuffer> {
       } else if (item >= -2147483648 && item < 2147483648) {
         out.byte(INT4);
         out.view(4).setInt32(0, item);
-      } else {
+      } else if (item >= -(2 ** 63) && item < 2 ** 63) {
         out.byte(INT8);
         out.view(8).setBigInt64(0, BigInt(item));
+      } else {
+        out.byte(INT);
+        out.ascii(BigInt(item).toString());
+        out.byte(END);
       }
     } else if (typeof item === 'string') {
       const data = bytes(item);
@@ -375,18 +301,16 @@ export function lz4(data: Uint8Array): Uint8Array<ArrayBuffer> {
   return out;
 }
 
-/** Whether packets go to the server as rencodeplus; older servers take bencode. */
-export type Format = 'bencode' | 'rencodeplus';
-
-const FLAGS: Record<Format, number> = { bencode: 0, rencodeplus: 0x10 };
 const HEADER = 8;
+const RENCODEPLUS = 0x10;
+const LZ4 = 0x10;
 
 /** A packet with its header. */
-export function pack(packet: Value[], format: Format): Uint8Array<ArrayBuffer> {
-  const body = format === 'bencode' ? bencode(packet) : rencode(packet);
+export function pack(packet: Value[]): Uint8Array<ArrayBuffer> {
+  const body = rencode(packet);
   const frame = new Uint8Array(HEADER + body.length);
   frame[0] = 0x50;
-  frame[1] = FLAGS[format];
+  frame[1] = RENCODEPLUS;
   new DataView(frame.buffer).setUint32(4, body.length);
   frame.set(body, HEADER);
   return frame;
@@ -434,13 +358,19 @@ export class Unpacker {
       let body = data.subarray(at + HEADER, at + HEADER + size);
       at += HEADER + size;
       if (level) {
-        body = level & 0x10 ? lz4(body) : unzlibSync(body);
+        if (!(level & LZ4)) {
+          throw new Error('not LZ4');
+        }
+        body = lz4(body);
       }
       if (index) {
         this.parts.set(index, body);
         continue;
       }
-      const packet = (flags & 0x10 ? rdecode(body) : bdecode(body)) as Value[];
+      if (!(flags & RENCODEPLUS)) {
+        throw new Error('not rencodeplus');
+      }
+      const packet = rdecode(body) as Value[];
       for (const [place, part] of this.parts) {
         packet[place] = part;
       }

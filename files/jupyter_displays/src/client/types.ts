@@ -43,8 +43,6 @@ export interface ClientOptions {
   readonly viewOnly: boolean;
   /** This viewer decides the display's size. */
   readonly resizes: boolean;
-  /** The engine's version, if it is known. */
-  readonly version: string;
   /** The size that the screen should have, in the screen's own pixels. */
   readonly width: number;
   readonly height: number;

@@ -2,10 +2,8 @@
  * A client for a desktop that Xpra serves: the desktop is one window of it, which fills the screen.
  */
 
-import { unzlibSync } from 'fflate';
-
 import type { Channel } from './channel';
-import { type Dict, type Format, Unpacker, type Value, bytes, lz4, pack, text } from './codec';
+import { type Dict, Unpacker, type Value, bytes, lz4, pack, text } from './codec';
 import type {
   ClientEvents,
   ClientFactory,
@@ -26,20 +24,33 @@ const MODIFIERS: Record<Modifier, string> = {
 const TEXT = 'UTF8_STRING';
 const TEXT_TARGETS = [TEXT, 'TEXT', 'STRING', 'text/plain', 'text/plain;charset=utf-8'];
 const PNG = 'image/png';
-/** The first picture comes as JPEG, which takes an old server 7 ms and not 50 as WebP; after it WebP is far smaller. */
-const FIRST = ['jpeg', 'png', 'rgb24', 'rgb32', 'scroll', 'void'];
-const ALL = ['webp', ...FIRST];
+const ENCODINGS = ['webp', 'jpeg', 'png', 'rgb24', 'rgb32', 'scroll', 'void'];
 const SELECTIONS = ['CLIPBOARD', 'PRIMARY'];
-/** The display's own keymap stands in the place of this layout, so that the server keeps it. */
-const LAYOUT = 'us';
-const PING = 5_000;
-const DEAD = 12_000;
+/** The display's own keymap stands in the place of the layout `us`, so that the server keeps it. */
+const KEYBOARD = { layout: 'us', raw: true, layout_groups: true, sync: true };
+const PING_INTERVAL_MS = 5_000;
+const PING_TIMEOUT_MS = 12_000;
 const WHEEL_STEP = 100;
+/** What a viewer does not get. */
+const INPUT: Dict = {
+  keyboard: true,
+  // The server takes a key for released that it heard nothing of for so long. Keys are repeated by the page.
+  key_repeat: [60_000, 30],
+  pointer: { enabled: true },
+  clipboard: {
+    enabled: true,
+    selections: SELECTIONS,
+    greedy: true,
+    want_targets: true,
+    'preferred-targets': [...TEXT_TARGETS, PNG]
+  }
+};
+/** Of a pointer that is no particular one, events have no sequence. */
+const ANY_DEVICE = -1;
 
 class XpraClient implements DisplayClient {
   private channel: Channel | null = null;
   private unpacker = new Unpacker();
-  private format: Format;
   private windowId = 0;
   private hasPainted = false;
   private decoding: Promise<void> = Promise.resolve();
@@ -60,7 +71,6 @@ class XpraClient implements DisplayClient {
     private events: ClientEvents,
     private options: ClientOptions
   ) {
-    this.format = parseInt(options.version, 10) >= 6 ? 'rencodeplus' : 'bencode';
     this.canvas.width = options.width;
     this.canvas.height = options.height;
     this.context = this.canvas.getContext('2d', { alpha: false, desynchronized: true })!;
@@ -116,17 +126,12 @@ class XpraClient implements DisplayClient {
 
   key(stroke: KeyStroke): void {
     const send = (pressed: boolean): void =>
-      this.send(
-        'key-action',
-        this.windowId,
-        stroke.name,
-        pressed,
-        [...stroke.modifiers].map(modifier => MODIFIERS[modifier]),
-        stroke.keysym,
-        '',
-        stroke.keycode,
-        0
-      );
+      this.send('keyboard-event', this.windowId, stroke.name, pressed, {
+        modifiers: [...stroke.modifiers].map(modifier => MODIFIERS[modifier]),
+        keyval: stroke.keysym,
+        keycode: stroke.keycode,
+        group: 0
+      });
     if (stroke.repeat) {
       send(false);
     }
@@ -168,105 +173,59 @@ class XpraClient implements DisplayClient {
 
   private send(...packet: Value[]): void {
     if (this.channel?.readyState === WebSocket.OPEN) {
-      this.channel.send(pack(packet, this.format));
+      this.channel.send(pack(packet));
     }
   }
 
+  /** The server gives a connection only those parts that are asked for here. */
   private hello(): Dict {
-    const size = [this.options.width, this.options.height];
-    const encodings = this.format === 'bencode' ? FIRST : ALL;
-    const formats = ['RGBX', 'RGBA', 'RGB'];
-    const keyboard: Dict = {
-      xkbmap_layout: LAYOUT,
-      xkbmap_raw: true,
-      xkbmap_layout_groups: true,
-      keyboard_sync: true,
-      keymap: { layout: LAYOUT, raw: true, layout_groups: true, sync: true },
-      modifiers: []
-    };
-    const clipboard: Dict = {
-      'clipboard.selections': SELECTIONS,
-      'clipboard.greedy': true,
-      'clipboard.want_targets': true,
-      'clipboard.contents-slice-fix': true,
-      'clipboard.preferred-targets': [...TEXT_TARGETS, PNG]
-    };
-    const modern: Dict = {
-      clipboard: {
-        enabled: true,
-        selections: SELECTIONS,
-        greedy: true,
-        want_targets: true,
-        'preferred-targets': [...TEXT_TARGETS, PNG]
-      },
-      encoding: {
-        transparency: false,
-        rgb_formats: formats,
-        scrolling: true,
-        'min-quality': 80,
-        'min-speed': 50
-      },
-      cursor: { encodings: ['png'] }
-    };
     return {
-      version: '4.4',
+      version: '6.5',
       client_type: 'displays',
       uuid: Array.from(crypto.getRandomValues(new Uint8Array(16)), byte =>
         byte.toString(16).padStart(2, '0')
       ).join(''),
-      username: '',
-      hostname: '',
       share: true,
       // How packets look.
-      bencode: this.format === 'bencode',
-      rencodeplus: this.format === 'rencodeplus',
-      rencode: false,
-      yaml: false,
+      rencodeplus: true,
       lz4: true,
-      zlib: true,
-      lzo: false,
-      brotli: false,
-      compressors: ['lz4', 'zlib'],
+      compressors: ['lz4'],
       compression_level: 1,
-      wants_aliases: false,
-      wants_versions: false,
+      // Whether the other side is there.
+      ping: true,
+      'ping-echo-sourceid': true,
       // Pictures.
       windows: true,
-      encodings,
-      'encodings.core': encodings,
-      'encodings.rgb_formats': formats,
-      'encoding.transparency': false,
-      'encoding.rgb_lz4': true,
-      'encoding.rgb_zlib': true,
-      'encoding.scrolling': true,
-      'encoding.min-quality': 80,
-      'encoding.min-speed': 50,
-      'encodings.cursor': ['png'],
+      window: { enabled: true },
+      display: { 'resize-events': true, 'refresh-rate': 60 },
+      encodings: ENCODINGS,
+      encoding: {
+        options: ENCODINGS,
+        core: ENCODINGS,
+        rgb_formats: ['RGBX', 'RGBA', 'RGB'],
+        rgb_lz4: true,
+        transparency: false,
+        scrolling: true,
+        'min-quality': 80,
+        'min-speed': 50,
+        // Up to forty pictures a second. It waits for the page's word on what it has sent before in any case.
+        batch: { delay: 10, min_delay: 15, max_delay: 25 }
+      },
       auto_refresh_delay: 250,
-      'batch.delay': 10,
-      'batch.min_delay': 15,
-      // Up to forty pictures a second. It waits for the page's word on what it has sent before in any case.
-      'batch.max_delay': 25,
       vrefresh: 60,
-      cursors: true,
+      cursor: { encodings: ['png'], 'backwards-compatible': false },
       bell: true,
-      notifications: false,
-      system_tray: false,
-      randr_notify: true,
-      'screen-resize-bigger': false,
-      desktop_size: size,
-      screen_sizes: [],
-      'mouse.show': false,
-      keyboard: true,
-      ...keyboard,
-      ...(this.format === 'bencode' ? { clipboard: true, ...clipboard } : modern)
+      ...(this.options.viewOnly ? {} : INPUT)
     };
   }
 
   private handle(packet: Value[]): void {
     switch (text(packet[0])) {
       case 'hello':
-        this.heartbeat = window.setInterval(() => this.beat(), PING);
+        this.heartbeat = window.setInterval(() => this.beat(), PING_INTERVAL_MS);
+        if (!this.options.viewOnly) {
+          this.send('keyboard-config', KEYBOARD);
+        }
         if (this.clip && !this.options.viewOnly) {
           this.offer(this.clip);
         }
@@ -274,11 +233,10 @@ class XpraClient implements DisplayClient {
       case 'new-window':
         this.windowId = Number(packet[1]);
         this.setSize(Number(packet[4]), Number(packet[5]));
-        this.send('map-window', this.windowId, 0, 0, this.canvas.width, this.canvas.height, {
-          encodings: ALL,
-          'encodings.core': ALL
-        });
-        this.send('focus', this.windowId, []);
+        this.send('window-map', this.windowId, 0, 0, this.canvas.width, this.canvas.height);
+        if (!this.options.viewOnly) {
+          this.send('window-focus', this.windowId, []);
+        }
         break;
       case 'window-resized':
         this.paintInOrder(() => this.setSize(Number(packet[2]), Number(packet[3])));
@@ -292,13 +250,11 @@ class XpraClient implements DisplayClient {
       case 'ping':
         this.send('ping_echo', packet[1], 0, 0, 0, 0);
         break;
-      case 'cursor':
       case 'cursor-data':
       case 'cursor-default':
         this.setCursor(packet);
         break;
       case 'bell':
-      case 'window-bell':
         this.events.bell();
         break;
       case 'clipboard-token':
@@ -320,14 +276,13 @@ class XpraClient implements DisplayClient {
         this.finish(packet[1]);
         break;
       case 'disconnect':
-      case 'connection-lost':
         this.end(4001, packet.slice(1).map(text).join(', '));
         break;
     }
   }
 
   private beat(): void {
-    if (performance.now() - this.lastHeard > DEAD) {
+    if (performance.now() - this.lastHeard > PING_TIMEOUT_MS) {
       this.end(4002, '');
     } else {
       this.send('ping', Math.round(performance.now()));
@@ -374,7 +329,7 @@ class XpraClient implements DisplayClient {
     const options = (packet[10] ?? {}) as Dict;
     const done = (error = ''): void => {
       const time = error ? -1 : Math.max(1, Math.round((performance.now() - started) * 1000));
-      this.send('damage-sequence', sequence, windowId, width, height, time, error);
+      this.send('window-draw-ack', sequence, windowId, width, height, time, error);
       if (!error && !this.hasPainted) {
         this.hasPainted = true;
         this.events.painted();
@@ -415,14 +370,14 @@ class XpraClient implements DisplayClient {
   }
 
   private setCursor(packet: Value[]): void {
-    const pixel = packet[9];
-    if (packet.length < 10 || text(packet[1]) !== 'png' || !pixel) {
+    const [, encoding, , , x, y, , pixel] = packet;
+    if (encoding !== 'png' || !pixel) {
       this.canvas.style.cursor = 'default';
       return;
     }
     const data = btoa(String.fromCharCode(...bytes(pixel)));
     const ratio = window.devicePixelRatio || 1;
-    const spot = `${Math.round(Number(packet[6]) / ratio)} ${Math.round(Number(packet[7]) / ratio)}`;
+    const spot = `${Math.round(Number(x) / ratio)} ${Math.round(Number(y) / ratio)}`;
     this.canvas.style.cursor = `image-set(url(data:image/png;base64,${data}) ${ratio}x) ${spot}, default`;
   }
 
@@ -437,7 +392,7 @@ class XpraClient implements DisplayClient {
       // The browser counts left, middle, right, back, forward.
       const number = [1, 2, 3, 8, 9][event.button];
       if (number) {
-        this.send('button-action', this.windowId, number, pressed, this.place(event), held(event), []);
+        this.button(event, number, pressed);
       }
     };
     canvas.addEventListener(
@@ -474,8 +429,14 @@ class XpraClient implements DisplayClient {
     const motion = this.motion;
     this.motion = null;
     if (motion) {
-      this.send('pointer-position', this.windowId, [motion.x, motion.y], held(motion.event), []);
+      const where = [ANY_DEVICE, 0, this.windowId, [motion.x, motion.y]];
+      this.send('pointer-motion', ...where, { modifiers: held(motion.event) });
     }
+  }
+
+  private button(event: MouseEvent, number: number, pressed: boolean): void {
+    const what = [ANY_DEVICE, 0, this.windowId, number, pressed, this.place(event)];
+    this.send('pointer-button', ...what, { modifiers: held(event) });
   }
 
   private place(event: MouseEvent): [number, number] {
@@ -495,7 +456,7 @@ class XpraClient implements DisplayClient {
       for (; Math.abs(total) >= WHEEL_STEP; total -= Math.sign(total) * WHEEL_STEP) {
         for (const pressed of [true, false]) {
           const number = total < 0 ? minus : plus;
-          this.send('button-action', this.windowId, number, pressed, this.place(event), held(event), []);
+          this.button(event, number, pressed);
         }
       }
       return total;
@@ -563,12 +524,7 @@ function held(event: MouseEvent): string[] {
 
 /** A picture that came as bare pixels. */
 function pixels(packed: Uint8Array, width: number, height: number, stride: number, options: Dict): ImageData {
-  let data = packed;
-  if (options.lz4) {
-    data = lz4(packed);
-  } else if (options.zlib) {
-    data = unzlibSync(packed);
-  }
+  const data = options.lz4 ? lz4(packed) : packed;
   const size = text(options.rgb_format).length === 3 ? 3 : 4;
   const image = new ImageData(width, height);
   const out = image.data;
