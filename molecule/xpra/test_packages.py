@@ -102,10 +102,15 @@ def test_users_change_nothing_of_the_packages(host: Host, built: str) -> None:
 def test_what_builds_can_do_nothing_else(host: Host, built: str) -> None:
     """It is a user who exists meanwhile; and when it fails, what was installed for it goes all the same."""
     recipe = "/opt/probe"
-    host.check_output(
-        f"rm -rf {recipe} && cp -a {RECIPE} {recipe} && printf 'xvfb\\nhello\\n' >{recipe}/build-dependencies.txt"
-    )
-    host.check_output(f"printf %s {shlex.quote(PROBE)} >{recipe}/build-packages")
+    host.check_output(f"mkdir {recipe}")
+    dependencies = "xvfb\nhello\n"
+    texts = {
+        "build-repository": REPOSITORY.read_text(),
+        "build-packages": PROBE,
+        "build-dependencies.txt": dependencies,
+    }
+    for name, text in texts.items():
+        host.check_output(f"printf %s {shlex.quote(text)} >{recipe}/{name} && chmod 0755 {recipe}/{name}")
     host.check_output("runuser -u bob -- touch /tmp/of-bob")
     done = host.run(f"{recipe}/build-repository 1 {host.system_info.codename} /opt/probe.tar")
     host.check_output(f"rm -rf {recipe} /tmp/of-bob")
