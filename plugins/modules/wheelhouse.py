@@ -156,13 +156,13 @@ def platforms(architecture: str) -> list[str]:
     return [option for name in [*names, f"linux_{architecture}"] for option in ("--platform", name)]
 
 
-def download(uv: str, version: str, architecture: str, target: Path, *what: str | Path, **environment: str) -> None:
-    """Download packages for one kind of host."""
+def download(uv: str, version: str, architecture: str, target: Path, *what: str | Path, modules: str = "") -> None:
+    """Download packages for one kind of host, by pip with further modules of Python from a directory."""
     run(
         *(uv, "tool", "run", "pip", "--disable-pip-version-check", "download", "--quiet", "--dest", target),
         *("--python-version", version, "--implementation", "cp", "--abi", f"cp{version.replace('.', '')}"),
         *("--abi", "abi3", "--abi", "none", *platforms(architecture), *what),
-        **environment,
+        PYTHONPATH=modules,
     )
 
 
@@ -179,7 +179,7 @@ def collect_python(uv: str, parameters: dict[str, Any], target: Path, scratch: P
         for lock in parameters["sources"]:
             exactly = ("--no-deps", "--no-build-isolation", "--require-hashes", "--requirement", lock)
             backend = parameters["source_backend"]
-            download(uv, version, parameters["architecture"], target, *exactly, PYTHONPATH=backend)
+            download(uv, version, parameters["architecture"], target, *exactly, modules=backend)
         if parameters["packages"]:
             # What the locks have keeps its version on the hosts, so nothing newer is needed here.
             texts = [wanted(Path(lock).read_text(), environment) for lock in parameters["requirements"]]
