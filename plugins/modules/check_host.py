@@ -174,7 +174,7 @@ EXAMPLES = r"""
     ports:
       - port: 443
         units: [nginx.service]
-        purpose: the front door
+        purpose: the reverse proxy
     sources:
       - url: apt
         setting: base_apt_mirror

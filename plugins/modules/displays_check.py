@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.texts import write
+from ansible.module_utils.files import write
 
 DOCUMENTATION = r"""
 module: displays_check

@@ -140,7 +140,13 @@ def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_unit(output: str, state: str, fault: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_status, "run", lambda *command: output if "hub.service" in command else "")
-    nothing = {"answers": {}, "server_name": "", "environments": "/nonexistent", "displays_check": "/nonexistent", "disks": []}
+    nothing = {
+        "answers": {},
+        "server_name": "",
+        "environments": "/nonexistent",
+        "displays_check": "/nonexistent",
+        "disks": [],
+    }
     found = host_status.look({"units": ["hub.service"], **nothing, "version": "", "version_file": "/nonexistent"})
     assert found[0][0] == ("hub", state)
     assert found[1] == fault

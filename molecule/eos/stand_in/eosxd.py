@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 sys.path.insert(0, "/usr/local/lib/stand-in")
-import hanging_files
+import hanging_files  # type: ignore[import-not-found]  # beside this program on the host
 
 KNOWN = {"rw", "nodev", "nosuid", "dev", "suid", "autofs"}
 SILENT = Path("/run/manager-is-silent")
