@@ -23,7 +23,7 @@ TASKS_TO_RENAME: dict[str, int] = {
     "roles/homes": 2,
     "roles/jupyter": 2,
     "roles/jupyterhub": 9,
-    "roles/xpra": 6,
+    "roles/displays": 6,
 }
 TESTS_TO_RENAME: dict[str, int] = {
     "files/jupyter_displays": 4,
@@ -34,7 +34,7 @@ TESTS_TO_RENAME: dict[str, int] = {
     "molecule/jupyter": 1,
     "molecule/upgrade": 1,
     "molecule/web": 3,
-    "molecule/xpra": 1,
+    "molecule/displays": 1,
     "tests/unit": 22,
 }
 

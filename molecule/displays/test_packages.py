@@ -17,7 +17,7 @@ ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 SETTINGS = "/etc/jupyter/jupyter_displays_config.json"
 REPOSITORIES = "/var/lib/campushub/xpra"
-REPOSITORY = Path(__file__).resolve().parents[2] / "roles/xpra/files/build/build-repository"
+REPOSITORY = Path(__file__).resolve().parents[2] / "roles/displays/files/build/build-repository"
 FOUND = "/var/lib/campushub/displays-check.json"
 PACKAGES = ("xpra-common", "xpra-server", "xpra-x11", "xpra-codecs")
 # In place of what builds: says what it can do, and fails.
@@ -149,10 +149,10 @@ def test_where_xpra_fails_tigervnc_takes_its_place(host: Host, apply_role: Apply
 
 def test_packages_of_the_distribution_are_too_old(host: Host, apply_role: ApplyRole) -> None:
     """Preflight and role say so, and say what to do."""
-    done = apply_role(check=True, xpra_source="distribution")
+    done = apply_role(check=True, displays_xpra_source="distribution")
     assert done.returncode == 0, done.stdout[-3000:]
     words = " ".join((done.stdout + done.stderr).split())
     assert "displays need 6.5 or newer; TigerVNC makes the displays. Use build" in words
-    refused = apply_role(xpra_source="distribution", xpra_engine="xpra")
+    refused = apply_role(displays_xpra_source="distribution", displays_engine="xpra")
     assert refused.returncode != 0
     assert engine(host) == "xpra"
