@@ -4,7 +4,7 @@ Displays against jupyter-remote-desktop-proxy: how soon they are there, how quic
 
     tests/benchmarks/displays.py ADDRESS [--only start,keys,idle,motion,crowd] [--rounds 5]
 
-ADDRESS is a host on which roles displays and jupyter were applied, and jupyterhub for the crowd. A user is made there and
+ADDRESS is a host with roles displays and jupyter, and jupyterhub for the crowd. There a user is made and
 gets JupyterLab five times: with displays of Xpra, of TigerVNC, of Xpra with a desktop that waits, of Xpra without a
 proxy (the page speaks to Xpra itself), and, in an environment of its own that pip has made, with the peer as its README
 has it. All show the same desktop in the same Chromium on this machine. Rounds are taken in turns. In the end all is

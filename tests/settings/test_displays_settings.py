@@ -6,10 +6,7 @@ from typing import Any
 
 from tests.settings.validation import answered_otherwise, facts
 
-HOSTS = (
-    "is not one that displays are made for. Use Debian 12 or 13, or Ubuntu 22.04 or 24.04, for the hosts of the group "
-    "displays."
-)
+HOSTS = "is not supported. Use Debian 12 or 13, or Ubuntu 22.04 or 24.04."
 APPLICATION = {"id": "paraview", "title": "ParaView", "command": ["paraview"]}
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
