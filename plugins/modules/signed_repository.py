@@ -120,7 +120,9 @@ def gpg(home: str, *arguments: str, given: bytes = b"") -> bytes:
 
     Raises KeyFaultError and NoGpgError.
     """
-    command = ["gpg", "--homedir", home, "--batch", "--no-options", "--quiet", "--trust-model", "always", *arguments]
+    # Since version 2.4 an import starts gpg-agent, which public keys do not need and hosts may not have.
+    options = ["--no-autostart", "--batch", "--no-options", "--quiet", "--trust-model", "always"]
+    command = ["gpg", "--homedir", home, *options, *arguments]
     try:
         done = subprocess.run(command, input=given, capture_output=True, check=False)
     except FileNotFoundError:
