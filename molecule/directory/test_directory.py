@@ -169,9 +169,7 @@ def test_another_server_answers_when_the_first_is_down(host: Host, server: Host)
         server.check_output("systemctl start slapd@main")
 
 
-def test_directory_down_known_users_get_in_others_told_in_time(
-    host: Host, directory_down: Callable[[], None]
-) -> None:
+def test_directory_down_known_users_get_in_others_told_in_time(host: Host, directory_down: Callable[[], None]) -> None:
     assert enter(host, "student01", PASSWORDS["student01"])[0]
     directory_down()
     forget(host)

@@ -110,9 +110,7 @@ def member(server: Host, action: str, name: str) -> None:
     server.check_output(f"printf %s {shlex.quote(change)} | ldapmodify -x {admin}")
 
 
-def test_directory_user_works_in_own_home_with_limits_of_group(
-    host: Host, at: Callable[[Host], Client]
-) -> None:
+def test_directory_user_works_in_own_home_with_limits_of_group(host: Host, at: Callable[[Host], Client]) -> None:
     client = at(host)
     host.run("rm -rf /home/u10002 /home/u10101")
     for name, number, memory in (("bob", 10002, 2**30), ("student01", 10101, 700 * 2**20)):
@@ -183,9 +181,7 @@ def test_a_directory_that_hangs_holds_up_nobody_else(
     assert float(hub.check_output("cat /run/clicks")) < 1
 
 
-def test_user_removed_from_group_is_out_and_the_server_stops(
-    hub: Host, server: Host, client: Client
-) -> None:
+def test_user_removed_from_group_is_out_and_the_server_stops(hub: Host, server: Host, client: Client) -> None:
     assert "/hub/home" in client("student15", "login")
     words = shlex.join([STAY, "student15", PASSWORDS["student15"]])
     hub.check_output(f"nohup /opt/campushub/hub/bin/python -c {words} >/run/stay 2>&1 </dev/null & true")

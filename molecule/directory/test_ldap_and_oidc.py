@@ -186,9 +186,7 @@ def test_login_at_a_provider_is_an_account_of_the_directory(
         says(server)
 
 
-def test_accounts_are_created_and_provider_groups_give_rights(
-    hub: Host, door: Door
-) -> None:
+def test_accounts_are_created_and_provider_groups_give_rights(hub: Host, door: Door) -> None:
     client = door(**OIDC, jupyterhub_oidc_create_accounts=True)
     assert "/hub/home" in enter(client, "new", name="newcomer")
     number = int(hub.check_output("id -u newcomer"))

@@ -24,7 +24,7 @@ options:
     description:
       - What must hold beyond the types. By default it is read from the role's C(meta/rules.yml), where V(always) is a
         list of rules, and V(present) one of those that do not hold for a role with the state V(absent). An entry of
-        these lists is a rule, or a group with the keys C(when), an expression, and C(rules), which hold where it is true.
+        these lists is a rule, or a group that has C(rules) and an expression C(when), which says where they hold.
     type: list
     elements: dict
     suboptions:

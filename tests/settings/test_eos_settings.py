@@ -97,8 +97,10 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "rocky11": (
             settings(facts=host("Rocky", "11.0", "Smoky Quartz")),
             [
-                'distribution = "Rocky 11" is not supported. Use Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04, or '
-                "Enterprise Linux 8, 9 or 10 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+                (
+                    'distribution = "Rocky 11" is not supported. Use Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04, or '
+                    "Enterprise Linux 8, 9 or 10 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+                )
             ],
         ),
         "apt-url": (settings(eos_apt_url="eos.example.org"), [f'eos_apt_url = "eos.example.org" {URL}']),
