@@ -1,12 +1,15 @@
-#!/bin/sh -e
+#!/bin/sh
 # Lazily: whoever uses a mount goes on, and a hung one holds up nobody. autofs keeps a place as long as anything is mounted
 # there, and nothing else can wait at a place that it keeps.
+set -e
 map=/etc/auto.campushub-eos
 held() { awk -v map=$map '$1 == map && $3 == "autofs" { print $2 }' /proc/mounts; }
 stale() { held | while read -r place; do grep -qs "^$place " $map || echo "$place"; done; }
 gone=$(systemctl list-units --plain --no-legend --all --state=not-found '*.automount' | cut -d ' ' -f 1)
 if [ "$1" = False ] && [ -z "$gone" ] && [ -z "$(stale)" ]; then exit; fi
 systemctl daemon-reload
+# A name of a unit has no spaces.
+# shellcheck disable=SC2086
 [ -z "$gone" ] || systemctl stop $gone
 if systemctl is-active --quiet autofs.service; then
   for place in $(stale); do

@@ -1,4 +1,5 @@
-#!/bin/sh -e
+#!/bin/sh
+set -e
 timer=campushub-warm-up.timer
 link=/etc/systemd/system/timers.target.wants/$timer
 if [ -e /etc/systemd/system/$timer ]; then
