@@ -81,7 +81,7 @@ def directory_down(host: Host, server: Host) -> Iterator[Callable[[], None]]:
         time.sleep(0.5)
 
 
-def test_everybody_has_the_number_that_the_directory_gave_on_each_host(host: Host) -> None:
+def test_users_have_the_uid_of_the_directory_on_each_host(host: Host) -> None:
     listed = host.check_output(f"getent passwd {' '.join(NUMBERS)}").splitlines()
     assert {line.split(":")[0]: int(line.split(":")[2]) for line in listed} == NUMBERS
 
@@ -169,9 +169,7 @@ def test_another_server_answers_when_the_first_is_down(host: Host, server: Host)
         server.check_output("systemctl start slapd@main")
 
 
-def test_with_the_directory_down_those_who_were_here_get_in_and_others_are_told_in_time(
-    host: Host, directory_down: Callable[[], None]
-) -> None:
+def test_directory_down_known_users_get_in_others_told_in_time(host: Host, directory_down: Callable[[], None]) -> None:
     assert enter(host, "student01", PASSWORDS["student01"])[0]
     directory_down()
     forget(host)
@@ -212,7 +210,7 @@ def test_the_secret_is_in_no_output(host: Host, change: ApplyRole, monkeypatch: 
         assert secret not in done.stdout + done.stderr
 
 
-def test_a_server_with_a_wrong_certificate_is_refused_and_the_reason_named(host: Host, change: ApplyRole) -> None:
+def test_server_with_wrong_certificate_is_refused_with_reason(host: Host, change: ApplyRole) -> None:
     reasons = {
         3636: "certificate has expired",
         4636: "unable to get local issuer certificate",
@@ -238,7 +236,7 @@ def test_a_group_that_nobody_knows_is_named(change: ApplyRole) -> None:
 MAPPED: set[str] = set()
 
 
-def test_active_directory_by_mapped_numbers_by_posix_attributes_and_joined(host: Host, change: ApplyRole) -> None:
+def test_ad_by_computed_uids_posix_attributes_and_joined_hosts(host: Host, change: ApplyRole) -> None:
     settings: dict[str, Any] = {
         "accounts_directory": "ad",
         "accounts_ldap_uris": [f"ldaps://{DOMAIN['CONTROLLER']}"],

@@ -125,7 +125,7 @@ def enter(client: Client, account: str, action: str = "login", *arguments: str, 
     return client(name or account, action, *arguments, password=f"provider:{account}")
 
 
-def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(
+def test_login_at_a_provider_is_an_account_of_the_directory(
     hub: Host, server: Host, door: Door, tmp_path: Path
 ) -> None:
     soon = tmp_path / "soon.py"
@@ -186,9 +186,7 @@ def test_who_logs_in_at_a_provider_is_an_account_of_the_directory(
         says(server)
 
 
-def test_accounts_are_made_where_that_is_wanted_and_groups_of_the_provider_give_limits_and_rights(
-    hub: Host, door: Door
-) -> None:
+def test_accounts_are_created_and_provider_groups_give_rights(hub: Host, door: Door) -> None:
     client = door(**OIDC, jupyterhub_oidc_create_accounts=True)
     assert "/hub/home" in enter(client, "new", name="newcomer")
     number = int(hub.check_output("id -u newcomer"))

@@ -211,7 +211,7 @@ def test_command_line_programs_keep_kernels_off_the_network_too(host: Host) -> N
     assert files == "n.ipynb", "sockets in the notebook's directory"
 
 
-def test_shells_of_people_find_the_environment_and_those_of_root_do_not(host: Host) -> None:
+def test_shells_of_users_find_the_environment_those_of_root_not(host: Host) -> None:
     assert as_user(host, "alice", "command -v python jupyter pip").stdout.split() == [
         f"{LINK}/bin/{name}" for name in ("python", "jupyter", "pip")
     ]

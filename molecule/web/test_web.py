@@ -303,7 +303,7 @@ def test_headers_protect_the_browser_and_hide_the_version(door: Door) -> None:
     assert headers["server"] == "nginx"
 
 
-def test_the_hub_hears_from_nginx_who_asks_and_not_from_the_client(door: Door) -> None:
+def test_hub_learns_the_address_from_nginx_not_from_the_client(door: Door) -> None:
     forged: dict[str, Any] = {
         "X_Forwarded_For": "198.51.100.66",
         "X_Real_IP": "198.51.100.66",
@@ -408,7 +408,7 @@ def test_the_state_of_nginx_is_not_shown(door: Door) -> None:
     assert not nginx_directives(door.host, "stub_status")
 
 
-def test_faults_of_the_hub_are_explained_and_those_of_others_passed_on(door: Door) -> None:
+def test_errors_of_the_hub_are_explained_others_passed_on(door: Door) -> None:
     status, headers, text = door.ask("/hub/home", Accept_Language="ru-RU,ru;q=0.9,en;q=0.8")
     assert (status, headers["content-language"]) == (503, "ru")
     assert "Хаб перезапускается" in text
@@ -463,7 +463,7 @@ def test_the_welcome_page_is_gone_and_other_sites_stay(door: Door) -> None:
 # --- with other settings ------------------------------------------------------------------------------------------
 
 
-def test_additions_are_loaded_and_broken_ones_never_take_the_site_down(door: Door) -> None:
+def test_additions_are_loaded_and_broken_ones_do_no_harm(door: Door) -> None:
     door.host.check_output("echo 'location = /about { return 200 us; }' >/etc/nginx/campushub.d/about.conf")
     assert door.apply().fine().changed > 0
     assert door.ask("/about")[::2] == (200, "us")

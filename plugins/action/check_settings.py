@@ -134,7 +134,7 @@ def specifications() -> dict[str, dict[str, Any]]:
 
 
 # Galaxy's names of releases that their distributions number.
-RELEASES = {"bookworm": "12", "trixie": "13", "jammy": "22.04", "noble": "24.04"}
+RELEASES = {"bookworm": "12", "trixie": "13", "jammy": "22.04", "noble": "24.04", "resolute": "26.04"}
 # Galaxy's name of a family of distributions, and its members as Ansible's facts name them.
 ENTERPRISE_LINUX = "EL"
 ENTERPRISE_LINUX_MEMBERS = ("RedHat", "Rocky", "AlmaLinux", "CentOS", "OracleLinux")
@@ -170,6 +170,11 @@ RENAMED: dict[str, str] = DataLoader().load_from_file(
 )
 
 
+def alternatives(words: list[str], last: str = " or ") -> str:
+    """Join words of which one is to be chosen."""
+    return last.join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
 def platform_errors(platforms: Mapping[str, list[str]], facts: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the distribution of a host, in at most one message."""
     # A host that did not answer has no facts.
@@ -180,13 +185,12 @@ def platform_errors(platforms: Mapping[str, list[str]], facts: Mapping[str, Any]
     if version in platforms.get(ENTERPRISE_LINUX if name in ENTERPRISE_LINUX_MEMBERS else name, []):
         return []
     choices = [
-        f"Enterprise Linux {' or '.join(versions)} (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)"
+        f"Enterprise Linux {alternatives(versions)} (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)"
         if family == ENTERPRISE_LINUX
-        else f"{family} {' or '.join(versions)}"
+        else f"{family} {alternatives(versions)}"
         for family, versions in platforms.items()
     ]
-    remedy = ", or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
-    return [f'distribution = "{name} {version}" is not supported. Use {remedy}.']
+    return [f'distribution = "{name} {version}" is not supported. Use {alternatives(choices, ", or ")}.']
 
 
 @dataclass
@@ -382,12 +386,11 @@ class ActionModule(ActionBase):
         types = self._types(role, options, task_vars)
         errors.extend(types.errors)
         errors.extend(platform_errors(PLATFORMS.get(role, {}), task_vars.get("ansible_facts", {})))
-        for rule in arguments["rules"] if "rules" in arguments else self._rules(role):
-            errors.extend(self._broken(rule, types))
-
-        for rule in arguments.get("warnings") or []:
+        rules = list(arguments["rules"] if "rules" in arguments else self._rules(role))
+        rules += [{**rule, "warning": True} for rule in arguments.get("warnings") or []]
+        for rule in rules:
             for message in self._broken(rule, types):
-                result.setdefault("warnings", []).append(message)
+                (result.setdefault("warnings", []) if rule.get("warning", False) else errors).append(message)
 
         for name, path in plain_secrets(options, task_vars):
             result.setdefault("warnings", []).append(
@@ -438,11 +441,15 @@ class ActionModule(ActionBase):
         names = task_vars["hostvars"][task_vars["inventory_hostname"]]
         return {name for name in names if not name.startswith(("_", "ansible_"))} - get_reserved_names()
 
-    def _rules(self, role: str) -> list[dict[str, Any]]:
-        """Return the rules in the role's `meta/rules.yml` that hold in the wanted state."""
+    def _rules(self, role: str) -> Iterator[dict[str, Any]]:
+        """Yield the rules in the role's `meta/rules.yml` that hold in the wanted state."""
         found = RULES.get(role, {})
         absent = self._templar.evaluate_expression(trust_as_template(f"{role}_state == 'absent'")) if found else False
-        return [*found.get("always", []), *([] if absent else found.get("present", []))]
+        for entry in [*found.get("always", []), *([] if absent else found.get("present", []))]:
+            if "rules" not in entry:
+                yield entry
+            elif self._templar.evaluate_expression(entry["when"]):
+                yield from entry["rules"]
 
     def _broken(self, rule: Mapping[str, Any], types: Types) -> list[str]:
         """Return the messages of a rule that does not hold."""
@@ -505,7 +512,9 @@ class ActionModule(ActionBase):
         item = local.get("item")
         if isinstance(item, Mapping) and isinstance(item.get("name"), str) and not path.endswith(".name"):
             text += f" ({item['name']})"
-        return f"{text} {rule['problem']}. {rule['remedy']}"
+        # Only a message that is shown is worked out: templates in it cost more than most rules.
+        problem, remedy = (self._templar.template(rule[part]) for part in ("problem", "remedy"))
+        return f"{text} {problem}. {remedy}"
 
     def _value(self, rule: Mapping[str, Any], local: dict[str, Any]) -> str:
         """The value that a rule is about, as the part of its message."""

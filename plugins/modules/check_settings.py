@@ -23,7 +23,8 @@ options:
   rules:
     description:
       - What must hold beyond the types. By default it is read from the role's C(meta/rules.yml), where V(always) is a
-        list of rules, and V(present) one of those that do not hold for a role with the state V(absent).
+        list of rules, and V(present) one of those that do not hold for a role with the state V(absent). An entry of
+        these lists is a rule, or a group that has C(rules) and an expression C(when), which says where they hold.
     type: list
     elements: dict
     suboptions:
@@ -49,13 +50,19 @@ options:
         type: bool
         default: false
       problem:
-        description: What is wrong with it, as the end of a sentence that starts with the variable and its value.
+        description:
+          - What is wrong with it, as the end of a sentence that starts with the variable and its value. It may be a
+            template.
         type: str
         required: true
       remedy:
-        description: What to write instead, as a sentence.
+        description: What to write instead, as a sentence. It may be a template.
         type: str
         required: true
+      warning:
+        description: Whether a value that breaks the rule is a warning only.
+        type: bool
+        default: false
   warnings:
     description: Like O(rules), but a rule that does not hold is a warning.
     type: list

@@ -46,7 +46,7 @@ def own(**others: Any) -> dict[str, Any]:
 
 
 SUPPORTED = (
-    "has no client of CVMFS. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or Enterprise Linux 9 or 10 "
+    "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or Enterprise Linux 9 or 10 "
     "(RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
 )
 URL = "is no address of a repository. Begin it with https:// or http://, or say cvmfs_repository_manage=false."

@@ -96,7 +96,12 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         ),
         "rocky11": (
             settings(facts=host("Rocky", "11.0", "Smoky Quartz")),
-            [f'distribution = "Rocky 11" {NO_PACKAGES} {SOURCE.format("eos_yum_urls")}'],
+            [
+                (
+                    'distribution = "Rocky 11" is not supported. Use Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04, or '
+                    "Enterprise Linux 8, 9 or 10 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
+                )
+            ],
         ),
         "apt-url": (settings(eos_apt_url="eos.example.org"), [f'eos_apt_url = "eos.example.org" {URL}']),
         "yum-url": (
@@ -475,8 +480,9 @@ def test_units_mount_the_same(files: dict[str, dict[str, str]]) -> None:
 
 def test_what_is_secret_is_nowhere_else() -> None:
     """Keytabs go through `secret`, which is in no log and no difference."""
-    text = (ROOT / "roles/eos/vars/main.yml").read_text()
+    variables = (ROOT / "roles/eos/vars/main.yml").read_text()
+    text = variables + "".join(path.read_text() for path in (ROOT / "roles/eos/templates").iterdir())
     uses = [line for line in text.splitlines() if "lookup('ansible.builtin.file', instance.sss_keytab" in line]
     assert len(uses) == 1
     assert "'mode': '0600', 'secret': lookup" in uses[0]
-    assert yaml.safe_load(text)["__eos_with_keytab"] == ["sss", "oauth2"]
+    assert yaml.safe_load(variables)["__eos_with_keytab"] == ["sss", "oauth2"]

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Lazily: whoever uses a mount goes on, and a hung one holds up nobody. autofs keeps a place as long as anything is mounted
+# there, and nothing else can wait at a place that it keeps.
+set -e
+map=/etc/auto.campushub-eos
+held() { awk -v map=$map '$1 == map && $3 == "autofs" { print $2 }' /proc/mounts; }
+stale() { held | while read -r place; do grep -qs "^$place " $map || echo "$place"; done; }
+gone=$(systemctl list-units --plain --no-legend --all --state=not-found '*.automount' | cut -d ' ' -f 1)
+if [ "$1" = False ] && [ -z "$gone" ] && [ -z "$(stale)" ]; then exit; fi
+systemctl daemon-reload
+# A name of a unit has no spaces.
+# shellcheck disable=SC2086
+[ -z "$gone" ] || systemctl stop $gone
+if systemctl is-active --quiet autofs.service; then
+  for place in $(stale); do
+    # What was mounted last is on top.
+    if awk -v place="$place" '$2 == place { top = $3 } END { exit top == "autofs" }' /proc/mounts; then umount --lazy "$place"; fi
+  done
+  systemctl reload autofs.service
+  for _ in $(seq 40); do
+    [ -n "$(stale)" ] || break
+    sleep 0.25
+  done
+fi
+echo changed
