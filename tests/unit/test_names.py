@@ -26,7 +26,6 @@ TASKS_TO_RENAME: dict[str, int] = {
     "roles/xpra": 6,
 }
 TESTS_TO_RENAME: dict[str, int] = {
-    "files/jupyter_displays": 4,
     "molecule/cvmfs": 1,
     "molecule/directory": 11,
     "molecule/eos": 1,
@@ -34,7 +33,6 @@ TESTS_TO_RENAME: dict[str, int] = {
     "molecule/jupyter": 1,
     "molecule/upgrade": 1,
     "molecule/web": 3,
-    "molecule/xpra": 1,
     "tests/unit": 22,
 }
 

@@ -32,7 +32,7 @@ class DisplaysApp(ExtensionApp):  # type: ignore[misc]
             server.event_logger.emit(schema_id=SCHEMA_ID, data=data)
 
         self.manager = DisplayManager(base_url=server.base_url, emit=emit, parent=self, log=self.log)
-        self.manager.on_use(lambda moment: server.web_app.settings.update(displays_last_activity=moment))
+        self.manager.on_activity(lambda moment: server.web_app.settings.update(displays_last_activity=moment))
         self.settings["display_manager"] = self.manager
         server.io_loop.add_callback(self.manager.start)
 
@@ -42,7 +42,9 @@ class DisplaysApp(ExtensionApp):  # type: ignore[misc]
 
     def current_activity(self) -> dict[str, Any] | None:
         """Return the displays, while which a server without kernels is not shut down."""
-        return {name: display.state for name, display in self.manager.displays.items() if not display.over} or None
+        return {
+            name: display.state for name, display in self.manager.displays.items() if not display.terminated
+        } or None
 
     async def stop_extension(self) -> None:
         """End with the server."""

@@ -73,7 +73,7 @@ class Process:
         )
         return cls(popen.pid, start_time(popen.pid), popen)
 
-    def tell(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Tell a program that was started here the one thing that it waits for, if it is still there."""
         if self._popen and self._popen.stdin:
             with contextlib.suppress(OSError), self._popen.stdin as words:

@@ -178,7 +178,7 @@ def set_size(number: int, authority: Path, width: int, height: int, dpi: int) ->
         return width, height
 
 
-def stop_repeating(number: int, authority: Path) -> None:
+def disable_key_repeat(number: int, authority: Path) -> None:
     """Turn off the repetition of keys that are held: the page does that, at the user's own pace."""
     with Connection(number, authority) as x:
         mode, off = 1 << 7, 0

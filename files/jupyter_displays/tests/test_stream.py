@@ -18,8 +18,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from jupyter_displays import protocols, x11
-
-ENGINES = ["xpra", "tigervnc"]
+from jupyter_displays.engines import ENGINES
 
 _SPEC = importlib.util.spec_from_file_location("record_xpra", Path(__file__).with_name("record_xpra.py"))
 record_xpra = importlib.util.module_from_spec(_SPEC)
@@ -567,7 +566,7 @@ async def test_links_that_do_not_hold(api, connect, jp_fetch):
 )
 def test_what_is_not_understood_ends_the_look(data):
     with pytest.raises(protocols.RefusedError):
-        protocols.messages("xpra", view_only=True).feed(data)
+        protocols.filter_for("xpra", view_only=True).feed(data)
 
 
 def packed(*packet):
@@ -598,7 +597,7 @@ def test_a_greeting_is_cut_down_to_looking():
         "file": {"enabled": True},
     }
     message = packed("hello", greeting)
-    reader = protocols.messages("xpra", view_only=True)
+    reader = protocols.filter_for("xpra", view_only=True)
     sent = b"".join(reader.feed(message[i : i + 7])[0] for i in range(0, len(message), 7))
     name, left = protocols.Decoder(sent[8:]).read()
     assert len(left.pop("uuid")) == 32
@@ -635,7 +634,7 @@ def test_a_greeting_is_cut_down_to_looking():
     ],
 )
 def test_of_a_viewer_only_what_is_on_the_list_is_sent_on(packet, left):
-    sent, used = protocols.messages("xpra", view_only=True).feed(packed(*packet))
+    sent, used = protocols.filter_for("xpra", view_only=True).feed(packed(*packet))
     assert (protocols.Decoder(sent[8:]).read() if sent else None) == left
     assert not used
 
@@ -643,8 +642,8 @@ def test_of_a_viewer_only_what_is_on_the_list_is_sent_on(packet, left):
 @pytest.mark.parametrize("name", ["keyboard-event", "key-action", "pointer-motion", "pointer-button", "pointer-wheel"])
 def test_keys_and_pointer_count_as_use(name):
     message = packed(name, 1)
-    assert protocols.messages("xpra", view_only=False).feed(message) == (message, True)
-    assert protocols.messages("xpra", view_only=True).feed(message) == (b"", True)
+    assert protocols.filter_for("xpra", view_only=False).feed(message) == (message, True)
+    assert protocols.filter_for("xpra", view_only=True).feed(message) == (b"", True)
 
 
 RECORDED = sorted((Path(__file__).parent / "xpra").glob("rencodeplus-*.json"))

@@ -120,7 +120,7 @@ class Engine(Configurable):  # type: ignore[misc]
         """
         return []
 
-    def settled(self, screen: Screen) -> bool:  # noqa: ARG002
+    def size_stable(self, screen: Screen) -> bool:  # noqa: ARG002
         """Whether the engine, whose socket is there, leaves the screen's size alone from now on."""
         return True
 

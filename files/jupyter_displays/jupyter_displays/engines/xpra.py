@@ -146,7 +146,7 @@ class XpraEngine(Engine):
                 return first[2:].split()
         return [sys.executable]
 
-    def settled(self, screen: Screen) -> bool:
+    def size_stable(self, screen: Screen) -> bool:
         """Whether Xpra is through with its start, at the end of which it sets the screen's size once more."""
         with contextlib.suppress(OSError):
             return b"is ready" in (screen.directory / "server.log").read_bytes()
