@@ -6,7 +6,7 @@ from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
 
-from .events import SCHEMA_FILE, SCHEMA_ID
+from .events import SCHEMA_ID, load_schema
 from .handlers import handlers
 from .manager import DisplayManager
 
@@ -26,7 +26,7 @@ class DisplaysApp(ExtensionApp):  # type: ignore[misc]
     def initialize_settings(self) -> None:
         """Make the manager, and have it find the displays of an earlier server."""
         server = self.serverapp
-        server.event_logger.register_event_schema(SCHEMA_FILE)
+        server.event_logger.register_event_schema(load_schema())
 
         def emit(data: dict[str, Any]) -> None:
             server.event_logger.emit(schema_id=SCHEMA_ID, data=data)

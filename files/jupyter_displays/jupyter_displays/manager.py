@@ -244,7 +244,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         config=True
     )
     applications = Dict(
-        help='What can be started beside "desktop" and "terminal": id -> {"title", "description", "command": [...]}.'
+        help='Further applications than "desktop" and "terminal": id -> {"title", "description", "command": [...]}.'
     ).tag(config=True)
     applications_directory = Unicode(
         str(_SITE_APPLICATIONS), help="A directory of JSON files that add applications, in the same form."
@@ -270,7 +270,9 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
     waiting_delay = Float(5.0, help="Deprecated: use prewarm_delay.").tag(config=True)
     check_interval = Float(30.0, help="Every so many seconds, idle time and memory are looked at.").tag(config=True)
     start_timeout = Float(30.0, help="A display that is not ready after so many seconds has failed.").tag(config=True)
-    forget_after = Float(300.0, help="A display that ended by itself is listed for so many seconds.").tag(config=True)
+    forget_after = Float(300.0, help="A display that ended without a request is listed for so many seconds.").tag(
+        config=True
+    )
     stop_with_server = Bool(
         default_value=True,
         help="Whether a server that is told to stop ends its displays. Those of a killed one are found by the next.",

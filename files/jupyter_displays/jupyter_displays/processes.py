@@ -1,4 +1,4 @@
-"""Processes that outlive the server that started them: found again, watched and ended without races.
+"""Processes that outlive the server that started them: recovered, watched and ended without races.
 
 A process is known by its id and the time at which it started, so that an id that the system has given
 to another process in the meantime is never mistaken for it. Watching uses the kernel's process

@@ -121,7 +121,7 @@ class Sound:
 
     @property
     def server_environment(self) -> dict[str, str]:
-        """What the sound server has to know beside the display's own."""
+        """What the sound server has to know in addition to the display's own."""
         return {
             "PULSE_CONFIG": str(self._directory / "pulse.conf"),
             "PULSE_RUNTIME_PATH": str(self._directory / "pulse-run"),
@@ -201,7 +201,7 @@ class Sound:
         code = process.exit_code
         process.close()
         self.process = None
-        # Whoever knocked in the meantime is refused: a server that cannot start is not started for ever.
+        # Whoever knocked in the meantime is refused: a server that cannot start is not started indefinitely.
         self.open()
         if code:
             how = f"ended with exit code {code}"

@@ -65,7 +65,7 @@ class HubIdentityProvider(IdentityProvider):  # type: ignore[misc]
         return User(username=model["name"])
 
     def is_token_authenticated(self, handler: web.RequestHandler) -> bool:
-        """Return whether a request came with a token of its own, which no browser sends by itself."""
+        """Return whether a request came with a token of its own, which no browser sends without a script."""
         return bool(getattr(handler, "_token_authenticated", False))
 
     def should_check_origin(self, handler: web.RequestHandler) -> bool:

@@ -1,7 +1,7 @@
 """The few things that the manager asks of an X server, with the display's own authority file.
 
 They are a dozen requests of the core protocol and its extensions RANDR and XTEST, written as they go over
-the socket: no library is needed, which would end the process when an X server goes away, or wait for ever
+the socket: no library is needed, which would end the process when an X server goes away, or wait indefinitely
 for one that hangs. Every function blocks, for `_TIMEOUT` at most: call it in a thread.
 """
 

@@ -147,7 +147,7 @@ export class Sound {
 
   private play(data: AudioData): void {
     const { context } = this;
-    // After a pause it begins anew.
+    // After a pause it begins again.
     const at = context && this.next > context.currentTime ? this.next : (context?.currentTime ?? 0) + LATE;
     if (context?.state === 'running' && at < context.currentTime + TOO_LATE) {
       const buffer = context.createBuffer(data.numberOfChannels, data.numberOfFrames, data.sampleRate);

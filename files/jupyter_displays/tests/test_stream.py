@@ -133,7 +133,7 @@ class RFB:
 
 
 ENCODINGS = ["webp", "jpeg", "png", "rgb24", "rgb32", "scroll", "void"]
-PAGES = {"xpra": Xpra, "tigervnc": RFB}
+PAGES = {"xpra": Xpra, "rfb": RFB}
 
 
 def shared_memory(display):
@@ -146,7 +146,9 @@ def shared_memory(display):
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_a_page_gets_pictures_and_is_listed(api, connect, manager, engine):
     await api.create(width=640, height=480)
-    page = PAGES[engine](await connect("api/displays/1/stream"))  # It may come before the display is ready.
+    page = PAGES[ENGINES[engine].protocol](
+        await connect("api/displays/1/stream")
+    )  # It may come before the display is ready.
     if engine == "xpra":
         await page.hello()
         assert (await page.packet("new-window"))[4:6] == [640, 480]
@@ -263,7 +265,7 @@ async def test_activity_is_keys_and_pointer_and_not_an_open_page(api, connect, j
     await api.running()
     first = (await api("GET", "1"))[1]["last_activity"]
     server = jp_serverapp.web_app.last_activity()
-    page = PAGES[engine](await connect("api/displays/1/stream"))
+    page = PAGES[ENGINES[engine].protocol](await connect("api/displays/1/stream"))
     size = await page.hello()
     if engine == "xpra":
         await page.packet("draw")
@@ -379,7 +381,7 @@ async def test_who_only_looks_sees_and_can_do_nothing(api, connect, tmp_path, en
     await started(api, tmp_path)
     share = (await api("POST", "1", "shares", body={"mode": "view"}))[1]
     token = share["url"].rpartition("/")[2]
-    page = PAGES[engine](await connect("displays/shared", token, "stream?name=Анна", headers={}))
+    page = PAGES[ENGINES[engine].protocol](await connect("displays/shared", token, "stream?name=Анна", headers={}))
     display = {"display": {"desktop_mode_size": [333, 222]}} if engine == "xpra" else {}
     size = await page.hello(**display)
     if engine == "xpra":

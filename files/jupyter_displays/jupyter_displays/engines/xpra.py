@@ -97,7 +97,7 @@ class XpraEngine(Engine):
     page_repeats_keys = True
 
     xpra = Unicode("xpra", help="The Xpra server: its name on PATH, or its path.").tag(config=True)
-    options = Dict(help="Options of Xpra (lines of an xpra.conf) beside or in place of this package's.").tag(
+    options = Dict(help="Options of Xpra (lines of an xpra.conf) in addition to or in place of this package's.").tag(
         config=True
     )
     largest_width = Integer(

@@ -70,7 +70,7 @@ class _API(HasManager, APIHandler):  # type: ignore[misc]
             if not isinstance(value, wanted[name]) or isinstance(value, bool):
                 kind = {int: "a whole number", str: "text"}[wanted[name]]
                 raise web.HTTPError(400, f"{name} is not {kind}.")
-        # A display that is started anew keeps its title, which may be the one that the site gave.
+        # A display that is started again keeps its title, which may be the one that the site gave.
         given = (facts.get("title") for facts in self.manager.list_applications().values())
         if "title" in body and body["title"] not in given:
             body["title"] = _title(body["title"])
