@@ -17,12 +17,17 @@ display = Display()
 BUILTIN_GROUPS = ("all", "ungrouped")
 
 
-def group_errors(members: Mapping[str, Iterable[str]], groups: Mapping[str, str], required: Iterable[str]) -> list[str]:
+def group_errors(
+    members: Mapping[str, Iterable[str]],
+    groups: Mapping[str, str],
+    required: Iterable[str],
+    renamed: Mapping[str, str],
+) -> list[str]:
     """Return what is wrong with the groups of an inventory; `members` gives the hosts of each."""
     errors = []
     named = set()
     for name in members:
-        if name in groups or name in BUILTIN_GROUPS:
+        if name in groups or name in renamed or name in BUILTIN_GROUPS:
             continue
         # Other groups are the site's own business, as long as every host is in one that does something
         # and the name is not nearly that of one that does.
@@ -70,12 +75,18 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         arguments = self._task.args
         hosts = list(task_vars["ansible_play_hosts_all"])
-        errors = group_errors(dict(task_vars["groups"]), arguments["groups"], arguments.get("required_groups") or [])
+        members, renamed = dict(task_vars["groups"]), arguments.get("renamed_groups") or {}
+        errors = group_errors(members, arguments["groups"], arguments.get("required_groups") or [], renamed)
+        warnings = [
+            f"The group {former} is called {name} now. Rename it in the inventory."
+            for former, name in renamed.items()
+            if members.get(former)
+        ]
         for host in hosts:
             errors += task_vars["hostvars"][host].get("ansible_facts", {}).get("preflight_errors", [])
         errors = merged(errors, hosts)
         if not errors:
-            return {"changed": False, "errors": []}
+            return {"changed": False, "errors": [], "warnings": warnings}
         width = max(60, min(display.columns, 120))
         listed = [
             textwrap.fill(
@@ -92,4 +103,5 @@ class ActionModule(ActionBase):
         display.display(
             f"\n{count} to put right before anything is changed:\n\n" + "\n".join(listed) + "\n", color="red"
         )
-        return {"changed": False, "failed": True, "msg": f"{count}, see the list above; nothing was changed."}
+        message = f"{count}, see the list above; nothing was changed."
+        return {"changed": False, "failed": True, "msg": message, "warnings": warnings}

@@ -18,6 +18,10 @@ options:
     type: list
     elements: str
     default: []
+  renamed_groups:
+    description: Former names of groups, each with the name it has now; the administrator is told to rename them.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

@@ -4,7 +4,7 @@ Displays against jupyter-remote-desktop-proxy: how soon they are there, how quic
 
     tests/benchmarks/displays.py ADDRESS [--only start,keys,idle,motion,crowd] [--rounds 5]
 
-ADDRESS is a host on which roles xpra and jupyter were applied, and jupyterhub for the crowd. There a user is made and
+ADDRESS is a host with roles displays and jupyter, and jupyterhub for the crowd. There a user is made and
 gets JupyterLab five times: with displays of Xpra, of TigerVNC, of Xpra with a pre-warmed desktop, of Xpra without a
 proxy (the page speaks to Xpra itself), and, in an environment of its own that pip has made, with the peer as its README
 has it. All show the same desktop in the same Chromium on this machine. Rounds are taken in turns. In the end all is
@@ -451,7 +451,7 @@ def measure(bench: Bench, what: str, rounds: int) -> None:
 def main() -> int:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description="Displays against jupyter-remote-desktop-proxy.")
-    parser.add_argument("address", help="host on which roles xpra and jupyter were applied")
+    parser.add_argument("address", help="host on which roles displays and jupyter were applied")
     parser.add_argument("--user", default="admin", help="who logs in there, with sudo (%(default)s)")
     parser.add_argument("--key", default=str(ROOT / ".state/id_ed25519"), help="ssh key (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (%(default)s)")

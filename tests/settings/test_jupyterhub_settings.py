@@ -377,7 +377,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             [
                 (
                     'jupyterhub_interface = "desktop" needs displays, which this host does not show. '
-                    "Put the host into the group desktops as well, or use notebooks."
+                    "Put the host into the group displays as well, or use notebooks."
                 )
             ],
         ),

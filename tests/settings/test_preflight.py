@@ -35,7 +35,10 @@ HERE = {"ansible_connection": "local"}
 )
 def test_groups(members: dict[str, list[str]], errors: list[str]) -> None:
     hosts = sorted({host for group in members.values() for host in group})
-    assert report.group_errors({**members, "all": hosts, "ungrouped": []}, GROUPS, ["hub"]) == errors
+    assert (
+        report.group_errors({**members, "all": hosts, "ungrouped": []}, GROUPS, ["hub"], {"desktops": "displays"})
+        == errors
+    )
 
 
 def test_equal_messages_of_several_hosts_are_one_line() -> None:

@@ -23,7 +23,6 @@ TASKS_TO_RENAME: dict[str, int] = {
     "roles/homes": 2,
     "roles/jupyter": 2,
     "roles/jupyterhub": 9,
-    "roles/xpra": 6,
 }
 TESTS_TO_RENAME: dict[str, int] = {
     "molecule/cvmfs": 1,

@@ -17,6 +17,8 @@ import pytest
 
 from campushub_hub.bin import backup_database, restore_routes, revoke
 
+from .conftest import merged
+
 Request = tuple[str, str, str | None]
 
 
@@ -243,3 +245,19 @@ def test_who_is_taken_out_has_no_server_left_whatever_its_name(monkeypatch: pyte
         assert revoke.revoke("ann", port, "s3cret") == "their servers do not stop"
     assert seen == []
     assert "the hub does not answer" in revoke.revoke("ann", free_port(), "s3cret")
+
+
+def test_the_command_finds_the_hub_and_its_secret(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with hub_with_servers({}) as (port, seen):
+        settings = merged(rendered["sudo"]["settings"], JupyterHub={"hub_bind_url": f"http://127.0.0.1:{port}"})
+        (tmp_path / "settings.json").write_text(json.dumps(settings))
+        (tmp_path / "hub.env").write_text('CAMPUSHUB_REVOKE_TOKEN="s3cret"\n')
+        monkeypatch.setattr(revoke, "SETTINGS", tmp_path / "settings.json")
+        monkeypatch.setattr(revoke, "SECRETS", tmp_path / "hub.env")
+        monkeypatch.setattr("sys.argv", ["campushub-revoke", "ann"])
+        assert revoke.main() == 0
+    assert seen == ["/hub/api/users/ann"]
+    assert capsys.readouterr().out == "ann: out\n"

@@ -1,8 +1,9 @@
 #!/usr/bin/python3 -I
 """
-Take a user out of the hub at once: stop their servers and end their sessions and tokens. Run as root: revoke.py USER...
+Take a user out of the hub at once: stop their servers and end their sessions and tokens.
 
-Whoever may still log in can do so again. So first take the user out of the group, or close the account.
+Run as root: campushub-revoke USER... A user who is still allowed can log in again. So first take the user out of the
+group, or close the account.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def token() -> str:
         if name == "CAMPUSHUB_REVOKE_TOKEN":
             return value.strip().strip('"')
     raise SystemExit(f"There is no CAMPUSHUB_REVOKE_TOKEN in {SECRETS}. Apply role jupyterhub once more.")
+
+
+def port_of_hub() -> int:
+    """Return the port on which the hub listens."""
+    return urllib.parse.urlsplit(json.loads(SETTINGS.read_text())["JupyterHub"]["hub_bind_url"]).port or 80
 
 
 def revoke(user: str, port: int, secret: str) -> str:
@@ -74,7 +80,7 @@ def main() -> int:
     if len(sys.argv) < 2:
         print(__doc__)
         return 2
-    port, secret = json.loads(SETTINGS.read_text())["hub_port"], token()
+    port, secret = port_of_hub(), token()
     problems = {user: revoke(user, port, secret) for user in sys.argv[1:]}
     for user, problem in problems.items():
         print(f"{user}: {problem or 'out'}")

@@ -506,7 +506,7 @@ def visit_desktop(host: Host, browser: Browser, url: str) -> None:
 
 def test_removal_takes_all_but_the_packages(host: Host, apply_role: ApplyRole) -> None:
     """And can be repeated; installed again, it is as before."""
-    done = apply_role(xpra_state="absent")
+    done = apply_role(displays_state="absent")
     assert done.returncode == 0, done.stdout[-3000:]
     for path in (SETTINGS, "/etc/campushub/applications.d/site.json", "/usr/local/lib/campushub/desktop"):
         assert not host.file(path).exists, path
@@ -515,7 +515,7 @@ def test_removal_takes_all_but_the_packages(host: Host, apply_role: ApplyRole) -
         # What was built would be renewed by nobody.
         assert not any(host.package(f"xpra-{part}").is_installed for part in ("server", "x11", "codecs", "common"))
         assert not host.file("/var/lib/campushub/xpra").exists
-    assert "changed=0" in apply_role(xpra_state="absent").stdout
+    assert "changed=0" in apply_role(displays_state="absent").stdout
     assert "failed=0" in apply_role(check=True).stdout
     assert apply_role().returncode == 0
     assert host.file(SETTINGS).exists
