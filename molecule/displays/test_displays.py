@@ -190,7 +190,7 @@ def engine(host: Host) -> str:
 # What the host was given
 
 
-def test_a_repository_that_does_not_answer_costs_a_later_run_nothing(prepared: Host, apply_role: ApplyRole) -> None:
+def test_a_dead_repository_costs_a_later_run_nothing(prepared: Host, apply_role: ApplyRole) -> None:
     """It is asked once, said once, and left alone for a day."""
     if not prepared.file("/var/cache/campushub/campushub-xpra.unreachable").exists:
         pytest.skip("the repository answers")

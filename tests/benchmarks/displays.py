@@ -5,7 +5,7 @@ Displays against jupyter-remote-desktop-proxy: how soon they are there, how quic
     tests/benchmarks/displays.py ADDRESS [--only start,keys,idle,motion,crowd] [--rounds 5]
 
 ADDRESS is a host with roles displays and jupyter, and jupyterhub for the crowd. There a user is made and
-gets JupyterLab five times: with displays of Xpra, of TigerVNC, of Xpra with a desktop that waits, of Xpra without a
+gets JupyterLab five times: with displays of Xpra, of TigerVNC, of Xpra with a pre-warmed desktop, of Xpra without a
 proxy (the page speaks to Xpra itself), and, in an environment of its own that pip has made, with the peer as its README
 has it. All show the same desktop in the same Chromium on this machine. Rounds are taken in turns. In the end all is
 removed from the host. What is measured:
@@ -317,7 +317,7 @@ class Bench:
                 f"--DisplayManager.engine={engine}",
             ]
         if name == "ready":
-            settings += ["--DisplayManager.waiting=1", "--DisplayManager.waiting_delay=1"]
+            settings += ["--DisplayManager.prewarm=1", "--DisplayManager.prewarm_delay=1"]
         if name == "direct":
             settings += ["--XpraEngine.options", f"bind-ws=0.0.0.0:{DIRECT_PORT}", "--XpraEngine.options", "ws=on"]
         self.on_host(f"serve({name!r}, {PORTS[name]}, {settings!r})")

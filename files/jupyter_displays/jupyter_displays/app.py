@@ -6,7 +6,7 @@ from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
 
-from .events import SCHEMA_FILE, SCHEMA_ID
+from .events import SCHEMA_ID, load_schema
 from .handlers import handlers
 from .manager import DisplayManager
 
@@ -26,13 +26,13 @@ class DisplaysApp(ExtensionApp):  # type: ignore[misc]
     def initialize_settings(self) -> None:
         """Make the manager, and have it find the displays of an earlier server."""
         server = self.serverapp
-        server.event_logger.register_event_schema(SCHEMA_FILE)
+        server.event_logger.register_event_schema(load_schema())
 
         def emit(data: dict[str, Any]) -> None:
             server.event_logger.emit(schema_id=SCHEMA_ID, data=data)
 
         self.manager = DisplayManager(base_url=server.base_url, emit=emit, parent=self, log=self.log)
-        self.manager.on_use(lambda moment: server.web_app.settings.update(displays_last_activity=moment))
+        self.manager.on_activity(lambda moment: server.web_app.settings.update(displays_last_activity=moment))
         self.settings["display_manager"] = self.manager
         server.io_loop.add_callback(self.manager.start)
 
@@ -42,7 +42,9 @@ class DisplaysApp(ExtensionApp):  # type: ignore[misc]
 
     def current_activity(self) -> dict[str, Any] | None:
         """Return the displays, while which a server without kernels is not shut down."""
-        return {name: display.state for name, display in self.manager.displays.items() if not display.over} or None
+        return {
+            name: display.state for name, display in self.manager.displays.items() if not display.terminated
+        } or None
 
     async def stop_extension(self) -> None:
         """End with the server."""

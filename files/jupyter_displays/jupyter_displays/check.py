@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from tornado import web
 
-from .manager import Display, DisplayManager
+from .engines import ENGINES
+from .manager import DISPLAY_DIR_VARIABLE, Display, DisplayManager
 from .processes import with_variable
 from .protocols import Decoder, encode
 
@@ -120,7 +121,7 @@ async def _rfb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     await reader.readexactly(4)
 
 
-_PROTOCOLS: dict[str, Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]] = {
+PROBES: dict[str, Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]] = {
     "rfb": _rfb,
     "xpra": _xpra,
 }
@@ -149,7 +150,7 @@ async def _use(manager: DisplayManager) -> None:
         raise CheckError(display.reason)
     reader, writer = await _connect(display)
     try:
-        await asyncio.wait_for(_PROTOCOLS[display.engine.protocol](reader, writer), _STREAM_TIMEOUT)
+        await asyncio.wait_for(PROBES[display.engine.protocol](reader, writer), _STREAM_TIMEOUT)
     except asyncio.TimeoutError:
         message = f"no picture came within {_STREAM_TIMEOUT:g} s"
         raise CheckError(message) from None
@@ -182,7 +183,7 @@ async def _check(name: str, directory: Path) -> dict[str, Any]:
     seconds = time.monotonic() - begun
     left = list(manager.displays.values())
     await manager.stop()
-    if not reason and any(with_variable("JUPYTER_DISPLAY_DIR", str(display.directory)) for display in left):
+    if not reason and any(with_variable(DISPLAY_DIR_VARIABLE, str(display.directory)) for display in left):
         reason = "processes are left that did not end"
     return {
         "engine": name,
@@ -199,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m jupyter_displays.check", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--engine", choices=["xpra", "tigervnc"], required=True)
+    parser.add_argument("--engine", choices=list(ENGINES), required=True)
     engine = parser.parse_args(arguments).engine
     logging.basicConfig(level=logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="displays-check-") as name:

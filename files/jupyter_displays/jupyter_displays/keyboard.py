@@ -1,8 +1,8 @@
 """The keyboard of the sessions: every character has one key and level, whatever layout the user has.
 
 The X server is given an XKB directory of our own, in which the layout `us` has all characters of the
-site's layouts beside its own, four a key, on keycodes that no real keyboard has. Nothing is switched
-or mapped anew while somebody types, and whoever asks the X server for the `us` layout, as Xpra and
+site's layouts in addition to its own, four a key, on keycodes that no real keyboard has. Nothing is switched
+or mapped again while somebody types, and whoever asks the X server for the `us` layout, as Xpra and
 desktops do, gets this one again.
 """
 

@@ -1,4 +1,4 @@
-"""The manager: starts, watches, finds again and ends displays."""
+"""The manager: starts, watches, recovers and ends displays."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 from tornado import ioloop, web
-from traitlets import Bool, Dict, Float, Integer, List, Unicode, default
+from traitlets import Bool, Dict, Float, Integer, List, Unicode, default, observe
 from traitlets.config import LoggingConfigurable
 
-from . import leftovers, x11
-from .engines import Engine, Screen, TigerVNCEngine, XpraEngine
+from . import session_cleanup, x11
+from .engines import ENGINES, Engine, Screen
 from .keyboard import Keyboard
 from .processes import Process, memory, start_time, with_variable
 from .shares import Shares
@@ -33,8 +33,8 @@ from .sound import installed as sound_installed
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Sequence
 
-# By this variable of its environment every process of a display is found, wherever it has gone.
-_MARK = "JUPYTER_DISPLAY_DIR"
+# Every process of a display is found by this environment variable, whatever its parent is.
+DISPLAY_DIR_VARIABLE = "JUPYTER_DISPLAY_DIR"
 # What must not reach a display: keys of the server, and what ties a program to another screen or session.
 _NOT_INHERITED = (
     *("JPY_", "JUPYTERHUB_", "JUPYTER_TOKEN", "XPRA_", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
@@ -42,7 +42,7 @@ _NOT_INHERITED = (
 )
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
-_SETTLING = 5.0
+_SIZE_STABLE_SECONDS = 5.0
 _NUMBERS = 10000
 # What an X server says whose number somebody has taken in the meantime.
 _NUMBER_TAKEN = (
@@ -137,7 +137,8 @@ class Display:
         self.number: int = record.get("number", -1)
         self.x_socket: int = record.get("x_socket", 0)
         self.x_pid: int = record.get("x_pid", 0)
-        self.waiting: bool = record.get("waiting", False)
+        # Records of 1.0 have its older name.
+        self.prewarmed: bool = record.get("prewarmed", record.get("waiting", False))
         self.sound: Sound | None = None
         self.state = "starting"
         self.reason = ""
@@ -157,20 +158,20 @@ class Display:
         return Screen(self.directory, self.width, self.height, self.dpi)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing of it runs any more."""
+    def terminated(self) -> bool:
+        """Whether none of its processes run any more."""
         return self.state in {"ended", "failed"}
 
     @property
-    def settled(self) -> bool:
+    def size_stable(self) -> bool:
         """Whether it runs, and its engine leaves the screen's size alone from now on."""
         # A log may have been emptied since.
-        long = time.monotonic() - self.running_since > _SETTLING
-        return self.state == "running" and (long or self.engine.settled(self.screen))
+        long = time.monotonic() - self.running_since > _SIZE_STABLE_SECONDS
+        return self.state == "running" and (long or self.engine.size_stable(self.screen))
 
-    def suits(self, engine: Engine, application: str, dpi: int) -> bool:
-        """Whether this one, which waits, is what somebody asks for."""
-        return self.settled and (self.engine, self.application, self.dpi) == (engine, application, dpi)
+    def matches(self, engine: Engine, application: str, dpi: int) -> bool:
+        """Whether this pre-warmed display is what a user asks for."""
+        return self.size_stable and (self.engine, self.application, self.dpi) == (engine, application, dpi)
 
     def set_state(self, state: str, reason: str = "") -> None:
         """Change the state, and wake who waits for that."""
@@ -188,7 +189,18 @@ class Display:
 
     def record(self) -> dict[str, Any]:
         """Return what a later server has to know."""
-        names = ("application", "title", "created", "width", "height", "dpi", "number", "waiting", "x_pid", "x_socket")
+        names = (
+            "application",
+            "title",
+            "created",
+            "width",
+            "height",
+            "dpi",
+            "number",
+            "prewarmed",
+            "x_pid",
+            "x_socket",
+        )
         return {name: getattr(self, name) for name in names} | {
             "engine": self.engine.name,
             "processes": {name: [process.pid, process.started] for name, process in self.processes.items()},
@@ -228,11 +240,11 @@ class Display:
 class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
     """Keeps the displays of one server."""
 
-    engine = Unicode("", help="The engine: xpra or tigervnc. Empty: the first of them that is installed.").tag(
+    engine = Unicode("", help=f"The engine: {', '.join(ENGINES)}. Empty: the first of them that is installed.").tag(
         config=True
     )
     applications = Dict(
-        help='What can be started beside "desktop" and "terminal": id -> {"title", "description", "command": [...]}.'
+        help='Further applications than "desktop" and "terminal": id -> {"title", "description", "command": [...]}.'
     ).tag(config=True)
     applications_directory = Unicode(
         str(_SITE_APPLICATIONS), help="A directory of JSON files that add applications, in the same form."
@@ -248,13 +260,19 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
     idle_timeout = Integer(
         0, help="A display is ended when for so many seconds nobody used a key or the pointer. 0: never."
     ).tag(config=True)
-    waiting = Integer(
-        0, help="So many desktops are started before somebody asks for one, which then is there at once."
+    prewarm = Integer(
+        0, help="How many desktops are started in advance: a user who asks for one then gets it at once."
     ).tag(config=True)
-    waiting_delay = Float(5.0, help="Another one is started so many seconds after one was taken.").tag(config=True)
+    prewarm_delay = Float(5.0, help="Seconds between handing out a pre-warmed desktop and starting another one.").tag(
+        config=True
+    )
+    waiting = Integer(0, help="Deprecated: use prewarm.").tag(config=True)
+    waiting_delay = Float(5.0, help="Deprecated: use prewarm_delay.").tag(config=True)
     check_interval = Float(30.0, help="Every so many seconds, idle time and memory are looked at.").tag(config=True)
     start_timeout = Float(30.0, help="A display that is not ready after so many seconds has failed.").tag(config=True)
-    forget_after = Float(300.0, help="A display that ended by itself is listed for so many seconds.").tag(config=True)
+    forget_after = Float(300.0, help="A display that ended without a request is listed for so many seconds.").tag(
+        config=True
+    )
     stop_with_server = Bool(
         default_value=True,
         help="Whether a server that is told to stop ends its displays. Those of a killed one are found by the next.",
@@ -272,6 +290,13 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         config=True
     )
     runtime_directory = Unicode(help="Where sockets, authority files and records of displays are.").tag(config=True)
+
+    @observe("waiting", "waiting_delay")
+    def _renamed(self, change: Any) -> None:
+        """Accept the names of 1.0 in a site's configuration."""
+        name = change.name.replace("waiting", "prewarm")
+        self.log.warning("DisplayManager.%s is deprecated: use DisplayManager.%s", change.name, name)
+        setattr(self, name, change.new)
 
     @default("runtime_directory")
     def _default_runtime_directory(self) -> str:
@@ -302,13 +327,13 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.base_url = base_url
         self.displays: dict[str, Display] = {}
-        self._waiting: dict[str, Display] = {}
+        self._prewarmed: dict[str, Display] = {}
         self._prepared: asyncio.Future[Any] | None = None
-        self.engines: dict[str, Engine] = {kind.name: kind(parent=self.parent) for kind in (XpraEngine, TigerVNCEngine)}
+        self.engines: dict[str, Engine] = {name: kind(parent=self.parent) for name, kind in ENGINES.items()}
         self.keyboard = Keyboard(self.keyboard_layouts)
         self.shares = Shares()
         self.started = asyncio.Event()
-        self._on_use: list[Callable[[dt.datetime], None]] = []
+        self._activity_listeners: list[Callable[[dt.datetime], None]] = []
         self._emit = emit or (lambda _data: None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
@@ -379,7 +404,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     def emit(self, action: str, display: Display) -> None:
         """Tell every open page."""
-        if not display.waiting:
+        if not display.prewarmed:
             self._emit({"action": action, "display": display.model(self.base_url)})
 
     # -- start
@@ -389,16 +414,16 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         try:
             for path in sorted(self.directory.iterdir()):
                 if path.is_dir() and path.name.isdigit():
-                    await self._find_again(path)
-            await asyncio.to_thread(leftovers.clear)
+                    await self._recover(path)
+            await asyncio.to_thread(session_cleanup.clear)
         except OSError as error:
             self.log.error("Displays: %s", error)  # noqa: TRY400
         finally:
             self.started.set()
         self._checks = ioloop.PeriodicCallback(self._check, self.check_interval * 1000)
         self._checks.start()
-        if self.waiting:
-            self._run(self._keep_waiting(self.waiting_delay / 5))
+        if self.prewarm:
+            self._run(self._refill_pool(self.prewarm_delay / 5))
 
     async def prepare(self) -> None:
         """Have what the first display and its pages need and what takes time: done once, and kept on disk."""
@@ -418,7 +443,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         """Where files from the browser go, and where it finds those to download."""
         return Path(self.upload_directory or "~/Desktop").expanduser()
 
-    async def _find_again(self, path: Path) -> None:
+    async def _recover(self, path: Path) -> None:
         lock = self._lock(path)
         if lock is None:
             return  # Another server of this user has it.
@@ -435,25 +460,25 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             }
         except (OSError, ValueError, KeyError, TypeError):
             self.log.warning("Display %s left no record", path.name)
-            await self._sweep(path)
+            await self._kill_processes(path)
             shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
             return
         display.lock = lock
         display.last_activity = path.joinpath("display.json").stat().st_mtime
         if set(display.processes) >= {"x", "application"} and all(p.alive for p in display.processes.values()):
-            self.log.info("Display %s is found again", display.id)
+            self.log.info("Display %s is recovered", display.id)
             self.shares.load(path)
             self._give_sound(display)
             if display.sound:
                 display.sound.open(Process(*record["sound"]) if record.get("sound") else None)
-            (self._waiting if display.waiting else self.displays)[display.id] = display
+            (self._prewarmed if display.prewarmed else self.displays)[display.id] = display
             display.last_activity = time.time()
             display.set_state("running")
             self._watch(display)
-            self._run(self._settle(display))
+            self._run(self._disable_key_repeat(display))
         else:
-            if not display.waiting:
+            if not display.prewarmed:
                 self.displays[display.id] = display
             await self._end(display, "failed", "It died while no server was there.")
 
@@ -481,22 +506,22 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self.check_size(width, height, dpi)
         if self._stopping:
             raise web.HTTPError(503, "The server is stopping.")
-        if self.limit and sum(not display.over for display in self.displays.values()) >= self.limit:
+        if self.limit and sum(not display.terminated for display in self.displays.values()) >= self.limit:
             raise web.HTTPError(409, f"You have {self.limit} displays, which is the limit. Shut one down first.")
         engine = self.choose_engine()
         title = title or known[application].get("title", application)
-        display = next((d for d in self._waiting.values() if d.suits(engine, application, dpi)), None)
+        display = next((d for d in self._prewarmed.values() if d.matches(engine, application, dpi)), None)
         if display:
-            del self._waiting[display.id]
-            display.waiting, display.title, display.created, display.last_activity = False, title, now(), time.time()
-            self._run(self._fit(display, width, height))
+            del self._prewarmed[display.id]
+            display.prewarmed, display.title, display.created, display.last_activity = False, title, now(), time.time()
+            self._run(self._resize_prewarmed(display, width, height))
         else:
             facts = {"application": application, "width": width, "height": height, "dpi": dpi, "title": title}
             display = self._make(engine, facts, known[application]["command"])
         self.displays[display.id] = display
         self.emit("created", display)
-        if self.waiting:
-            self._run(self._keep_waiting(self.waiting_delay))
+        if self.prewarm:
+            self._run(self._refill_pool(self.prewarm_delay))
         return display
 
     def _make(self, engine: Engine, facts: dict[str, Any], command: Sequence[str]) -> Display:
@@ -510,22 +535,22 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         display.starting = self._run(self._start(display, command))
         return display
 
-    async def _keep_waiting(self, delay: float) -> None:
-        """Start the desktops that wait for somebody to ask for one."""
+    async def _refill_pool(self, delay: float) -> None:
+        """Start desktops in advance until there are as many as configured."""
         await asyncio.sleep(delay)
         await self.prepare()
         known = self.list_applications()["desktop"]
         facts = {"application": "desktop", "width": 1280, "height": 800, "dpi": 96, "title": known["title"]}
-        while len(self._waiting) < self.waiting and not self._stopping:
+        while len(self._prewarmed) < self.prewarm and not self._stopping:
             try:
-                display = self._make(self.choose_engine(), facts | {"waiting": True}, known["command"])
+                display = self._make(self.choose_engine(), facts | {"prewarmed": True}, known["command"])
             except web.HTTPError as error:
-                self.log.warning("No desktop waits: %s", error.log_message)
+                self.log.warning("No desktop is pre-warmed: %s", error.log_message)
                 return
-            self._waiting[display.id] = display
+            self._prewarmed[display.id] = display
 
-    async def _fit(self, display: Display, width: int, height: int) -> None:
-        """Give a desktop that has waited the size that is asked for."""
+    async def _resize_prewarmed(self, display: Display, width: int, height: int) -> None:
+        """Give a pre-warmed display the size that is asked for."""
         with contextlib.suppress(x11.XError):
             display.width, display.height = await asyncio.to_thread(
                 x11.set_size, display.number, display.screen.authority, width, height, display.dpi
@@ -545,7 +570,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     def _new_directory(self) -> Path:
         for number in range(1, 10000):
-            if str(number) not in self.displays and str(number) not in self._waiting:
+            if str(number) not in self.displays and str(number) not in self._prewarmed:
                 with contextlib.suppress(FileExistsError):
                     path = self.directory / str(number)
                     path.mkdir(mode=0o700)
@@ -583,7 +608,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if serve:
             size = (screen.width, screen.height, screen.dpi)
             await asyncio.to_thread(x11.set_size, display.number, screen.authority, *size)
-            display.processes["server"].tell(str(display.number))
+            display.processes["server"].write_line(str(display.number))
         self._spawn(display, "application", command, env)
         while not screen.socket.exists():
             await self._pause(display)
@@ -591,16 +616,16 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         display.set_state("running")
         self.emit("changed", display)
         self._watch(display)
-        self._run(self._settle(display))
+        self._run(self._disable_key_repeat(display))
 
-    async def _settle(self, display: Display) -> None:
-        """Do what an engine would undo while it starts."""
+    async def _disable_key_repeat(self, display: Display) -> None:
+        """Leave the repetition of keys to the page, once the start of the engine no longer undoes it."""
         if not display.engine.page_repeats_keys:
             return
-        while display.state == "running" and not display.settled:  # noqa: ASYNC110
+        while display.state == "running" and not display.size_stable:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         with contextlib.suppress(x11.XError):
-            await asyncio.to_thread(x11.stop_repeating, display.number, display.screen.authority)
+            await asyncio.to_thread(x11.disable_key_repeat, display.number, display.screen.authority)
 
     async def _start_x(self, display: Display, command: list[str], env: dict[str, str]) -> None:
         """Start an X server on a free number, and return when it is ready.
@@ -651,12 +676,12 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                     await asyncio.to_thread(x11.size, number, display.screen.authority)
                     return
             await asyncio.sleep(0.01)
-        raise RuntimeError(self._why(display, "x"))
+        raise RuntimeError(self._failure_reason(display, "x"))
 
     async def _pause(self, display: Display) -> None:
         for name, process in display.processes.items():
             if not process.alive:
-                raise RuntimeError(self._why(display, name))
+                raise RuntimeError(self._failure_reason(display, name))
         await asyncio.sleep(0.02)
 
     def _environment(self, display: Display) -> dict[str, str]:
@@ -664,7 +689,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if display.sound:
             kept |= display.sound.environment
         return kept | {
-            _MARK: str(display.directory),
+            DISPLAY_DIR_VARIABLE: str(display.directory),
             "XAUTHORITY": str(display.screen.authority),
             # The cookies of its session manager end with it.
             "ICEAUTHORITY": str(display.directory / "iceauthority"),
@@ -700,7 +725,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         # From its first process on, a server that takes over knows what belongs to this display.
         display.save(self.base_url)
 
-    def _why(self, display: Display, name: str) -> str:
+    def _failure_reason(self, display: Display, name: str) -> str:
         """Return why a program of a display has ended: its exit code and the last thing that it said."""
         what = {"x": "the X server", "server": display.engine.name, "application": "the application"}[name]
         process = display.processes[name]
@@ -730,7 +755,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             # The X server takes the others with it: give its own end the time to be seen.
             await asyncio.sleep(0.05)
             dead = next((n for n in ("x", "server") if n in display.processes and not display.processes[n].alive), name)
-            why = self._why(display, dead)
+            why = self._failure_reason(display, dead)
             await self._end(display, "failed", f"{why[0].upper()}{why[1:]}.")
 
         self._run(end())
@@ -746,19 +771,19 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         """End all displays and forget them."""
         await asyncio.gather(*(self.shut_down(display, reason) for display in list(self.displays.values())))
 
-    async def _shut_down_waiting(self) -> None:
-        await asyncio.gather(*(self.shut_down(display, "") for display in list(self._waiting.values())))
+    async def _shut_down_prewarmed(self) -> None:
+        await asyncio.gather(*(self.shut_down(display, "") for display in list(self._prewarmed.values())))
 
     def forget(self, display: Display) -> None:
         """Take a display that is over off the list."""
-        self._waiting.pop(display.id, None)
+        self._prewarmed.pop(display.id, None)
         if self.displays.get(display.id) is display:
             del self.displays[display.id]
             self.emit("removed", display)
 
     async def _end(self, display: Display, state: str, reason: str) -> None:
         """End everything of a display, once, and leave nothing behind."""
-        if display.over:
+        if display.terminated:
             return
         task = self._endings.get(display.id)
         if task is None:
@@ -780,13 +805,13 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
             application.signal(signal.SIGTERM)
             await application.ended(1.0)
         processes = [*display.processes.values(), *(display.sound.close() if display.sound else ())]
-        await self._sweep(display.directory, processes)
+        await self._kill_processes(display.directory, processes)
         for process in processes:
             await process.ended(5.0)
             process.close()
         if display.number >= 0:
             self._clear_x(display)
-        await asyncio.to_thread(leftovers.clear)
+        await asyncio.to_thread(session_cleanup.clear)
         shutil.rmtree(display.directory, ignore_errors=True)
         self.shares.forget(display.id)
         if display.lock is not None:
@@ -796,14 +821,15 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self.emit(state, display)
         asyncio.get_running_loop().call_later(self.forget_after, self.forget, display)
 
-    async def _sweep(self, directory: Path, known: Collection[Process] = ()) -> None:
+    async def _kill_processes(self, directory: Path, known: Collection[Process] = ()) -> None:
         """End every process that belongs to a display: with SIGTERM, and soon with SIGKILL.
 
         A program shows no environment yet in the moment after its start: what is known is not looked for.
         """
         pids = {process.pid for process in known}
         for number, seconds in ((signal.SIGTERM, 0.7), (signal.SIGKILL, 1.0), (signal.SIGKILL, 1.0)):
-            found = [Process(pid, start_time(pid)) for pid in with_variable(_MARK, str(directory)) if pid not in pids]
+            marked = with_variable(DISPLAY_DIR_VARIABLE, str(directory))
+            found = [Process(pid, start_time(pid)) for pid in marked if pid not in pids]
             living = [*(process for process in known if process.alive), *found]
             if not living:
                 return
@@ -834,7 +860,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         if self._checks:
             self._checks.stop()
         if self.stop_with_server:
-            await asyncio.gather(self.shut_down_all("The server was stopped."), self._shut_down_waiting())
+            await asyncio.gather(self.shut_down_all("The server was stopped."), self._shut_down_prewarmed())
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -843,16 +869,16 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     # -- while it runs
 
-    def used(self, display: Display) -> None:
-        """Note that somebody used a key or the pointer."""
+    def record_activity(self, display: Display) -> None:
+        """Record that a user pressed a key or used the pointer."""
         display.last_activity = time.time()
-        for tell in self._on_use:
-            tell(dt.datetime.now(dt.timezone.utc))
+        for listener in self._activity_listeners:
+            listener(dt.datetime.now(dt.timezone.utc))
 
-    def look_at_size(self, display: Display) -> None:
-        """Note the size that a screen gets in a moment, for a page has asked the engine for it."""
+    def refresh_size(self, display: Display) -> None:
+        """Record the size that a screen gets in a moment, because a page has asked the engine for it."""
 
-        async def look() -> None:
+        async def refresh() -> None:
             await asyncio.sleep(0.2)
             with contextlib.suppress(x11.XError):
                 size = await asyncio.to_thread(x11.size, display.number, display.screen.authority)
@@ -861,11 +887,11 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                     display.save(self.base_url)
                     self.emit("changed", display)
 
-        self._run(look())
+        self._run(refresh())
 
-    def on_use(self, tell: Callable[[dt.datetime], None]) -> None:
-        """Have this told whenever somebody uses a key or the pointer."""
-        self._on_use.append(tell)
+    def on_activity(self, listener: Callable[[dt.datetime], None]) -> None:
+        """Call a listener whenever a user presses a key or uses the pointer."""
+        self._activity_listeners.append(listener)
 
     async def _check(self) -> None:
         for display in [d for d in self.displays.values() if d.state == "running"]:
@@ -874,7 +900,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 await self._end(display, "ended", f"Nobody used it for {self.idle_timeout} s.")
                 continue
             if self.memory_limit:
-                used = memory(with_variable(_MARK, str(display.directory)))
+                used = memory(with_variable(DISPLAY_DIR_VARIABLE, str(display.directory)))
                 if used > self.memory_limit:
                     reason = f"Its programs took {used >> 20} MB of memory; the limit is {self.memory_limit >> 20} MB."
                     await self._end(display, "failed", reason)

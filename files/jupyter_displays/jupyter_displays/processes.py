@@ -1,4 +1,4 @@
-"""Processes that outlive the server that started them: found again, watched and ended without races.
+"""Processes that outlive the server that started them: recovered, watched and ended without races.
 
 A process is known by its id and the time at which it started, so that an id that the system has given
 to another process in the meantime is never mistaken for it. Watching uses the kernel's process
@@ -73,7 +73,7 @@ class Process:
         )
         return cls(popen.pid, start_time(popen.pid), popen)
 
-    def tell(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Tell a program that was started here the one thing that it waits for, if it is still there."""
         if self._popen and self._popen.stdin:
             with contextlib.suppress(OSError), self._popen.stdin as words:

@@ -15,7 +15,7 @@ class RefusedError(Exception):
     """Somebody who may only look sent what nobody can tell the meaning of."""
 
 
-class Messages:
+class ClientMessageFilter:
     """The stream of one page."""
 
     _LONGEST_OF_VIEWER = 1 << 16
@@ -26,7 +26,7 @@ class Messages:
         self.asks_for_size = False
         """Whether the page has asked the engine itself for another size of the screen."""
         self._buffer = bytearray()
-        self._lost = False
+        self._passthrough = False
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """Return what is sent on, and whether a key or the pointer was used.
@@ -34,7 +34,7 @@ class Messages:
         Raises:
             RefusedError: Only looking is allowed, and this is something else.
         """
-        if self._lost:
+        if self._passthrough:
             return data, False
         self._buffer += data
         allowed, used = bytearray(), False
@@ -42,15 +42,15 @@ class Messages:
             while self._buffer and (size := self.size(self._buffer)) and len(self._buffer) >= size:
                 message = bytes(self._buffer[:size])
                 del self._buffer[:size]
-                used |= self.uses(message)
+                used |= self.is_input(message)
                 if self.view_only:
                     allowed += self.allowed(message)
-                self.taken()
+                self.advance()
         except (RefusedError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
             if self.view_only:
                 raise RefusedError(str(error)) from error
             # Whoever may do everything is not held up because this does not understand it.
-            self._lost = True
+            self._passthrough = True
             self._buffer.clear()
         return (bytes(allowed) if self.view_only else data), used
 
@@ -58,10 +58,10 @@ class Messages:
         """Return the length of the first message, or 0 if more has to come first."""
         raise NotImplementedError
 
-    def taken(self) -> None:
+    def advance(self) -> None:
         """Go on to the next message."""
 
-    def uses(self, message: bytes) -> bool:
+    def is_input(self, message: bytes) -> bool:
         """Return whether a message is a key or the pointer."""
         raise NotImplementedError
 
@@ -70,7 +70,7 @@ class Messages:
         raise NotImplementedError
 
 
-class RFBMessages(Messages):
+class RFBMessageFilter(ClientMessageFilter):
     """RFB, as TigerVNC and noVNC speak it."""
 
     _ENCODINGS, _KEY, _POINTER, _CUT_TEXT, _SIZE, _QEMU = 2, 4, 5, 6, 251, 255
@@ -106,7 +106,7 @@ class RFBMessages(Messages):
             return 0 if len(data) < 8 else 8 + 16 * data[6]
         return self._unknown(kind)
 
-    def taken(self) -> None:
+    def advance(self) -> None:
         """Go on to the next message."""
         del self._greeting[:1]
 
@@ -114,7 +114,7 @@ class RFBMessages(Messages):
         message = f"RFB message {kind} is not known"
         raise RefusedError(message)
 
-    def uses(self, message: bytes) -> bool:
+    def is_input(self, message: bytes) -> bool:
         """Return whether a message is a key or the pointer."""
         self.asks_for_size |= not self._greeting and message[0] == self._SIZE
         return not self._greeting and message[0] in {self._KEY, self._POINTER, self._QEMU}
@@ -147,7 +147,7 @@ class RFBMessages(Messages):
         )
 
 
-class XpraMessages(Messages):
+class XpraMessageFilter(ClientMessageFilter):
     """Xpra's packets: a header of 8 bytes, and a list that begins with the packet's name, as rencodeplus."""
 
     _RENCODEPLUS = 0x10
@@ -234,7 +234,7 @@ class XpraMessages(Messages):
             raise RefusedError(text)
         return Decoder(message[8:]).read(first_only=not whole)
 
-    def uses(self, message: bytes) -> bool:
+    def is_input(self, message: bytes) -> bool:
         """Return whether a message is a key or the pointer."""
         if message[2] or message[3] or message[1] & ~0x18:
             return False
@@ -393,7 +393,10 @@ def _encode_integer(value: int) -> bytes:
     return b"=" + text + b"\x7f"
 
 
-def messages(protocol: str, *, view_only: bool) -> Messages:
-    """Return the reader of a protocol."""
-    kinds: dict[str, type[Messages]] = {"rfb": RFBMessages, "xpra": XpraMessages}
-    return kinds[protocol](view_only=view_only)
+# By the protocol of an engine.
+FILTERS: dict[str, type[ClientMessageFilter]] = {"rfb": RFBMessageFilter, "xpra": XpraMessageFilter}
+
+
+def filter_for(protocol: str, *, view_only: bool) -> ClientMessageFilter:
+    """Return the filter of what one page sends in a protocol."""
+    return FILTERS[protocol](view_only=view_only)

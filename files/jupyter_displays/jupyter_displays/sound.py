@@ -55,10 +55,10 @@ log-target = stderr
 class Listener(Protocol):
     """Who listens to a display."""
 
-    def hear(self, packet: bytes) -> None:
+    def on_packet(self, packet: bytes) -> None:
         """Take a packet of Opus."""
 
-    def lose(self, reason: str) -> None:
+    def on_closed(self, reason: str) -> None:
         """Learn that there is no more to hear."""
 
 
@@ -121,7 +121,7 @@ class Sound:
 
     @property
     def server_environment(self) -> dict[str, str]:
-        """What the sound server has to know beside the display's own."""
+        """What the sound server has to know in addition to the display's own."""
         return {
             "PULSE_CONFIG": str(self._directory / "pulse.conf"),
             "PULSE_RUNTIME_PATH": str(self._directory / "pulse-run"),
@@ -188,7 +188,7 @@ class Sound:
         try:
             self._start(self, self._socket)
         except OSError as error:
-            self._lose(f"The sound server did not start: {error.strerror}.")
+            self._close_listeners(f"The sound server did not start: {error.strerror}.")
         if self.process:
             self.process.when_ended(self._ended)
             self._record()
@@ -201,31 +201,31 @@ class Sound:
         code = process.exit_code
         process.close()
         self.process = None
-        # Whoever knocked in the meantime is refused: a server that cannot start is not started for ever.
+        # Whoever knocked in the meantime is refused: a server that cannot start is not started indefinitely.
         self.open()
         if code:
             how = f"ended with exit code {code}"
             with contextlib.suppress(ValueError):
                 how = f"was killed by {signal.Signals(-code).name}"
-            self._lose(f"The sound server {how}.")
+            self._close_listeners(f"The sound server {how}.")
 
     # -- who listens
 
-    def listen(self, listener: Listener) -> None:
+    def add_listener(self, listener: Listener) -> None:
         """Let somebody hear what is played from now on."""
         self._listeners.add(listener)
         self._record()
 
-    def unlisten(self, listener: Listener) -> None:
+    def remove_listener(self, listener: Listener) -> None:
         """Let somebody hear no more."""
         self._listeners.discard(listener)
         if not self._listeners:
             self._stop_recording()
 
-    def _lose(self, reason: str) -> None:
+    def _close_listeners(self, reason: str) -> None:
         listeners, self._listeners = self._listeners, set()
         for listener in listeners:
-            listener.lose(reason)
+            listener.on_closed(reason)
 
     def _record(self) -> None:
         """Begin to record, if there is what to record, and who listens."""
@@ -256,4 +256,4 @@ class Sound:
             if silent <= _FADES:
                 packet = encoder.encode(frame)
                 for listener in list(self._listeners):
-                    listener.hear(packet)
+                    listener.on_packet(packet)

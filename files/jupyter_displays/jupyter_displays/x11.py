@@ -1,7 +1,7 @@
 """The few things that the manager asks of an X server, with the display's own authority file.
 
 They are a dozen requests of the core protocol and its extensions RANDR and XTEST, written as they go over
-the socket: no library is needed, which would end the process when an X server goes away, or wait for ever
+the socket: no library is needed, which would end the process when an X server goes away, or wait indefinitely
 for one that hangs. Every function blocks, for `_TIMEOUT` at most: call it in a thread.
 """
 
@@ -178,7 +178,7 @@ def set_size(number: int, authority: Path, width: int, height: int, dpi: int) ->
         return width, height
 
 
-def stop_repeating(number: int, authority: Path) -> None:
+def disable_key_repeat(number: int, authority: Path) -> None:
     """Turn off the repetition of keys that are held: the page does that, at the user's own pace."""
     with Connection(number, authority) as x:
         mode, off = 1 << 7, 0

@@ -2,6 +2,7 @@
  * What the server offers, as openapi.yaml describes it.
  */
 
+import type { PROTOCOLS } from './client/registry';
 import type { Keymap } from './keyboard';
 
 export type DisplayState = 'starting' | 'running' | 'stopping' | 'ended' | 'failed';
@@ -12,7 +13,7 @@ export interface Display {
   title: string;
   application: string;
   engine: string;
-  protocol: 'xpra' | 'rfb';
+  protocol: keyof typeof PROTOCOLS;
   state: DisplayState;
   reason: string;
   created: string;
@@ -95,19 +96,19 @@ export class Api {
   constructor(readonly connection: Connection) {}
 
   list(): Promise<DisplayList> {
-    return this.ask('GET', '');
+    return this.fetch('GET', '');
   }
 
   create(display: NewDisplay): Promise<Display> {
-    return this.ask('POST', '', display);
+    return this.fetch('POST', '', display);
   }
 
   rename(id: string, title: string): Promise<Display> {
-    return this.ask('PATCH', `/${id}`, { title });
+    return this.fetch('PATCH', `/${id}`, { title });
   }
 
   resize(id: string, width: number, height: number): Promise<Display> {
-    return this.ask('PATCH', `/${id}`, { width, height });
+    return this.fetch('PATCH', `/${id}`, { width, height });
   }
 
   async shutDown(id: string): Promise<void> {
@@ -119,13 +120,13 @@ export class Api {
   }
 
   shares(id: string): Promise<Share[]> {
-    return this.ask<Share[] | { shares: Share[] }>('GET', `/${id}/shares`).then(list =>
+    return this.fetch<Share[] | { shares: Share[] }>('GET', `/${id}/shares`).then(list =>
       Array.isArray(list) ? list : list.shares
     );
   }
 
   share(id: string, mode: Share['mode']): Promise<Share> {
-    return this.ask('POST', `/${id}/shares`, { mode });
+    return this.fetch('POST', `/${id}/shares`, { mode });
   }
 
   async unshare(id: string, share: string): Promise<void> {
@@ -133,7 +134,7 @@ export class Api {
   }
 
   files(id: string): Promise<SharedFile[]> {
-    return this.ask<SharedFile[] | { files: SharedFile[] }>('GET', `/${id}/files`).then(list =>
+    return this.fetch<SharedFile[] | { files: SharedFile[] }>('GET', `/${id}/files`).then(list =>
       Array.isArray(list) ? list : list.files
     );
   }
@@ -153,15 +154,15 @@ export class Api {
   }
 
   /** Where a viewer of one's own display finds what it needs. */
-  place(id: string): Place {
-    return new Place(this.connection, this.url(`/${id}`));
+  endpoint(id: string): DisplayEndpoint {
+    return new DisplayEndpoint(this.connection, this.url(`/${id}`));
   }
 
   private url(path: string): string {
     return `${this.connection.baseUrl}api/displays${path}`;
   }
 
-  private async ask<T>(method: string, path: string, body?: object): Promise<T> {
+  private async fetch<T>(method: string, path: string, body?: object): Promise<T> {
     return (await this.send(method, path, body)).json() as Promise<T>;
   }
 
@@ -171,7 +172,7 @@ export class Api {
 }
 
 /** The address of one display, its owner's or a share link's. */
-export class Place {
+export class DisplayEndpoint {
   constructor(
     private connection: Connection,
     private url: string

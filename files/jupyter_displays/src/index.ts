@@ -24,8 +24,9 @@ import { LabIcon, closeIcon } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 
 import displaySvg from '../style/display.svg';
-import { Displays } from './displays';
-import { ITEM_CLASS, addNewMenu, addRunning } from './places';
+import { DisplayManager } from './manager';
+import { addNewMenu } from './newmenu';
+import { ITEM_CLASS, addDisplayRunningSessionManager } from './running';
 import { type Translate, fill, translator as ownTranslator } from './translation';
 import { DisplayWidget, type ViewerModule } from './widget';
 
@@ -81,7 +82,7 @@ function activate(
 ): void {
   const { commands, serviceManager } = app;
   const trans = translate(translator ?? nullTranslator);
-  const displays = new Displays(serviceManager.serverSettings, serviceManager.events);
+  const displays = new DisplayManager(serviceManager.serverSettings, serviceManager.events);
   const tracker = new WidgetTracker<DisplayWidget>({ namespace: 'displays' });
   // The code that shows a display is not needed until there is one.
   let viewer: Promise<ViewerModule> | null = null;
@@ -90,8 +91,8 @@ function activate(
   const report = (error: unknown): void => {
     void showErrorMessage(trans('Displays'), error instanceof Error ? error.message : String(error));
   };
-  /** The display that a command is about: named, under the pointer's menu, or in front. */
-  const about = (args: Arguments): string => {
+  /** The display that a command applies to: named, under the context menu, or in the current tab. */
+  const resolveTarget = (args: Arguments): string => {
     const item = args.ofItem
       ? app.contextMenuHitTest(node => node.classList.contains(ITEM_CLASS))
       : undefined;
@@ -122,7 +123,7 @@ function activate(
       const height = Math.floor((window.innerHeight - TOOLBAR) * window.devicePixelRatio);
       const dpi = Math.round(96 * window.devicePixelRatio);
       const display = await displays.api.create({ application, width, height, dpi });
-      displays.take({ action: 'created', display });
+      displays.update({ action: 'created', display });
       if (tab) {
         tab.location.replace(display.url);
       } else {
@@ -140,7 +141,7 @@ function activate(
   };
 
   addCommands(commands, trans, displays, {
-    about,
+    resolveTarget,
     create,
     open: id => {
       if (!lab) {
@@ -167,7 +168,7 @@ function activate(
     });
   }
   if (running) {
-    addRunning(running, displays, trans, displayIcon, (action, id) => {
+    addDisplayRunningSessionManager(running, displays, trans, displayIcon, (action, id) => {
       if (action === 'shutDownAll') {
         displays.api.shutDownAll().catch(report);
       } else if (action === 'shutDown') {
@@ -183,11 +184,11 @@ function activate(
       palette.addItem({ command, category })
     );
   }
-  const offered = new Set<string>();
-  const offer = (): void => {
+  const added = new Set<string>();
+  const addLauncherItems = (): void => {
     displays.applications.forEach(({ id }, rank) => {
-      if (!offered.has(id)) {
-        offered.add(id);
+      if (!added.has(id)) {
+        added.add(id);
         launcher?.add({
           command: Commands.new,
           args: { application: id, isLauncher: true },
@@ -199,7 +200,7 @@ function activate(
       }
     });
   };
-  displays.changed.connect((_, event) => event ?? offer());
+  displays.changed.connect((_, event) => event ?? addLauncherItems());
   if (browser && !lab) {
     addNewMenu(browser, serviceManager.kernelspecs, displays, Commands.new);
   }
@@ -219,7 +220,7 @@ function activate(
 }
 
 interface Actions {
-  about: (args: Arguments) => string;
+  resolveTarget: (args: Arguments) => string;
   create: (application: string) => Promise<DisplayWidget | undefined>;
   open: (id: string) => DisplayWidget | undefined;
   openInBrowserTab: (id: string) => void;
@@ -230,19 +231,19 @@ interface Actions {
 function addCommands(
   commands: CommandRegistry,
   trans: Translate,
-  displays: Displays,
+  displays: DisplayManager,
   actions: Actions
 ): void {
-  const { about, create, open, openInBrowserTab, report, title } = actions;
+  const { resolveTarget, create, open, openInBrowserTab, report, title } = actions;
   const add = (id: string, label: string, execute: (id: string) => unknown): void => {
     commands.addCommand(id, {
       label: args => {
-        const display = about(args);
+        const display = resolveTarget(args);
         return display && (args as Arguments).isPalette ? `${label} (${title(display)})` : label;
       },
-      isEnabled: args => about(args) !== '',
+      isEnabled: args => resolveTarget(args) !== '',
       describedBy: { args: { type: 'object', properties: { id: { type: 'string' } } } },
-      execute: args => execute(about(args))
+      execute: args => execute(resolveTarget(args))
     });
   };
   commands.addCommand(Commands.new, {

@@ -14,7 +14,7 @@ export type Keymap = Readonly<Record<string, readonly [keycode: number, level: n
 export interface KeyboardTarget {
   key(stroke: KeyStroke): void;
   /** All keys sent so far have arrived. */
-  settled(): Promise<void>;
+  flush(): Promise<void>;
   /** Type text that has no key. */
   type(text: string): Promise<void>;
   /** The user pastes this; the key that does it follows. */
@@ -427,7 +427,7 @@ export class Keyboard {
             }
             continue;
           }
-          await this.target.settled();
+          await this.target.flush();
           await this.target.type(item).catch(() => undefined);
         } else {
           this.target.key(item);

@@ -35,11 +35,11 @@ export class Sound {
   private retry = 0;
 
   /**
-   * @param say Tells the user what has happened.
+   * @param showStatus Tells the user what has happened.
    */
   constructor(
     private trans: Translate,
-    private say: (text: string) => void
+    private showStatus: (text: string) => void
   ) {
     // Browsers let no page be heard before the user has done something.
     this.node = toolButton('silence', trans('Sound'), () => this.toggle());
@@ -48,7 +48,7 @@ export class Sound {
   }
 
   /** There is a display, or something new of it. */
-  look(display: Display, url: string): void {
+  update(display: Display, url: string): void {
     const name = `${display.id} ${display.created}`;
     if (name !== this.display) {
       this.stop();
@@ -79,7 +79,7 @@ export class Sound {
   }
 
   private toggle(): void {
-    this.say('');
+    this.showStatus('');
     if (this.context) {
       audible.delete(this.display);
       this.stop();
@@ -93,7 +93,7 @@ export class Sound {
   private end(reason: string): void {
     audible.delete(this.display);
     this.stop();
-    this.say(reason || this.trans('The sound has ended.'));
+    this.showStatus(reason || this.trans('The sound has ended.'));
   }
 
   private show(): void {
@@ -147,7 +147,7 @@ export class Sound {
 
   private play(data: AudioData): void {
     const { context } = this;
-    // After a pause it begins anew.
+    // After a pause it begins again.
     const at = context && this.next > context.currentTime ? this.next : (context?.currentTime ?? 0) + LATE;
     if (context?.state === 'running' && at < context.currentTime + TOO_LATE) {
       const buffer = context.createBuffer(data.numberOfChannels, data.numberOfFrames, data.sampleRate);

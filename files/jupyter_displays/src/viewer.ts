@@ -2,10 +2,10 @@
  * A display on the page: its screen, a toolbar and what there is to say about the connection.
  */
 
-import { type Api, type Display, type Place } from './api';
+import { type Api, type Display, type DisplayEndpoint } from './api';
 import { Channel } from './client/channel';
-import type { Clip, DisplayClient } from './client/types';
-import { createClient as createXpra } from './client/xpra';
+import { PROTOCOLS } from './client/registry';
+import type { ClipboardContent, DisplayClient } from './client/types';
 import { confirmShutDown, showClipboard, showFiles, showShares } from './dialogs';
 import { element, toolButton } from './dom';
 import { Keyboard } from './keyboard';
@@ -18,7 +18,7 @@ export interface ViewerOptions {
   mode: 'owner' | 'control' | 'view';
   /** For the owner: files, links, size and end of the display. */
   api?: Api;
-  /** For the owner: start it anew after it has ended. */
+  /** For the owner: start it again after it has ended. */
   restart?: () => Promise<void>;
 }
 
@@ -49,7 +49,7 @@ export class Viewer {
   private readonly listeners = new AbortController();
   private readonly observer: ResizeObserver;
   private display: Display | null = null;
-  private place: Place | null = null;
+  private endpoint: DisplayEndpoint | null = null;
   private client: DisplayClient | null = null;
   /** Counts connections, so that a late one is known as such. */
   private attempts = 0;
@@ -88,8 +88,8 @@ export class Viewer {
     );
     this.keyboard = new Keyboard({
       key: stroke => this.client?.key(stroke),
-      settled: () => this.client?.settled() ?? Promise.resolve(),
-      type: text => this.place?.type(text) ?? Promise.resolve(),
+      flush: () => this.client?.flush() ?? Promise.resolve(),
+      type: text => this.endpoint?.type(text) ?? Promise.resolve(),
       paste: data => this.paste(data)
     });
     const { signal } = this.listeners;
@@ -102,8 +102,8 @@ export class Viewer {
     if (options.mode === 'owner') {
       this.acceptDrops(signal);
     }
-    window.addEventListener('online', () => this.hurry(), { signal });
-    document.addEventListener('visibilitychange', () => document.hidden || this.hurry(), { signal });
+    window.addEventListener('online', () => this.reconnectNow(), { signal });
+    document.addEventListener('visibilitychange', () => document.hidden || this.reconnectNow(), { signal });
     window.addEventListener(
       'focus',
       () => this.area === document.activeElement && void this.readClipboard(),
@@ -111,7 +111,7 @@ export class Viewer {
     );
     this.observer = new ResizeObserver(() => this.onResize());
     this.observer.observe(this.stage);
-    this.say(trans('Connecting…'));
+    this.showStatus(trans('Connecting…'));
   }
 
   /** The size of the place for the screen, in the monitor's own pixels. */
@@ -124,12 +124,12 @@ export class Viewer {
   }
 
   /** Show a display. The channel may be open already. */
-  start(display: Display, place: Place, channel = new Channel(place.stream)): void {
-    this.place = place;
+  start(display: Display, endpoint: DisplayEndpoint, channel = new Channel(endpoint.stream)): void {
+    this.endpoint = endpoint;
     this.asked = { width: display.width, height: display.height };
     this.update(display);
     if (this.options.mode !== 'view') {
-      void place
+      void endpoint
         .keymap()
         .catch(() => ({}))
         .then(keymap => this.keyboard.setKeymap(keymap));
@@ -146,7 +146,7 @@ export class Viewer {
   update(display: Display): void {
     this.display = display;
     this.title.textContent = display.title;
-    this.sound.look(display, this.place!.sound);
+    this.sound.update(display, this.endpoint!.sound);
     if (display.state === 'ended' || display.state === 'failed') {
       this.end(display.reason);
     }
@@ -156,8 +156,8 @@ export class Viewer {
     this.area.focus({ preventScroll: true });
   }
 
-  /** Say what goes on, over the screen; an action gets a button. */
-  say(text: string, actions: [string, () => void][] = []): void {
+  /** Show a message over the screen; an action gets a button. */
+  showStatus(text: string, actions: [string, () => void][] = []): void {
     this.overlay.hidden = !text;
     this.status.replaceChildren(
       element('p', { textContent: text }),
@@ -165,7 +165,7 @@ export class Viewer {
     );
   }
 
-  /** Say why there is nothing to see, and offer to start anew. */
+  /** Show why there is nothing to see, and offer to start again. */
   end(reason: string): void {
     const { trans, restart } = this.options;
     clearTimeout(this.retry);
@@ -174,9 +174,9 @@ export class Viewer {
     this.client = null;
     this.sound.stop();
     this.attempts++;
-    this.say(
+    this.showStatus(
       reason || trans('The display has ended.'),
-      restart ? [[trans('Restart'), () => void this.again(restart)]] : []
+      restart ? [[trans('Restart'), () => void this.restart(restart)]] : []
     );
   }
 
@@ -200,8 +200,7 @@ export class Viewer {
     const display = this.display!;
     const attempt = ++this.attempts;
     const screen = element('div', { className: 'jp-Display-screen' });
-    const createClient =
-      display.protocol === 'rfb' ? (await import('./client/rfb')).createClient : createXpra;
+    const createClient = await PROTOCOLS[display.protocol].load();
     if (this.disposed || attempt !== this.attempts) {
       channel.close();
       return;
@@ -214,7 +213,7 @@ export class Viewer {
           // What was there stays until there is something new.
           [...this.stage.children].filter(child => child !== screen).forEach(child => child.remove());
           this.failures = 0;
-          this.say('');
+          this.showStatus('');
           this.node.dataset.painted = String(attempt);
         },
         resized: (width, height) => {
@@ -223,7 +222,7 @@ export class Viewer {
         closed: (code, reason) => {
           if (this.client === client) {
             this.client = null;
-            this.lost(code, reason);
+            this.onDisconnect(code, reason);
           }
         },
         bell: () => {
@@ -242,24 +241,26 @@ export class Viewer {
     this.stage.append(screen);
     client.connect(channel);
     if (display.state === 'starting') {
-      this.say(trans('Starting…'));
+      this.showStatus(trans('Starting…'));
     }
   }
 
-  private lost(code: number, reason: string): void {
+  private onDisconnect(code: number, reason: string): void {
     const { trans } = this.options;
     this.keyboard.release();
     if (OVER[code]) {
       this.end(reason || trans(OVER[code]));
       return;
     }
-    this.say(trans('Connection lost. Reconnecting…'), [[trans('Try again'), () => this.hurry()]]);
+    this.showStatus(trans('Connection lost. Reconnecting…'), [
+      [trans('Try again'), () => this.reconnectNow()]
+    ]);
     const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures++);
     clearTimeout(this.retry);
     this.retry = window.setTimeout(() => this.reconnect(), wait);
     if (this.failures === 2) {
       // A stream that is refused does not say why.
-      void this.place?.gone().then(gone => {
+      void this.endpoint?.gone().then(gone => {
         if (gone && !this.disposed && this.failures) {
           this.end(trans(OVER[this.options.mode === 'owner' ? 4404 : 4403]));
         }
@@ -267,8 +268,8 @@ export class Viewer {
     }
   }
 
-  /** There is a network again, or somebody looks again. */
-  private hurry(): void {
+  /** There is a network again, or the page is visible again. */
+  private reconnectNow(): void {
     if (this.retry && !this.client) {
       this.reconnect();
     }
@@ -277,15 +278,15 @@ export class Viewer {
   private reconnect(): void {
     clearTimeout(this.retry);
     this.retry = 0;
-    if (this.place && !this.disposed) {
-      void this.connect(new Channel(this.place.stream));
+    if (this.endpoint && !this.disposed) {
+      void this.connect(new Channel(this.endpoint.stream));
     }
   }
 
-  private async again(restart: () => Promise<void>): Promise<void> {
-    this.say(this.options.trans('Starting…'));
+  private async restart(start: () => Promise<void>): Promise<void> {
+    this.showStatus(this.options.trans('Starting…'));
     try {
-      await restart();
+      await start();
     } catch (error) {
       this.end(error instanceof Error ? error.message : String(error));
     }
@@ -303,7 +304,8 @@ export class Viewer {
       const shown = this.stage.clientWidth > 0 && this.stage.clientHeight > 0;
       if (
         !shown ||
-        this.display?.protocol !== 'xpra' ||
+        !this.display ||
+        !PROTOCOLS[this.display.protocol].resizedByServer ||
         (size.width === this.asked.width && size.height === this.asked.height)
       ) {
         return;
@@ -420,7 +422,7 @@ export class Viewer {
     }
   }
 
-  private offer(clip: Clip): void {
+  private offer(clip: ClipboardContent): void {
     if (clip.text !== undefined) {
       if (clip.text === this.offered || clip.text === this.copied) {
         // The display has it already.
@@ -432,7 +434,7 @@ export class Viewer {
     this.client?.offer(clip);
   }
 
-  private async takeClip(clip: Clip): Promise<void> {
+  private async takeClip(clip: ClipboardContent): Promise<void> {
     if (clip.text !== undefined) {
       this.copied = clip.text;
       this.offered = '';

@@ -7,7 +7,7 @@ import { type ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 
 import type { Display } from './api';
-import type { DisplayEvent, Displays } from './displays';
+import type { DisplayEvent, DisplayManager } from './manager';
 import type { Translate } from './translation';
 import type { Viewer } from './viewer';
 
@@ -24,7 +24,7 @@ export class DisplayWidget extends Widget {
    * @param wanted The id of a display that is there, or what to start.
    */
   constructor(
-    private displays: Displays,
+    private displays: DisplayManager,
     private trans: Translate,
     private load: () => Promise<ViewerModule>,
     private wanted: { id: string } | { application: string }
@@ -90,7 +90,7 @@ export class DisplayWidget extends Widget {
       if ('application' in this.wanted) {
         await this.start(this.wanted.application);
       } else {
-        await this.join(this.wanted.id);
+        await this.open(this.wanted.id);
       }
     } catch (error) {
       viewer.end(error instanceof Error ? error.message : String(error));
@@ -105,33 +105,33 @@ export class DisplayWidget extends Widget {
     const size = width > 200 && height > 150 ? { width, height } : {};
     const request = { application, title, ...size, dpi: Math.round(96 * ratio) };
     const display = await this.displays.api.create(request);
-    this.displays.take({ action: 'created', display });
-    this.look(display);
+    this.displays.update({ action: 'created', display });
+    this.attach(display);
   }
 
-  private async join(id: string): Promise<void> {
+  private async open(id: string): Promise<void> {
     if (!this.displays.get(id)) {
       await this.displays.refresh();
     }
     const display = this.displays.get(id);
     if (display) {
-      this.look(display);
+      this.attach(display);
     } else {
       this.title.label = `display/${id}`;
       this.viewer?.end(this.trans('There is no such display.'));
     }
   }
 
-  private look(display: Display): void {
+  private attach(display: Display): void {
     this.display = display;
     this.label();
     if (!this.isDisposed) {
-      this.viewer?.start(display, this.displays.api.place(display.id));
+      this.viewer?.start(display, this.displays.api.endpoint(display.id));
     }
     this._named.emit();
   }
 
-  private onChanged = (_: Displays, event: DisplayEvent | null): void => {
+  private onChanged = (_: DisplayManager, event: DisplayEvent | null): void => {
     if (event && event.display.id === this.display?.id && event.display.created === this.display.created) {
       this.display = event.display;
       this.label();

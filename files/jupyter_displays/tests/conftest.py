@@ -20,7 +20,7 @@ from tornado.web import create_signed_value
 from tornado.websocket import websocket_connect
 
 import jupyter_displays as openapi
-from jupyter_displays.engines import TigerVNCEngine, XpraEngine
+from jupyter_displays.engines import ENGINES
 
 
 def pytest_configure(config):
@@ -33,7 +33,7 @@ pytest_plugins = ["pytest_jupyter.jupyter_server"]
 @functools.cache
 def refusal(name):
     """Return why no display can be made with an engine on this machine, or nothing."""
-    engine = {"xpra": XpraEngine, "tigervnc": TigerVNCEngine}[name]()
+    engine = ENGINES[name]()
     with tempfile.TemporaryDirectory() as cache:
         engine.find_version(Path(cache))
     return engine.refusal()

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from jupyter_displays import x11
+from jupyter_displays.engines import ENGINES
 
 
 async def test_a_display_is_started_described_renamed_and_shut_down(api, jp_base_url):
@@ -29,7 +30,7 @@ async def test_a_display_is_started_described_renamed_and_shut_down(api, jp_base
     assert (await api("GET", "1"))[0] == 404
 
 
-@pytest.mark.parametrize("engine", ["xpra", "tigervnc"])
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_a_screen_gets_another_size(api, manager, engine):
     await api.running(width=800, height=600)
     display = manager.displays["1"]

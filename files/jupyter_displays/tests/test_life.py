@@ -1,4 +1,4 @@
-"""The life of displays: how they start, are used, die and are found again."""
+"""The life of displays: how they start, are used, die and are recovered."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_displays import leftovers, x11
-from jupyter_displays.engines import XpraEngine, xpra_start
+from jupyter_displays import session_cleanup, x11
+from jupyter_displays.engines import ENGINES, xpra_start
+from jupyter_displays.engines.xpra import XpraEngine
 from jupyter_displays.manager import DisplayManager
-
-ENGINES = ["xpra", "tigervnc"]
 
 
 def processes(directory):
@@ -128,7 +127,7 @@ async def test_xpra_has_all_its_files_in_the_displays_directory(api, manager, mo
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     await asyncio.gather(api.running(), api.running())
     for display in manager.displays.values():
-        while not display.settled:
+        while not display.size_stable:
             await asyncio.sleep(0.02)
         name = str(display.number)
         assert (display.directory / "sessions" / name / "server.pid").exists()
@@ -201,7 +200,7 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
     assert stat.S_IMODE(display.directory.stat().st_mode) == 0o700
     number = display.number
     assert Path(f"/tmp/.X11-unix/X{number}").exists()
-    found = await settled_processes(display, 3 if engine == "xpra" else 2)
+    found = await settled_processes(display, len(display.processes))
     secret = display.screen.authority.read_bytes()[-16:].hex()
     assert not any(secret in command for command in found.values())
     await api("DELETE", "1")
@@ -212,7 +211,7 @@ async def test_it_starts_soon_and_leaves_nothing(api, manager, engine):
 
 
 @pytest.mark.parametrize("engine", ["xpra"])
-async def test_programs_find_the_tickets_of_their_user_and_no_token_of_the_server(api, manager, engine, monkeypatch):
+async def test_programs_find_tickets_and_no_token_of_the_server(api, manager, engine, monkeypatch):
     tickets = {"KRB5CCNAME": "FILE:/run/krb5cc/1/krb5cc", "OAUTH2_TOKEN": "FILE:/run/jupyterhub-users/1/oauth2_token"}
     for name, value in {**tickets, "JUPYTERHUB_API_TOKEN": "server"}.items():
         monkeypatch.setenv(name, value)
@@ -255,7 +254,9 @@ async def test_nothing_listens_where_others_knock(api, manager, engine):
     display = manager.displays["1"]
     deadline = time.monotonic() + 8
     # The server's socket is there a moment before it listens.
-    while not display.settled or str(display.screen.socket) not in (found := _listening(processes(display.directory))):
+    while not display.size_stable or str(display.screen.socket) not in (
+        found := _listening(processes(display.directory))
+    ):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
     assert found == {f"/tmp/.X11-unix/X{display.number}", str(display.screen.socket)}
@@ -288,7 +289,7 @@ def _listening(pids):
 async def test_another_user_gets_in_nowhere(api, manager, engine):
     await api.running()
     display = manager.displays["1"]
-    found = await settled_processes(display, 3 if engine == "xpra" else 2)
+    found = await settled_processes(display, len(display.processes))
     script = f"""
 import os, socket
 def try_(what):
@@ -482,7 +483,7 @@ async def test_the_next_server_finds_a_display_again(api, manager, engine):
     assert later.shares.by_token(share["url"].rpartition("/")[2]).mode == "view"
     os.kill(pids["x"], signal.SIGKILL)
     for _ in range(100):
-        if display.over:
+        if display.terminated:
             break
         await asyncio.sleep(0.05)
     assert (display.state, display.reason) == ("failed", "The X server ended.")
@@ -563,7 +564,7 @@ def test_only_what_dead_session_managers_have_left_is_removed(tmp_path):
         os.chown(foreign, 65534, 65534)
     else:
         foreign = of_none
-    leftovers.clear(sockets, notes)
+    session_cleanup.clear(sockets, notes)
     # One that another container's process listens on has a number that no process has here.
     assert set(sockets.iterdir()) == {hidden, living, no_socket, other}
     assert set(notes.iterdir()) == {of_living, of_none, foreign}
@@ -581,7 +582,7 @@ def test_only_what_dead_buses_have_left_is_removed(tmp_path):
     sockets[0].close()
     sockets[3].close()
     (tmp_path / "dbus-NoSocketNo").touch()
-    leftovers.clear(tmp_path / "none", tmp_path)
+    session_cleanup.clear(tmp_path / "none", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*names[1:], "dbus-NoSocketNo"}
     for server in sockets:
         server.close()
@@ -589,11 +590,11 @@ def test_only_what_dead_buses_have_left_is_removed(tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    "manager_settings", [{"waiting": 1, "waiting_delay": 0.1, "desktop_command": ["sleep", "600"]}]
+    "manager_settings", [{"prewarm": 1, "prewarm_delay": 0.1, "desktop_command": ["sleep", "600"]}]
 )
-async def test_a_desktop_that_waits_is_there_at_once(api, manager, engine, manager_settings):
+async def test_a_prewarmed_desktop_is_there_at_once(api, manager, engine, manager_settings):
     for _ in range(200):
-        if [d.suits(d.engine, "desktop", 96) for d in manager._waiting.values()] == [True]:
+        if [d.matches(d.engine, "desktop", 96) for d in manager._prewarmed.values()] == [True]:
             break
         await asyncio.sleep(0.05)
     assert (await api("GET"))[1]["displays"] == []
@@ -609,8 +610,8 @@ async def test_a_desktop_that_waits_is_there_at_once(api, manager, engine, manag
         await asyncio.sleep(0.02)
     assert x11.size(manager.displays["1"].number, manager.displays["1"].screen.authority) == (900, 700)
     await asyncio.sleep(0.5)
-    assert list(manager._waiting) == ["2"]
+    assert list(manager._prewarmed) == ["2"]
     await api("DELETE")
-    assert list(manager._waiting) == ["2"]
+    assert list(manager._prewarmed) == ["2"]
     await manager.stop()
     assert processes(manager.directory) == {}

@@ -19,11 +19,11 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from jupyter_displays import sound
+from jupyter_displays.engines import ENGINES
 from jupyter_displays.manager import DisplayManager
 
 pytestmark = pytest.mark.skipif(not sound.installed(), reason="not installed: pulseaudio, libopus0")
 
-ENGINES = ["xpra", "tigervnc"]
 TONE = 440
 
 
@@ -127,7 +127,7 @@ async def test_a_tone_that_a_program_plays_arrives(api, connect, manager, engine
     display = await api.running(application=program)
     assert display["sound"] is True
     # An engine that still starts takes the time that sound needs.
-    await until(lambda: manager.displays["1"].settled)
+    await until(lambda: manager.displays["1"].size_stable)
     ear = Ear(await connect("api/displays/1/sound"))
     async with asyncio.timeout(10):
         await ear.hear(0.3)
@@ -153,7 +153,7 @@ async def test_a_display_in_which_nothing_plays_has_no_sound_server(api, connect
     ear.ws.close()
 
 
-async def test_nothing_is_sent_or_recorded_for_nobody_or_when_nothing_plays(api, connect, manager):
+async def test_nothing_is_recorded_without_listeners_or_sound(api, connect, manager):
     await api.running(application="once")
     display = manager.displays["1"]
     await until(lambda: servers(display.directory))
@@ -176,7 +176,7 @@ async def test_nothing_is_sent_or_recorded_for_nobody_or_when_nothing_plays(api,
     await until(lambda: display.sound._recording is None)
 
 
-async def test_a_sound_server_ends_after_its_last_program_and_starts_for_the_next(api, manager, monkeypatch):
+async def test_a_sound_server_runs_while_programs_play(api, manager, monkeypatch):
     monkeypatch.setattr(sound, "_SETTINGS", sound._SETTINGS.replace("exit-idle-time = 30", "exit-idle-time = 1"))
     await api.running(application="once")
     display = manager.displays["1"]

@@ -18,8 +18,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from jupyter_displays import protocols, x11
-
-ENGINES = ["xpra", "tigervnc"]
+from jupyter_displays.engines import ENGINES
 
 _SPEC = importlib.util.spec_from_file_location("record_xpra", Path(__file__).with_name("record_xpra.py"))
 record_xpra = importlib.util.module_from_spec(_SPEC)
@@ -134,7 +133,7 @@ class RFB:
 
 
 ENCODINGS = ["webp", "jpeg", "png", "rgb24", "rgb32", "scroll", "void"]
-PAGES = {"xpra": Xpra, "tigervnc": RFB}
+PAGES = {"xpra": Xpra, "rfb": RFB}
 
 
 def shared_memory(display):
@@ -147,7 +146,9 @@ def shared_memory(display):
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_a_page_gets_pictures_and_is_listed(api, connect, manager, engine):
     await api.create(width=640, height=480)
-    page = PAGES[engine](await connect("api/displays/1/stream"))  # It may come before the display is ready.
+    page = PAGES[ENGINES[engine].protocol](
+        await connect("api/displays/1/stream")
+    )  # It may come before the display is ready.
     if engine == "xpra":
         await page.hello()
         assert (await page.packet("new-window"))[4:6] == [640, 480]
@@ -264,7 +265,7 @@ async def test_activity_is_keys_and_pointer_and_not_an_open_page(api, connect, j
     await api.running()
     first = (await api("GET", "1"))[1]["last_activity"]
     server = jp_serverapp.web_app.last_activity()
-    page = PAGES[engine](await connect("api/displays/1/stream"))
+    page = PAGES[ENGINES[engine].protocol](await connect("api/displays/1/stream"))
     size = await page.hello()
     if engine == "xpra":
         await page.packet("draw")
@@ -380,7 +381,7 @@ async def test_who_only_looks_sees_and_can_do_nothing(api, connect, tmp_path, en
     await started(api, tmp_path)
     share = (await api("POST", "1", "shares", body={"mode": "view"}))[1]
     token = share["url"].rpartition("/")[2]
-    page = PAGES[engine](await connect("displays/shared", token, "stream?name=Анна", headers={}))
+    page = PAGES[ENGINES[engine].protocol](await connect("displays/shared", token, "stream?name=Анна", headers={}))
     display = {"display": {"desktop_mode_size": [333, 222]}} if engine == "xpra" else {}
     size = await page.hello(**display)
     if engine == "xpra":
@@ -567,7 +568,7 @@ async def test_links_that_do_not_hold(api, connect, jp_fetch):
 )
 def test_what_is_not_understood_ends_the_look(data):
     with pytest.raises(protocols.RefusedError):
-        protocols.messages("xpra", view_only=True).feed(data)
+        protocols.filter_for("xpra", view_only=True).feed(data)
 
 
 def packed(*packet):
@@ -598,7 +599,7 @@ def test_a_greeting_is_cut_down_to_looking():
         "file": {"enabled": True},
     }
     message = packed("hello", greeting)
-    reader = protocols.messages("xpra", view_only=True)
+    reader = protocols.filter_for("xpra", view_only=True)
     sent = b"".join(reader.feed(message[i : i + 7])[0] for i in range(0, len(message), 7))
     name, left = protocols.Decoder(sent[8:]).read()
     assert len(left.pop("uuid")) == 32
@@ -635,7 +636,7 @@ def test_a_greeting_is_cut_down_to_looking():
     ],
 )
 def test_of_a_viewer_only_what_is_on_the_list_is_sent_on(packet, left):
-    sent, used = protocols.messages("xpra", view_only=True).feed(packed(*packet))
+    sent, used = protocols.filter_for("xpra", view_only=True).feed(packed(*packet))
     assert (protocols.Decoder(sent[8:]).read() if sent else None) == left
     assert not used
 
@@ -643,8 +644,8 @@ def test_of_a_viewer_only_what_is_on_the_list_is_sent_on(packet, left):
 @pytest.mark.parametrize("name", ["keyboard-event", "key-action", "pointer-motion", "pointer-button", "pointer-wheel"])
 def test_keys_and_pointer_count_as_use(name):
     message = packed(name, 1)
-    assert protocols.messages("xpra", view_only=False).feed(message) == (message, True)
-    assert protocols.messages("xpra", view_only=True).feed(message) == (b"", True)
+    assert protocols.filter_for("xpra", view_only=False).feed(message) == (message, True)
+    assert protocols.filter_for("xpra", view_only=True).feed(message) == (b"", True)
 
 
 RECORDED = sorted((Path(__file__).parent / "xpra").glob("rencodeplus-*.json"))

@@ -120,7 +120,7 @@ class Engine(Configurable):  # type: ignore[misc]
         """
         return []
 
-    def settled(self, screen: Screen) -> bool:  # noqa: ARG002
+    def size_stable(self, screen: Screen) -> bool:  # noqa: ARG002
         """Whether the engine, whose socket is there, leaves the screen's size alone from now on."""
         return True
 
@@ -129,5 +129,5 @@ class Engine(Configurable):  # type: ignore[misc]
         return next((line.strip() for line in reversed(lines) if line.strip() not in {"", "(EE)"}), "")
 
     def server_environment(self, screen: Screen) -> dict[str, str]:  # noqa: ARG002
-        """Return the environment variables that it needs beside the display's own."""
+        """Return the environment variables that it needs in addition to the display's own."""
         return {}

@@ -97,7 +97,7 @@ class XpraEngine(Engine):
     page_repeats_keys = True
 
     xpra = Unicode("xpra", help="The Xpra server: its name on PATH, or its path.").tag(config=True)
-    options = Dict(help="Options of Xpra (lines of an xpra.conf) beside or in place of this package's.").tag(
+    options = Dict(help="Options of Xpra (lines of an xpra.conf) in addition to or in place of this package's.").tag(
         config=True
     )
     largest_width = Integer(
@@ -146,7 +146,7 @@ class XpraEngine(Engine):
                 return first[2:].split()
         return [sys.executable]
 
-    def settled(self, screen: Screen) -> bool:
+    def size_stable(self, screen: Screen) -> bool:
         """Whether Xpra is through with its start, at the end of which it sets the screen's size once more."""
         with contextlib.suppress(OSError):
             return b"is ready" in (screen.directory / "server.log").read_bytes()

@@ -5,7 +5,14 @@
 import RFB from '@novnc/novnc';
 
 import type { Channel } from './channel';
-import type { ClientEvents, ClientFactory, ClientOptions, Clip, DisplayClient, KeyStroke } from './types';
+import type {
+  ClientEvents,
+  ClientFactory,
+  ClientOptions,
+  ClipboardContent,
+  DisplayClient,
+  KeyStroke
+} from './types';
 
 class RfbClient implements DisplayClient {
   private rfb: RFB | null = null;
@@ -65,11 +72,11 @@ class RfbClient implements DisplayClient {
     this.rfb?.sendKey(stroke.keysym, null, stroke.pressed);
   }
 
-  settled(): Promise<void> {
+  flush(): Promise<void> {
     return new Promise(resolve => setTimeout(resolve, 50));
   }
 
-  offer(clip: Clip): void {
+  offer(clip: ClipboardContent): void {
     if (clip.text !== undefined) {
       this.copied = clip.text;
       this.rfb?.clipboardPasteFrom(clip.text);

@@ -25,7 +25,7 @@ export interface KeyStroke {
 }
 
 /** A clipboard's content: text or a PNG image. */
-export type Clip = { text: string; image?: undefined } | { image: Blob; text?: undefined };
+export type ClipboardContent = { text: string; image?: undefined } | { image: Blob; text?: undefined };
 
 export interface ClientEvents {
   /** The first picture is on the screen. */
@@ -35,7 +35,7 @@ export interface ClientEvents {
   /** The stream has ended. */
   closed(code: number, reason: string): void;
   bell(): void;
-  clipboard(clip: Clip): void;
+  clipboard(clip: ClipboardContent): void;
 }
 
 export interface ClientOptions {
@@ -57,9 +57,9 @@ export interface DisplayClient {
   resize(): void;
   key(stroke: KeyStroke): void;
   /** Everything sent so far has reached the display's windows. */
-  settled(): Promise<void>;
+  flush(): Promise<void>;
   /** What the display's windows get when they paste. */
-  offer(clip: Clip): void;
+  offer(clip: ClipboardContent): void;
 }
 
 export type ClientFactory = (

@@ -8,7 +8,7 @@ import type {
   ClientEvents,
   ClientFactory,
   ClientOptions,
-  Clip,
+  ClipboardContent,
   DisplayClient,
   KeyStroke,
   Modifier
@@ -61,7 +61,7 @@ class XpraClient implements DisplayClient {
   private heartbeat = 0;
   private lastHeard = 0;
   private wheel = { x: 0, y: 0 };
-  private clip: Clip | null = null;
+  private clip: ClipboardContent | null = null;
   private requests = new Map<number, () => void>();
   private requestId = 0;
   private motion: { x: number; y: number; event: PointerEvent } | null = null;
@@ -138,7 +138,7 @@ class XpraClient implements DisplayClient {
     send(stroke.pressed);
   }
 
-  settled(): Promise<void> {
+  flush(): Promise<void> {
     // A kind of content that no server passes on: refused in the same queue in which keys are worked off.
     return new Promise(resolve => {
       const id = ++this.requestId;
@@ -148,7 +148,7 @@ class XpraClient implements DisplayClient {
     });
   }
 
-  offer(clip: Clip): void {
+  offer(clip: ClipboardContent): void {
     this.clip = clip;
     const token = (targets: string[], data: Uint8Array): void => {
       // The middle button and Shift+Insert of terminals paste the primary selection.
@@ -412,7 +412,7 @@ class XpraClient implements DisplayClient {
           button(event, Boolean(event.buttons & [1, 4, 2, 8, 16][event.button]));
           return;
         }
-        const [x, y] = this.place(event);
+        const [x, y] = this.position(event);
         const planned = this.motion !== null;
         this.motion = { x, y, event };
         if (!planned) {
@@ -430,16 +430,16 @@ class XpraClient implements DisplayClient {
     this.motion = null;
     if (motion) {
       const where = [ANY_DEVICE, 0, this.windowId, [motion.x, motion.y]];
-      this.send('pointer-motion', ...where, { modifiers: held(motion.event) });
+      this.send('pointer-motion', ...where, { modifiers: modifiersOf(motion.event) });
     }
   }
 
   private button(event: MouseEvent, number: number, pressed: boolean): void {
-    const what = [ANY_DEVICE, 0, this.windowId, number, pressed, this.place(event)];
-    this.send('pointer-button', ...what, { modifiers: held(event) });
+    const what = [ANY_DEVICE, 0, this.windowId, number, pressed, this.position(event)];
+    this.send('pointer-button', ...what, { modifiers: modifiersOf(event) });
   }
 
-  private place(event: MouseEvent): [number, number] {
+  private position(event: MouseEvent): [number, number] {
     const box = this.canvas.getBoundingClientRect();
     const inside = (value: number, size: number): number =>
       Math.max(0, Math.min(size - 1, Math.floor(value)));
@@ -504,7 +504,7 @@ class XpraClient implements DisplayClient {
 }
 
 /** The modifiers that X must see with an event of the pointer. */
-function held(event: MouseEvent): string[] {
+function modifiersOf(event: MouseEvent): string[] {
   const graph = event.getModifierState('AltGraph');
   const names: string[] = [];
   if (event.shiftKey) {

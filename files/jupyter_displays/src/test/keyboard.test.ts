@@ -57,7 +57,7 @@ function arriving(mac = false, keymap: Keymap | null = KEYMAP): { got: string[];
             ...(stroke.pressed ? stroke.modifiers : [])
           ].join(' ')
         ),
-      settled: () => Promise.resolve(),
+      flush: () => Promise.resolve(),
       type: text => {
         got.push(text);
         return Promise.resolve();

@@ -16,7 +16,7 @@ from .stream import SharedStreamHandler, StreamHandler
 if TYPE_CHECKING:
     import asyncio
 
-    from .manager import Display
+    from ..manager import Display
 
 # The page sends an empty message for so many packets that it got,
 _ACKNOWLEDGED = 10
@@ -43,9 +43,9 @@ class _Listener:
         elif display.sound is None:
             self.close(4404, "This display has no sound.")
         else:
-            display.sound.listen(self)
+            display.sound.add_listener(self)
 
-    def hear(self: Any, packet: bytes) -> None:
+    def on_packet(self: Any, packet: bytes) -> None:
         """Send a packet, unless too many are on their way."""
         if max(self._unknown, self._unsent) < _ON_THEIR_WAY:
             with contextlib.suppress(websocket.WebSocketClosedError):
@@ -58,7 +58,7 @@ class _Listener:
         if not sending.cancelled():
             sending.exception()
 
-    def lose(self: Any, reason: str) -> None:
+    def on_closed(self: Any, reason: str) -> None:
         """Say that there is no more to hear."""
         self.close(4503, reason[:120])
 
@@ -71,7 +71,7 @@ class _Listener:
         if self._display:
             self._display.close_viewer.pop(self, None)
             if self._display.sound:
-                self._display.sound.unlisten(self)
+                self._display.sound.remove_listener(self)
 
 
 class SoundHandler(_Listener, StreamHandler):

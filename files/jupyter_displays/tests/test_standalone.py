@@ -79,7 +79,7 @@ class Desktop:
         self.hub = hub
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jupyter_displays.desktop"),
+                *(sys.executable, "-m", "jupyter_displays.standalone"),
                 "--engine=tigervnc",
                 "--application=sleep",
                 f"--DisplayManager.runtime_directory={directory}",

@@ -16,25 +16,14 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado import web, websocket
 
-from .manager import Display, DisplayManager, now
-from .protocols import Messages, RefusedError, messages
+from ..manager import Display, now
+from ..protocols import ClientMessageFilter, RefusedError, filter_for
+from .base import HasManager
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 _BLOCK = 1 << 18
-
-
-class HasManager:
-    """What every handler of displays has."""
-
-    settings: dict[str, Any]
-
-    @property
-    def manager(self) -> DisplayManager:
-        """The displays of this server."""
-        manager: DisplayManager = self.settings["display_manager"]
-        return manager
 
 
 class _Stream(HasManager, WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):  # type: ignore[misc]
@@ -60,30 +49,30 @@ class _Stream(HasManager, WebSocketMixin, websocket.WebSocketHandler, JupyterHan
     async def connect(self, display: Display | None, viewer: str) -> None:
         """Connect a page that has just come."""
         self._writer: asyncio.StreamWriter | None = None
-        self._messages: Messages | None = None
+        self._filter: ClientMessageFilter | None = None
         self._display = display
-        self._talks = asyncio.Event()
+        self._connected = asyncio.Event()
         self.set_nodelay(True)
         if display is None:
             self.close(4404, "There is no such display.")
             return
         about = {"name": viewer, "mode": self.mode, "since": now()}
         display.close_viewer[self] = self.close
-        self._connected = asyncio.ensure_future(self._relay(display, about))
-        self._connected.add_done_callback(lambda _task: self._talks.set())
+        self._relaying = asyncio.ensure_future(self._relay(display, about))
+        self._relaying.add_done_callback(lambda _task: self._connected.set())
 
     async def _relay(self, display: Display, about: dict[str, str]) -> None:
         if not await display.ready():
             self.close(4410, display.reason[:120])
             return
-        connection = await self._knock(display)
+        connection = await self._connect_with_retry(display)
         if connection is None:
             self.close(4410, display.reason[:120] or "The display does not answer.")
             return
         reader, writer = connection
         self._writer = writer
-        self._talks.set()
-        self._messages = messages(display.engine.protocol, view_only=self.mode == "view")
+        self._connected.set()
+        self._filter = filter_for(display.engine.protocol, view_only=self.mode == "view")
         if self.ws_connection is None:
             writer.close()
             return
@@ -99,7 +88,7 @@ class _Stream(HasManager, WebSocketMixin, websocket.WebSocketHandler, JupyterHan
             await asyncio.sleep(0.3)
             self.close(*((4410, display.reason[:120]) if display.state != "running" else (1001, "")))
 
-    async def _knock(self, display: Display) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    async def _connect_with_retry(self, display: Display) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """Connect to the display's socket, which is there a moment before its server listens."""
         for _ in range(250):
             with contextlib.suppress(OSError):
@@ -113,21 +102,21 @@ class _Stream(HasManager, WebSocketMixin, websocket.WebSocketHandler, JupyterHan
         """Send on what the page says, if it may say that."""
         if self._display is None:
             return
-        if self._messages is None:
-            await self._talks.wait()
-        if self._writer is None or self._messages is None:
+        if self._filter is None:
+            await self._connected.wait()
+        if self._writer is None or self._filter is None:
             return
         try:
-            data, used = self._messages.feed(message.encode() if isinstance(message, str) else message)
+            data, used = self._filter.feed(message.encode() if isinstance(message, str) else message)
         except RefusedError as error:
             self.log.warning("A guest of display %s was sent away: %s", self._display.id, error)
             self.close(4403, "Only looking is allowed.")
             return
         if used:
-            self.manager.used(self._display)
-        if self._messages.asks_for_size:
-            self._messages.asks_for_size = False
-            self.manager.look_at_size(self._display)
+            self.manager.record_activity(self._display)
+        if self._filter.asks_for_size:
+            self._filter.asks_for_size = False
+            self.manager.refresh_size(self._display)
         self._writer.write(data)
         with contextlib.suppress(OSError):
             await self._writer.drain()
@@ -140,9 +129,9 @@ class _Stream(HasManager, WebSocketMixin, websocket.WebSocketHandler, JupyterHan
         display.close_viewer.pop(self, None)
         if self._writer is not None:
             self._writer.close()
-        elif not self._connected.done():
-            self._connected.cancel()
-        if display.viewers.pop(self, None) and not display.over:
+        elif not self._relaying.done():
+            self._relaying.cancel()
+        if display.viewers.pop(self, None) and not display.terminated:
             self.manager.emit("changed", display)
 
 

@@ -31,8 +31,9 @@ from tornado import httpclient, httpserver, netutil, web
 from tornado.httputil import url_concat
 from traitlets import Float, Instance, Integer, Unicode, default
 
-from .engines import TigerVNCEngine, XpraEngine
-from .handlers import PageHandler, handlers
+from .engines import ENGINES
+from .handlers import handlers
+from .handlers.pages import PageHandler
 from .manager import Display, DisplayManager
 
 
@@ -64,7 +65,7 @@ class HubIdentityProvider(IdentityProvider):  # type: ignore[misc]
         return User(username=model["name"])
 
     def is_token_authenticated(self, handler: web.RequestHandler) -> bool:
-        """Return whether a request came with a token of its own, which no browser sends by itself."""
+        """Return whether a request came with a token of its own, which no browser sends without a script."""
         return bool(getattr(handler, "_token_authenticated", False))
 
     def should_check_origin(self, handler: web.RequestHandler) -> bool:
@@ -107,20 +108,20 @@ class StartHandler(PageHandler):
         """Send the page, which shows how far the start is, and offers another one when it is over."""
         await self.manager.started.wait()
         await self.manager.prepare()
-        app: DesktopApp = self.settings["desktop_app"]
+        app: StandaloneDisplayApp = self.settings["standalone_app"]
         display = app.current()
         _ = self.xsrf_token
         self.show(display.title, id=display.id, display=display.model(self.manager.base_url), mode="control")
 
 
-class DesktopApp(JupyterApp):  # type: ignore[misc]
+class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
     """One display behind JupyterHub."""
 
     name = "jupyterhub-desktop"
     config_file_name = "jupyter_displays_config"
     description = __doc__
-    classes = [DisplayManager, XpraEngine, TigerVNCEngine, HubIdentityProvider]  # noqa: RUF012
-    aliases = {"application": "DesktopApp.application", "engine": "DisplayManager.engine"}  # noqa: RUF012
+    classes = [DisplayManager, *ENGINES.values(), HubIdentityProvider]  # noqa: RUF012
+    aliases = {"application": "StandaloneDisplayApp.application", "engine": "DisplayManager.engine"}  # noqa: RUF012
 
     application = Unicode("desktop", help="What is started.").tag(config=True)
     width = Integer(1280, help="The width of the screen before anybody looks.").tag(config=True)
@@ -132,6 +133,11 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
 
     manager: DisplayManager
 
+    @classmethod
+    def section_names(cls) -> list[str]:
+        """Read the settings of a site that has the class's name of 1.0 in its configuration, too."""
+        return ["DesktopApp", *super().section_names()]
+
     @property
     def base_url(self) -> str:
         """The URL path that JupyterHub gave to this server."""
@@ -140,7 +146,7 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
     def current(self) -> Display:
         """Return the newest display, or a new one where there is none."""
         displays = list(self.manager.displays.values())
-        running = [display for display in displays if not display.over] or displays
+        running = [display for display in displays if not display.terminated] or displays
         if running:
             return max(running, key=lambda display: display.created)
         return self.manager.create(self.application, width=self.width, height=self.height)
@@ -165,7 +171,7 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
             identity_provider=identity,
             authorizer=AllowAllAuthorizer(parent=self, identity_provider=identity),
             display_manager=self.manager,
-            desktop_app=self,
+            standalone_app=self,
             config=self.config,
             serverapp=None,
             allow_remote_access=True,
@@ -206,7 +212,7 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
             nonlocal moment
             moment = now
 
-        self.manager.on_use(used)
+        self.manager.on_activity(used)
         context = make_ssl_context(self.hub_auth.keyfile, self.hub_auth.certfile, cafile=self.hub_auth.client_ca)
         while url:
             if moment != told:
@@ -255,7 +261,7 @@ class DesktopApp(JupyterApp):  # type: ignore[misc]
         asyncio.run(self.serve())
 
 
-main = DesktopApp.launch_instance
+main = StandaloneDisplayApp.launch_instance
 
 if __name__ == "__main__":
     main()

@@ -15,18 +15,18 @@ export interface DisplayEvent {
   display: Display;
 }
 
-export class Displays {
+export class DisplayManager {
   readonly api: Api;
   applications: Application[] = [];
   private readonly known = new Map<string, Display>();
   private readonly _changed = new Signal<this, DisplayEvent | null>(this);
-  private asking: Promise<void> | null = null;
+  private fetching: Promise<void> | null = null;
 
   constructor(settings: ServerConnection.ISettings, events: Event.IManager) {
     this.api = new Api(connection(settings));
     events.stream.connect((_, emission) => {
       if (emission.schema_id === SCHEMA) {
-        this.take(emission as unknown as DisplayEvent);
+        this.update(emission as unknown as DisplayEvent);
       }
     });
     // What happened while nobody listened, as when a laptop slept.
@@ -54,13 +54,13 @@ export class Displays {
   }
 
   refresh(): Promise<void> {
-    this.asking ??= this.ask().finally(() => {
-      this.asking = null;
+    this.fetching ??= this.fetch().finally(() => {
+      this.fetching = null;
     });
-    return this.asking;
+    return this.fetching;
   }
 
-  take(event: DisplayEvent): void {
+  update(event: DisplayEvent): void {
     const { action, display } = event;
     if (action === 'removed') {
       this.known.delete(display.id);
@@ -70,7 +70,7 @@ export class Displays {
     this._changed.emit(event);
   }
 
-  private async ask(): Promise<void> {
+  private async fetch(): Promise<void> {
     const { displays, applications } = await this.api.list();
     this.applications = applications;
     this.known.clear();

@@ -1,16 +1,13 @@
 /**
- * Where displays show up beside their tabs: among what runs, and in Jupyter Notebook's New menu.
+ * Displays in JupyterLab's list of running sessions, with a picture of each screen.
  */
 
-import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import type { IRunningSessionManagers, IRunningSessions } from '@jupyterlab/running';
-import type { KernelSpec } from '@jupyterlab/services';
 import type { LabIcon } from '@jupyterlab/ui-components';
 import { type ISignal, Signal } from '@lumino/signaling';
-import { type Menu, MenuBar } from '@lumino/widgets';
 
 import type { Display } from './api';
-import type { Displays } from './displays';
+import type { DisplayManager } from './manager';
 import { element } from './dom';
 import type { Translate } from './translation';
 
@@ -35,7 +32,7 @@ class RunningDisplays implements IRunningSessions.IManager {
   readonly runningChanged: ISignal<this, void>;
 
   constructor(
-    private displays: Displays,
+    private displays: DisplayManager,
     private trans: Translate,
     private icon: LabIcon,
     private act: (action: 'open' | 'shutDown' | 'shutDownAll', id?: string) => void
@@ -89,7 +86,7 @@ class RunningDisplays implements IRunningSessions.IManager {
 }
 
 /** Show the screen's picture while the pointer or the focus is on an item. */
-function showPictures(displays: Displays, trans: Translate): void {
+function showPictures(displays: DisplayManager, trans: Translate): void {
   let shown: { item: Element; image: HTMLImageElement } | null = null;
   const hide = (): void => {
     if (shown) {
@@ -98,7 +95,7 @@ function showPictures(displays: Displays, trans: Translate): void {
       shown = null;
     }
   };
-  const look = (event: Event): void => {
+  const update = (event: Event): void => {
     const item = event.target instanceof Element ? event.target.closest(`.${ITEM_CLASS}`) : null;
     if (item === (shown?.item ?? null)) {
       return;
@@ -136,54 +133,18 @@ function showPictures(displays: Displays, trans: Translate): void {
       () => undefined
     );
   };
-  document.body.addEventListener('mouseover', look);
-  document.body.addEventListener('focusin', look);
+  document.body.addEventListener('mouseover', update);
+  document.body.addEventListener('focusin', update);
   document.body.addEventListener('mousedown', hide);
 }
 
-export function addRunning(
+export function addDisplayRunningSessionManager(
   managers: IRunningSessionManagers,
-  displays: Displays,
+  displays: DisplayManager,
   trans: Translate,
   icon: LabIcon,
   act: (action: 'open' | 'shutDown' | 'shutDownAll', id?: string) => void
 ): void {
   managers.add(new RunningDisplays(displays, trans, icon, act));
   showPictures(displays, trans);
-}
-
-/** Jupyter Notebook's New menu is a menu bar in the file browser's toolbar, which is made late and filled again. */
-export function addNewMenu(
-  browser: IDefaultFileBrowser,
-  kernels: KernelSpec.IManager,
-  displays: Displays,
-  command: string
-): void {
-  let menu: Menu | undefined;
-  const fill = (): void => {
-    menu ??= [...browser.toolbar.children()].find(item => item instanceof MenuBar)?.menus[0];
-    if (!menu) {
-      return;
-    }
-    const items = [...menu.items].filter(item => item.command === command);
-    items.forEach(item => {
-      menu!.removeItem(item);
-    });
-    for (const { id } of displays.applications) {
-      menu.addItem({ command, args: { application: id, isMenu: true } });
-    }
-  };
-  const soon = (tries: number): void => {
-    fill();
-    if (!menu && tries) {
-      window.setTimeout(soon, 100, tries - 1);
-    }
-  };
-  soon(100);
-  kernels.specsChanged.connect(fill);
-  displays.changed.connect((_, event) => {
-    if (!event) {
-      fill();
-    }
-  });
 }

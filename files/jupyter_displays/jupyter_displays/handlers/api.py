@@ -1,4 +1,4 @@
-"""The REST API and the pages of displays."""
+"""The REST API of displays."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import errno
-import html
 import json
-import mimetypes
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -19,20 +17,18 @@ from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
-from . import x11
-from .listen import SharedSoundHandler, SoundHandler
-from .manager import Display, DisplayManager, now
-from .stream import HasManager, SharedStreamHandler, StreamHandler
+from .. import x11
+from ..manager import Display, DisplayManager, now
+from .base import HasManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .shares import Share
+    from ..shares import Share
 
 _LARGEST_REQUEST = 1 << 16
 _LONGEST_TEXT = 10_000
 _LONGEST_TITLE = 100
-STATIC = Path(__file__).parent / "static"
 
 
 class _API(HasManager, APIHandler):  # type: ignore[misc]
@@ -74,7 +70,7 @@ class _API(HasManager, APIHandler):  # type: ignore[misc]
             if not isinstance(value, wanted[name]) or isinstance(value, bool):
                 kind = {int: "a whole number", str: "text"}[wanted[name]]
                 raise web.HTTPError(400, f"{name} is not {kind}.")
-        # A display that is started anew keeps its title, which may be the one that the site gave.
+        # A display that is started again keeps its title, which may be the one that the site gave.
         given = (facts.get("title") for facts in self.manager.list_applications().values())
         if "title" in body and body["title"] not in given:
             body["title"] = _title(body["title"])
@@ -123,7 +119,7 @@ class DisplaysHandler(_API):
         fields = self.fields(application=str, title=str, width=int, height=int, dpi=int)
         await self.manager.prepare()
         display = self.manager.create(**fields)
-        self.manager.used(display)
+        self.manager.record_activity(display)
         self.set_header("Location", url_path_join(self.manager.base_url, "api/displays", display.id))
         self.reply(display.model(self.manager.base_url), 201)
 
@@ -155,10 +151,10 @@ class DisplayHandler(_API):
             width, height = fields.get("width", display.width), fields.get("height", display.height)
             self.manager.check_size(width, height, display.dpi)
             await _until_running(display)
-            while display.state == "running" and not display.settled:  # noqa: ASYNC110
+            while display.state == "running" and not display.size_stable:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             display.width, display.height = await _ask_x(display, x11.set_size, width, height, display.dpi)
-        if not display.over:
+        if not display.terminated:
             display.save(self.manager.base_url)
         self.manager.emit("changed", display)
         self.reply(display.model(self.manager.base_url))
@@ -230,7 +226,7 @@ class _Keyboard:
         await _until_running(display)
         async with display.typing:
             await _ask_x(display, x11.type_text, text, self.manager.keyboard.free)
-        self.manager.used(display)
+        self.manager.record_activity(display)
 
 
 class KeymapHandler(_Keyboard, _API):
@@ -279,7 +275,7 @@ class SharesHandler(_API):
         mode = self.fields(mode=str).get("mode", "view")
         if mode not in {"view", "control"}:
             raise web.HTTPError(400, "The mode is view or control.")
-        if display.over or display.state == "stopping":
+        if display.terminated or display.state == "stopping":
             raise _not_running(display)
         share = self.manager.shares.create(display.id, mode, now())
         self.manager.shares.save(display.id, display.directory)
@@ -450,75 +446,6 @@ class FileHandler(_API):
         self.finish(set_content_type="application/octet-stream")
 
 
-class _Page(HasManager, JupyterHandler):  # type: ignore[misc]
-    """A page that fills a browser tab with a display."""
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Say what is wrong."""
-        error = kwargs.get("exc_info", (None, None))[1]
-        message = getattr(error, "log_message", None) or f"Error {status_code}"
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(
-            f"<!DOCTYPE html><html><head><title>Display</title></head><body><p>{html.escape(message)}</body></html>"
-        )
-
-    def show(self, title: str, **config: Any) -> None:
-        """Send the page, whose script is built with the package."""
-        base = self.manager.base_url
-        config |= {"baseUrl": base, "staticUrl": url_path_join(base, "displays/static/")}
-        data = json.dumps(config).replace("<", "\\u003c")
-        static = html.escape(config["staticUrl"])
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("Referrer-Policy", "no-referrer")
-        self.finish(
-            f"""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<link rel="stylesheet" href="{static}page.css">
-<script id="display-config" type="application/json">{data}</script>
-<script type="module" src="{static}page.js"></script>
-</head>
-<body></body>
-</html>
-"""
-        )
-
-
-class PageHandler(_Page):
-    """The page of a display."""
-
-    @web.authenticated
-    async def get(self, display_id: str) -> None:
-        """Send it; a display that is not there any more is said so by the page."""
-        await self.manager.started.wait()
-        await self.manager.prepare()
-        display = self.manager.displays.get(display_id)
-        # The cookie by which the page's requests are told from those of other sites.
-        _ = self.xsrf_token
-        model = display.model(self.manager.base_url) if display else None
-        self.show(display.title if display else "Display", id=display_id, display=model, mode="control")
-
-
-class SharedPageHandler(_Page):
-    """The page of a display for who has a link."""
-
-    @allow_unauthenticated
-    async def get(self, token: str) -> None:
-        """Send it, if the link holds."""
-        await self.manager.started.wait()
-        share = self.manager.shares.by_token(token)
-        if share is None:
-            raise web.HTTPError(404, "This link does not hold any more.")
-        display = self.manager.get(share.display)
-        facts = display.model(self.manager.base_url) | {"viewers": [], "url": ""}
-        self.show(display.title, id=display.id, display=facts, mode=share.mode, token=token)
-
-
 class SharedKeyboardHandler(_Keyboard, _API):
     """The keyboard of a display for who has a link."""
 
@@ -546,51 +473,3 @@ class SharedKeyboardHandler(_Keyboard, _API):
             raise web.HTTPError(405)
         await self.type(self._display(token), self.fields(text=str).get("text", ""))
         self.set_status(204)
-
-
-class StaticHandler(web.StaticFileHandler):  # type: ignore[misc]
-    """The scripts of the pages, which those with a link load too."""
-
-    @allow_unauthenticated
-    async def get(self, path: str, include_body: bool = True) -> None:
-        """Send a file."""
-        await super().get(path, include_body)
-
-    @allow_unauthenticated
-    async def head(self, path: str) -> None:
-        """Send what is known of a file."""
-        await super().head(path)
-
-    def set_extra_headers(self, path: str) -> None:
-        """Have the browser ask whether a file has changed."""
-        self.set_header("Cache-Control", "no-cache")
-        kind = mimetypes.guess_type(path)[0]
-        if kind is None:
-            self.set_header("Content-Type", "application/octet-stream")
-
-
-_ID = r"([0-9]{1,5})"
-_TOKEN = r"([A-Za-z0-9_-]{20,80})"  # noqa: S105
-
-
-def handlers() -> list[tuple[Any, ...]]:
-    """Return the handlers, without the server's base URL."""
-    return [
-        (r"/api/displays", DisplaysHandler),
-        (rf"/api/displays/{_ID}", DisplayHandler),
-        (rf"/api/displays/{_ID}/screen", ScreenHandler),
-        (rf"/api/displays/{_ID}/stream", StreamHandler),
-        (rf"/api/displays/{_ID}/sound", SoundHandler),
-        (rf"/api/displays/{_ID}/keymap", KeymapHandler),
-        (rf"/api/displays/{_ID}/text", TextHandler),
-        (rf"/api/displays/{_ID}/files", FilesHandler),
-        (rf"/api/displays/{_ID}/files/([^/]+)", FileHandler),
-        (rf"/api/displays/{_ID}/shares", SharesHandler),
-        (rf"/api/displays/{_ID}/shares/([0-9a-f]+)", ShareHandler),
-        (rf"/displays/{_ID}", PageHandler),
-        (rf"/displays/shared/{_TOKEN}", SharedPageHandler),
-        (rf"/displays/shared/{_TOKEN}/stream", SharedStreamHandler),
-        (rf"/displays/shared/{_TOKEN}/sound", SharedSoundHandler),
-        (rf"/displays/shared/{_TOKEN}/(keymap|text)", SharedKeyboardHandler),
-        (r"/displays/static/(.+)", StaticHandler, {"path": str(STATIC)}),
-    ]
