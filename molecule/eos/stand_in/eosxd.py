@@ -49,12 +49,13 @@ def main(place: str, options: list[str]) -> int:
         os.close(writer)
         os.read(reader, 1)
         return 0
-    os.setsid()
     unknown = [option for option in options if "=" not in option and option not in KNOWN]
     if unknown:
         return 1
 
     def tell() -> None:
+        # Not before it is mounted: autofs lets only processes of its own group through to the place.
+        os.setsid()
         with contextlib.suppress(OSError):
             os.close(writer)
 
