@@ -10,10 +10,10 @@ unmounts twice when it crashes or is told to end. A manager that does not answer
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +24,7 @@ sys.path.insert(0, "/usr/local/lib/stand-in")
 import hanging_files  # type: ignore[import-not-found]  # beside this program on the host
 
 KNOWN = {"rw", "nodev", "nosuid", "dev", "suid", "autofs"}
+MNT_DETACH = 2
 SILENT = Path("/run/manager-is-silent")
 
 
@@ -49,19 +50,21 @@ def main(place: str, options: list[str]) -> int:
         os.close(writer)
         os.read(reader, 1)
         return 0
-    os.setsid()
     unknown = [option for option in options if "=" not in option and option not in KNOWN]
     if unknown:
         return 1
 
     def tell() -> None:
+        # Not before it is mounted: autofs lets only processes of its own group through to the place.
+        os.setsid()
         with contextlib.suppress(OSError):
             os.close(writer)
 
     def end(number: int, _frame: FrameType | None) -> None:
         # Twice with the handler of crashes: the second time takes what waits below the client's own mount.
         for _ in range(2 if handles else 1):
-            subprocess.run(["umount", "--lazy", place], check=False)
+            # Not by umount(8), which would ask this file system about itself.
+            ctypes.CDLL(None).umount2(place.encode(), MNT_DETACH)
         os._exit(128 + number)
 
     handles = settings["options"].get("backtrace", 1)
