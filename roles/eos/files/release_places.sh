@@ -5,9 +5,10 @@ set -e
 map=/etc/auto.campushub-eos
 held() { awk -v map=$map '$1 == map && $3 == "autofs" { print $2 }' /proc/mounts; }
 stale() { held | while read -r place; do grep -qs "^$place " $map || echo "$place"; done; }
+# Only after this it is known which units have lost their files.
+[ "$1" = False ] || systemctl daemon-reload
 gone=$(systemctl list-units --plain --no-legend --all --state=not-found '*.automount' | cut -d ' ' -f 1)
 if [ "$1" = False ] && [ -z "$gone" ] && [ -z "$(stale)" ]; then exit; fi
-systemctl daemon-reload
 # A name of a unit has no spaces.
 # shellcheck disable=SC2086
 [ -z "$gone" ] || systemctl stop $gone
