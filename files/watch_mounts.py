@@ -280,9 +280,12 @@ def expected_triggers(directory: str, root: str = "/") -> dict[str, str]:
     found = {}
     for path in [f"{root}etc/auto.master", *files_in(f"{root}etc/auto.master.d", ".autofs")]:
         for words in words_of(path):
-            # A direct map names the places itself.
-            direct = words_of(root + words[1].lstrip("/")) if words[0] == "/-" and len(words) > 1 else [words]
-            found.update({place: "autofs.service" for place, *_ in direct})
+            # Without its map there is nothing that autofs could mount; a map from elsewhere than a file is not known here.
+            map_file = root + words[1].lstrip("/") if len(words) > 1 else ""
+            if os.path.isfile(map_file):
+                # A direct map names the places itself.
+                direct = words_of(map_file) if words[0] == "/-" else [words]
+                found.update({place: "autofs.service" for place, *_ in direct})
     for directories in ("etc/systemd/system", "run/systemd/generator"):
         for path in files_in(f"{root}{directories}", ".automount"):
             for line in text_of(path).splitlines():
@@ -371,7 +374,7 @@ def main(directory: str, seconds: float, destination: str, action: str) -> None:
     for unit in sorted(set(missing.values())):
         places = ", ".join(place for place, of in missing.items() if of == unit)
         problem = set_up(unit)
-        print(f"{places}: nothing waits there to mount it; {problem or f'set up again by {unit}'}", file=sys.stderr)
+        print(f"{places}: nothing waits there to mount it; {problem or f'{unit} sets that up again'}", file=sys.stderr)
 
 
 if __name__ == "__main__":

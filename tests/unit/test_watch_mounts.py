@@ -48,7 +48,8 @@ def test_triggers_are_expected_where_maps_and_units_say_so(tmp_path: Path) -> No
     for path, text in {
         "etc/auto.master.d/eos.autofs": "# Managed\n/- /etc/auto.eos --timeout=600\n",
         "etc/auto.eos": "/net/home-a -fstype=eosx,fsname=home-a :eosxd\n/elsewhere -fstype=bind :/net\n",
-        "etc/auto.master": "/net/letters /etc/auto.letters\n+dir:/etc/auto.master.d\n",
+        "etc/auto.master": "/net/letters /etc/auto.letters\n/net/none /etc/auto.none\n+dir:/etc/auto.master.d\n",
+        "etc/auto.letters": "* -fstype=bind :/srv/&\n",
         "etc/systemd/system/net-b.automount": "[Automount]\nWhere=/net/b\n",
         "run/systemd/generator/net-c.automount": "[Automount]\nWhere=/net/c\n",
     }.items():
