@@ -280,7 +280,7 @@ def expected_triggers(directory: str, root: str = "/") -> dict[str, str]:
     found = {}
     for path in [f"{root}etc/auto.master", *files_in(f"{root}etc/auto.master.d", ".autofs")]:
         for words in words_of(path):
-            # Without its map there is nothing that autofs could mount; a map from elsewhere than a file is not known here.
+            # Without its map there is nothing that autofs could mount. Maps that are no files are not known here.
             map_file = root + words[1].lstrip("/") if len(words) > 1 else ""
             if os.path.isfile(map_file):
                 # A direct map names the places itself.
