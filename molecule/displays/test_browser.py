@@ -56,11 +56,15 @@ COPY_PICTURE = """async () => {
   const [item] = await navigator.clipboard.read();
   return [...new Uint8Array(await (await item.getType("image/png")).arrayBuffer())];
 }"""
-# Width, height and the first point of the picture that the clipboard has.
+# Width, height and the first point of the picture that the clipboard has; nothing if it changes while it is read.
 LOOK_AT_PICTURE = """async () => {
   const [item] = await navigator.clipboard.read();
   if (!item.types.includes("image/png")) return null;
-  const picture = await createImageBitmap(await item.getType("image/png"));
+  const content = await item.getType("image/png").catch(error => {
+    if (error.name !== "InvalidStateError") throw error;
+  });
+  if (!content) return null;
+  const picture = await createImageBitmap(content);
   const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
   context.drawImage(picture, 0, 0);
   return [picture.width, picture.height, ...context.getImageData(0, 0, 1, 1).data];
