@@ -171,6 +171,7 @@ def test_autofs_expires_a_watched_mount(host: Host, apply_role: ApplyRole, watch
 ENDS = [(0, "KILL", 2), (0, "SEGV", 2), (0, "TERM", 1), (1, "SEGV", 3), (1, "TERM", 2)]
 
 
+@pytest.mark.skipif("CAMPUSHUB_TEST_EVERYTHING" not in os.environ, reason="takes minutes; --everything runs it")
 def test_a_dead_instance_comes_back_ten_of_ten(host: Host, apply_role: ApplyRole, watched: Callable[[], str]) -> None:
     for backtrace, number, times in ENDS:
         wait_until(lambda: mounted(host), "it is mounted", seconds=20)
