@@ -5,9 +5,8 @@ Displays against jupyter-remote-desktop-proxy: how soon they are there, how quic
     tests/benchmarks/displays.py ADDRESS [--only start,keys,idle,motion,crowd] [--rounds 5]
 
 ADDRESS is a host with roles displays and jupyter, and jupyterhub for the crowd. There a user is made and
-gets JupyterLab five times: with displays of Xpra, of TigerVNC, of Xpra with a pre-warmed desktop, of Xpra without a
-proxy (the page speaks to Xpra itself), and, in an environment of its own that pip has made, with the peer as its README
-has it. All show the same desktop in the same Chromium on this machine. Rounds are taken in turns. In the end all is
+gets JupyterLab four times: with displays of Xpra, of TigerVNC, of Xpra with a pre-warmed desktop, and, in an
+environment of its own that pip has made, with the peer as its README has it. All show the same desktop in the same Chromium on this machine. Rounds are taken in turns. In the end all is
 removed from the host. What is measured:
 
     start    from the click in the launcher to the first frame, and to the first one in which there is something to see
@@ -40,15 +39,13 @@ sys.path.insert(0, str(ROOT))
 from tests.chromium import OPTIONS  # noqa: E402
 
 PEER = "jupyter-remote-desktop-proxy"
-PORTS = {"xpra": 8901, "tigervnc": 8902, "ready": 8903, "direct": 8904, PEER: 8905}
+PORTS = {"xpra": 8901, "tigervnc": 8902, "ready": 8903, PEER: 8904}
 NAMES = {
     "xpra": "Xpra",
     "tigervnc": "TigerVNC",
     "ready": "Xpra, a desktop waits",
-    "direct": "Xpra without proxy",
     PEER: "the peer",
 }
-DIRECT_PORT = 8914
 
 # A moving picture of 640x360, 25 times a second.
 VIDEO = ["-loglevel", "quiet", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25", "-left", "100", "-top", "50"]
@@ -93,7 +90,7 @@ EYES = """(() => {
   window.WebSocket = new Proxy(WebSocket, {
     construct(Real, [url, protocols]) {
       const stream = /displays\\/\\d+\\/stream|desktop-websockify/.test(url);
-      const socket = new Real(stream && DIRECT ? DIRECT : url, protocols);
+      const socket = new Real(url, protocols);
       if (stream) {
         socket.addEventListener("message", event => (eyes.bytes += event.data.byteLength ?? event.data.size ?? 0));
       }
@@ -318,8 +315,6 @@ class Bench:
             ]
         if name == "ready":
             settings += ["--DisplayManager.prewarm=1", "--DisplayManager.prewarm_delay=1"]
-        if name == "direct":
-            settings += ["--XpraEngine.options", f"bind-ws=0.0.0.0:{DIRECT_PORT}", "--XpraEngine.options", "ws=on"]
         self.on_host(f"serve({name!r}, {PORTS[name]}, {settings!r})")
 
     def lab(self, name: str) -> tuple[BrowserContext, Page]:
@@ -327,8 +322,7 @@ class Bench:
         context = self.browser.new_context(
             base_url=f"http://{self.address}:{PORTS[name]}", viewport={"width": 1280, "height": 800}
         )
-        direct = f"ws://{self.address}:{DIRECT_PORT}/" if name == "direct" else ""
-        context.add_init_script(f"const DIRECT = {json.dumps(direct)};{EYES}")
+        context.add_init_script(EYES)
         page = context.new_page()
         page.goto("/lab?reset&token=bench")
         expect(self.card(page)).to_be_visible(timeout=60_000)
@@ -423,7 +417,7 @@ def motion(bench: Bench, name: str, note: Callable[[str, float], None]) -> None:
 
 WHAT = {
     "start": (start, ["xpra", "tigervnc", "ready", PEER]),
-    "keys": (keys, ["xpra", "tigervnc", "direct", PEER]),
+    "keys": (keys, ["xpra", "tigervnc", PEER]),
     "idle": (idle, ["xpra", "tigervnc", PEER]),
     "motion": (motion, ["xpra", "tigervnc", PEER]),
 }
@@ -443,9 +437,6 @@ def measure(bench: Bench, what: str, rounds: int) -> None:
             ratio = f"{median / theirs:6.2f}" if theirs else "     -"
             spread = f"({min(found[name]):.2f}-{max(found[name]):.2f})"
             print(f"{row:<32} {NAMES[name]:<24} {median:9.2f} {spread:<20} {ratio}", flush=True)
-        if "direct" in found:
-            ratio = f"{statistics.median(found['xpra']) / statistics.median(found['direct']):.2f}"
-            print(f"{'':<32} with the proxy / without {ratio}")
 
 
 def main() -> int:
