@@ -4,10 +4,10 @@ Displays against jupyter-remote-desktop-proxy: how soon they are there, how quic
 
     tests/benchmarks/displays.py ADDRESS [--only start,keys,idle,motion,crowd] [--rounds 5]
 
-ADDRESS is a host with roles displays and jupyter, and jupyterhub for the crowd. There a user is made and
-gets JupyterLab four times: with displays of Xpra, of TigerVNC, of Xpra with a pre-warmed desktop, and, in an
-environment of its own that pip has made, with the peer as its README has it. All show the same desktop in the same Chromium on this machine. Rounds are taken in turns. In the end all is
-removed from the host. What is measured:
+ADDRESS is a host with roles displays and jupyter, and jupyterhub for the crowd. There a user is made and gets
+JupyterLab four times: with displays of Xpra, of TigerVNC, of Xpra with a pre-warmed desktop, and, in an
+environment of its own that pip has made, with the peer as its README has it. All show the same desktop in the
+same Chromium on this machine. Rounds are taken in turns. In the end all is removed from the host. Measured:
 
     start    from the click in the launcher to the first frame, and to the first one in which there is something to see
     keys     from a key to the change of the page's picture, in an xterm
