@@ -1,4 +1,4 @@
-"""Roles read their own variables only."""
+"""Roles read their own variables only, and their vars are names and paths: logic has places where it can be read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+LONGEST_VARS = 100  # lines of roles/*/vars/main.yml
+MOST_STATEMENTS = 20  # of Jinja in all of them
 # Expressions of Ansible that stand without braces.
 EXPRESSIONS = {"changed_when", "failed_when", "that", "until", "when"}
 # Ansible's own variables and functions, and those of loops and rules.
@@ -103,3 +105,10 @@ def test_roles_read_no_variable_of_others(role: str) -> None:
     own = re.compile(rf"(__)?{role}_")
     foreign = {path: {name for name in names - GIVEN if not own.match(name)} for path, names in read.items()}
     assert not {path: names for path, names in foreign.items() if names}
+
+
+def test_vars_are_short_and_without_programs() -> None:
+    texts = {path.parts[-3]: path.read_text() for path in ROOT.glob("roles/*/vars/*")}
+    assert len(texts) >= 10
+    assert not {role for role, text in texts.items() if len(text.splitlines()) > LONGEST_VARS}
+    assert sum(text.count("{%") for text in texts.values()) <= MOST_STATEMENTS
