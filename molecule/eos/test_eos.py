@@ -125,7 +125,7 @@ def test_an_instance_that_cannot_be_mounted_holds_up_nobody(host: Host) -> None:
 @pytest.fixture
 def watched(host: Host, apply_role: ApplyRole) -> Iterator[Callable[[], str]]:
     """Have the mounts watched, as role homes does; return how to look at once, which returns the metrics."""
-    assert apply_role(role="homes", homes_mount_point="/eos", homes_check_deadline=3).returncode == 0
+    assert apply_role(role="homes", homes_mount_point="/eos", homes_check_timeout=3).returncode == 0
 
     def look() -> str:
         host.check_output("systemctl start campushub-watch-mounts.service")

@@ -54,7 +54,7 @@ def client(host: Host) -> Iterator[Client]:
 def scratch(host: Host) -> bool:
     """Whether this host lets people work in a scratch home."""
     document: dict[str, str] = json.loads(host.file("/etc/campushub/homes.json").content_string)
-    return document["when_down"] == "scratch"
+    return document["on_unavailable"] == "scratch"
 
 
 def stopped(client: Client, *users: str) -> None:

@@ -123,6 +123,7 @@ def test_upgrade_stops_nobodys_server(host: Host, scratch: Path, settings: dict[
     former = "/usr/local/lib/campushub/campushub_hub"
     host.check_output(f"mkdir -p {former}/templates {former}/__pycache__")
     host.check_output(f"touch {former}/mediator.py {former}/templates/page.html {former}/__pycache__/mediator.pyc")
+    host.check_output("touch /etc/jupyterhub/secrets/door.conf")
     output = succeed(
         host,
         scratch,
@@ -135,6 +136,7 @@ def test_upgrade_stops_nobodys_server(host: Host, scratch: Path, settings: dict[
     assert host.file("/opt/campushub/user").linked_to != old
     assert host.file(old).is_directory
     assert host.check_output(f"find {former} -mindepth 1") == f"{former}/revoke.py"
+    assert not host.file("/etc/jupyterhub/secrets/door.conf").exists
     assert host.check_output(f"readlink -f {former}/revoke.py").endswith("/bin/campushub-revoke")
     assert host.run(f"{former}/revoke.py nobody-here").stdout.strip() == "nobody-here: the hub does not know them"
     assert len(backups(scratch)) == 2

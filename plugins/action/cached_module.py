@@ -23,8 +23,8 @@ class ActionModule(NormalAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the result."""
         task_vars = task_vars or {}
-        # Without a preflight, or with base_result_cache=false, there are none.
-        results = task_vars.get("preflight_host", {}).get("cached_results")
+        # Without the preflight checks, or with base_result_cache=false, there are none.
+        results = task_vars.get("ansible_facts", {}).get("campushub", {}).get("cached_results")
         # The key is made of the arguments, and must say nothing of a secret.
         if results is not None and not any("secret" in file for file in self._task.args.get("files", [])):
             key = self._key()

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
@@ -76,10 +77,11 @@ class ActionModule(ActionBase):
                 problems = [unreachable(str(answer.get("msg")))]
             else:
                 problems = [failure(answer)]
-            for found, nothing in (("packages", []), ("markers", []), ("cached_results", None)):
-                result[found] = answer.get(found, nothing)
             result["warnings"] = answer.get("warnings", [])
-            result["ansible_facts"] = answer.get("ansible_facts", {})
+            facts = result["ansible_facts"] = answer.get("ansible_facts", {})
+            # In a cache that outlives this run it would be taken for the state of the host in later ones.
+            if constants.CACHE_PLUGIN != "memory":
+                facts.pop("campushub", None)
         result.update(changed=False, reachable=reachable, problems=problems)
         errors = [f"{task_vars['inventory_hostname']}: {problem}" for problem in problems]
         if boolean(self._templar.template(task_vars.get("preflight_collect", False)), strict=False):

@@ -370,6 +370,8 @@ class ActionModule(ActionBase):
         errors: list[str] = []
         options = SPECIFICATIONS[role]
         elsewhere = {name for other, spec in SPECIFICATIONS.items() if other != role for name in spec} | RENAMED.keys()
+        # Of the playbooks; see playbooks/group_vars.
+        elsewhere |= {f"{other}_wiring" for other in SPECIFICATIONS}
         written = self._inventory_names(task_vars)
         # What has its former name is checked, and used, under the new one.
         former = {old: new for old, new in RENAMED.items() if new in options and old in written}

@@ -186,26 +186,30 @@ problems:
   returned: always
   type: list
   elements: str
-packages:
-  description: Names of the distribution's packages that the host has. A role whose packages are there need not ask apt.
-  returned: when the host could be asked
-  type: list
-  elements: str
-markers:
-  description: Those files of O(markers) that are there. What one stands for need not be done.
-  returned: when the host could be asked
-  type: list
-  elements: str
-cached_results:
-  description:
-    - The valid results of modules that found nothing to change, by their keys.
-    - Null with O(result_cache=false).
-  returned: when the host could be asked
-  type: dict
 ansible_facts:
-  description: What M(ansible.builtin.setup) says of the distribution.
+  description: What M(ansible.builtin.setup) says of the distribution, and the state of the host.
   returned: when the host could be asked
   type: dict
+  contains:
+    campushub:
+      description:
+        - What roles may leave out on this host. They do without the fact where they are applied by themselves.
+      returned: with a cache of facts that ends with the run, as that of ansible.cfg
+      type: dict
+      contains:
+        packages:
+          description: Names of the packages that the host has. A role whose packages are there need not ask apt.
+          type: list
+          elements: str
+        markers:
+          description: Those files of O(markers) that are there. What one stands for need not be done.
+          type: list
+          elements: str
+        cached_results:
+          description:
+            - The valid results of modules that found nothing to change, by their keys.
+            - Null with O(result_cache=false).
+          type: dict
 """
 
 OLDEST_PYTHON = (3, 9)
@@ -665,10 +669,14 @@ def main() -> None:
     module.exit_json(
         changed=False,
         problems=problems + clock,
-        packages=packages(),
-        markers=markers,
-        cached_results=result_cache.valid_results() if parameters["result_cache"] else None,
-        ansible_facts=distribution(),
+        ansible_facts={
+            **distribution(),
+            "campushub": {
+                "packages": packages(),
+                "markers": markers,
+                "cached_results": result_cache.valid_results() if parameters["result_cache"] else None,
+            },
+        },
     )
 
 

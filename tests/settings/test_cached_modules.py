@@ -24,8 +24,8 @@ def result(scratch: Path, preflight: dict[str, Any], state: str = "absent") -> d
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
-        "vars": {"preflight_host": preflight, "ansible_python_interpreter": sys.executable},
-        "tasks": [step],
+        "vars": {"ansible_python_interpreter": sys.executable},
+        "tasks": [{"ansible.builtin.set_fact": {"campushub": preflight, "cacheable": True}}, step],
     }
     (scratch / "play.yml").write_text(yaml.safe_dump([play]))
     run = subprocess.run(
@@ -38,7 +38,7 @@ def result(scratch: Path, preflight: dict[str, Any], state: str = "absent") -> d
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    _, _, text = run.stdout.partition("ok: [localhost] => ")
+    _, _, text = run.stdout.rpartition("ok: [localhost] => ")
     return dict(json.JSONDecoder().raw_decode(text)[0])
 
 
@@ -71,6 +71,24 @@ def test_without_a_cache_modules_run_and_store_nothing(scratch: Path, preflight:
     answer = result(scratch, preflight)
     assert answer["changed_paths"] == []
     assert answer["invocation"]["module_args"]["cache_key"] is None
+
+
+@pytest.mark.parametrize(("plugin", "is_kept"), [("memory", True), ("jsonfile", False)])
+def test_no_cache_of_facts_outlives_the_state_of_a_host(tmp_path: Path, plugin: str, is_kept: bool) -> None:
+    cache = {"ANSIBLE_CACHE_PLUGIN": plugin, "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "facts")}
+    options = ["-i", "localhost,", "-c", "local", "-e", "preflight_collect=true", "--tree", str(tmp_path / "answers")]
+    run = subprocess.run(
+        [sys.executable, "-m", "ansible", "adhoc", "localhost", "-m", "check_host", *options],
+        cwd=ROOT,
+        env={**PRINTING, **cache},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = json.loads((tmp_path / "answers" / "localhost").read_text())["ansible_facts"]
+    assert found["ansible_distribution"]
+    assert ("campushub" in found) is is_kept
 
 
 @pytest.mark.parametrize("module", MODULES)

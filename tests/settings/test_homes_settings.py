@@ -42,16 +42,16 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "deadline": (
-        {"homes_check_deadline": 0},
-        ["homes_check_deadline = 0 is no time that a user would wait. Give 1 to 30 seconds; 5 is usual."],
+        {"homes_check_timeout": 0},
+        ["homes_check_timeout = 0 is no time that a user would wait. Give 1 to 30 seconds; 5 is usual."],
     ),
     "long-deadline": (
-        {"homes_check_deadline": 31},
-        ["homes_check_deadline = 31 is no time that a user would wait. Give 1 to 30 seconds; 5 is usual."],
+        {"homes_check_timeout": 31},
+        ["homes_check_timeout = 31 is no time that a user would wait. Give 1 to 30 seconds; 5 is usual."],
     ),
     "when-down": (
-        {"homes_when_down": "wait"},
-        ['homes_when_down = "wait" is none of refuse, scratch. See roles/homes/README.md.'],
+        {"homes_on_unavailable": "wait"},
+        ['homes_on_unavailable = "wait" is none of refuse, scratch. See roles/homes/README.md.'],
     ),
     "nothing-to-watch": (
         {"homes_watch": "remount"},
@@ -115,10 +115,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "days": (
-        {"homes_local_days": -1},
+        {"homes_local_max_age_days": -1},
         [
             (
-                "homes_local_days = -1 is no number of days. "
+                "homes_local_max_age_days = -1 is no number of days. "
                 "Give the days after which unused files are removed, such as 30; 0 is never."
             )
         ],
@@ -128,14 +128,14 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 GOOD: dict[str, dict[str, Any]] = {
     "defaults": {},
     "eos": {"homes_layout": "/eos/user/{first_letter}/{login}", "homes_mount_point": "/eos/user"},
-    "parts": {"homes_layout": "/net/u-{login}/home", "homes_mount_point": "/net", "homes_when_down": "scratch"},
+    "parts": {"homes_layout": "/net/u-{login}/home", "homes_mount_point": "/net", "homes_on_unavailable": "scratch"},
     "command": {"homes_create_command": ["/usr/bin/ssh", "storage.example.org", "make-home {login}"]},
     "watched": {"homes_watch": "remount", "homes_mount_point": "/net"},
     "never": {
         "homes_watch": "none",
-        "homes_local_days": 0,
+        "homes_local_max_age_days": 0,
         "homes_local_directory": "/srv/local",
-        "homes_check_deadline": 30,
+        "homes_check_timeout": 30,
     },
     # What is not used is not looked at.
     "absent": {"homes_state": "absent", "homes_layout": "x"},
@@ -150,6 +150,8 @@ def test_the_hub_finds_all_that_it_reads_in_the_document() -> None:
     session = (ROOT / "files/campushub_hub/src/campushub_hub/host/user_session.py").read_text()
     (read,) = re.findall(r"class Homes\(TypedDict\):.*?\n\n(.*?)\n\n\n", session, re.DOTALL)
     written = yaml.safe_load((ROOT / "roles/homes/vars/main.yml").read_text())["__homes_document"]
+    former = {"deadline": written["check_timeout"], "when_down": written["on_unavailable"]}
+    assert {key: written.pop(key) for key in former} == former
     assert set(re.findall(r"^    (\w+):", read, re.MULTILINE)) == set(written) - {"comment"}
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.settings.validation import defaults
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ["single-server", "cluster"]
 # What a new site decides is said at the top, with a value that need not be the role's default.
@@ -26,11 +28,6 @@ def roles() -> list[str]:
 def options(role: str) -> dict[str, Any]:
     specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
     found: dict[str, Any] = specs["argument_specs"]["main"]["options"]
-    return found
-
-
-def defaults(role: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.settings.validation import PRINTING, ROOT, facts, printed
+from tests.settings.validation import PRINTING, ROOT, defaults, facts, printed
 
 RENAMED: dict[str, str] = yaml.safe_load((ROOT / "plugins/module_utils/renamed_settings.yml").read_text())
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -23,7 +23,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def value_of(name: str) -> Any:
     """Return a value of the right type that is not the default."""
     role, option = OPTIONS[name]
-    default = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())[name]
+    default = defaults(role)[name]
     if "choices" in option:
         return next(choice for choice in option["choices"] if choice != default)
     return {"bool": not default, "int": 7, "float": 7.0, "list": ["/srv/other"]}.get(option["type"], "/srv/other")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from tests.settings.validation import wired
+import yaml
+
+from tests.settings.validation import ROOT, wired
 
 INVENTORY: dict[str, Any] = {
     "all": {
@@ -69,3 +72,37 @@ def test_servers_get_tokens_where_an_instance_wants_them(tmp_path: Path) -> None
 def test_without_the_groups_nothing_is_said(tmp_path: Path) -> None:
     found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": {"hub1": {}}}}}}, NAMES)
     assert found["hub1"] == {**{name: [] for name in LISTS}, "jupyterhub_oidc_token_format": ""}
+
+
+def test_any_inventory_wins_over_the_wiring(tmp_path: Path) -> None:
+    """The playbooks' variables for the group `all` are above those of an inventory, in Ansible's own order."""
+    inventory = {
+        "all": {
+            "vars": {"web_upstream_url": "http://127.0.0.1:1"},
+            "children": {
+                "hub": {
+                    "vars": {"jupyterhub_create_homes": True},
+                    "hosts": {"hub1": {"cvmfs_proxies": ["http://own.example.org:3128"]}},
+                },
+                "compute": {"hosts": {"node1": {"jupyterhub_trusted_proxy_secret": False}, "node2": {}}},
+                "squid": {"hosts": {"cache1": {}}},
+            },
+        }
+    }
+    names = ("web_upstream_url", "web_proxy_secret_file", "jupyterhub_create_homes", "cvmfs_proxies")
+    found = wired(tmp_path, inventory, names)
+    own, shared = ["http://own.example.org:3128"], ["http://cache1:3128"]
+    file = "/etc/jupyterhub/secrets/proxy-secret.conf"
+    assert list(found["hub1"].values()) == ["http://127.0.0.1:1", file, True, own]
+    # A wired setting that another one depends on counts as the inventory has it.
+    assert list(found["node1"].values()) == ["http://127.0.0.1:1", "", False, shared]
+    assert list(found["node2"].values()) == ["http://127.0.0.1:1", file, False, shared]
+
+
+def test_each_wired_setting_has_its_wiring_as_default() -> None:
+    page = yaml.safe_load((ROOT / "playbooks/group_vars/all.yml").read_text())
+    wiring = {f"{role.removesuffix('_wiring')}_{name}" for role, names in page.items() for name in names}
+    reading = re.compile(r"^(\w+)_(\w+): \"{{ \1_wiring\.\2 \| default\(.*\) }}\"$", re.MULTILINE)
+    found = [reading.findall(path.read_text()) for path in ROOT.glob("roles/*/defaults/main.yml")]
+    assert {f"{role}_{name}" for pairs in found for role, name in pairs} == wiring
+    assert "precedence" not in (ROOT / "ansible.cfg").read_text()

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,22 +144,37 @@ def answered_otherwise(
     return {host: (said[host], texts) for host, (_, texts) in cases.items() if said[host] != texts}
 
 
-def wired(scratch: Path, inventory: dict[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what the playbooks tell each host in variables of these names."""
+def defaults(role: str) -> dict[str, Any]:
+    """Return the defaults of a role that is applied by itself, without what the playbooks know of others."""
+    wired = re.compile(r"{{ \w+_wiring\.\w+ \| default\((.*)\) }}")
+    found: dict[str, Any] = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text()) or {}
+    matches = {name: wired.fullmatch(value) for name, value in found.items() if isinstance(value, str)}
+    return found | {name: yaml.safe_load(match[1]) for name, match in matches.items() if match}
+
+
+def wired(scratch: Path, inventory: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what settings of these names are on each host in a playbook of the project."""
     (scratch / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    message = "{{ {" + ", ".join(f"'{name}': {name}" for name in names) + "} | to_json }}"
-    ansible = [sys.executable, "-m", "ansible", "adhoc", "--playbook-dir", str(ROOT / "playbooks")]
-    places = ["-i", str(scratch / "hosts.yml"), "--tree", str(scratch / "answers")]
+    # As the playbooks have it beside them.
+    (scratch / "group_vars").symlink_to(ROOT / "playbooks" / "group_vars")
+    # A role that is imported has its defaults in the play; with this tag its tasks are left out.
+    roles = sorted({name.partition("_")[0] for name in names})
+    imported = [
+        {"ansible.builtin.import_role": {"name": role, "tasks_from": "validate"}, "tags": ["never"]} for role in roles
+    ]
+    message = "{{ {" + ", ".join(f"'{name}': {name}" for name in names) + "} }}"
+    play = {"hosts": "all", "gather_facts": False, "tasks": [*imported, {"ansible.builtin.debug": {"msg": message}}]}
+    (scratch / "play.yml").write_text(yaml.safe_dump([play]))
     run = subprocess.run(
-        [*ansible, "all", *places, "-m", "ansible.builtin.debug", "-a", f'msg="{message}"'],
+        [sys.executable, "-m", "ansible", "playbook", "-i", scratch / "hosts.yml", scratch / "play.yml"],
+        cwd=ROOT,
         env=PRINTING,
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    said = {path.name: json.loads(path.read_text())["msg"] for path in (scratch / "answers").iterdir()}
-    return {host: json.loads(found) if isinstance(found, str) else found for host, found in said.items()}
+    return {host: {name: said[name] for name in names} for host, said in printed(run.stdout).items()}
 
 
 def preflight(scratch: Path, inventory: dict[str, Any], *options: str) -> tuple[int, str]:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.settings.validation import defaults
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.parent for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
 LOCKS = sorted(
@@ -44,15 +46,15 @@ def test_settings_bear_the_name_of_their_role(role: Path) -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_defaults_and_descriptions_are_of_the_same_settings(role: Path) -> None:
-    described, defaults = options(role), load(role / "defaults" / "main.yml")
-    assert set(defaults) <= set(described)
+    described, found = options(role), defaults(role.name)
+    assert set(found) <= set(described)
     for name, option in described.items():
         assert option.get("description"), f"{name} has no description"
         text = " ".join(option["description"]) if isinstance(option["description"], list) else option["description"]
-        if name not in defaults:
+        if name not in found:
             assert option.get("required") or "When not set" in text, f"{name} has no default in defaults/main.yml"
         elif "default" in option:
-            assert option["default"] == defaults[name], f"{name} has two different defaults"
+            assert option["default"] == found[name], f"{name} has two different defaults"
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))

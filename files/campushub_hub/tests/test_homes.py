@@ -21,18 +21,24 @@ from campushub_hub.host.user_session import Homes, home_path, homes_of_site, loc
 
 ME = pwd.getpwuid(os.getuid())
 NOBODY = 65534
-DEADLINE = 0.7
+CHECK_TIMEOUT = 0.7
 ANNA = pwd.struct_passwd(("anna", "x", 2001, 2001, "", "/home/anna", "/bin/bash"))
 
 
 def homes(**others: Any) -> Homes:
-    site = {"layout": "", "mount_point": "", "deadline": DEADLINE, "when_down": "refuse", "create_command": []}
+    site = {
+        "layout": "",
+        "mount_point": "",
+        "check_timeout": CHECK_TIMEOUT,
+        "on_unavailable": "refuse",
+        "create_command": [],
+    }
     return Homes(**{**site, "local_directory": "/var/lib/local", **others})  # type: ignore[typeddict-item]
 
 
 def looked(home: Path, mount_point: str = "", scratch: str = "", action: str = "probe") -> dict[str, Any]:
     """Return what the mediator, run as sudo or the service manager would, says of a home."""
-    request = {"home": str(home), "mount_point": mount_point, "timeout": DEADLINE, "scratch": scratch}
+    request = {"home": str(home), "mount_point": mount_point, "timeout": CHECK_TIMEOUT, "scratch": scratch}
     request["env"] = {"KRB5CCNAME": "FILE:/run/krb5cc/1", "LD_PRELOAD": "/nowhere.so"}
     begin = time.monotonic()
     run = subprocess.run(
@@ -42,7 +48,7 @@ def looked(home: Path, mount_point: str = "", scratch: str = "", action: str = "
         text=True,
         check=True,
     )
-    assert time.monotonic() - begin < DEADLINE + 1.5
+    assert time.monotonic() - begin < CHECK_TIMEOUT + 1.5
     answer: dict[str, Any] = json.loads(run.stdout)
     assert answer.pop("ok") is True
     return answer
@@ -183,8 +189,8 @@ def test_where_homes_are(layout: str, home: str) -> None:
 
 def test_what_the_site_says_of_homes(tmp_path: Path) -> None:
     assert homes_of_site(tmp_path / "homes.json") is None
-    (tmp_path / "homes.json").write_text(json.dumps(homes(deadline=3)))
-    assert homes_of_site(tmp_path / "homes.json") == homes(deadline=3)
+    (tmp_path / "homes.json").write_text(json.dumps(homes(check_timeout=3)))
+    assert homes_of_site(tmp_path / "homes.json") == homes(check_timeout=3)
 
 
 @pytest.mark.parametrize(

@@ -455,7 +455,13 @@ def test_path_of_servers_has_nothing_of_the_hubs(rendered: dict[str, Any]) -> No
 
 def network_homes(monkeypatch: pytest.MonkeyPatch, local: Path, layout: str, **others: Any) -> None:
     """Say where homes are, as role `homes` would."""
-    homes = {"layout": layout, "mount_point": "", "deadline": 0.7, "when_down": "refuse", "create_command": []}
+    homes = {
+        "layout": layout,
+        "mount_point": "",
+        "check_timeout": 0.7,
+        "on_unavailable": "refuse",
+        "create_command": [],
+    }
     homes |= {"local_directory": str(local), **others}
     monkeypatch.setattr(user_session, "homes_of_site", lambda: homes)
     monkeypatch.setattr(user_session, "kerberos_ccache", lambda uid: f"FILE:/run/krb5cc/{uid}/krb5cc")
@@ -551,7 +557,7 @@ def test_storage_that_hangs_is_told_and_the_hub_works(
 def test_a_scratch_home_while_storage_is_unavailable(
     centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), when_down="scratch")
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), on_unavailable="scratch")
     storage.die()
 
     async def act(spawner: CampusSudoSpawner) -> None:

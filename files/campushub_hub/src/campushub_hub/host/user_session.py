@@ -66,8 +66,8 @@ class Homes(TypedDict):
 
     layout: str  # where they are; empty is where the account says
     mount_point: str  # homes below it count only while something is mounted there; empty is any
-    deadline: float  # seconds
-    when_down: str  # "refuse" or "scratch"
+    check_timeout: float  # seconds
+    on_unavailable: str  # "refuse" or "scratch"
     local_directory: str  # for what has to be on the host's own disk
     create_command: list[str]  # makes a missing home on the side of the storage; empty is none
 

@@ -232,9 +232,9 @@ class CampusSpawner(LoggingConfigurable):
             return
         self._home = home = user_session.home_path(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
-        scratch = f"{local}/home" if homes["when_down"] == "scratch" else ""
+        scratch = f"{local}/home" if homes["on_unavailable"] == "scratch" else ""
         request: dict[str, Any] = {"home": home, "scratch": scratch, "env": self.credentials()}
-        request |= {"mount_point": homes["mount_point"], "timeout": homes["deadline"]}
+        request |= {"mount_point": homes["mount_point"], "timeout": homes["check_timeout"]}
         answer = await self.run_mediator("probe", **request)
         if answer["home"] == "missing" and homes["create_command"]:
             answer = await self.create_network_home(homes, **request)

@@ -1,0 +1,114 @@
+"""Roles read their own variables only, and their vars are names and paths: logic has places where it can be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+LONGEST_VARS = 100  # lines of roles/*/vars/main.yml
+MOST_STATEMENTS = 20  # of Jinja in all of them
+# Expressions of Ansible that stand without braces.
+EXPRESSIONS = {"changed_when", "failed_when", "that", "until", "when"}
+# Ansible's own variables and functions, and those of loops and rules.
+GIVEN = {
+    *("ansible_check_mode", "ansible_facts", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_playbook_python"),
+    *(
+        "group_names",
+        "groups",
+        "hostvars",
+        "inventory_hostname",
+        "omit",
+        "role_path",
+        "index",
+        "item",
+        "lookup",
+        "query",
+    ),
+}
+
+
+class AnyName(dict[str, Any]):
+    """Filters and tests of any name; here they are not called."""
+
+    def get(self, key: str, _default: Any = None) -> Any:
+        return super().get(key, str)
+
+
+def environment() -> jinja2.Environment:
+    """Return what reads templates without knowing the filters of Ansible and of roles."""
+    env = jinja2.Environment(autoescape=False)  # noqa: S701 (nothing is rendered)
+    env.filters, env.tests = AnyName(env.filters), AnyName(env.tests)
+    return env
+
+
+JINJA = environment()
+
+
+def templates(value: object, key: str = "") -> Iterator[str]:
+    """Yield all templates in a document."""
+    if isinstance(value, str):
+        yield f"{{{{ {value} }}}}" if key in EXPRESSIONS else value
+    elif isinstance(value, list):
+        for entry in value:
+            yield from templates(entry, key)
+    elif isinstance(value, dict):
+        for name, entry in value.items():
+            yield from templates(entry, str(name))
+
+
+def local_names(value: object) -> Iterator[str]:
+    """Yield the variables that tasks and templates have for themselves or hand on to a template."""
+    if isinstance(value, str):
+        yield from re.findall(r"template_vars=\{'(\w+)'", value)
+        yield from re.findall(r"\{%-? set (\w+) =", value)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from local_names(entry)
+    elif isinstance(value, dict):
+        yield from value["vars"] if isinstance(value.get("vars"), dict) else ()
+        for entry in value.values():
+            yield from local_names(entry)
+
+
+def read_variables(role: Path) -> dict[str, set[str]]:
+    """Return the variables that the files of a role read, without those that they have for themselves."""
+    read: dict[str, set[str]] = {}
+    own: set[str] = set()
+    for path in role.rglob("*"):
+        if path.suffix == ".yml" and path.parent.name in ("tasks", "handlers", "defaults", "vars", "meta"):
+            document = yaml.safe_load(path.read_text())
+        elif path.suffix == ".j2":
+            document = path.read_text()
+        else:
+            continue
+        texts = list(templates(document))
+        own |= set(local_names(document))
+        parsed = [jinja2.meta.find_undeclared_variables(JINJA.parse(text)) for text in texts if "{" in text]
+        read[str(path.relative_to(ROOT))] = set().union(*parsed)
+    return {path: names - own for path, names in read.items()}
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in regular expressions
+@pytest.mark.parametrize("role", ROLES)
+def test_roles_read_no_variable_of_others(role: str) -> None:
+    read = read_variables(ROOT / "roles" / role)
+    assert read
+    own = re.compile(rf"(__)?{role}_")
+    foreign = {path: {name for name in names - GIVEN if not own.match(name)} for path, names in read.items()}
+    assert not {path: names for path, names in foreign.items() if names}
+
+
+def test_vars_are_short_and_without_programs() -> None:
+    texts = {path.parts[-3]: path.read_text() for path in ROOT.glob("roles/*/vars/*")}
+    assert len(texts) >= 10
+    assert not {role for role, text in texts.items() if len(text.splitlines()) > LONGEST_VARS}
+    assert sum(text.count("{%") for text in texts.values()) <= MOST_STATEMENTS
