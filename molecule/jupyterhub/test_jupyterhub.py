@@ -92,6 +92,12 @@ def test_login_page_speaks_the_language_of_the_browser(host: Host) -> None:
         assert "Username" in page(language)
 
 
+def test_error_page_speaks_the_language_of_the_browser(host: Host) -> None:
+    """A page that is not there, as the installed package says it."""
+    for language, title in (("ru-RU,ru;q=0.9", "Такой страницы нет"), ("fr", "There is no such page")):
+        assert title in host.check_output(f"curl -s -H 'Accept-Language: {language}' {HUB}/hub/nowhere")
+
+
 def test_pages_carry_the_sites_name_help_and_announcement(host: Host) -> None:
     """What the administrator set is on the page, and config.d has the last word."""
     page = host.check_output(f"curl -s {HUB}/hub/login")

@@ -16,19 +16,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jinja2 import Environment
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.user import User
 from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders
 from tornado.testing import bind_unused_port
 from tornado.web import HTTPError
 from traitlets.config import Config, Configurable
 
-from campushub_hub import configuration
-from campushub_hub.auth import base, login
+from campushub_hub import configuration, translation
+from campushub_hub.auth import base
 from campushub_hub.auth.ldap import CampusLDAPAuthenticator
 from campushub_hub.auth.oidc import CampusOIDCAuthenticator
 from campushub_hub.auth.pam import CampusPAMAuthenticator
@@ -388,7 +388,7 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
         subprocess.run([visudo, "-cf", file], check=True, capture_output=True)
 
 
-# The login page
+# Languages of the pages
 
 
 @pytest.mark.parametrize(
@@ -415,32 +415,38 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
     ],
 )
 def test_language_of_the_browser(header: str, language: str) -> None:
-    request = SimpleNamespace(headers=HTTPHeaders({"Accept-Language": header} if header else {}))
-    handler: Any = SimpleNamespace(request=request)
-    assert login.LocalizedLoginHandler.browser_language(handler) == language
+    assert translation.browser_language(header) == language
+
+
+def pages(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], path: str, languages: tuple[str, ...]
+) -> dict[str, str]:
+    """Return a page of a real hub in each language."""
+
+    async def ask() -> dict[str, str]:
+        app = hub(monkeypatch, settings)
+        await app.initialize([])
+        listener, port = bind_unused_port()
+        server = HTTPServer(app.tornado_application)
+        server.add_socket(listener)
+        found = {}
+        for language in languages:
+            answer = await AsyncHTTPClient().fetch(
+                f"http://127.0.0.1:{port}{path}", headers={"Accept-Language": language}, raise_error=False
+            )
+            found[language] = answer.body.decode()
+        server.stop()
+        return found
+
+    return asyncio.run(ask())
 
 
 def test_login_page_is_in_the_language_of_the_browser(
     rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {"site_name": "Centre & <Co>", "help_url": "https://help.example.org/?a=1&b=2", "announcement": ""}
-
-    async def pages() -> dict[str, str]:
-        app = hub(monkeypatch, merged(rendered["systemd"]["settings"], JupyterHub={"template_vars": names}))
-        await app.initialize([])
-        listener, port = bind_unused_port()
-        server = HTTPServer(app.tornado_application)
-        server.add_socket(listener)
-        found = {}
-        for language in ("ru", "en", "fr"):
-            answer = await AsyncHTTPClient().fetch(
-                f"http://127.0.0.1:{port}/hub/login", headers={"Accept-Language": language}
-            )
-            found[language] = answer.body.decode()
-        server.stop()
-        return found
-
-    found = asyncio.run(pages())
+    settings = merged(rendered["systemd"]["settings"], JupyterHub={"template_vars": names})
+    found = pages(monkeypatch, settings, "/hub/login", ("ru", "en", "fr"))
     assert "Имя пользователя" in found["ru"]
     assert "Username" not in found["ru"]
     for language in ("en", "fr"):
@@ -451,3 +457,44 @@ def test_login_page_is_in_the_language_of_the_browser(
         assert "<Co>" not in page
         assert 'href="https://help.example.org/?a=1&amp;b=2"' in page
         assert 'name="_xsrf"' in page
+
+
+def test_error_pages_are_in_the_language_of_the_browser(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pages(monkeypatch, rendered["systemd"]["settings"], "/hub/nowhere", ("ru", "fr"))
+    assert '<h1 lang="ru">Такой страницы нет</h1>' in found["ru"]
+    assert "Вернуться на начальную страницу" in found["ru"]
+    assert '<h1 lang="en">There is no such page</h1>' in found["fr"]
+    assert "Back to the start page" in found["fr"]
+
+
+def test_pages_are_in_english_where_a_catalogue_is_broken(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    catalogue = tmp_path / "ru" / "LC_MESSAGES" / "campushub_hub.mo"
+    catalogue.parent.mkdir(parents=True)
+    catalogue.write_bytes(b"\xde\x12\x04\x95 no catalogue")
+    monkeypatch.setattr(translation, "LOCALE", tmp_path)
+    translation.catalogues.cache_clear()
+    try:
+        found = pages(monkeypatch, rendered["systemd"]["settings"], "/hub/login", ("ru",))
+    finally:
+        translation.catalogues.cache_clear()
+    assert "Username" in found["ru"]
+    assert '<form action="/hub/login?next=" method="post" role="form" lang="en">' in found["ru"]
+    assert f"Cannot read the translations in {catalogue}" in capfd.readouterr().err
+
+
+def test_a_sites_own_options_of_pages_keep_translations(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"jinja_environment_options": {"extensions": ["jinja2.ext.do"], "line_comment_prefix": "##"}}
+    settings = merged(rendered["systemd"]["settings"], JupyterHub=options)
+    assert "Имя пользователя" in pages(monkeypatch, settings, "/hub/login", ("ru",))["ru"]
+
+
+def test_what_an_authenticator_says_is_neither_markup_nor_format() -> None:
+    environment = Environment(autoescape=True, **translation.extended({}))
+    page = environment.from_string("{{ _(message) }}{% trans who=name %} {{ who }}{% endtrans %}")
+    assert page.render(message="<b>100% wrong %(x)s", name="<i>%s") == "&lt;b&gt;100% wrong %(x)s &lt;i&gt;%s"

@@ -35,6 +35,7 @@ from .engines import ENGINES
 from .handlers import handlers
 from .handlers.pages import PageHandler
 from .manager import Display, DisplayManager
+from .translation import gettext_noop
 
 
 class HubIdentityProvider(IdentityProvider):  # type: ignore[misc]
@@ -57,7 +58,7 @@ class HubIdentityProvider(IdentityProvider):  # type: ignore[misc]
             self.log.warning("%s may not use this server", model["name"])
 
             def refuse(*_arguments: Any, **_options: Any) -> None:
-                raise web.HTTPError(403, "You may not use this server.")
+                raise web.HTTPError(403, gettext_noop("You may not use this server."))
 
             # Logging in again would not help.
             handler.redirect = refuse  # type: ignore[method-assign]

@@ -4,7 +4,7 @@
 
 import { type Api, ApiError, type Share } from './api';
 import { element, openDialog } from './dom';
-import type { Translate } from './translation';
+import type { Translations } from './translation';
 
 function size(bytes: number): string {
   const unit = Math.min(3, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
@@ -20,10 +20,15 @@ const message = (error: unknown): string =>
   error instanceof ApiError || error instanceof Error ? error.message : String(error);
 
 /** Files of the display to take away. */
-export async function showFiles(parent: HTMLElement, trans: Translate, api: Api, id: string): Promise<void> {
+export async function showFiles(
+  parent: HTMLElement,
+  trans: Translations,
+  api: Api,
+  id: string
+): Promise<void> {
   const list = element('ul', { className: 'jp-Display-list' });
   const problem = alertLine();
-  openDialog(parent, trans('Files'), trans('Close'), list, problem);
+  openDialog(parent, trans.__('Files'), trans.__('Close'), list, problem);
   try {
     const files = await api.files(id);
     for (const file of files) {
@@ -35,7 +40,7 @@ export async function showFiles(parent: HTMLElement, trans: Translate, api: Api,
       list.append(element('li', {}, link, element('small', { textContent: size(file.size) })));
     }
     if (!files.length) {
-      list.replaceWith(element('p', { textContent: trans('No files to download.') }));
+      list.replaceWith(element('p', { textContent: trans.__('No files to download.') }));
     }
   } catch (error) {
     problem.textContent = message(error);
@@ -45,23 +50,23 @@ export async function showFiles(parent: HTMLElement, trans: Translate, api: Api,
 /** The clipboards, where the browser does not let them be one. */
 export function showClipboard(
   parent: HTMLElement,
-  trans: Translate,
+  trans: Translations,
   copied: string,
   paste: ((text: string) => void) | null
 ): void {
   const from = element('textarea', { readOnly: true, value: copied, rows: 4 });
-  const children: Node[] = [element('label', {}, trans('Clipboard of the display:'), from)];
+  const children: Node[] = [element('label', {}, trans.__('Clipboard of the display:'), from)];
   if (paste) {
     const to = element('textarea', { rows: 4 });
     const put = element('button', {
       type: 'button',
-      textContent: trans('Put on the clipboard of the display')
+      textContent: trans.__('Put on the clipboard of the display')
     });
     put.onclick = () => {
       paste(to.value);
       put.closest('dialog')?.close();
     };
-    const hint = trans('Allow the browser to read the clipboard, or paste text here:');
+    const hint = trans.__('Allow the browser to read the clipboard, or paste text here:');
     children.push(element('label', {}, hint, to), element('p', {}, put));
     // Asks the user once, where the browser can be asked.
     void navigator.clipboard
@@ -69,18 +74,23 @@ export function showClipboard(
       .then(text => (to.value ||= text))
       .catch(() => undefined);
   }
-  openDialog(parent, trans('Clipboard'), trans('Close'), ...children);
+  openDialog(parent, trans.__('Clipboard'), trans.__('Close'), ...children);
   from.select();
 }
 
 /** Links for others, which can be taken back. */
-export async function showShares(parent: HTMLElement, trans: Translate, api: Api, id: string): Promise<void> {
+export async function showShares(
+  parent: HTMLElement,
+  trans: Translations,
+  api: Api,
+  id: string
+): Promise<void> {
   const problem = alertLine();
   const list = element('ul', { className: 'jp-Display-list' });
   const row = (share: Share): HTMLLIElement => {
     const url = new URL(share.url, location.href).href;
-    const field = element('input', { readOnly: true, value: url, 'aria-label': trans('Copy link') });
-    const copy = element('button', { type: 'button', textContent: trans('Copy link') });
+    const field = element('input', { readOnly: true, value: url, 'aria-label': trans.__('Copy link') });
+    const copy = element('button', { type: 'button', textContent: trans.__('Copy link') });
     copy.onclick = () => {
       field.select();
       void navigator.clipboard?.writeText(url).catch(() => undefined);
@@ -88,9 +98,9 @@ export async function showShares(parent: HTMLElement, trans: Translate, api: Api
     const back = element('button', {
       type: 'button',
       className: 'jp-mod-warn',
-      textContent: trans('Take back')
+      textContent: trans.__('Take back')
     });
-    const mode = trans(share.mode === 'view' ? 'View only' : 'View and control');
+    const mode = share.mode === 'view' ? trans.__('View only') : trans.__('View and control');
     const item = element('li', {}, element('span', { textContent: mode }), field, copy, back);
     back.onclick = () =>
       void api
@@ -115,14 +125,15 @@ export async function showShares(parent: HTMLElement, trans: Translate, api: Api
     });
   openDialog(
     parent,
-    trans('Share'),
-    trans('Close'),
+    trans.__('Share'),
+    trans.__('Close'),
     element(
       'p',
       {},
-      `${trans('Make a link')}: `,
-      make('view', trans('View only')),
-      make('control', trans('View and control'))
+      trans.__('Make a link'),
+      ': ',
+      make('view', trans.__('View only')),
+      make('control', trans.__('View and control'))
     ),
     list,
     problem
@@ -135,18 +146,22 @@ export async function showShares(parent: HTMLElement, trans: Translate, api: Api
 }
 
 /** Ask before everything in the display is gone. */
-export function confirmShutDown(parent: HTMLElement, trans: Translate, shutDown: () => Promise<void>): void {
+export function confirmShutDown(
+  parent: HTMLElement,
+  trans: Translations,
+  shutDown: () => Promise<void>
+): void {
   const problem = alertLine();
   const button = element('button', {
     type: 'button',
     className: 'jp-mod-warn',
-    textContent: trans('Shut down')
+    textContent: trans.__('Shut down')
   });
   const dialog = openDialog(
     parent,
-    trans('Shut down'),
-    trans('Cancel'),
-    element('p', { textContent: trans('Shut down this display and the programs in it?') }),
+    trans.__('Shut down'),
+    trans.__('Cancel'),
+    element('p', { textContent: trans.__('Shut down this display and the programs in it?') }),
     problem
   );
   button.onclick = () =>

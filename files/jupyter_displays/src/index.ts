@@ -27,7 +27,7 @@ import displaySvg from '../style/display.svg';
 import { DisplayManager } from './manager';
 import { addNewMenu } from './newmenu';
 import { ITEM_CLASS, addDisplayRunningSessionManager } from './running';
-import { type Translate, fill, translator as ownTranslator } from './translation';
+import { type Translations, fill, ownTranslations } from './translation';
 import { DisplayWidget, type ViewerModule } from './widget';
 
 const PLUGIN = 'jupyter-displays:plugin';
@@ -81,7 +81,7 @@ function activate(
   translator: ITranslator | null
 ): void {
   const { commands, serviceManager } = app;
-  const trans = translate(translator ?? nullTranslator);
+  const trans = loadTranslations(translator ?? nullTranslator);
   const displays = new DisplayManager(serviceManager.serverSettings, serviceManager.events);
   const tracker = new WidgetTracker<DisplayWidget>({ namespace: 'displays' });
   // The code that shows a display is not needed until there is one.
@@ -89,7 +89,7 @@ function activate(
   const load = (): Promise<ViewerModule> => (viewer ??= import('./viewer'));
 
   const report = (error: unknown): void => {
-    void showErrorMessage(trans('Displays'), error instanceof Error ? error.message : String(error));
+    void showErrorMessage(trans.__('Displays'), error instanceof Error ? error.message : String(error));
   };
   /** The display that a command applies to: named, under the context menu, or in the current tab. */
   const resolveTarget = (args: Arguments): string => {
@@ -178,7 +178,7 @@ function activate(
       }
     });
   }
-  const category = trans('Displays');
+  const category = trans.__('Displays');
   if (palette) {
     [Commands.openInBrowserTab, Commands.rename, Commands.shutDown, Commands.shutDownAll].forEach(command =>
       palette.addItem({ command, category })
@@ -230,7 +230,7 @@ interface Actions {
 
 function addCommands(
   commands: CommandRegistry,
-  trans: Translate,
+  trans: Translations,
   displays: DisplayManager,
   actions: Actions
 ): void {
@@ -249,49 +249,49 @@ function addCommands(
   commands.addCommand(Commands.new, {
     label: args => {
       const { application, isLauncher, isPalette, isMenu } = args as Arguments;
-      const name = displays.applications.find(({ id }) => id === application)?.title ?? trans('Display');
+      const name = displays.applications.find(({ id }) => id === application)?.title ?? trans.__('Display');
       if (isPalette) {
-        return trans('New display: %1', name);
+        return trans.__('New display: %1', name);
       }
-      return isLauncher ? name : application && isMenu ? trans('Display: %1', name) : trans('Display');
+      return isLauncher ? name : application && isMenu ? trans.__('Display: %1', name) : trans.__('Display');
     },
     caption: args => {
       const { application } = args as Arguments;
       return (
-        displays.applications.find(({ id }) => id === application)?.description || trans('Start a display')
+        displays.applications.find(({ id }) => id === application)?.description || trans.__('Start a display')
       );
     },
     icon: args => ((args as Arguments).isPalette ? undefined : displayIcon),
     describedBy: { args: { type: 'object', properties: { application: { type: 'string' } } } },
     execute: args => create((args as Arguments).application ?? displays.applications[0]?.id ?? 'desktop')
   });
-  add(Commands.open, trans('Open display'), open);
-  add(Commands.openInBrowserTab, trans('Open display in a browser tab'), openInBrowserTab);
-  add(Commands.rename, trans('Rename display…'), async id => {
-    const answer = await InputDialog.getText({ title: trans('Rename display'), text: title(id) });
+  add(Commands.open, trans.__('Open display'), open);
+  add(Commands.openInBrowserTab, trans.__('Open display in a browser tab'), openInBrowserTab);
+  add(Commands.rename, trans.__('Rename display…'), async id => {
+    const answer = await InputDialog.getText({ title: trans.__('Rename display'), text: title(id) });
     if (answer.button.accept && answer.value) {
       await displays.api.rename(id, answer.value).catch(report);
     }
   });
-  add(Commands.shutDown, trans('Shut down display'), async id => {
+  add(Commands.shutDown, trans.__('Shut down display'), async id => {
     const answer = await showDialog({
-      title: trans('Shut down %1?', title(id)),
-      body: trans('Shut down this display and the programs in it?'),
-      buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans('Shut down') })]
+      title: trans.__('Shut down %1?', title(id)),
+      body: trans.__('Shut down this display and the programs in it?'),
+      buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans.__('Shut down') })]
     });
     if (answer.button.accept) {
       await displays.api.shutDown(id).catch(report);
     }
   });
   commands.addCommand(Commands.shutDownAll, {
-    label: trans('Shut down all displays'),
+    label: trans.__('Shut down all displays'),
     icon: closeIcon,
     describedBy: { args: { type: 'object', properties: {} } },
     execute: async () => {
       const answer = await showDialog({
-        title: trans('Shut down all displays?'),
-        body: trans('Shut down all displays and the programs in them?'),
-        buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans('Shut down all') })]
+        title: trans.__('Shut down all displays?'),
+        body: trans.__('Shut down all displays and the programs in them?'),
+        buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans.__('Shut down all') })]
       });
       if (answer.button.accept) {
         await displays.api.shutDownAll().catch(report);
@@ -300,13 +300,15 @@ function addCommands(
   });
 }
 
-/** JupyterLab's translation, or our own where it has none. */
-function translate(translator: ITranslator): Translate {
+/** JupyterLab's translations, or our own where it has none. */
+function loadTranslations(translator: ITranslator): Translations {
   const bundle = translator.load('jupyter_displays');
-  const own = ownTranslator(translator.languageCode);
-  return (sentence, ...values) => {
-    const theirs = bundle.__(sentence, ...values);
-    return theirs === fill(sentence, values) ? own(sentence, ...values) : theirs;
+  const own = ownTranslations(translator.languageCode);
+  return {
+    __: (sentence, ...values) => {
+      const theirs = bundle.__(sentence, ...values);
+      return theirs === fill(sentence, values) ? own.__(sentence, ...values) : theirs;
+    }
   };
 }
 

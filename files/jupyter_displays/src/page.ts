@@ -4,7 +4,8 @@
 
 import { Api, type Display, DisplayEndpoint, type Share, pageConnection } from './api';
 import { Channel } from './client/channel';
-import { translator } from './translation';
+import { element } from './dom';
+import { ownTranslations } from './translation';
 import { type Size, Viewer } from './viewer';
 
 /** What the server writes into the page. */
@@ -17,8 +18,16 @@ interface Config {
   token?: string;
 }
 
+/** In place of all that: why there is no page. */
+interface Problem {
+  problem: string;
+}
+
+function showProblem({ problem }: Problem): void {
+  document.body.append(element('p', { className: 'jp-Display-problem', textContent: trans.__(problem) }));
+}
+
 function show({ baseUrl, id, display, mode, token }: Config): void {
-  const trans = translator(navigator.language);
   const connection = pageConnection(baseUrl);
   const api = token ? undefined : new Api(connection);
   const endpoint = token
@@ -26,7 +35,6 @@ function show({ baseUrl, id, display, mode, token }: Config): void {
     : api!.endpoint(id);
   // First of all, for the way to the server takes longest.
   const channel = display && new Channel(endpoint.stream);
-  document.documentElement.lang = navigator.language;
   const viewer: Viewer = new Viewer({
     trans,
     mode: token ? mode : 'owner',
@@ -38,7 +46,7 @@ function show({ baseUrl, id, display, mode, token }: Config): void {
     viewer.start(display, endpoint, channel);
     viewer.focus();
   } else {
-    viewer.end(trans('There is no such display.'));
+    viewer.end(trans.__('There is no such display.'));
   }
 }
 
@@ -49,4 +57,11 @@ async function restart(api: Api, display: Display | null, size: Size): Promise<v
   location.replace(created.url);
 }
 
-show(JSON.parse(document.getElementById('display-config')!.textContent) as Config);
+const trans = ownTranslations(navigator.language);
+document.documentElement.lang = navigator.language;
+const config = JSON.parse(document.getElementById('display-config')!.textContent) as Config | Problem;
+if ('problem' in config) {
+  showProblem(config);
+} else {
+  show(config);
+}

@@ -9,7 +9,7 @@ import { type ISignal, Signal } from '@lumino/signaling';
 import type { Display } from './api';
 import type { DisplayManager } from './manager';
 import { element } from './dom';
-import type { Translate } from './translation';
+import type { Translations } from './translation';
 
 /** On the items of displays in the list of what runs; their `data-context` has the id. */
 export const ITEM_CLASS = 'jp-mod-display';
@@ -33,14 +33,14 @@ class RunningDisplays implements IRunningSessions.IManager {
 
   constructor(
     private displays: DisplayManager,
-    private trans: Translate,
+    private trans: Translations,
     private icon: LabIcon,
     private act: (action: 'open' | 'shutDown' | 'shutDownAll', id?: string) => void
   ) {
-    this.name = trans('Displays');
-    this.shutdownLabel = trans('Shut down');
-    this.shutdownAllLabel = trans('Shut down all');
-    this.shutdownAllConfirmationText = trans('Shut down all displays and the programs in them?');
+    this.name = trans.__('Displays');
+    this.shutdownLabel = trans.__('Shut down');
+    this.shutdownAllLabel = trans.__('Shut down all');
+    this.shutdownAllConfirmationText = trans.__('Shut down all displays and the programs in them?');
     const changed = new Signal<this, void>(this);
     displays.changed.connect(() => {
       changed.emit();
@@ -60,7 +60,7 @@ class RunningDisplays implements IRunningSessions.IManager {
         labelTitle: () =>
           [
             display.name,
-            trans('Viewers: %1', viewers || '—'),
+            trans.__('Viewers: %1', viewers || '—'),
             display.state === 'running' ? '' : display.state
           ]
             .filter(Boolean)
@@ -86,7 +86,7 @@ class RunningDisplays implements IRunningSessions.IManager {
 }
 
 /** Show the screen's picture while the pointer or the focus is on an item. */
-function showPictures(displays: DisplayManager, trans: Translate): void {
+function showPictures(displays: DisplayManager, trans: Translations): void {
   let shown: { item: Element; image: HTMLImageElement } | null = null;
   const hide = (): void => {
     if (shown) {
@@ -107,7 +107,7 @@ function showPictures(displays: DisplayManager, trans: Translate): void {
     if (!item || !id) {
       return;
     }
-    const image = element('img', { className: 'jp-Display-picture', alt: trans('Screen of the display') });
+    const image = element('img', { className: 'jp-Display-picture', alt: trans.__('Screen of the display') });
     const mine = { item, image };
     shown = mine;
     displays.api.picture(id, PICTURE_WIDTH).then(
@@ -141,7 +141,7 @@ function showPictures(displays: DisplayManager, trans: Translate): void {
 export function addDisplayRunningSessionManager(
   managers: IRunningSessionManagers,
   displays: DisplayManager,
-  trans: Translate,
+  trans: Translations,
   icon: LabIcon,
   act: (action: 'open' | 'shutDown' | 'shutDownAll', id?: string) => void
 ): void {

@@ -4,7 +4,7 @@
 
 import type { Display } from './api';
 import { icon, toolButton } from './dom';
-import type { Translate } from './translation';
+import type { Translations } from './translation';
 
 const RATE = 48_000;
 /** The server is told of so many packets that have come. */
@@ -38,11 +38,11 @@ export class Sound {
    * @param showStatus Tells the user what has happened.
    */
   constructor(
-    private trans: Translate,
+    private trans: Translations,
     private showStatus: (text: string) => void
   ) {
     // Browsers let no page be heard before the user has done something.
-    this.node = toolButton('silence', trans('Sound'), () => this.toggle());
+    this.node = toolButton('silence', trans.__('Sound'), () => this.toggle());
     this.node.hidden = true;
     this.show();
   }
@@ -93,13 +93,13 @@ export class Sound {
   private end(reason: string): void {
     audible.delete(this.display);
     this.stop();
-    this.showStatus(reason || this.trans('The sound has ended.'));
+    this.showStatus(reason || this.trans.__('The sound has ended.'));
   }
 
   private show(): void {
     const on = this.context !== null;
     this.node.replaceChildren(icon(on ? 'sound' : 'silence'));
-    this.node.title = this.trans(on ? 'Sound is on' : 'Sound is off');
+    this.node.title = on ? this.trans.__('Sound is on') : this.trans.__('Sound is off');
     this.node.setAttribute('aria-pressed', String(on));
   }
 

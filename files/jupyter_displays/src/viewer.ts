@@ -10,10 +10,10 @@ import { confirmShutDown, showClipboard, showFiles, showShares } from './dialogs
 import { element, toolButton } from './dom';
 import { Keyboard } from './keyboard';
 import { Sound } from './sound';
-import type { Translate } from './translation';
+import type { Translations } from './translation';
 
 export interface ViewerOptions {
-  trans: Translate;
+  trans: Translations;
   /** Who looks: the owner, or somebody with a link. */
   mode: 'owner' | 'control' | 'view';
   /** For the owner: files, links, size and end of the display. */
@@ -28,10 +28,10 @@ export interface Size {
 }
 
 /** The stream says that it is over, and not only interrupted. */
-const OVER: Record<number, string> = {
-  4403: 'The link no longer works.',
-  4404: 'There is no such display.',
-  4410: 'The display has ended.'
+const OVER: Record<number, (trans: Translations) => string> = {
+  4403: trans => trans.__('The link no longer works.'),
+  4404: trans => trans.__('There is no such display.'),
+  4410: trans => trans.__('The display has ended.')
 };
 const LONGEST_WAIT = 5_000;
 const RESIZE_DELAY = 150;
@@ -70,7 +70,7 @@ export class Viewer {
     this.overlay = element('div', { className: 'jp-Display-overlay' }, this.status);
     this.area = element('textarea', {
       className: 'jp-Display-input',
-      'aria-label': trans('Keyboard input of the display'),
+      'aria-label': trans.__('Keyboard input of the display'),
       autocapitalize: 'off',
       autocomplete: 'off',
       spellcheck: false
@@ -78,7 +78,7 @@ export class Viewer {
     this.stage = element('div', {
       className: 'jp-Display-stage',
       role: 'img',
-      'aria-label': trans('Screen of the display')
+      'aria-label': trans.__('Screen of the display')
     });
     this.node = element(
       'div',
@@ -111,7 +111,7 @@ export class Viewer {
     );
     this.observer = new ResizeObserver(() => this.onResize());
     this.observer.observe(this.stage);
-    this.showStatus(trans('Connecting…'));
+    this.showStatus(trans.__('Connecting…'));
   }
 
   /** The size of the place for the screen, in the monitor's own pixels. */
@@ -175,8 +175,8 @@ export class Viewer {
     this.sound.stop();
     this.attempts++;
     this.showStatus(
-      reason || trans('The display has ended.'),
-      restart ? [[trans('Restart'), () => void this.restart(restart)]] : []
+      reason || trans.__('The display has ended.'),
+      restart ? [[trans.__('Restart'), () => void this.restart(restart)]] : []
     );
   }
 
@@ -241,7 +241,7 @@ export class Viewer {
     this.stage.append(screen);
     client.connect(channel);
     if (display.state === 'starting') {
-      this.showStatus(trans('Starting…'));
+      this.showStatus(trans.__('Starting…'));
     }
   }
 
@@ -249,11 +249,11 @@ export class Viewer {
     const { trans } = this.options;
     this.keyboard.release();
     if (OVER[code]) {
-      this.end(reason || trans(OVER[code]));
+      this.end(reason || OVER[code](trans));
       return;
     }
-    this.showStatus(trans('Connection lost. Reconnecting…'), [
-      [trans('Try again'), () => this.reconnectNow()]
+    this.showStatus(trans.__('Connection lost. Reconnecting…'), [
+      [trans.__('Try again'), () => this.reconnectNow()]
     ]);
     const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.failures++);
     clearTimeout(this.retry);
@@ -262,7 +262,7 @@ export class Viewer {
       // A stream that is refused does not say why.
       void this.endpoint?.gone().then(gone => {
         if (gone && !this.disposed && this.failures) {
-          this.end(trans(OVER[this.options.mode === 'owner' ? 4404 : 4403]));
+          this.end(OVER[this.options.mode === 'owner' ? 4404 : 4403](trans));
         }
       });
     }
@@ -284,7 +284,7 @@ export class Viewer {
   }
 
   private async restart(start: () => Promise<void>): Promise<void> {
-    this.showStatus(this.options.trans('Starting…'));
+    this.showStatus(this.options.trans.__('Starting…'));
     try {
       await start();
     } catch (error) {
@@ -321,11 +321,11 @@ export class Viewer {
     const { trans, mode, api } = this.options;
     const bar = element('div', { className: 'jp-Display-toolbar', role: 'toolbar' }, this.title, this.notice);
     if (mode === 'view') {
-      bar.append(element('span', { className: 'jp-Display-badge', textContent: trans('Only looking') }));
+      bar.append(element('span', { className: 'jp-Display-badge', textContent: trans.__('Only looking') }));
     }
     bar.append(
       this.sound.node,
-      toolButton('clipboard', trans('Clipboard'), () =>
+      toolButton('clipboard', trans.__('Clipboard'), () =>
         showClipboard(this.node, trans, this.copied, mode === 'view' ? null : text => this.offer({ text }))
       )
     );
@@ -338,15 +338,15 @@ export class Viewer {
       };
       bar.append(
         input,
-        toolButton('upload', trans('Upload'), () => input.click()),
-        toolButton('files', trans('Files'), () => void showFiles(this.node, trans, api, id())),
-        toolButton('share', trans('Share'), () => void showShares(this.node, trans, api, id())),
-        toolButton('power', trans('Shut down'), () =>
+        toolButton('upload', trans.__('Upload'), () => input.click()),
+        toolButton('files', trans.__('Files'), () => void showFiles(this.node, trans, api, id())),
+        toolButton('share', trans.__('Share'), () => void showShares(this.node, trans, api, id())),
+        toolButton('power', trans.__('Shut down'), () =>
           confirmShutDown(this.node, trans, () => api.shutDown(id()))
         )
       );
     }
-    bar.append(toolButton('full', trans('Full screen'), () => void this.toggleFullScreen()));
+    bar.append(toolButton('full', trans.__('Full screen'), () => void this.toggleFullScreen()));
     return bar;
   }
 
@@ -367,7 +367,7 @@ export class Viewer {
     const hint = element('div', {
       className: 'jp-Display-drop',
       hidden: true,
-      textContent: this.options.trans('Drop files here to upload them')
+      textContent: this.options.trans.__('Drop files here to upload them')
     });
     body.append(hint);
     const over = (event: DragEvent): void => {
@@ -398,10 +398,10 @@ export class Viewer {
   private async upload(files: File[]): Promise<void> {
     const { trans, api } = this.options;
     for (const file of files) {
-      this.notice.textContent = trans('Uploading %1…', file.name);
+      this.notice.textContent = trans.__('Uploading %1…', file.name);
       try {
         await api!.upload(this.display!.id, file);
-        this.notice.textContent = trans('Uploaded: %1', file.name);
+        this.notice.textContent = trans.__('Uploaded: %1', file.name);
       } catch (error) {
         this.notice.textContent = `${file.name}: ${error instanceof Error ? error.message : String(error)}`;
         return;

@@ -8,7 +8,7 @@ import { Widget } from '@lumino/widgets';
 
 import type { Display } from './api';
 import type { DisplayEvent, DisplayManager } from './manager';
-import type { Translate } from './translation';
+import type { Translations } from './translation';
 import type { Viewer } from './viewer';
 
 export type ViewerModule = typeof import('./viewer');
@@ -25,7 +25,7 @@ export class DisplayWidget extends Widget {
    */
   constructor(
     private displays: DisplayManager,
-    private trans: Translate,
+    private trans: Translations,
     private load: () => Promise<ViewerModule>,
     private wanted: { id: string } | { application: string }
   ) {
@@ -33,7 +33,7 @@ export class DisplayWidget extends Widget {
     this.id = `jp-display-${++created}`;
     this.addClass('jp-DisplayWidget');
     this.title.closable = true;
-    this.title.label = trans('Starting…');
+    this.title.label = trans.__('Starting…');
     displays.changed.connect(this.onChanged);
   }
 
@@ -118,7 +118,7 @@ export class DisplayWidget extends Widget {
       this.attach(display);
     } else {
       this.title.label = `display/${id}`;
-      this.viewer?.end(this.trans('There is no such display.'));
+      this.viewer?.end(this.trans.__('There is no such display.'));
     }
   }
 

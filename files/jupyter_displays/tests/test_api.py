@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -255,3 +256,14 @@ async def test_every_path_is_described():
 
 
 FILL = {"id": "1", "name": "x", "share": "ab12", "token": "A" * 43}
+
+
+async def test_a_link_that_is_gone_is_told_by_a_page(jp_fetch, manager):
+    """Whose script translates it; messages.json has the sentence."""
+    response = await jp_fetch("displays", "shared", "A" * 43, headers={"Authorization": ""}, raise_error=False)
+    assert response.code == 404
+    page = response.body.decode()
+    config = json.loads(re.search(r'<script id="display-config"[^>]*>(.*)</script>', page)[1])
+    messages = json.loads((Path(__file__).parents[1] / "src" / "messages.json").read_text(encoding="utf-8"))
+    assert messages["ru"][config["problem"]] == "Ссылка больше не действует."
+    assert f"<noscript>{config['problem']}</noscript>" in page

@@ -82,8 +82,9 @@ def configure(c: Config, settings: dict[str, dict[str, Any]]) -> None:
 
 
 def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
-    """Add the hub's own services, which depend on what the site's additions have set after the document."""
+    """Add translations and the hub's services, which depend on what the site's additions have set."""
     from .spawners import CampusSpawner, CampusSudoSpawner
+    from .translation import extended
 
     hub, settings = c.JupyterHub, CampusSpawner(config=c)
     if import_item(document["JupyterHub"]["spawner_class"]) is CampusSudoSpawner:
@@ -95,6 +96,8 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
                     f"prepares the sessions. Set it in the inventory.",
                     file=sys.stderr,
                 )
+    # Our templates need it, whatever the site sets.
+    hub.jinja_environment_options = extended(hub.get("jinja_environment_options", {}))
     add_service(hub, "proxy-routes", ["proxy"], api_token=os.environ.get("CAMPUSHUB_ROUTES_TOKEN", ""))
     if "CAMPUSHUB_REVOKE_TOKEN" in os.environ:
         add_service(hub, "revoke", REVOKE_SCOPES, api_token=os.environ["CAMPUSHUB_REVOKE_TOKEN"])

@@ -13,6 +13,7 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from ..translation import gettext_noop
 from .base import HasManager
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -25,13 +26,10 @@ class _Page(HasManager, JupyterHandler):  # type: ignore[misc]
         """Say what is wrong."""
         error = kwargs.get("exc_info", (None, None))[1]
         message = getattr(error, "log_message", None) or f"Error {status_code}"
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(
-            f"<!DOCTYPE html><html><head><title>Display</title></head><body><p>{html.escape(message)}</body></html>"
-        )
+        self.show("Display", problem=message)
 
     def show(self, title: str, **config: Any) -> None:
-        """Send the page, whose script is built with the package."""
+        """Send the page, whose script is built with the package and knows the language of the browser."""
         base = self.manager.base_url
         config |= {"baseUrl": base, "staticUrl": url_path_join(base, "displays/static/")}
         data = json.dumps(config).replace("<", "\\u003c")
@@ -51,7 +49,7 @@ class _Page(HasManager, JupyterHandler):  # type: ignore[misc]
 <script id="display-config" type="application/json">{data}</script>
 <script type="module" src="{static}page.js"></script>
 </head>
-<body></body>
+<body><noscript>{html.escape(config.get("problem", ""))}</noscript></body>
 </html>
 """
         )
@@ -81,7 +79,7 @@ class SharedPageHandler(_Page):
         await self.manager.started.wait()
         share = self.manager.shares.by_token(token)
         if share is None:
-            raise web.HTTPError(404, "This link does not hold any more.")
+            raise web.HTTPError(404, gettext_noop("The link no longer works."))
         display = self.manager.get(share.display)
         facts = display.model(self.manager.base_url) | {"viewers": [], "url": ""}
         self.show(display.title, id=display.id, display=facts, mode=share.mode, token=token)

@@ -19,19 +19,21 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Integer, List, Set, Unicode
 
 from campushub_hub import accounts
+from campushub_hub.translation import gettext_noop
 
-from .login import LocalizedLoginHandler
 from .throttle import LoginThrottle
 
-# Messages; templates/login.html has them in each language.
-NOT_ALLOWED = "You may not use this service. Please ask its administrator for access."
-NO_NAME = (
+# Messages; login.html and error.html translate them.
+NOT_ALLOWED = gettext_noop("You may not use this service. Please ask its administrator for access.")
+NO_NAME = gettext_noop(
     "This is no user name that can be used here. It has at most 32 letters without accents, digits, dots, hyphens and "
     "underscores, and begins with a letter."
 )
-NO_ACCOUNT = "Your password is right, but you have no account on this server. Please ask its administrator."
-SILENT = "The university's user directory does not answer. Please try again in a few minutes."
-TOO_MANY = "Too many failed attempts. Please wait five minutes."
+NO_ACCOUNT = gettext_noop(
+    "Your password is right, but you have no account on this server. Please ask its administrator."
+)
+SILENT = gettext_noop("The university's user directory does not answer. Please try again in a few minutes.")
+TOO_MANY = gettext_noop("Too many failed attempts. Please wait five minutes.")
 
 NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 # After this time the hub checks again whether a user who is logged in is still allowed.
@@ -219,10 +221,6 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             return
         finally:
             self.pending_revocations.pop(user.name, None)
-
-    def get_handlers(self, app: Any) -> list[tuple[str, type]]:  # noqa: ARG002 (JupyterHub's signature)
-        """Serve our own login page."""
-        return [("/login", LocalizedLoginHandler)]
 
     async def add_user(self, user: Any) -> None:
         """Add the user to the hub's database; `authenticate` has looked up the account."""

@@ -22,12 +22,12 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
 
 from campushub_hub import accounts
+from campushub_hub.translation import gettext_noop
 
 from .base import NO_ACCOUNT, NO_NAME, NOT_ALLOWED, CampusAuthenticator
-from .login import LocalizedLoginHandler
 
-NO_PROVIDER = "The sign-in service of the university does not answer. Please try again in a few minutes."
-UNCONFIRMED = "The sign-in service of the university has not confirmed who you are. Please try again."
+NO_PROVIDER = gettext_noop("The sign-in service of the university does not answer. Please try again in a few minutes.")
+UNCONFIRMED = gettext_noop("The sign-in service of the university has not confirmed who you are. Please try again.")
 TIMEOUTS: dict[str, Any] = {"connect_timeout": 3, "request_timeout": 6}
 
 # Key beside the provider's own in the information about a token: when a token that a server has must be renewed.
@@ -287,10 +287,6 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
                 return ""
             layout = layout.replace("{userinfo}", self.userdata_url.partition("://")[2])
         return layout.replace("{token}", state["access_token"])
-
-    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Serve our own login page, which has a button that leads to the provider."""
-        return [*GenericOAuthenticator.get_handlers(self, app), ("/login", LocalizedLoginHandler)]
 
 
 def is_due(token_info: dict[str, Any]) -> bool:
