@@ -50,8 +50,10 @@ def extract(root: Path) -> Catalog:
     catalogue = Catalog(charset="utf-8")
     for pattern, method in SOURCES:
         for path in sorted(root.glob(pattern)):
-            for _line, message, _comments, _context in extract_from_file(method, path, KEYWORDS):
-                catalogue.add(message, locations=[(str(path.relative_to(root)), 0)])
+            name = path.relative_to(root)
+            if "test" not in name.parts:
+                for _line, message, _comments, _context in extract_from_file(method, path, KEYWORDS):
+                    catalogue.add(message, locations=[(str(name), 0)])
     return catalogue
 
 
