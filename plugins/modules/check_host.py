@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils import result_cache
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.system_groups import system_groups
 
 DOCUMENTATION = r"""
 module: check_host
@@ -145,6 +146,10 @@ options:
         description: The variable that lists what will be made.
         type: str
         required: true
+  managed_names:
+    description: Names of users and groups that a role makes or removes, by setting. None may be a group of the system.
+    type: dict
+    default: {}
   directory:
     description:
       - Whether accounts will come from a directory. As long as the host does not ask it, names that it may have are not
@@ -392,6 +397,17 @@ def name_problems(wanted: list[dict[str, Any]], seconds: int) -> tuple[list[str]
     return problems, unknown
 
 
+def managed_name_problems(managed: dict[str, list[str]], etc: Path = Path("/etc")) -> list[str]:
+    """Say which users would get the rights of a group of the system, and which of its groups would be changed."""
+    systems = system_groups(etc)
+    return [
+        f'{setting} = ["{name}"] is the name of a group of the system on this host. Choose another name.'
+        for setting, names in managed.items()
+        for name in names
+        if name in systems
+    ]
+
+
 def system_problems(
     run: Path = Path("/run/systemd/system"), python: tuple[int, ...] = sys.version_info[:3]
 ) -> list[str]:
@@ -637,6 +653,7 @@ def main() -> None:
                     "planned_in": {"type": "str", "required": True},
                 },
             },
+            "managed_names": {"type": "dict", "default": {}},
             "directory": {"type": "bool", "default": False},
             "markers": {"type": "list", "elements": "str", "default": []},
             "result_cache": {"type": "bool", "default": True},
@@ -651,6 +668,7 @@ def main() -> None:
     if not installed:
         problems += disk_problems(parameters["disk_path"], parameters["disk_mb"])
     problems += memory_problems(parameters["memory_mb"])
+    problems += managed_name_problems(parameters["managed_names"])
     misnamed: list[str] = []
     unknown: list[str] = []
     if not parameters["directory"] or SSSD_SOCKET.exists():
