@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -46,6 +47,18 @@ def alice(client: Client) -> Client:
     if '"ready": true' not in running:
         client("alice", "start")
     return client
+
+
+# A module of Ansible, with the file by which Python tries whether it can write, and the directories of units.
+MADE_BY_OTHERS = re.compile(r"/(var/)?tmp/(ansible_\w+_payload_\w+|[a-z0-9_]{8}|systemd-private-\S+)")
+
+
+# The first test, before others make files there.
+def test_an_installation_leaves_the_shared_tmp_alone(host: Host) -> None:
+    host.run("systemctl stop watch-tmp")
+    made = host.check_output("cat /run/made-in-tmp").splitlines()
+    assert made, "the watch saw nothing, not even Ansible's modules"
+    assert [path for path in made if not MADE_BY_OTHERS.fullmatch(path)] == []
 
 
 def spawner(host: Host) -> str:
