@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
+from tests.exposure import exposure
 from tests.site.centre import wait_until
 
 HUB = "http://127.0.0.1:980"
@@ -511,6 +512,33 @@ def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: 
     wait_until(lambda: not processes(host, "carol"), f"no process of carol's: {processes(host, 'carol')}", seconds=15)
     client("carol", "start")
     client("carol", "stop")
+
+
+@pytest.mark.usefixtures("alice")
+def test_hub_proxy_and_servers_reach_little_of_the_host(host: Host) -> None:
+    assert exposure(host, "jupyterhub-proxy.service") <= 3.0
+    if spawner(host) == "systemd":
+        assert exposure(host, "jupyterhub.service") <= 3.0
+        assert exposure(host, "jupyterhub-user-alice.service") <= 6.0
+
+
+def test_confinement_takes_nothing_from_a_user(host: Host, alice: Client) -> None:
+    """What alice may do in a session of her own without more rights, she may do in her server."""
+    attempts = [
+        *("unshare --user --map-root-user true", "unshare --user --map-root-user --mount mount -t tmpfs none /mnt"),
+        *("ping -c 1 127.0.0.1", "setarch -R true", "mkdir -p ~/shared && chmod g+s ~/shared && test -g ~/shared"),
+        *("ip address", "chrt --other 0 true", "nice true", "ulimit -n 512", "dd if=/dev/zero of=/dev/null count=1"),
+        "/usr/bin/python3 -c 'import multiprocessing; multiprocessing.Pool(2).map(abs, [1])'",
+        """/usr/bin/python3 -c 'import ctypes; ctypes.CFUNCTYPE(None)(print)()'""",
+        """/usr/bin/python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'""",
+    ]
+    outside = [
+        host.run(f"sudo -u alice -i setpriv --no-new-privs sh -c {shlex.quote(attempt)}").rc for attempt in attempts
+    ]
+    ended = "subprocess.run(attempt, shell=True, capture_output=True).returncode"
+    code = f"import subprocess; print([{ended} for attempt in {attempts!r}])"
+    inside = json.loads(alice("alice", "run", code))
+    assert dict(zip(attempts, inside, strict=True)) == dict(zip(attempts, outside, strict=True))
 
 
 @pytest.mark.usefixtures("alice")

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.exposure import exposure
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -436,6 +438,10 @@ def test_nginx_takes_more_connections_than_by_default(door: Door) -> None:
     limits = door.host.check_output("cat /proc/$(pgrep -o -P $(cat /run/nginx.pid))/limits")
     assert re.search(r"^Max open files +65536", limits, re.MULTILINE)
     assert "worker_connections 16384;" in door.host.check_output("nginx -T 2>/dev/null")
+
+
+def test_nginx_reaches_little_of_the_host(door: Door) -> None:
+    assert exposure(door.host, "nginx.service") <= 5.0
 
 
 def test_nginx_that_is_killed_comes_back(door: Door) -> None:
