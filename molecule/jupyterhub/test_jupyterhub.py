@@ -514,6 +514,32 @@ def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: 
     client("carol", "stop")
 
 
+@pytest.fixture
+def small_disk(host: Host) -> Iterator[str]:
+    """The directory of the hub's state, on a file system of its own that a user could fill."""
+    state = "/var/lib/jupyterhub"
+    mount = f"mount -t tmpfs -o size=200m,mode=0700,uid=$(stat -c %u {state}),gid=$(stat -c %g {state}) state"
+    host.check_output(f"systemctl stop jupyterhub && mkdir -p /run/state && {mount} /run/state")
+    host.check_output(f"cp -a {state}/. /run/state/ && rm -f /run/state/.campushub-reserve")
+    host.check_output(f"mount --bind /run/state {state} && systemctl start jupyterhub")
+    yield state
+    host.check_output(f"systemctl stop jupyterhub; umount {state} /run/state && systemctl start jupyterhub")
+
+
+def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, small_disk: str) -> None:
+    assert host.file(f"{small_disk}/.campushub-reserve").size == 64 * 2**20
+    fill = f"dd if=/dev/zero bs=64k oflag=append conv=notrunc of={small_disk}/fill"
+    assert "No space left" in host.run(fill).stderr
+    host.check_output("systemctl restart jupyterhub")
+    assert host.run(f"curl -sf {HUB}/hub/login").rc == 0
+    assert not host.file(f"{small_disk}/.campushub-reserve").exists
+    host.run(fill)
+    assert host.run("systemctl restart jupyterhub").rc != 0
+    assert "No room on the disk of /var/lib/jupyterhub" in host.check_output("journalctl -u jupyterhub -n 50 --no-pager")
+    host.check_output(f"rm {small_disk}/fill")
+    wait_until(lambda: host.run(f"curl -sf {HUB}/hub/login").rc == 0, "the hub starts by itself")
+
+
 @pytest.mark.usefixtures("alice")
 def test_hub_proxy_and_servers_reach_little_of_the_host(host: Host) -> None:
     assert exposure(host, "jupyterhub-proxy.service") <= 3.0

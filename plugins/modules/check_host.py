@@ -74,14 +74,18 @@ options:
     description: How much must be free there, in megabytes.
     type: int
     default: 0
+  installed_disk_mb:
+    description: How much must be free on a host that has been installed before, in megabytes, by directory.
+    type: dict
+    default: {}
   memory_mb:
     description: How much memory the host must have, in megabytes.
     type: int
     default: 0
   installed_path:
     description:
-      - When this exists the host has been installed before. The disk need not have room for it again, and package
-        sources that do not answer are a warning, since a change of settings does not need them.
+      - When this exists the host has been installed before. The disk needs O(installed_disk_mb) only, and package sources
+        that do not answer are a warning, since a change of settings does not need them.
     type: path
     default: ''
   sources:
@@ -629,6 +633,7 @@ def main() -> None:
             },
             "disk_path": {"type": "path", "default": "/opt/campushub"},
             "disk_mb": {"type": "int", "default": 0},
+            "installed_disk_mb": {"type": "dict", "default": {}},
             "memory_mb": {"type": "int", "default": 0},
             "installed_path": {"type": "path", "default": ""},
             "sources": {
@@ -665,8 +670,9 @@ def main() -> None:
     installed = bool(parameters["installed_path"]) and Path(parameters["installed_path"]).exists()
     problems = system_problems()
     problems += port_problems(parameters["ports"])
-    if not installed:
-        problems += disk_problems(parameters["disk_path"], parameters["disk_mb"])
+    room = parameters["installed_disk_mb"] if installed else {parameters["disk_path"]: parameters["disk_mb"]}
+    for path, megabytes in room.items():
+        problems += disk_problems(path, int(megabytes))
     problems += memory_problems(parameters["memory_mb"])
     problems += managed_name_problems(parameters["managed_names"])
     misnamed: list[str] = []
