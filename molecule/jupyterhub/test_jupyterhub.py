@@ -535,7 +535,8 @@ def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, small_disk: str)
     assert not host.file(f"{small_disk}/.campushub-reserve").exists
     host.run(fill)
     assert host.run("systemctl restart jupyterhub").rc != 0
-    assert "No room on the disk of /var/lib/jupyterhub" in host.check_output("journalctl -u jupyterhub -n 50 --no-pager")
+    journal = host.check_output("journalctl -u jupyterhub -n 50 --no-pager")
+    assert "No room on the disk of /var/lib/jupyterhub" in journal
     host.check_output(f"rm {small_disk}/fill")
     wait_until(lambda: host.run(f"curl -sf {HUB}/hub/login").rc == 0, "the hub starts by itself")
 

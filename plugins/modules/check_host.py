@@ -84,8 +84,8 @@ options:
     default: 0
   installed_path:
     description:
-      - When this exists the host has been installed before. The disk needs O(installed_disk_mb) only, and package sources
-        that do not answer are a warning, since a change of settings does not need them.
+      - When this exists the host has been installed before. The disk needs O(installed_disk_mb) only, and
+        package sources that do not answer are a warning, since a change of settings does not need them.
     type: path
     default: ''
   sources:
