@@ -51,7 +51,7 @@ def alice(client: Client) -> Client:
 
 
 # A module of Ansible, with the file by which Python tries whether it can write, and the directories of units.
-MADE_BY_OTHERS = re.compile(r"/(var/)?tmp/(ansible_\w+_payload_\w+|[a-z0-9_]{8}|systemd-private-\S+)")
+MADE_BY_OTHERS = re.compile(r"/(var/)?tmp/(ansible_[\w.]+_payload_\w+|[a-z0-9_]{8}|systemd-private-\S+)")
 
 
 # The first test, before others make files there.
