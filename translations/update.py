@@ -4,7 +4,7 @@ Bring the translations up to date with the sentences that pages and code have, a
 
 translations/LANGUAGE.po has all sentences of the project in one language. From these files this writes what is
 installed: the hub's catalogues, messages.json of the displays' TypeScript, and the pages that the reverse proxy shows
-in place of the hub. `translations/update.py de` begins a new language. With `--check` it writes nothing, names what is
+by itself. `translations/update.py de` begins a new language. With `--check` it writes nothing, names what is
 out of date, untranslated or wrong, and fails if there is anything.
 """
 
@@ -24,23 +24,27 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_file
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB = "files/campushub_hub/src/campushub_hub"
 DISPLAYS = "files/jupyter_displays"
-WEB = "roles/web/files"
+PAGES = "translations/pages"
+WEB = "roles/web/templates/pages"
+# What a page knows only on its host.
+PAGE_VALUES = {"upload_limit": "{{ web_upload_limit | upper }}"}
 # Where sentences are marked, and how Babel finds them.
 SOURCES = (
     (f"{HUB}/**/*.py", "python"),
     (f"{HUB}/templates/*.html", "jinja2"),
     (f"{DISPLAYS}/jupyter_displays/**/*.py", "python"),
     (f"{DISPLAYS}/src/**/*.ts", "javascript"),
-    (f"{WEB}/unavailable.html", "jinja2"),
+    (f"{PAGES}/*.html", "jinja2"),
 )
 # `trans.__` is the convention of JupyterLab, whose language packs may have the sentences of displays, too.
 KEYWORDS = {**DEFAULT_KEYWORDS, "__": None, "gettext_noop": None}
 ENGLISH = "en"
+LAYOUT = "layout.html"
 PLACEHOLDER = re.compile(r"%\d|%\(\w+\)\w")
 WIDTH = 120
 
@@ -116,14 +120,20 @@ def mo_file(catalogue: Catalog, part: str) -> bytes:
     return output.getvalue()
 
 
-def page(root: Path, language: str, messages: dict[str, str]) -> bytes:
-    """Return the page that stands in for the hub, which nginx serves as it is."""
-    environment = Environment(autoescape=True, extensions=["jinja2.ext.i18n"], keep_trailing_newline=True)
-    environment.install_gettext_callables(  # type: ignore[attr-defined]
-        lambda message: messages.get(message, message), gettext.NullTranslations().ngettext
+def pages(root: Path, language: str, messages: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Return the pages that nginx serves as they are, by their names."""
+    environment = Environment(
+        autoescape=True,
+        extensions=["jinja2.ext.i18n"],
+        keep_trailing_newline=True,
+        loader=FileSystemLoader(root / PAGES),
     )
-    source = (root / WEB / "unavailable.html").read_text()
-    return environment.from_string(source).render(language=language).encode()
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
+        lambda message: messages.get(message, message), gettext.NullTranslations().ngettext, newstyle=True
+    )
+    for name in environment.list_templates(filter_func=lambda name: name != LAYOUT):
+        page = environment.get_template(name).render(language=language, **PAGE_VALUES)
+        yield f"{WEB}/{Path(name).stem}.{language}.html", page.encode()
 
 
 def files(root: Path, catalogues: dict[str, Catalog]) -> Iterator[tuple[str, bytes]]:
@@ -131,8 +141,8 @@ def files(root: Path, catalogues: dict[str, Catalog]) -> Iterator[tuple[str, byt
     for language, catalogue in catalogues.items():
         yield f"translations/{language}.po", po_file(catalogue)
         yield f"{HUB}/locale/{language}/LC_MESSAGES/campushub_hub.mo", mo_file(catalogue, HUB)
-        yield f"{WEB}/unavailable.{language}.html", page(root, language, translated(catalogue, WEB))
-    yield f"{WEB}/unavailable.{ENGLISH}.html", page(root, ENGLISH, {})
+        yield from pages(root, language, translated(catalogue, PAGES))
+    yield from pages(root, ENGLISH, {})
     messages = {language: translated(catalogue, DISPLAYS) for language, catalogue in catalogues.items()}
     yield f"{DISPLAYS}/src/messages.json", (json.dumps(messages, ensure_ascii=False, indent=2) + "\n").encode()
 
@@ -164,7 +174,7 @@ def write(root: Path, wanted: dict[str, bytes]) -> None:
 def out_of_date(root: Path, wanted: dict[str, bytes]) -> list[str]:
     """Return the files that are missing, have other contents, or belong to a language that is not there any more."""
     changed = [name for name, content in wanted.items() if not is_written(root / name, content)]
-    compiled = (f"{HUB}/locale/*/LC_MESSAGES/campushub_hub.mo", f"{WEB}/unavailable.*.html")
+    compiled = (f"{HUB}/locale/*/LC_MESSAGES/campushub_hub.mo", f"{WEB}/*.html")
     found = {str(path.relative_to(root)) for pattern in compiled for path in root.glob(pattern)}
     return [*changed, *sorted(found - set(wanted))]
 

@@ -185,6 +185,27 @@ def test_fifty_users_who_are_there_already_take_no_time(host: Host, apply_role: 
 
 
 @pytest.mark.usefixtures("restored")
+def test_no_user_gets_a_group_of_the_system(host: Host, apply_role: ApplyRole) -> None:
+    # A group of the kind that any package brings, which no list of names can know.
+    host.check_output("groupadd --system keepers")
+    try:
+        done = apply_role(accounts_users=[{"name": "keepers"}, ANN, BOB])
+        assert done.returncode != 0
+        assert "user keepers: group keepers belongs to the system" in done.stdout
+        assert host.run("getent passwd keepers").rc != 0
+        done = apply_role(accounts_groups=[{"name": "keepers", "state": "absent"}])
+        assert "group keepers belongs to the system" in done.stdout
+        assert host.run("getent group keepers").rc == 0
+        # As a former release made the account.
+        host.check_output("useradd -m -g keepers keepers")
+        assert summary(apply_role(accounts_users=[{"name": "keepers", "state": "absent", "remove_home": True}])) == 1
+        assert host.run("getent passwd keepers").rc != 0
+        assert host.run("getent group keepers").rc == 0, "the group stays"
+    finally:
+        host.run("userdel -r keepers; groupdel keepers")
+
+
+@pytest.mark.usefixtures("restored")
 def test_absent_removes_accounts_and_groups_and_no_file(host: Host, apply_role: ApplyRole) -> None:
     host.check_output("sudo -u ann sh -c 'echo secret > ~/notes'")
     assert summary(apply_role(accounts_state="absent")) > 0

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from tests.exposure import exposure
+
 ApplyRole = Callable[..., CompletedProcess[str]]
 
 REPOSITORY = os.environ.get("CVMFS_REPOSITORY") or "cvmfs-config.cern.ch"
@@ -59,6 +61,20 @@ def test_files_can_be_open_as_many_as_a_service_may(host: Host) -> None:
     asked = host.run("systemd-run --quiet --wait --collect sh -c %s", f"ulimit -Sn {wanted}")
     assert asked.rc == 0
     assert 1024 <= int(wanted) <= 131072
+
+
+def test_the_watch_reaches_little_else_of_the_host(host: Host) -> None:
+    assert exposure(host, "campushub-watch-cvmfs.service") <= 4.0
+
+
+def test_autofs_that_is_killed_comes_back(host: Host) -> None:
+    before = host.check_output("systemctl show --value --property MainPID autofs.service")
+    host.check_output(f"kill -KILL {before}")
+    end = time.monotonic() + 20
+    while host.run("systemctl is-active autofs.service && automount --dumpmaps").rc != 0:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    assert host.check_output("systemctl show --value --property MainPID autofs.service") != before
 
 
 def test_autofs_reads_the_map(host: Host) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
+from tests.exposure import exposure
 from tests.site.centre import wait_until
 
 HUB = "http://127.0.0.1:980"
@@ -188,6 +189,10 @@ def test_a_mount_that_is_not_well_is_in_the_journal_and_a_metric(host: Host, sto
     assert "/net/homes (fuse.glusterfs): it does not answer; " in journal
     storage("well")
     wait_until(lambda: 'campushub_mount_up{mount="/net/homes"} 1' in watched(), "the metric is well again", seconds=20)
+
+
+def test_the_watch_reaches_little_else_of_the_host(host: Host) -> None:
+    assert exposure(host, "campushub-watch-mounts.service") <= 4.0
 
 
 @pytest.mark.usefixtures("visitor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
+from tests.exposure import exposure
 from tests.site.centre import wait_until
 
 HUB = "http://127.0.0.1:980"
@@ -46,6 +48,20 @@ def alice(client: Client) -> Client:
     if '"ready": true' not in running:
         client("alice", "start")
     return client
+
+
+# A module of Ansible, with the file by which Python tries whether it can write; and what systemd makes for units.
+MADE_BY_OTHERS = re.compile(
+    r"/(var/)?tmp/(ansible_[\w.]+_payload_\w+|[a-z0-9_]{8}|systemd-private-\S+|namespace-dev-\w{6})"
+)
+
+
+# The first test, before others make files there.
+def test_an_installation_leaves_the_shared_tmp_alone(host: Host) -> None:
+    host.run("systemctl stop watch-tmp")
+    made = host.check_output("cat /run/made-in-tmp").splitlines()
+    assert made, "the watch saw nothing, not even Ansible's modules"
+    assert [path for path in made if not MADE_BY_OTHERS.fullmatch(path)] == []
 
 
 def spawner(host: Host) -> str:
@@ -504,6 +520,60 @@ def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: 
     wait_until(lambda: not processes(host, "carol"), f"no process of carol's: {processes(host, 'carol')}", seconds=15)
     client("carol", "start")
     client("carol", "stop")
+
+
+@pytest.fixture
+def small_disk(host: Host) -> Iterator[str]:
+    """The directory of the hub's state, on a file system of its own that a user could fill."""
+    state = "/var/lib/jupyterhub"
+    mount = f"mount -t tmpfs -o size=200m,mode=0700,uid=$(stat -c %u {state}),gid=$(stat -c %g {state}) state"
+    host.check_output(f"systemctl stop jupyterhub && mkdir -p /run/state && {mount} /run/state")
+    host.check_output(f"cp -a {state}/. /run/state/ && rm -f /run/state/.campushub-reserve")
+    host.check_output(f"mount --bind /run/state {state} && systemctl start jupyterhub")
+    yield state
+    host.check_output(f"systemctl stop jupyterhub; umount {state} /run/state && systemctl start jupyterhub")
+
+
+def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, small_disk: str) -> None:
+    assert host.file(f"{small_disk}/.campushub-reserve").size == 64 * 2**20
+    fill = f"dd if=/dev/zero bs=64k oflag=append conv=notrunc of={small_disk}/fill"
+    assert "No space left" in host.run(fill).stderr
+    host.check_output("systemctl restart jupyterhub")
+    assert host.run(f"curl -sf {HUB}/hub/login").rc == 0
+    assert not host.file(f"{small_disk}/.campushub-reserve").exists
+    host.run(fill)
+    assert host.run("systemctl restart jupyterhub").rc != 0
+    journal = host.check_output("journalctl -u jupyterhub -n 50 --no-pager")
+    assert "No room on the disk of /var/lib/jupyterhub" in journal
+    host.check_output(f"rm {small_disk}/fill")
+    wait_until(lambda: host.run(f"curl -sf {HUB}/hub/login").rc == 0, "the hub starts by itself")
+
+
+@pytest.mark.usefixtures("alice")
+def test_hub_proxy_and_servers_reach_little_of_the_host(host: Host) -> None:
+    assert exposure(host, "jupyterhub-proxy.service") <= 3.0
+    if spawner(host) == "systemd":
+        assert exposure(host, "jupyterhub.service") <= 3.0
+        assert exposure(host, "jupyterhub-user-alice.service") <= 6.0
+
+
+def test_confinement_takes_nothing_from_a_user(host: Host, alice: Client) -> None:
+    """What alice may do in a session of her own without more rights, she may do in her server."""
+    attempts = [
+        *("unshare --user --map-root-user true", "unshare --user --map-root-user --mount mount -t tmpfs none /mnt"),
+        *("ping -c 1 127.0.0.1", "setarch -R true", "mkdir -p ~/shared && chmod g+s ~/shared && test -g ~/shared"),
+        *("ip address", "chrt --other 0 true", "nice true", "ulimit -n 512", "dd if=/dev/zero of=/dev/null count=1"),
+        "/usr/bin/python3 -c 'import multiprocessing; multiprocessing.Pool(2).map(abs, [1])'",
+        """/usr/bin/python3 -c 'import ctypes; ctypes.CFUNCTYPE(None)(print)()'""",
+        """/usr/bin/python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'""",
+    ]
+    outside = [
+        host.run(f"sudo -u alice -i setpriv --no-new-privs sh -c {shlex.quote(attempt)}").rc for attempt in attempts
+    ]
+    ended = "subprocess.run(attempt, shell=True, capture_output=True).returncode"
+    code = f"import subprocess; print([{ended} for attempt in {attempts!r}])"
+    inside = json.loads(alice("alice", "run", code))
+    assert dict(zip(attempts, inside, strict=True)) == dict(zip(attempts, outside, strict=True))
 
 
 @pytest.mark.usefixtures("alice")

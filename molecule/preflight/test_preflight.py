@@ -29,7 +29,8 @@ def files(host: Host) -> set[str]:
 
 @pytest.fixture
 def faults(host: Host) -> Iterator[None]:
-    """Programs that hold ports which are needed, one for all addresses and one for the loopback address only."""
+    """Programs that hold ports which are needed, one on all addresses, one on the loopback address; and a group."""
+    host.check_output("groupadd --system keepers")
     for unit, port, address in (("squatter", 443, "0.0.0.0"), ("lurker", 982, "127.0.0.1")):
         command = f"python3 -m http.server {port} --bind {address} --directory /run"
         host.check_output(f"systemd-run --quiet --unit={unit} {command}")
@@ -37,10 +38,11 @@ def faults(host: Host) -> Iterator[None]:
         wait = f"for i in $(seq 50); do ss -ltnH 'sport = :{port}' | grep -q . && exit 0; sleep 0.1; done; exit 1"
         assert host.run(f"sh -c {wait!r}").rc == 0 or host.run(f"ss -ltnH 'sport = :{port}'").stdout
     yield
-    host.check_output("systemctl stop squatter.service lurker.service")
+    host.check_output("systemctl stop squatter.service lurker.service; groupdel keepers")
 
 
 BAD_SETTINGS: dict[str, Any] = {
+    "accounts_users": [{"name": "ann"}, {"name": "keepers"}, {"name": "root", "state": "absent"}],
     "base_timezon": "UTC",
     "base_npm_registry": "http://127.0.0.1:9/npm",
     "base_apt_mirror": "http://mirror.invalid/debian",
@@ -57,6 +59,8 @@ program or choose another web_https_port.
 - server: port 982 is needed for the hub but python3 (process …) of lurker.service holds it. Stop that program or
 choose another jupyterhub_hub_port.
 
+- server: accounts_users = ["keepers"] is the name of a group of the system on this host. Choose another name.
+
 - server: the package source http://127.0.0.1:9/npm/configurable-http-proxy is of no use: no connection (Connection
 refused). Check the URL, the firewall and the proxy settings, or set base_npm_registry or
 base_wheelhouse.
@@ -65,6 +69,8 @@ base_wheelhouse.
 Check the name, /etc/resolv.conf and the proxy settings, or set base_apt_mirror.
 
 - server: base_timezon is no setting of role base. Did you mean base_timezone?
+
+- server: accounts_users[2].name = "root" belongs to the system. Choose another name.
 
 - server: jupyterhub_memory_limit = "2 gigs" …
 

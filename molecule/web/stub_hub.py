@@ -98,7 +98,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def main() -> None:
     """Serve until the end."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 980)
+    server = await asyncio.start_server(serve, "127.0.0.1", 980, backlog=1000)
     await server.serve_forever()
 
 

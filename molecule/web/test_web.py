@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.exposure import exposure
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -90,9 +92,9 @@ class Door:
         with self.connect() as tls:
             return ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"")
 
-    def websocket(self) -> WebSocket:
+    def websocket(self, user: str = "ada") -> WebSocket:
         """Open a websocket to a user's server."""
-        return WebSocket(self.connect())
+        return WebSocket(self.connect(), user)
 
     def apply(self, **settings: Any) -> Run:
         """Apply the role with other settings than those of the scenario."""
@@ -141,10 +143,10 @@ class Run:
 class WebSocket:
     """The least that a browser does to speak through a websocket."""
 
-    def __init__(self, tls: ssl.SSLSocket) -> None:
+    def __init__(self, tls: ssl.SSLSocket, user: str) -> None:
         self.tls = tls
         key = base64.b64encode(secrets.token_bytes(16)).decode()
-        lines = ["GET /user/ada/api/kernels/1/channels HTTP/1.1", f"Host: {NAME}", f"Origin: https://{NAME}"]
+        lines = [f"GET /user/{user}/api/kernels/1/channels HTTP/1.1", f"Host: {NAME}", f"Origin: https://{NAME}"]
         lines += ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13"]
         tls.sendall("\r\n".join([*lines, "", ""]).encode())
         self.status = self._until(b"\r\n\r\n").split()[1].decode()
@@ -382,8 +384,70 @@ def test_uploads_stream_and_have_a_limit(door: Door) -> None:
         for _ in range(size // 2 // len(piece)):
             tls.sendall(piece)
         assert tls.recv(4096).endswith(str(size).encode())
-    status = door.ask("/upload", "PUT", Content_Length=str(65 * 1024 * 1024))[0]
-    assert status == 413
+    too_large: dict[str, Any] = {"Content_Length": str(65 * 1024 * 1024), "Accept_Language": "ru"}
+    status, headers, text = door.ask("/upload", "PUT", **too_large)
+    assert (status, headers["content-language"]) == (413, "ru")
+    assert "Файл слишком велик" in text
+    assert "64M" in text
+
+
+def test_long_headers_go_through_and_longer_ones_are_explained(door: Door) -> None:
+    cookies = [f"c{number}={'x' * 4000}" for number in range(12)]
+    for path in ("/headers", "/user/ada/headers", "/hub/login?next=headers"):
+        assert json.loads(door.ask(path, Cookie="; ".join(cookies[:7]))[2])["cookie"].endswith(cookies[6])
+    status, headers, text = door.ask("/hub/logout", Cookie="; ".join(cookies))
+    assert (status, headers["content-type"]) == (431, "text/html; charset=utf-8")
+    assert "Delete the cookies of this site" in text
+    # Browsers send each by itself under HTTP/2, and so more of them.
+    sent = " ".join(f"-H 'Cookie: {cookie}'" for cookie in cookies)
+    for path, given in (
+        ("/hub/logout", sent),
+        ("/headers", sent),
+        (f"/hub/{'x' * 30000}", f"{sent} -H Accept-Language:ru"),
+    ):
+        said = door.host.check_output(
+            f"curl -sk --http2 -w ' %{{http_version}} %{{http_code}}' {given} https://localhost{path}"
+        )
+        assert said.endswith(" 2 431"), said[-80:]
+        assert ("Delete the cookies" in said) == ("ru" not in given)
+
+
+def test_who_takes_all_connections_keeps_nobody_else_away(door: Door) -> None:
+    door.apply(web_connections_per_user=200, web_connections_per_address=300).fine()
+    held: list[WebSocket] = []
+    try:
+        held += [door.websocket() for _ in range(200)]
+        assert {one.status for one in held} == {"101"}
+        status, headers, text = door.ask("/user/ada/headers")
+        assert (status, headers["content-language"]) == (429, "en")
+        assert "Too many connections" in text
+        assert door.ask("/hub/login")[0] == 200, "the same address reaches the hub"
+        held += [door.websocket("ben") for _ in range(100)]
+        assert {one.status for one in held} == {"101"}, "and another user's server"
+        assert door.ask("/hub/login")[0] == 429
+        assert door.host.check_output("curl -sk -o /dev/null -w '%{http_code}' https://127.0.0.1/hub/login") == "200", (
+            "another address is not concerned"
+        )
+    finally:
+        for one in held:
+            one.tls.close()
+        door.apply().fine()
+
+
+def test_nginx_takes_more_connections_than_by_default(door: Door) -> None:
+    limits = door.host.check_output("cat /proc/$(pgrep -o -P $(cat /run/nginx.pid))/limits")
+    assert re.search(r"^Max open files +65536", limits, re.MULTILINE)
+    assert "worker_connections 16384;" in door.host.check_output("nginx -T 2>/dev/null")
+
+
+def test_nginx_reaches_little_of_the_host(door: Door) -> None:
+    assert exposure(door.host, "nginx.service") <= 5.0
+
+
+def test_nginx_that_is_killed_comes_back(door: Door) -> None:
+    for _ in range(6):  # More often than systemd starts a unit again by itself.
+        door.host.check_output("kill -KILL $(cat /run/nginx.pid)")
+        wait(lambda: door.host.run("systemctl is-active nginx && curl -sfk https://localhost/headers").rc == 0)
 
 
 def test_progress_arrives_while_it_happens(door: Door) -> None:

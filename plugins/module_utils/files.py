@@ -24,6 +24,11 @@ def replace_block(text: str, block: str, marker: str = MARKER) -> str:
     return text + wanted
 
 
+def private_directory() -> str | None:
+    """Return where root makes temporary files: users can put nothing there, as they can in /tmp. None is /tmp."""
+    return "/run" if os.geteuid() == 0 else None
+
+
 class ValidationError(Exception):
     """The program that reads a file does not accept its new content."""
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils import result_cache
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.system_groups import system_groups
 
 DOCUMENTATION = r"""
 module: check_host
@@ -73,14 +74,18 @@ options:
     description: How much must be free there, in megabytes.
     type: int
     default: 0
+  installed_disk_mb:
+    description: How much must be free on a host that has been installed before, in megabytes, by directory.
+    type: dict
+    default: {}
   memory_mb:
     description: How much memory the host must have, in megabytes.
     type: int
     default: 0
   installed_path:
     description:
-      - When this exists the host has been installed before. The disk need not have room for it again, and package
-        sources that do not answer are a warning, since a change of settings does not need them.
+      - When this exists the host has been installed before. The disk needs O(installed_disk_mb) only, and
+        package sources that do not answer are a warning, since a change of settings does not need them.
     type: path
     default: ''
   sources:
@@ -145,6 +150,10 @@ options:
         description: The variable that lists what will be made.
         type: str
         required: true
+  managed_names:
+    description: Names of users and groups that a role makes or removes, by setting. None may be a group of the system.
+    type: dict
+    default: {}
   directory:
     description:
       - Whether accounts will come from a directory. As long as the host does not ask it, names that it may have are not
@@ -396,6 +405,17 @@ def name_problems(wanted: list[dict[str, Any]], seconds: int) -> tuple[list[str]
     return problems, unknown
 
 
+def managed_name_problems(managed: dict[str, list[str]], etc: Path = Path("/etc")) -> list[str]:
+    """Say which users would get the rights of a group of the system, and which of its groups would be changed."""
+    systems = system_groups(etc)
+    return [
+        f'{setting} = ["{name}"] is the name of a group of the system on this host. Choose another name.'
+        for setting, names in managed.items()
+        for name in names
+        if name in systems
+    ]
+
+
 def system_problems(
     run: Path = Path("/run/systemd/system"), python: tuple[int, ...] = sys.version_info[:3]
 ) -> list[str]:
@@ -617,6 +637,7 @@ def main() -> None:
             },
             "disk_path": {"type": "path", "default": "/opt/campushub"},
             "disk_mb": {"type": "int", "default": 0},
+            "installed_disk_mb": {"type": "dict", "default": {}},
             "memory_mb": {"type": "int", "default": 0},
             "installed_path": {"type": "path", "default": ""},
             "sources": {
@@ -641,6 +662,7 @@ def main() -> None:
                     "planned_in": {"type": "str", "required": True},
                 },
             },
+            "managed_names": {"type": "dict", "default": {}},
             "directory": {"type": "bool", "default": False},
             "markers": {"type": "list", "elements": "str", "default": []},
             "result_cache": {"type": "bool", "default": True},
@@ -652,9 +674,11 @@ def main() -> None:
     installed = bool(parameters["installed_path"]) and Path(parameters["installed_path"]).exists()
     problems = system_problems()
     problems += port_problems(parameters["ports"])
-    if not installed:
-        problems += disk_problems(parameters["disk_path"], parameters["disk_mb"])
+    room = parameters["installed_disk_mb"] if installed else {parameters["disk_path"]: parameters["disk_mb"]}
+    for path, megabytes in room.items():
+        problems += disk_problems(path, int(megabytes))
     problems += memory_problems(parameters["memory_mb"])
+    problems += managed_name_problems(parameters["managed_names"])
     misnamed: list[str] = []
     unknown: list[str] = []
     if not parameters["directory"] or SSSD_SOCKET.exists():

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.files import private_directory
 
 DOCUMENTATION = r"""
 module: cvmfs_client
@@ -254,7 +255,7 @@ def fetched(server: str, proxy: str, seconds: float) -> str:
 
 def recovered(signature: bytes, key: str, kind: str) -> bytes:
     """Return what was signed with the private half of a key, or nothing if it was another key."""
-    with tempfile.NamedTemporaryFile() as file:
+    with tempfile.NamedTemporaryFile(dir=private_directory()) as file:
         file.write(signature)
         file.flush()
         # Not `dgst -verify`: distributions refuse signatures over SHA-1, which is what repositories have.

@@ -16,6 +16,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.files import replace_block, write
 from ansible.module_utils.result_cache import CacheEntry
+from ansible.module_utils.system_groups import system_groups
 
 DOCUMENTATION = r"""
 module: local_accounts
@@ -27,6 +28,7 @@ description:
   - Hashes go through standard input and appear neither in the list of processes nor in differences.
   - A password that its user has changed stays until another hash is listed.
   - Numbers of accounts and groups that exist are never changed, because their files would be orphaned.
+  - A group of the system, whose number is below C(GID_MIN), is never a user's first group, nor removed.
   - What cannot be done is told at the end; all the rest is done.
 options:
   users:
@@ -135,6 +137,8 @@ class Host:
 
     users: dict[str, Account] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    #: Those of the groups that belong to the system.
+    system_groups: set[str] = field(default_factory=set)
     homes: dict[str, Home] = field(default_factory=dict)
     #: Digests of the hashes that were set here, by user.
     applied: dict[str, str] = field(default_factory=dict)
@@ -174,7 +178,13 @@ class Planner:
         self.users = users
         self.groups = groups if any(group["name"] == access for group in groups) else [*groups, {"name": access}]
         self.plan = Plan(applied=dict(host.applied))
-        self.kept_groups = {group["name"] for group in self.groups if group.get("state", "present") == "present"}
+        #: Groups that are decided about here. Those of the system are not, whatever is listed.
+        self.decided = {group["name"] for group in self.groups} - host.system_groups
+        self.kept_groups = {
+            group["name"]
+            for group in self.groups
+            if group.get("state", "present") == "present" and group["name"] in self.decided
+        }
 
     def make(self) -> Plan:
         """Return the steps in an order in which they can be done."""
@@ -201,6 +211,12 @@ class Planner:
     def _group(self, group: Mapping[str, Any]) -> None:
         name, gid = group["name"], group.get("gid")
         existing = self.host.groups.get(name)
+        if existing and name in self.host.system_groups:
+            self._problem(
+                f"group {name} belongs to the system (number {existing.gid})."
+                f" Choose another name in {'accounts_access_group' if name == self.access else 'accounts_groups'}."
+            )
+            return
         if existing:
             if gid is not None and existing.gid != gid:
                 self._problem(
@@ -230,7 +246,7 @@ class Planner:
         """Groups that the account is to be in, those that nobody here decides about included."""
         name = user["name"]
         wanted = set(user.get("groups") or [])
-        if user.get("access", True):
+        if user.get("access", True) and self.access in self.decided:
             wanted.add(self.access)
         known = self.kept_groups | set(self.host.groups)
         missing = sorted(wanted - known)
@@ -238,12 +254,15 @@ class Planner:
             self._problem(
                 f"user {name}: there is no group {', '.join(missing)} on this host. Add it to accounts_groups."
             )
-        decided = {group["name"] for group in self.groups}
-        others = {group for group, entry in self.host.groups.items() if name in entry.members and group not in decided}
+        others = {
+            group for group, entry in self.host.groups.items() if name in entry.members and group not in self.decided
+        }
         return sorted((wanted & known) | others)
 
     def _new_user(self, user: Mapping[str, Any], groups: list[str]) -> bool:
         name, uid = user["name"], user.get("uid")
+        if not self._own_group_is_free(name):
+            return False
         home = self.host.homes.get(f"{HOMES}/{name}")
         if (
             home
@@ -283,6 +302,23 @@ class Planner:
             self.plan.actions.append(Action(f"close {HOMES}/{name}", close=f"{HOMES}/{name}"))
         return True
 
+    def _own_group_is_free(self, name: str) -> bool:
+        """Tell whether a new user's own group is to be made, or is there and nobody else's."""
+        group = self.host.groups.get(name)
+        if name in self.host.system_groups:
+            self._problem(
+                f"user {name}: group {name} belongs to the system, and the user would have its rights."
+                " Choose another name in accounts_users."
+            )
+            return False
+        others = {user for user, entry in self.host.users.items() if group and entry.gid == group.gid}
+        others |= set(group.members if group else []) - {name}
+        if name in self.kept_groups or others:
+            whose = f"has {', '.join(sorted(others))} in it" if others else "is in accounts_groups"
+            self._problem(f"user {name}: the group {name} {whose}. Choose another name in accounts_users.")
+            return False
+        return True
+
     def _existing_user(self, user: Mapping[str, Any], existing: Account, groups: list[str]) -> bool:
         name, uid = user["name"], user.get("uid")
         if existing.uid < 1000:
@@ -292,6 +328,12 @@ class Planner:
             self._problem(
                 f"user {name} has uid {existing.uid} on this host, not {uid}."
                 f" Change uid in accounts_users, or move the files by hand: usermod -u {uid} {name}."
+            )
+            return False
+        if self._system_group(existing) not in (None, "users"):
+            self._problem(
+                f"user {name} has group {self._system_group(existing)} of the system as first group, and its rights."
+                f" Give another: usermod -g GROUP {name}."
             )
             return False
         argv, words = [], []
@@ -316,6 +358,10 @@ class Planner:
         elif home.mode != 0o700 and home.uid == existing.uid:
             self.plan.actions.append(Action(f"close {existing.home}", close=existing.home))
         return True
+
+    def _system_group(self, account: Account) -> str | None:
+        """Return the first group of an account if it belongs to the system."""
+        return next((name for name in sorted(self.host.system_groups) if self._gid(name) == account.gid), None)
 
     def _gid(self, group: str) -> int | None:
         entry = self.host.groups.get(group)
@@ -343,6 +389,9 @@ class Planner:
         if existing.uid < 1000:
             self._problem(f"user {name} is an account of the system (uid {existing.uid}) and is not removed.")
             return
+        if self._system_group(existing) == name:
+            # Else userdel would remove the group together with the user.
+            self._do(f"take group {name} from user {name}", "usermod", "-g", "65534", name)
         if user.get("remove_home"):
             self._do(f"remove user {name} and {existing.home}", "userdel", "-r", name)
         else:
@@ -351,6 +400,9 @@ class Planner:
     def _remove_group(self, name: str) -> None:
         gone = {user["name"] for user in self.users if user.get("state", "present") == "absent"}
         group = self.host.groups[name]
+        if name in self.host.system_groups:
+            self._problem(f"group {name} belongs to the system (number {group.gid}) and is not removed.")
+            return
         primary = sorted(user for user, entry in self.host.users.items() if entry.gid == group.gid and user not in gone)
         if primary:
             self._problem(f"group {name} is the first group of {', '.join(primary)} and is not removed.")
@@ -377,6 +429,7 @@ def read_host(names: Iterable[str]) -> Host:
             host.users[row[0]].hashed = row[1]
     for row in table("/etc/group", 4):
         host.groups[row[0]] = Group(int(row[2]), [member for member in row[3].split(",") if member])
+    host.system_groups = system_groups()
     for name in names:
         home = host.users[name].home if name in host.users else f"{HOMES}/{name}"
         try:

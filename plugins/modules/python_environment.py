@@ -372,8 +372,10 @@ def run_program(command: Sequence[str], work: Path, name: str) -> str:
     Raises:
         BuildError: It failed; what it said last is in the text.
     """
-    # A project that happens to lie in the current directory has no say.
-    environment = {**proxies(), **os.environ}
+    # A project that happens to lie in the current directory has no say, and nobody else can put anything where the
+    # program keeps temporary files and what it has compiled.
+    private = {"TMPDIR": str(work), "NODE_DISABLE_COMPILE_CACHE": "1"}
+    environment = {**proxies(), **os.environ, **private}
     result = subprocess.run(command, check=False, cwd=work, env=environment, capture_output=True, text=True)
     if result.returncode != 0:
         raise BuildError(f"{name} failed:\n{last_lines(result.stderr or result.stdout)}")

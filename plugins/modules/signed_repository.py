@@ -10,6 +10,7 @@ import urllib.error
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.files import private_directory
 from ansible.module_utils.urls import open_url
 
 DOCUMENTATION = r"""
@@ -153,7 +154,7 @@ def checked(key: bytes, fingerprint: str) -> bytes:
     Raises KeyFaultError and NoGpgError.
     """
     wanted = sorted("".join(fingerprint.split()).upper().split(","))
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(dir=private_directory()) as home:
         gpg(home, "--import", given=key)
         found = sorted(primary_fingerprints(gpg(home, "--list-keys", "--with-colons").decode(errors="replace")))
         if found != wanted:

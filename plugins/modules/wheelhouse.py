@@ -163,6 +163,7 @@ def download(uv: str, version: str, architecture: str, target: Path, *what: str 
         *("--python-version", version, "--implementation", "cp", "--abi", f"cp{version.replace('.', '')}"),
         *("--abi", "abi3", "--abi", "none", *platforms(architecture), *what),
         PYTHONPATH=modules,
+        TMPDIR=str(target.parent),
     )
 
 
@@ -208,6 +209,8 @@ def collect_npm(uv: str, parameters: dict[str, Any], target: Path, scratch: Path
         *("--no-audit", "--no-fund", "--loglevel=error", f"--cache={target}"),
         directory=project,
         PATH=f"{node / 'bin'}:{os.environ['PATH']}",
+        TMPDIR=str(scratch),
+        NODE_DISABLE_COMPILE_CACHE="1",
     )
     shutil.rmtree(target / "_logs", ignore_errors=True)
 

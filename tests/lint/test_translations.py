@@ -17,7 +17,7 @@ PARTS = (
     "files/campushub_hub/src",
     "files/jupyter_displays/jupyter_displays",
     "files/jupyter_displays/src",
-    "roles/web/files",
+    "roles/web/templates/pages",
     "VERSION",
 )
 TYPESCRIPT = sorted((ROOT / "files" / "jupyter_displays" / "src").rglob("*.ts"))
@@ -78,7 +78,11 @@ def test_typescript_translates_nothing_but_literal_sentences() -> None:
         ('msgid "Password"', 'msgid "Passwort"', "'Password' is a guess"),
         ('msgstr "Пароль"', 'msgstr "Секрет"', "locale/ru/LC_MESSAGES/campushub_hub.mo is out of date"),
         ('msgstr "Отмена"', 'msgstr "Назад"', "src/messages.json is out of date"),
-        ('msgstr "Повторить сейчас"', 'msgstr "Ещё раз"', "roles/web/files/unavailable.ru.html is out of date"),
+        (
+            'msgstr "Повторить сейчас"',
+            'msgstr "Ещё раз"',
+            "roles/web/templates/pages/unavailable.ru.html is out of date",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_translation_is_named(checkout: Path, old: str, new: str, problem: str) -> None:
@@ -89,7 +93,7 @@ def test_what_is_wrong_with_a_translation_is_named(checkout: Path, old: str, new
 
 
 def test_a_new_sentence_is_missed_in_every_language(checkout: Path) -> None:
-    change(checkout / "roles/web/files/unavailable.html", '_("Try now")', '_("Do try once more")')
+    change(checkout / "translations/pages/unavailable.html", '_("Try now")', '_("Do try once more")')
     code, answer = update(checkout, "--check")
     assert code == 1
     assert f"{RUSSIAN}: 'Do try once more' is not translated" in answer
@@ -105,7 +109,7 @@ def test_a_language_is_one_file(checkout: Path) -> None:
     change(german, 'msgid "Cancel"\nmsgstr ""', 'msgid "Cancel"\nmsgstr "Abbrechen"')
     update(checkout)
     hub = checkout / "files/campushub_hub/src/campushub_hub/locale/de/LC_MESSAGES/campushub_hub.mo"
-    page = checkout / "roles/web/files/unavailable.de.html"
+    page = checkout / "roles/web/templates/pages/unavailable.de.html"
     assert b"Benutzername" in hub.read_bytes()
     assert '<html lang="de">' in page.read_text()
     assert "Jetzt versuchen" in page.read_text()

@@ -115,10 +115,37 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "system-names": (
-        {"accounts_users": [{"name": "root"}, {"name": "www-data"}]},
+        {
+            "accounts_access_group": "sudo",
+            "accounts_groups": [{"name": "disk"}, {"name": "docker", "state": "absent"}],
+            "accounts_users": [
+                {"name": "root", "state": "absent"},
+                {"name": "www-data"},
+                {"name": "shadow"},
+                {"name": "jupyterhub-proxy"},
+                # The sudoers of Ubuntu know this group, which need not be there.
+                {"name": "admin"},
+                {"name": "video", "state": "absent"},
+            ],
+        },
         [
+            'accounts_access_group = "sudo" belongs to the system. Choose another name.',
+            'accounts_groups[0].name = "disk" belongs to the system. Choose another name.',
+            'accounts_groups[1].name = "docker" belongs to the system. Choose another name.',
             'accounts_users[0].name = "root" belongs to the system. Choose another name.',
             'accounts_users[1].name = "www-data" belongs to the system. Choose another name.',
+            'accounts_users[2].name = "shadow" belongs to the system. Choose another name.',
+            'accounts_users[3].name = "jupyterhub-proxy" belongs to the system. Choose another name.',
+            'accounts_users[4].name = "admin" belongs to the system. Choose another name.',
+        ],
+    ),
+    "access-group-of-a-user": (
+        {"accounts_access_group": "ann", "accounts_users": [{"name": "ann"}]},
+        [
+            (
+                'accounts_access_group = "ann" is the name of a user, too, who gets a group of that name.'
+                " Rename one of the two."
+            )
         ],
     ),
     "twice": (
@@ -393,11 +420,11 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {
             **LDAP,
             "accounts_users": [{"name": "ann", "uid": 9999}, {"name": "bob", "uid": 10000}],
-            "accounts_groups": [{"name": "staff", "gid": 20000}],
+            "accounts_groups": [{"name": "physics", "gid": 20000}],
         },
         [
             f"accounts_users[1].uid = 10000 (bob) {OVERLAP}",
-            f"accounts_groups[0].gid = 20000 (staff) {OVERLAP}",
+            f"accounts_groups[0].gid = 20000 (physics) {OVERLAP}",
         ],
     ),
     "homes": (

@@ -417,7 +417,11 @@ def files(keytabs: Path) -> dict[str, dict[str, str]]:
 
 
 def test_instances_are_described_in_json(files: dict[str, dict[str, str]]) -> None:
-    found = {path: json.loads(text) for path, text in files["autofs"].items() if path.endswith(".conf")}
+    found = {
+        path: json.loads(text)
+        for path, text in files["autofs"].items()
+        if path.startswith("/etc/eos/") and path.endswith(".conf")
+    }
     assert found["/etc/eos/fuse.home-a.conf"] == {
         "comment": "Managed by CampusHub (eos)",
         "name": "home-a",

@@ -21,6 +21,7 @@ NOW = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
 DAY = dt.timedelta(days=1)
 
 PORT = "Give a number from 1 to 65535;"
+CONNECTIONS = "is fewer than a page of JupyterLab takes while it loads. Give at least 200, or 0 for no limit."
 SIZE = "is not a size. Give a number of bytes, or one with k, m or g, such as 500m or 10g; 0 means no limit."
 NAME = (
     "is not a host name. Give the name that people type into their browser, such as jupyter.example.org, "
@@ -199,6 +200,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "web_upstream_url": "127.0.0.1:980",
                 "web_access_networks": ["10.0.0.0/33", "office"],
                 "web_websocket_timeout": 5,
+                "web_connections_per_user": 20,
+                "web_connections_per_address": -1,
                 "web_hsts_max_age": -1,
             },
             [
@@ -215,6 +218,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     "web_websocket_timeout = 5 is too short. "
                     "Give at least 60 seconds: notebooks are silent for half a minute between two signs of life."
                 ),
+                f"web_connections_per_user = 20 {CONNECTIONS}",
+                f"web_connections_per_address = -1 {CONNECTIONS}",
                 "web_hsts_max_age = -1 is not a number of seconds. Give 31536000 for a year, or 0 for no such header.",
             ],
         ),

@@ -114,6 +114,14 @@ def test_too_little_memory(tmp_path: Path) -> None:
     assert check_host.memory_problems(1024, meminfo) == []
 
 
+def test_name_of_a_group_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "group").write_text("root:x:0:\nssl-cert:x:112:\nlab:x:3000:\n")
+    managed = {"accounts_users": ["ann", "ssl-cert"], "accounts_groups": ["lab"], "accounts_access_group": ["hub"]}
+    assert check_host.managed_name_problems(managed, tmp_path) == [
+        ('accounts_users = ["ssl-cert"] is the name of a group of the system on this host. Choose another name.')
+    ]
+
+
 def test_no_systemd_and_old_python(tmp_path: Path) -> None:
     problems = check_host.system_problems(tmp_path / "none", (3, 7, 3))
     assert problems[0] == (

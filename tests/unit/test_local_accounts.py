@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from plugins.module_utils.system_groups import system_groups
 from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest
 
 OLD, NEW = "$6$salt$old", "$6$salt$new"
@@ -18,6 +20,7 @@ def host(**changes: Any) -> Host:
     parts: dict[str, Any] = {
         "users": {"root": Account(0, 0, "root", "/root", "/bin/sh"), "ann": ann(hashed=OLD)},
         "groups": {"root": Group(0, []), "ann": Group(1001, []), "hub": Group(1002, ["ann"]), "sudo": Group(27, [])},
+        "system_groups": {"root", "sudo"},
         "homes": {"/home/ann": Home(1001, 0o700)},
         "applied": {"ann": digest(OLD)},
     }
@@ -39,7 +42,9 @@ def test_nothing_is_done_where_all_is_as_listed() -> None:
 
 def test_a_new_account_follows_its_groups_with_its_hash_on_stdin() -> None:
     user = {"name": "bob", "uid": 2001, "full_name": "Bob", "groups": ["lab", "sudo"], "password_hash": NEW}
-    made = plan(Host(groups={"sudo": Group(27, [])}), user, groups=({"name": "lab", "gid": 3000},))
+    made = plan(
+        Host(groups={"sudo": Group(27, [])}, system_groups={"sudo"}), user, groups=({"name": "lab", "gid": 3000},)
+    )
     assert commands(made) == [
         ["groupadd", "-g", "3000", "lab"],
         ["groupadd", "hub"],
@@ -182,10 +187,10 @@ def test_what_would_orphan_or_expose_files_is_refused_in_words() -> None:
         (
             host(),
             {"name": "ann"},
-            ({"name": "sudo", "gid": 3000},),
+            ({"name": "ann", "gid": 3000},),
             (
-                "group sudo has number 27 on this host, not 3000. Change gid in accounts_groups, or move its files by"
-                " hand: groupmod -g 3000 sudo."
+                "group ann has number 1001 on this host, not 3000. Change gid in accounts_groups, or move its files by"
+                " hand: groupmod -g 3000 ann."
             ),
         ),
         (
@@ -208,3 +213,64 @@ def test_what_would_orphan_or_expose_files_is_refused_in_words() -> None:
 def test_one_impossible_account_does_not_stop_the_others() -> None:
     made = plan(host(), {"name": "root"}, {"name": "bob"})
     assert [command[0] for command in commands(made)] == ["useradd"]
+
+
+def test_nobody_gets_a_group_of_the_system_as_first_group() -> None:
+    made = plan(host(), {"name": "sudo"})
+    assert commands(made) == []
+    assert made.problems == [
+        (
+            "user sudo: group sudo belongs to the system, and the user would have its rights."
+            " Choose another name in accounts_users."
+        )
+    ]
+    former = host(
+        users={"sudo": ann(gid=27, home="/home/sudo"), "sue": ann(gid=100)},
+        groups={"sudo": Group(27, []), "hub": Group(1002, ["sudo"])},
+    )
+    assert plan(former, {"name": "sudo"}).problems == [
+        "user sudo has group sudo of the system as first group, and its rights. Give another: usermod -g GROUP sudo."
+    ]
+    assert commands(plan(former, {"name": "sudo", "state": "absent"})) == [
+        ["usermod", "-g", "65534", "sudo"],
+        ["userdel", "sudo"],
+    ]
+    shared = host(users={"ann": ann(gid=100)}, groups={"users": Group(100, [])}, system_groups={"users"})
+    assert plan(shared, {"name": "ann", "access": False}).problems == []
+
+
+def test_a_new_user_shares_the_own_group_with_nobody() -> None:
+    lab = host(groups={"lab": Group(3000, ["ann"]), "ann": Group(1001, []), "hub": Group(1002, ["ann"])})
+    assert plan(lab, {"name": "lab"}).problems == [
+        "user lab: the group lab has ann in it. Choose another name in accounts_users."
+    ]
+    assert plan(Host(), {"name": "hub"}).problems == [
+        "user hub: the group hub is in accounts_groups. Choose another name in accounts_users."
+    ]
+    left = host(groups={"bob": Group(3000, []), "hub": Group(1002, [])})
+    assert commands(plan(left, {"name": "bob"}))[0][-5:] == ["-g", "bob", "-G", "hub", "bob"]
+
+
+def test_a_group_of_the_system_is_neither_changed_nor_removed() -> None:
+    before = host(groups={"ssl-cert": Group(112, ["ann"]), "hub": Group(1002, ["ann"]), "ann": Group(1001, [])})
+    before.system_groups = {"ssl-cert"}
+    made = plan(before, {"name": "ann"}, groups=({"name": "ssl-cert"},))
+    assert commands(made) == [], "a membership given by hand stays"
+    assert made.problems == [
+        "group ssl-cert belongs to the system (number 112). Choose another name in accounts_groups."
+    ]
+    made = plan(before, groups=({"name": "ssl-cert", "state": "absent"},))
+    assert commands(made) == []
+    assert made.problems == ["group ssl-cert belongs to the system (number 112) and is not removed."]
+    made = Planner(before, [{"name": "bob"}], [], "ssl-cert").make()
+    assert made.problems == [
+        "group ssl-cert belongs to the system (number 112). Choose another name in accounts_access_group."
+    ]
+    assert "-G" not in commands(made)[0]
+
+
+def test_groups_of_the_system_are_those_below_gid_min(tmp_path: Path) -> None:
+    (tmp_path / "group").write_text("root:x:0:\nhub:x:600:ann\nlab:x:1000:\nnogroup:x:65534:\n+::::\n")
+    assert system_groups(tmp_path) == {"root", "hub", "nogroup"}
+    (tmp_path / "login.defs").write_text("#GID_MIN 100\nSYS_GID_MIN\t101\nGID_MIN\t\t500\n")
+    assert system_groups(tmp_path) == {"root", "nogroup"}

@@ -356,6 +356,18 @@ def test_a_program_completes_a_version_before_it_is_used(site: Site, tmp_path: P
     assert (site.link / "before").read_text() == f"user-{first['version']}\n"
 
 
+def test_programs_of_a_build_keep_temporary_files_to_themselves(site: Site, tmp_path: Path) -> None:
+    program = tmp_path / "complete"
+    program.write_text(
+        '#!/bin/sh\nstat -c "%n %a" "$TMPDIR" >"$1/where"\nprintenv NODE_DISABLE_COMPILE_CACHE >>"$1/where"\n'
+    )
+    program.chmod(0o755)
+    site.apply(site.lock("alpha==1.0"), completed_by=[str(program)])
+    where, mode, no_cache = (site.link / "where").read_text().split()
+    assert (Path(where).parent, mode, no_cache) == (site.link.parent, "700", "1")
+    assert not Path(where).exists()
+
+
 def test_a_failing_completion_leaves_the_old_version_in_use(site: Site, tmp_path: Path) -> None:
     first = site.apply(site.lock("alpha==1.0"))
     program = tmp_path / "complete"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from campushub_hub.bin import backup_database, restore_routes, revoke
+from campushub_hub.bin import backup_database, check_room, restore_routes, revoke
 
 from .conftest import merged
 
@@ -261,3 +261,33 @@ def test_the_command_finds_the_hub_and_its_secret(
         assert revoke.main() == 0
     assert seen == ["/hub/api/users/ann"]
     assert capsys.readouterr().out == "ann: out\n"
+
+
+# Room on the disk
+
+
+def test_a_start_on_a_full_disk_gets_what_was_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The size of the disk is a stand-in; what is held back is a real file."""
+    reserve = tmp_path / check_room.RESERVE
+    megabytes = 1000
+
+    def free(_directory: Path) -> int:
+        return (megabytes << 20) - (check_room.RESERVED if reserve.exists() else 0)
+
+    monkeypatch.setattr(check_room, "free", free)
+    assert check_room.main(tmp_path) == 0
+    assert reserve.stat().st_size == check_room.RESERVED
+    assert reserve.stat().st_blocks * 512 >= check_room.RESERVED, "the room is taken"
+    megabytes = 70
+    assert check_room.main(tmp_path) == 0
+    assert not reserve.exists()
+    assert f"The disk of {tmp_path} is full" in capsys.readouterr().out
+    assert check_room.main(tmp_path) == 0
+    assert not reserve.exists(), "the last is not taken from others"
+    megabytes = 5
+    assert check_room.main(tmp_path) == 1
+    assert capsys.readouterr().err == (
+        f"No room on the disk of {tmp_path}: 5 MB are free, 32 MB are needed. Make room.\n"
+    )

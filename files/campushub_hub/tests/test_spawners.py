@@ -22,6 +22,7 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from systemdspawner import systemd
 from tests.unit.conftest import Storage
+from traitlets.config import Config
 
 from campushub_hub import configuration
 from campushub_hub.host import mediator, user_session
@@ -122,9 +123,11 @@ def test_names_of_units_are_distinct_and_valid() -> None:
         assert re.fullmatch(r"[a-zA-Z0-9._-]{0,80}", part), part
 
 
-def spawner_of(user: str, server: str = "") -> CampusSystemdSpawner:
+def spawner_of(user: str, server: str = "", **settings: Any) -> CampusSystemdSpawner:
     return CampusSystemdSpawner(
-        user=SimpleNamespace(name=user, id=1, settings={}), orm_spawner=SimpleNamespace(name=server, server=None)
+        user=SimpleNamespace(name=user, id=1, settings={}),
+        orm_spawner=SimpleNamespace(name=server, server=None),
+        **settings,
     )
 
 
@@ -138,6 +141,18 @@ def test_no_two_servers_share_a_unit() -> None:
         assert re.fullmatch(r"jupyterhub-user-[a-zA-Z0-9][a-zA-Z0-9._-]*", unit)
     assert spawner_of("alice").unit_name == "jupyterhub-user-alice"
     assert spawner_of("alice", "second").unit_name == "jupyterhub-user-alice.s-second"
+
+
+def test_a_server_is_confined_unless_its_user_may_use_sudo() -> None:
+    def properties(**settings: Any) -> dict[str, str]:
+        found: dict[str, str] = spawner_of("alice", config=Config(SystemdSpawner=settings)).unit_extra_properties
+        return found
+
+    assert properties(disable_user_sudo=True)["CapabilityBoundingSet"] == "CAP_NET_RAW"
+    assert properties(disable_user_sudo=False) == {}
+    # What a site has set counts.
+    site = properties(disable_user_sudo=True, unit_extra_properties={"SystemCallFilter": "~@swap", "Nice": "5"})
+    assert (site["SystemCallFilter"], site["Nice"], site["RestrictRealtime"]) == ("~@swap", "5", "yes")
 
 
 # What a unit leaves behind

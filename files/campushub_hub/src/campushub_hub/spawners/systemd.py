@@ -15,6 +15,17 @@ from campushub_hub.host import user_session
 
 from .base import CampusSpawner, ServerStartError
 
+# What no program of a user can do anyway without more rights than the user's own: it is out of reach of a fault of the
+# kernel, too. Namespaces, devices, other architectures, debuggers and setgid directories are left to users; so is
+# CAP_NET_RAW, because ping would not start where it could not have it.
+CONFINEMENT = {
+    "CapabilityBoundingSet": "CAP_NET_RAW",
+    "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "RestrictRealtime": "yes",
+    "SystemCallErrorNumber": "EPERM",
+    "SystemCallFilter": "~@module @obsolete @raw-io @reboot @swap",
+}
+
 
 def escape_unit_name(name: str) -> str:
     """Return a name in the characters that a unit name and a path may have, distinct for distinct names."""
@@ -25,6 +36,8 @@ def escape_unit_name(name: str) -> str:
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     """SystemdSpawner with a unit for each named server, in the slice of its user."""
 
+    unit_extra_properties: dict[str, Any]  # of the parent
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # The parent's template knows no server names: a second server would replace the first one.
@@ -32,6 +45,9 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         if self.name:
             self.unit_name += f".s-{escape_unit_name(self.name)}"
         self._submitting = False
+        # With sudo these would be taken from root.
+        if self.disable_user_sudo:
+            self.unit_extra_properties = {**CONFINEMENT, **self.unit_extra_properties}
 
     async def start(self) -> tuple[str, int]:
         """Start the unit and return the server's address once it listens."""
