@@ -194,6 +194,29 @@ def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: C
     client("bob", "stop")
 
 
+KILLED = f"""
+import subprocess, sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+hub = Hub("{HUB}", "bob")
+hub.login("bob-secret")
+for number in range(50):
+    hub.start()
+    subprocess.run(["pkill", "-KILL", "-u", "bob", "-f", "singleuser"], check=True)
+print("started", number + 1)
+"""
+
+
+def test_fifty_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
+    """As after each kill for memory: what the service manager still does with the last unit harms no start."""
+    client("bob", "stop")
+    done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(KILLED)}")
+    assert done.stdout == "started 50\n", done.stderr
+    client("bob", "stop")
+    units = host.check_output("systemctl list-units --all --no-legend 'jupyterhub-user-bob*.service'")
+    assert units == "", "a failed unit stays"
+
+
 # Limits
 
 

@@ -26,6 +26,7 @@ from tests.unit.conftest import Storage
 from campushub_hub import configuration
 from campushub_hub.host import mediator, user_session
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError
+from campushub_hub.spawners import systemd as systemd_spawner
 from campushub_hub.spawners.listeners import socket_owners
 from campushub_hub.spawners.systemd import escape_unit_name
 
@@ -144,25 +145,34 @@ def test_no_two_servers_share_a_unit() -> None:
 
 
 class ServiceManager:
-    """A stand-in for systemctl(1) that writes down what it is told; on `stop` the unit's directory goes, or not."""
+    """
+    A stand-in for systemctl(1) and the service manager's files.
+
+    It writes down what it is told. On `stop` it forgets the unit a little later, as the service manager does, or never.
+    """
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.run, self.calls, self.program = directory / "run", directory / "calls", directory / "manager" / "systemctl"
-        self.run.mkdir()
+        self.transient = self.run / "systemd" / "transient"
+        self.transient.mkdir(parents=True)
         self.program.parent.mkdir()
         monkeypatch.setattr(systemd, "RUN_ROOT", str(self.run))
+        monkeypatch.setattr(systemd_spawner, "TRANSIENT_UNITS", self.transient)
         monkeypatch.setenv("PATH", f"{self.program.parent}:{os.environ['PATH']}")
-        self.removes(True)
+        self.forgets(True)
 
-    def removes(self, removes: bool) -> None:
-        last = f'[ "$1" != stop ] || rm -r "{self.run}/$2"\n' if removes else ""
+    def forgets(self, forgets: bool) -> None:
+        unit = f'"{self.run}/${{2%.service}}" "{self.transient}/$2"'
+        last = f'[ "$1" != stop ] || {{ sleep 0.3; rm -rf {unit}; }} &\n' if forgets else ""
         self.program.write_text(
             f'#!/bin/sh\necho "$*" >>{self.calls}\n{last}case $1 in is-active) exit 3 ;; is-failed) exit 1 ;; esac\n'
         )
         self.program.chmod(0o755)
 
     def told(self) -> list[str]:
-        return self.calls.read_text().splitlines() if self.calls.exists() else []
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        # Asked once by each process that imports SystemdSpawner.
+        return [line for line in lines if line != "--version"]
 
 
 @pytest.fixture
@@ -170,27 +180,38 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceManager:
     return ServiceManager(tmp_path, monkeypatch)
 
 
+UNIT = "jupyterhub-user-alice"
+
+
 def test_a_start_asks_nothing_when_nothing_is_left(manager: ServiceManager) -> None:
     asyncio.run(spawner_of("alice").clean_up_stale_unit())
     assert manager.told() == []
 
 
-def test_a_stale_unit_ends_before_root_writes_for_its_user(
-    manager: ServiceManager,
-) -> None:
-    directory = manager.run / "jupyterhub-user-alice"
-    directory.mkdir()
-    (directory / "jupyterhub-user-alice.env").symlink_to("/etc/shadow")
+@pytest.mark.parametrize("left", ["directory", "definition"])
+def test_a_stale_unit_is_forgotten_before_the_next_start(manager: ServiceManager, left: str) -> None:
+    """Be it one that does not end, or one that was killed: while it is known, its directory may still be removed."""
+    directory, definition = manager.run / UNIT, manager.transient / f"{UNIT}.service"
+    if left == "directory":
+        directory.mkdir()
+        (directory / f"{UNIT}.env").symlink_to("/etc/shadow")
+    else:
+        definition.touch()
     asyncio.run(spawner_of("alice").clean_up_stale_unit())
-    assert manager.told() == ["kill --signal=SIGKILL jupyterhub-user-alice", "stop jupyterhub-user-alice"]
+    commands = ["kill --signal=SIGKILL", "stop", "reset-failed"]
+    assert manager.told() == [f"{command} {UNIT}.service" for command in commands]
     assert not directory.exists()
+    assert not definition.exists()
 
 
-def test_no_server_is_started_over_what_cannot_be_ended(manager: ServiceManager) -> None:
-    manager.removes(False)
-    (manager.run / "jupyterhub-user-alice").mkdir()
+@pytest.mark.parametrize("left", [UNIT, f"systemd/transient/{UNIT}.service"])
+def test_no_server_is_started_over_what_cannot_be_ended(manager: ServiceManager, left: str) -> None:
+    manager.forgets(False)
+    (manager.run / left).mkdir()
+    spawner = spawner_of("alice")
+    spawner.clean_up_timeout = 0.2
     with pytest.raises(ServerStartError, match=r"has not quite ended\. Please try again in a minute\.") as raised:
-        asyncio.run(spawner_of("alice").clean_up_stale_unit())
+        asyncio.run(spawner.clean_up_stale_unit())
     assert raised.value.jupyterhub_message == str(raised.value)
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from systemdspawner import SystemdSpawner, systemd
+from traitlets import Float
 
 from campushub_hub.host import user_session
 
 from .base import CampusSpawner, ServerStartError
+
+# The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
+TRANSIENT_UNITS = Path("/run/systemd/transient")
 
 
 def escape_unit_name(name: str) -> str:
@@ -24,6 +29,8 @@ def escape_unit_name(name: str) -> str:
 
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     """SystemdSpawner with a unit for each named server, in the slice of its user."""
+
+    clean_up_timeout = Float(10, config=True, help="Seconds that the remains of a server's last unit have to go.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,28 +89,41 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         printed, _ = await show.communicate()
         return int(printed)
 
-    def has_directory(self) -> bool:
-        """Return whether the unit has its runtime directory, which the service manager creates and removes with it."""
-        return Path(systemd.RUN_ROOT, self.unit_name).exists()
+    @property
+    def unit_directory(self) -> Path:
+        """The unit's runtime directory, which the service manager creates and removes with it."""
+        return Path(systemd.RUN_ROOT, self.unit_name)
 
     def probably_running(self) -> bool:
         """Return whether the unit has its runtime directory."""
-        return self.has_directory()
+        return self.unit_directory.exists()
+
+    def remains(self) -> list[Path]:
+        """Return what the service manager still has of the unit."""
+        return [path for path in (TRANSIENT_UNITS / f"{self.unit_name}.service", self.unit_directory) if path.exists()]
 
     async def clean_up_stale_unit(self) -> None:
         """
-        End what is left of the unit, and with it the runtime directory, which belongs to the user.
+        End what is left of the unit, and wait until the service manager has forgotten it.
 
-        The parent's start() writes a file into that directory, as root. A unit of which something refuses to end
-        counts as stopped already; its user could have put a link to any file of the host there.
+        The parent's start() writes a file into the runtime directory, as root. While the manager still knows a unit
+        that ended or failed, it may remove that directory at any moment, with the file that the new unit needs; and a
+        unit of which something refuses to end has a directory in which its user could have put a link to any file of
+        the host.
         """
-        for command in (["kill", "--signal=SIGKILL"], ["stop"]):
-            if self.has_directory():
-                process = await asyncio.create_subprocess_exec("systemctl", *command, self.unit_name)
-                await process.wait()
-        if self.has_directory():
-            self.log.error("%s does not run, but still has its directory in %s", self.unit_name, systemd.RUN_ROOT)
-            raise ServerStartError("Your last server has not quite ended. Please try again in a minute.")
+        if not self.remains():
+            return
+        for command in (["kill", "--signal=SIGKILL"], ["stop"], ["reset-failed"]):
+            process = await asyncio.create_subprocess_exec(
+                *("systemctl", *command, f"{self.unit_name}.service"), stderr=subprocess.DEVNULL
+            )
+            await process.wait()
+        end = time.monotonic() + self.clean_up_timeout
+        while remains := self.remains():
+            if time.monotonic() > end:
+                self.log.error("%s does not run, but %s is still there", self.unit_name, remains[-1])
+                raise ServerStartError("Your last server has not quite ended. Please try again in a minute.")
+            await asyncio.sleep(self.listen_interval)
 
     async def poll(self) -> int | None:
         """Return None while the server runs."""
