@@ -118,6 +118,38 @@ def test_system_accounts_cannot_log_in(host: Host, client: Client) -> None:
     host.check_output("userdel sysadm")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("chage --lastday 0", "Your password is right, but it has expired"),
+        ("chage --lastday 2020-01-01 --maxdays 30", "Your password is right, but it has expired"),
+        ("chage --lastday 2020-01-01 --maxdays 30 --inactive 5", "Your password is right, but it has expired"),
+        ("chage --expiredate 2020-01-01", "Your account has expired"),
+    ],
+)
+def test_expired_accounts_are_told_and_not_locked(host: Host, client: Client, change: str, words: str) -> None:
+    """By the real PAM; whoever has changed the password gets in at once, however often it was tried before."""
+    host.check_output(f"{change} carol")
+    try:
+        for _ in range(6):
+            assert words in client("carol", "login", succeeds=False)
+    finally:
+        host.check_output("chage --lastday $(date +%F) --maxdays 99999 --inactive -1 --expiredate -1 carol")
+    client("carol", "login")
+
+
+def test_a_broken_pam_is_told_and_locks_nobody(host: Host, client: Client) -> None:
+    service = "/etc/pam.d/jupyterhub"
+    host.check_output(f"cp -p {service} /run/pam-jupyterhub; sed -i '1a auth requisite pam_gone.so' {service}")
+    try:
+        for _ in range(6):
+            assert "This server cannot check passwords" in client("carol", "login", succeeds=False)
+        assert "See /etc/pam.d/jupyterhub" in host.check_output("journalctl -u jupyterhub -n 30 --no-pager -o cat")
+    finally:
+        host.check_output(f"cp -p /run/pam-jupyterhub {service}")
+    client("carol", "login")
+
+
 def test_failed_login_leaves_no_password_in_the_journal(host: Host, client: Client) -> None:
     """The journal names user and address, not the password."""
     client("alice", "login", password="Top-Secret-4711", succeeds=False)

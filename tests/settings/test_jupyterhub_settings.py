@@ -83,6 +83,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_named_servers": "3",
                 "jupyterhub_idle_timeout": 0,
                 "jupyterhub_help_url": "mailto:help@example.org",
+                "jupyterhub_password_url": "https://id.example.org/password",
                 "jupyterhub_logo": str(logo),
                 "jupyterhub_config_files": [str(code)],
                 "jupyterhub_port": 1023,
@@ -423,6 +424,10 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "help-script": (
             {"jupyterhub_help_url": "javascript:alert(1)"},
             [f'jupyterhub_help_url = "javascript:alert(1)" {ADDRESS}'],
+        ),
+        "password": (
+            {"jupyterhub_password_url": "id.example.org"},
+            [f'jupyterhub_password_url = "id.example.org" {ADDRESS}'],
         ),
         "logo": ({"jupyterhub_logo": "logo.svg"}, [f'jupyterhub_logo = "logo.svg" {ABSOLUTE}']),
         "logo-gone": (

@@ -49,7 +49,7 @@ class Door(CampusPAMAuthenticator):
         self.asked.append(name)
         time.sleep(self.pam_seconds)
         if password != self.password:
-            raise pamela.PAMError("Authentication failure")
+            raise pamela.PAMError(errno=7)
 
     def find(self, name: str) -> accounts.Account | None:
         time.sleep(self.host_seconds)
@@ -137,13 +137,35 @@ def test_a_right_password_without_an_account_is_told_apart(door: Door) -> None:
     assert run(door.enter("nobody-here")) == (403, base.NO_ACCOUNT)
 
 
-def test_who_is_refused_by_the_host_is_told_so(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+# What each return code of PAM, from PAM_OPEN_ERR to PAM_INCOMPLETE, is to the user.
+ANSWERS: dict[int, Any] = dict.fromkeys(range(1, 32), (503, base.BROKEN))
+ANSWERS |= {6: (403, base.NOT_ALLOWED), 7: None, 10: None, 11: (403, base.LOCKED), 12: (403, base.PASSWORD_EXPIRED)}
+ANSWERS |= {13: (403, base.ACCOUNT_EXPIRED), 16: (403, base.PASSWORD_EXPIRED), 19: (403, base.MORE_NEEDED)}
+ANSWERS |= {27: (403, base.PASSWORD_EXPIRED)}
+
+
+@pytest.mark.parametrize(("code", "page"), ANSWERS.items())
+def test_each_answer_of_pam_has_its_words(door: Door, monkeypatch: pytest.MonkeyPatch, code: int, page: Any) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise pamela.PAMError(errno=6)
+        raise pamela.PAMError(errno=code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pamela, "authenticate", refuse)
+        pages = [run(door.enter("dora")) for _ in range(9)]
+    # Only a wrong password counts.
+    assert pages == ([page] * 9 if page else [None] * 5 + [(429, base.TOO_MANY)] * 4)
+    if page:
+        assert run(door.enter("ann")) == "ann"
+
+
+@pytest.mark.parametrize("code", [9, 22, 24])
+def test_a_directory_that_pam_cannot_reach_is_told(door: Door, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise pamela.PAMError(errno=code)
 
     monkeypatch.setattr(pamela, "authenticate", refuse)
-    for _ in range(9):
-        assert run(door.enter("dora")) == (403, base.NOT_ALLOWED)
+    monkeypatch.setattr(door.directory, "exists", lambda: True)
+    assert run(door.enter("dora")) == (503, base.SILENT)
 
 
 def test_an_outage_of_the_directory_is_told_and_limits_attempts(door: Door, caplog: pytest.LogCaptureFixture) -> None:

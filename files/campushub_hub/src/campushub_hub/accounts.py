@@ -92,9 +92,13 @@ class Directory:
         self._asked = 0.0
         self._answer: asyncio.Future[str] | None = None
 
+    def exists(self) -> bool:
+        """Return whether the host has a directory of users."""
+        return self.status.exists()
+
     async def outage(self) -> str:
         """Return what is wrong with all servers of the directory; nothing if one works, or if there is no directory."""
-        if not self.status.exists():
+        if not self.exists():
             return ""
         if self._answer is None or (self._answer.done() and time.monotonic() - self._asked > self.lasts(self._answer)):
             self._asked = time.monotonic()

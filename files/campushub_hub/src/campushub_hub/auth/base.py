@@ -31,6 +31,11 @@ NO_NAME = (
 )
 NO_ACCOUNT = "Your password is right, but you have no account on this server. Please ask its administrator."
 SILENT = "The university's user directory does not answer. Please try again in a few minutes."
+PASSWORD_EXPIRED = "Your password is right, but it has expired. Please change it before you sign in."  # noqa: S105 (words)
+ACCOUNT_EXPIRED = "Your account has expired. Please ask the administrator of this service."
+LOCKED = "This server has locked your account after too many wrong passwords. Please try again later."
+MORE_NEEDED = "This server asks for more than a password, which cannot be entered here. Please tell its administrator."
+BROKEN = "This server cannot check passwords at the moment. Please tell its administrator."
 TOO_MANY = "Too many failed attempts. Please wait five minutes."
 
 NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
@@ -119,10 +124,10 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             outage = "" if right else await self.directory.outage()
         except accounts.DirectoryTimeoutError as error:
             right, outage = False, str(error)
-        except HTTPError:
+        except HTTPError as error:
             self.throttle.reset(name, address, success=False)
             self.offline_attempts.reset(name, address, success=False)
-            self.log.warning("User %s is refused by the host", name)
+            self.log.warning("User %s is refused: %s", name, error.log_message)
             raise
         if outage:
             self.throttle.reset(name, address, success=False)
