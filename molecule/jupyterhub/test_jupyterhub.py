@@ -150,6 +150,39 @@ def test_a_broken_pam_is_told_and_locks_nobody(host: Host, client: Client) -> No
     client("carol", "login")
 
 
+GUESSES = f"""
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+sys.path.insert(0, "/opt")
+from hub_client import Hub, HubError
+
+def guess(number):
+    try:
+        Hub("{HUB}", f"guess{{number}}").login("wrong")
+    except HubError as error:
+        return str(error)
+
+with ThreadPoolExecutor(100) as pool:
+    guesses = [pool.submit(guess, number) for number in range(1000)]
+    took = []
+    while not all(guess.done() for guess in guesses):
+        begin = time.monotonic()
+        Hub("{HUB}", "bob").login("bob-secret")
+        took.append(time.monotonic() - begin)
+        time.sleep(2)
+print({{guess.result() for guess in guesses}}, max(took))
+"""
+
+
+def test_a_thousand_guesses_shut_out_nobody_else(host: Host) -> None:
+    """From the address of the others: nobody is refused, and bob gets in within 5 s all the time."""
+    done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(GUESSES)}")
+    assert done.rc == 0, done.stderr
+    assert "'403 Invalid username or password'" in done.stdout
+    assert "429" not in done.stdout
+    assert float(done.stdout.split()[-1]) < 5, done.stdout
+
+
 def test_failed_login_leaves_no_password_in_the_journal(host: Host, client: Client) -> None:
     """The journal names user and address, not the password."""
     client("alice", "login", password="Top-Secret-4711", succeeds=False)

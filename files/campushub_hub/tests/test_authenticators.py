@@ -234,21 +234,76 @@ def test_asking_many_times_at_once_is_no_way_around(door: Door) -> None:
 def test_attempts_are_forgotten_in_time_and_after_a_success() -> None:
     now = [0.0]
     counted = throttle.LoginThrottle(3, clock=lambda: now[0])
-    assert [counted.begin("ann", "a") for _ in range(4)] == [True, True, True, False]
+
+    def attempts() -> list[bool]:
+        allowed = []
+        for _ in range(4):
+            allowed.append(counted.allows("ann", "a"))
+            if allowed[-1]:
+                counted.begin("ann", "a")
+        return allowed
+
+    assert attempts() == [True, True, True, False]
     now[0] = 301.0
-    assert counted.begin("ann", "a")
+    assert counted.allows("ann", "a")
+    counted.begin("ann", "a")
     counted.reset("ann", "a", success=True)
-    assert [counted.begin("ann", "a") for _ in range(4)] == [True, True, True, False]
+    assert attempts() == [True, True, True, False]
     assert [counted.delay("ann", "a"), counted.delay("bob", "a")] == [2.0, 0.5]
 
 
-def test_one_address_cannot_try_all_users() -> None:
+def test_an_address_that_tries_all_users_becomes_slow() -> None:
     counted = throttle.LoginThrottle(3)
-    assert all(counted.begin(f"user{number}", "a") for number in range(100)), "a lecture hall may log in at once"
-    for _ in range(30):
+    delays = []
+    for number in range(400):
+        assert counted.allows(f"user{number}", "a")
+        counted.begin(f"user{number}", "a")
         counted.failed("a")
-    assert not counted.begin("somebody", "a")
-    assert counted.begin("somebody", "b")
+        delays.append(counted.delay(f"user{number}", "a"))
+    assert [delays[count] for count in (0, 28, 29, 59, 89, 399)] == [0.5, 0.5, 1.0, 2.0, 3.0, 8.0]
+    assert counted.allows("somebody", "a")
+    assert counted.delay("somebody", "b") == 0.5
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_thousand_wrong_names_hold_up_nobody_else(door: Door, at_once: bool) -> None:
+    """Of somebody behind the same address, as behind the NAT of a campus, who gets in within 5 s."""
+
+    async def storm() -> float:
+        guesses = [asyncio.ensure_future(door.enter(f"guess{number}", "wrong")) for number in range(1000)]
+        if not at_once:
+            await asyncio.gather(*guesses)
+        # By now each has got to its check, or waits for it.
+        await asyncio.sleep(0.1)
+        begin = time.monotonic()
+        assert await door.enter("ann") == "ann"
+        took = time.monotonic() - begin
+        assert set(await asyncio.gather(*guesses)) == {None}
+        assert await door.enter("ann") == "ann"
+        return took
+
+    door.pam_seconds = 0.03
+    assert run(storm()) < 2
+
+
+def test_a_login_that_is_given_up_leaves_its_slot() -> None:
+    async def whole() -> None:
+        slots = throttle.AddressSlots(1)
+        entered = []
+
+        async def hold(name: str) -> None:
+            async with slots.slot("a"):
+                entered.append(name)
+                await asyncio.sleep(0.05)
+
+        first, second, third = (asyncio.ensure_future(hold(name)) for name in ("first", "second", "third"))
+        await asyncio.sleep(0.01)
+        third.cancel()
+        await asyncio.gather(first, second, third, return_exceptions=True)
+        await asyncio.wait_for(hold("fourth"), 1)
+        assert entered == ["first", "second", "fourth"]
+
+    run(whole())
 
 
 class Spawner(SimpleNamespace):

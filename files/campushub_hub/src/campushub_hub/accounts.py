@@ -25,10 +25,11 @@ T = TypeVar("T")
 # Installed by role `accounts` where there is a directory: reports what is wrong with its servers.
 DIRECTORY_STATUS = Path("/usr/local/lib/campushub/directory_status.py")
 LOOK_UP_SECONDS = 4.0
+PASSWORD_THREADS = 32
 
 # Passwords are checked in other threads, so that many checks leave these free.
 _look_ups = ThreadPoolExecutor(max_workers=16, thread_name_prefix="account")
-_passwords = ThreadPoolExecutor(max_workers=32, thread_name_prefix="password")
+_passwords = ThreadPoolExecutor(max_workers=PASSWORD_THREADS, thread_name_prefix="password")
 
 
 class DirectoryTimeoutError(Exception):

@@ -21,7 +21,7 @@ from traitlets import Bool, Float, Integer, List, Set, Unicode
 from campushub_hub import accounts
 
 from .login import LocalizedLoginHandler
-from .throttle import LoginThrottle
+from .throttle import AddressSlots, LoginThrottle
 
 # Messages; templates/login.html has them in each language.
 NOT_ALLOWED = "You may not use this service. Please ask its administrator for access."
@@ -54,7 +54,7 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         config=True,
         help="""
         Number of wrong passwords for a user from one address, within five minutes, after which further attempts are
-        refused. Ten times as many from one address are refused for all users.
+        refused. An address is never refused as a whole: after ten times as many its wrong passwords are answered late.
         """,
     )
     login_domains = List(
@@ -78,6 +78,8 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         # Attempts during an outage of the directory do not count as failures, but passwords that the host has cached
         # must not be guessed meanwhile.
         self.offline_attempts = LoginThrottle(4 * self.login_attempts)
+        # Half of all that are checked at a time.
+        self.slots = AddressSlots(accounts.PASSWORD_THREADS // 2)
         self.directory = accounts.Directory()
         self.pending_revocations: dict[str, asyncio.Task[None]] = {}
 
@@ -116,11 +118,15 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         if not password or "\0" in password:
             return None
         address = self.address(handler.request)
-        if not (self.throttle.begin(name, address) and self.offline_attempts.begin(name, address)):
+        throttles = (self.throttle, self.offline_attempts)
+        if not all(throttle.allows(name, address) for throttle in throttles):
             self.log.warning("Failed login of %s from %s: too many attempts", name, address)
             raise HTTPError(429, TOO_MANY)
+        for throttle in throttles:
+            throttle.begin(name, address)
         try:
-            right = await self.check_password(name, password)
+            async with self.slots.slot(address):
+                right = await self.check_password(name, password)
             outage = "" if right else await self.directory.outage()
         except accounts.DirectoryTimeoutError as error:
             right, outage = False, str(error)
