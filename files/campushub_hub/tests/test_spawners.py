@@ -212,7 +212,7 @@ def test_no_server_is_started_over_what_cannot_be_ended(manager: ServiceManager,
     spawner.clean_up_timeout = 0.2
     with pytest.raises(ServerStartError, match=r"has not quite ended\. Please try again in a minute\.") as raised:
         asyncio.run(spawner.clean_up_stale_unit())
-    assert raised.value.jupyterhub_message == str(raised.value)
+    assert str(raised.value) == f"{raised.value.jupyterhub_message} Reference: {raised.value.reference}"
 
 
 # A server's life under SudoSpawner
@@ -274,6 +274,8 @@ class Centre:
             user = app.db.query(orm.User).filter(orm.User.name == ME).one()
             spawner = app.users[user].spawners[""]
             spawner.mediator_path = str(self.mediator)
+            # Whoever runs the tests, which may be root.
+            spawner.uid_minimum = 0
             try:
                 await act(spawner)
             finally:
@@ -369,7 +371,7 @@ def test_a_server_that_the_hub_stops_is_not_reported(centre: Centre) -> None:
     [
         (
             lambda centre: centre.serve(sys.executable, "-c", "raise SystemExit(3)"),
-            "The server ended while it was starting. Please tell your administrator.",
+            "Your server ended while it was starting.",
         ),
         (
             lambda centre: centre.serve("/nonexistent/jupyterhub-singleuser"),
@@ -398,6 +400,86 @@ def test_a_server_that_does_not_start_tells_its_user(
         assert raised.value.jupyterhub_message == message
 
     centre.run(act)
+
+
+def test_a_server_that_ends_is_quoted_with_its_place(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the session finds in the journal is written by the test; the mediator that reads it is the real one."""
+    output = tmp_path / "output"
+    centre.serve(sys.executable, "-c", "raise SystemExit(3)")
+    monkeypatch.setattr(user_session, "output_file", lambda _uid: output)
+    home = pwd.getpwuid(os.getuid()).pw_dir
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        real = spawner.run_mediator
+
+        async def noted(action: str, **request: Any) -> dict[str, Any]:
+            if action == "explain":
+                place = f'  File "{home}/.jupyter/jupyter_server_config.py", line 3, in <module>'
+                lines = [(request["pid"], place), (request["pid"], "NameError: \x1b[1mno"), (1, "of another server")]
+                output.write_text(json.dumps(lines))
+            return await real(action, **request)
+
+        monkeypatch.setattr(spawner, "run_mediator", noted)
+        with pytest.raises(ServerStartError) as raised:
+            await asyncio.wait_for(spawner.start(), 10)
+        error = raised.value
+        assert (error.line, error.number) == ("NameError: [1mno", 3)
+        assert str(error) == (
+            f"Your server ended while it was starting. NameError: [1mno ({home}/.jupyter/jupyter_server_config.py:3) "
+            f"Reference: {error.reference}"
+        )
+
+    centre.run(act)
+
+
+def test_a_home_that_is_gone_is_told_in_the_words_of_homes(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = pwd.getpwuid(os.getuid())
+    account = pwd.struct_passwd((*entry[:5], f"{tmp_path}/gone", *entry[6:]))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: account)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        for _ in range(2):
+            with pytest.raises(ServerStartError) as raised:
+                await asyncio.wait_for(spawner.start(), 10)
+            told.append(raised.value.jupyterhub_message)
+            (tmp_path / "gone").touch()
+
+    told: list[str] = []
+    centre.run(act)
+    # A file in its place is no home either.
+    assert told == [f"There is no home directory {tmp_path}/gone for you. Please tell your administrator."] * 2
+
+
+def test_a_start_without_settings_counts_once(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.user_options = spawner.orm_spawner.user_options = {"without_settings": ["1"], "other": "kept"}
+        await spawner.start()
+        found = environment_of(spawner)
+        assert found["JUPYTER_CONFIG_DIR"] == f"/run/jupyterhub-users/{os.getuid()}/without-settings"
+        assert found["PYTHONNOUSERSITE"] == "1"
+        assert spawner.orm_spawner.user_options == {"other": "kept"}
+        await spawner.stop()
+        spawner.user_options = spawner.orm_spawner.user_options
+        await spawner.start()
+        assert not {"JUPYTER_CONFIG_DIR", "PYTHONNOUSERSITE"} & set(environment_of(spawner))
+
+    centre.run(act)
+
+
+@pytest.mark.parametrize("uid_minimum", [1, 1000])
+def test_an_account_of_the_system_is_told_so(centre: Centre, uid_minimum: int) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.user.orm_user.name, spawner.uid_minimum = "root", uid_minimum
+        with pytest.raises(ServerStartError, match=r"^root is an account of the system") as raised:
+            await spawner.start()
+        assert raised.value.status_code == 403
+
+    centre.run(act)
+    assert not centre.asked.exists()
 
 
 def test_a_browser_is_not_sent_to_a_port_that_somebody_else_took(centre: Centre) -> None:
@@ -440,7 +522,7 @@ def test_a_link_that_a_user_left_behind_leads_root_nowhere(
 
     async def act(spawner: CampusSystemdSpawner) -> None:
         spawner.api_token = token
-        with pytest.raises(ServerStartError, match=r"^The server ended while it was starting\."):
+        with pytest.raises(ServerStartError, match=r"^Your server ended while it was starting\."):
             await asyncio.wait_for(spawner.start(), 10)
 
     centre.run(act)

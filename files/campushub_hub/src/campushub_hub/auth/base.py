@@ -19,6 +19,7 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Integer, List, Set, Unicode
 
 from campushub_hub import accounts
+from campushub_hub.handlers import HANDLERS
 
 from .login import LocalizedLoginHandler
 from .throttle import AddressSlots, LoginThrottle
@@ -232,8 +233,8 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             self.pending_revocations.pop(user.name, None)
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:  # noqa: ARG002 (JupyterHub's signature)
-        """Serve our own login page."""
-        return [("/login", LocalizedLoginHandler)]
+        """Serve our own login page, and the hub's own pages and calls for servers."""
+        return [("/login", LocalizedLoginHandler), *HANDLERS]
 
     async def add_user(self, user: Any) -> None:
         """Add the user to the hub's database; `authenticate` has looked up the account."""

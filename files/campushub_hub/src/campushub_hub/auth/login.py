@@ -1,16 +1,17 @@
-"""The login page in the language of the browser."""
+"""Pages in the language of the browser."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.login import LoginHandler
 
 LANGUAGES = ("en", "ru")
 
 
-class LocalizedLoginHandler(LoginHandler):  # type: ignore[misc]
-    """Tells the template `login.html` which language to speak."""
+class LocalizedHandler(BaseHandler):  # type: ignore[misc]
+    """Tells templates which language to speak."""
 
     def browser_language(self) -> str:
         """Return the first of our languages that the browser asks for, else English."""
@@ -31,3 +32,7 @@ class LocalizedLoginHandler(LoginHandler):  # type: ignore[misc]
     def template_namespace(self) -> dict[str, Any]:
         """Add the language to what templates see."""
         return {**super().template_namespace, "language": self.browser_language()}
+
+
+class LocalizedLoginHandler(LocalizedHandler, LoginHandler):  # type: ignore[misc]
+    """The login page, `login.html`, in the language of the browser."""

@@ -24,7 +24,6 @@ from traitlets import Bool, Float, Unicode, default
 from campushub_hub import accounts
 
 from .base import NO_ACCOUNT, NO_NAME, NOT_ALLOWED, CampusAuthenticator
-from .login import LocalizedLoginHandler
 
 NO_PROVIDER = "The sign-in service of the university does not answer. Please try again in a few minutes."
 UNCONFIRMED = "The sign-in service of the university has not confirmed who you are. Please try again."
@@ -289,8 +288,8 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         return layout.replace("{token}", state["access_token"])
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Serve our own login page, which has a button that leads to the provider."""
-        return [*GenericOAuthenticator.get_handlers(self, app), ("/login", LocalizedLoginHandler)]
+        """Serve also what talks to the provider; our own login page has a button that leads there."""
+        return [*GenericOAuthenticator.get_handlers(self, app), *CampusAuthenticator.get_handlers(self, app)]
 
 
 def is_due(token_info: dict[str, Any]) -> bool:

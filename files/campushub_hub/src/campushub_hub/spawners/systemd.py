@@ -15,7 +15,7 @@ from traitlets import Float
 
 from campushub_hub.host import user_session
 
-from .base import CampusSpawner, ServerStartError
+from .base import CampusSpawner, ServerEndedError, ServerStartError
 
 # The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
 TRANSIENT_UNITS = Path("/run/systemd/transient")
@@ -38,7 +38,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         self.unit_name = f"jupyterhub-user-{escape_unit_name(self.user.name)}"
         if self.name:
             self.unit_name += f".s-{escape_unit_name(self.name)}"
-        self._submitting = False
+        self._submitting, self._submitted = False, 0
 
     async def start(self) -> tuple[str, int]:
         """Start the unit and return the server's address once it listens."""
@@ -57,13 +57,24 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         await self.resolve_home()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
-        self._submitting = True
+        self._submitting, self._submitted = True, int(time.time())
+        submission = asyncio.ensure_future(super().start())
         try:
-            address: tuple[str, int] = await super().start()
+            # A start that is given up now would leave a unit that nobody knows of.
+            address: tuple[str, int] = await asyncio.shield(submission)
         finally:
+            await asyncio.wait([submission])
             self._submitting = False
-        await self.wait_until_listening()
+        try:
+            await self.wait_until_listening()
+        except ServerEndedError as error:
+            raise await self.explain(error, 0) from None
         return address
+
+    async def store_output(self) -> None:
+        """Store what the unit has printed since it was submitted where the mediator reads it."""
+        unit, since = f"_SYSTEMD_UNIT={self.unit_name}.service", f"--since=@{self._submitted}"
+        await asyncio.to_thread(user_session.write_output, self.account, unit, since)
 
     def user_command(self) -> list[str]:
         """Return the words in front of a command that the service manager runs as the user, in their slice."""
