@@ -137,6 +137,27 @@ def test_a_right_password_without_an_account_is_told_apart(door: Door) -> None:
     assert run(door.enter("nobody-here")) == (403, base.NO_ACCOUNT)
 
 
+def test_the_second_of_two_with_one_uid_is_refused(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    door.host["ann"] = accounts.Account("ann", 2001, frozenset({"jupyter-users"}), twin="anna")
+    for _ in range(9):
+        assert run(door.enter("ann")) == (403, base.SAME_UID)
+    assert "User ann is refused: UID 2001 is that of anna" in caplog.text
+
+
+def test_two_accounts_with_one_uid_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sssd answers for them: each by its name, and always the first by the number."""
+    import pwd
+
+    entries = {name: pwd.struct_passwd((name, "x", uid, 100, "", "/", "")) for name, uid in TWINS.items()}
+    monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: next(entry for entry in entries.values() if entry.pw_uid == uid))
+    found = [accounts.find(name) for name in TWINS]
+    assert [one and one.twin for one in found] == ["", "twin1", "", ""]
+
+
+TWINS = {"twin1": 20010, "twin2": 20010, "Ann": 20011, "other": 20012}
+
+
 # What each return code of PAM, from PAM_OPEN_ERR to PAM_INCOMPLETE, is to the user.
 ANSWERS: dict[int, Any] = dict.fromkeys(range(1, 32), (503, base.BROKEN))
 ANSWERS |= {6: (403, base.NOT_ALLOWED), 7: None, 10: None, 11: (403, base.LOCKED), 12: (403, base.PASSWORD_EXPIRED)}

@@ -46,6 +46,8 @@ class Account:
     name: str
     uid: int
     groups: frozenset[str]
+    # The account that the host takes for this one, where two have the same UID.
+    twin: str = ""
 
 
 def find(name: str) -> Account | None:
@@ -54,7 +56,17 @@ def find(name: str) -> Account | None:
         entry = pwd.getpwnam(name)
     except (KeyError, ValueError):
         return None
-    return Account(entry.pw_name, entry.pw_uid, frozenset(user_session.groups_of(entry)))
+    return Account(entry.pw_name, entry.pw_uid, frozenset(user_session.groups_of(entry)), twin_of(entry))
+
+
+def twin_of(entry: pwd.struct_passwd) -> str:
+    """Return the name of another account to which the host gives the files and processes of this one, or nothing."""
+    try:
+        name = pwd.getpwuid(entry.pw_uid).pw_name
+    except KeyError:
+        return ""
+    # A directory may spell a name otherwise when it is asked for the number.
+    return "" if name.lower() == entry.pw_name.lower() else name
 
 
 async def _within(pool: ThreadPoolExecutor, seconds: float, function: Callable[[], T]) -> T:

@@ -31,6 +31,10 @@ NO_NAME = (
     "underscores, and begins with a letter."
 )
 NO_ACCOUNT = "Your password is right, but you have no account on this server. Please ask its administrator."
+SAME_UID = (
+    "Your password is right, but another account of this server has the same number as yours (UID), so that each could "
+    "read what the other has. Please tell its administrator."
+)
 SILENT = "The university's user directory does not answer. Please try again in a few minutes."
 PASSWORD_EXPIRED = "Your password is right, but it has expired. Please change it before you sign in."  # noqa: S105 (words)
 ACCOUNT_EXPIRED = "Your account has expired. Please ask the administrator of this service."
@@ -157,7 +161,14 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         if account.uid < self.uid_minimum:
             self.log.warning("User %s has UID %d, below that of people", account.name, account.uid)
             raise HTTPError(403, NOT_ALLOWED)
+        self.refuse_twin(account)
         return {"name": account.name}
+
+    def refuse_twin(self, account: accounts.Account) -> None:
+        """Raise HTTPError for an account that the host takes for another one. `status` reads the line."""
+        if account.twin:
+            self.log.error("User %s is refused: UID %d is that of %s", account.name, account.uid, account.twin)
+            raise HTTPError(403, SAME_UID)
 
     async def account(self, name: str) -> accounts.Account | None:
         """Look up an account; raise HTTPError, for a page that says so, if the directory does not answer."""
