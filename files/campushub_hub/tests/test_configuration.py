@@ -370,7 +370,7 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
         name: re.findall(r"^jupyterhub ALL = \((.*)\) NOPASSWD: (.*)$", parts["sudoers"], re.MULTILINE)
         for name, parts in rendered.items()
     }
-    permitted = [f"{mediator} {word}" for word in ("spawn", "stop", "probe", "create-home", "store-token")]
+    permitted = [f"{mediator} {word}" for word in ("spawn", "stop", "explain", "probe", "create-home", "store-token")]
     permitted += [f"{former} {word}" for word in ("spawn", "stop", "look", "make", "keep")]
     commands = ", ".join(permitted)
     assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
