@@ -10,14 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pamela
 import pytest
 from tornado.web import HTTPError
 from traitlets.config import Config
 from traitlets.utils.importstring import import_item
 
 from campushub_hub import accounts, configuration
-from campushub_hub.auth import base, ldap, throttle
+from campushub_hub.auth import base, ldap, pam, throttle
 from campushub_hub.auth.pam import CampusPAMAuthenticator
 
 from .conftest import merged
@@ -39,17 +38,16 @@ class Door(CampusPAMAuthenticator):
         self.pam_seconds = self.host_seconds = 0.0
         self.asked: list[str] = []
         self.down = ""
-        monkeypatch.setattr(pamela, "authenticate", self.pam)
+        monkeypatch.setattr(pam, "ask", self.pam)
         monkeypatch.setattr(accounts, "find", self.find)
         self.password_timeout = 0.3
         monkeypatch.setattr(accounts, "LOOK_UP_SECONDS", 0.3)
         monkeypatch.setattr(self.directory, "outage", self.outage)
 
-    def pam(self, name: str, password: str, **_: Any) -> None:
+    def pam(self, name: str, password: str, *_: str) -> tuple[int, bool]:
         self.asked.append(name)
         time.sleep(self.pam_seconds)
-        if password != self.password:
-            raise pamela.PAMError(errno=7)
+        return (0, True) if password == self.password else (7, False)
 
     def find(self, name: str) -> accounts.Account | None:
         time.sleep(self.host_seconds)
@@ -167,11 +165,8 @@ ANSWERS |= {27: (403, base.PASSWORD_EXPIRED)}
 
 @pytest.mark.parametrize(("code", "page"), ANSWERS.items())
 def test_each_answer_of_pam_has_its_words(door: Door, monkeypatch: pytest.MonkeyPatch, code: int, page: Any) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise pamela.PAMError(errno=code)
-
     with monkeypatch.context() as patch:
-        patch.setattr(pamela, "authenticate", refuse)
+        patch.setattr(pam, "ask", lambda *_: (code, False))
         pages = [run(door.enter("dora")) for _ in range(9)]
     # Only a wrong password counts.
     assert pages == ([page] * 9 if page else [None] * 5 + [(429, base.TOO_MANY)] * 4)
@@ -179,12 +174,14 @@ def test_each_answer_of_pam_has_its_words(door: Door, monkeypatch: pytest.Monkey
         assert run(door.enter("ann")) == "ann"
 
 
+def test_a_refusal_after_the_right_password_is_none_of_it(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pam, "ask", lambda *_: (7, True))
+    assert [run(door.enter("dora")) for _ in range(9)] == [(403, base.NOT_ALLOWED)] * 9
+
+
 @pytest.mark.parametrize("code", [9, 22, 24])
 def test_a_directory_that_pam_cannot_reach_is_told(door: Door, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise pamela.PAMError(errno=code)
-
-    monkeypatch.setattr(pamela, "authenticate", refuse)
+    monkeypatch.setattr(pam, "ask", lambda *_: (code, False))
     monkeypatch.setattr(door.directory, "exists", lambda: True)
     assert run(door.enter("dora")) == (503, base.SILENT)
 

@@ -281,8 +281,12 @@ def test_without_a_password_nobody_gets_in(
 ) -> None:
     """A PAM that would take anything, in place of the host's."""
     asked: list[str] = []
-    monkeypatch.setattr("pamela.authenticate", lambda name, *_, **__: asked.append(name))
-    monkeypatch.setattr("pamela.check_account", lambda *_, **__: None)
+
+    def ask(name: str, *_: str) -> tuple[int, bool]:
+        asked.append(name)
+        return 0, True
+
+    monkeypatch.setattr("campushub_hub.auth.pam.ask", ask)
     door = authenticator(rendered["systemd"]["settings"])
     assert asyncio.run(door.authenticate(None, form)) is None
     assert asked == []

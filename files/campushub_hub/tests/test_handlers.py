@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pamela
 import pytest
 from jupyterhub.app import JupyterHub
 from jupyterhub.spawner import Spawner
@@ -20,6 +19,7 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from campushub_hub import accounts, configuration
+from campushub_hub.auth import pam
 from campushub_hub.spawners import ServerStartError
 from campushub_hub.spawners.base import ENDED
 
@@ -87,7 +87,7 @@ class Site:
             c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0.5}
 
         monkeypatch.setattr(configuration, "finish", with_stand_in)
-        monkeypatch.setattr(pamela, "authenticate", lambda *_, **__: None)
+        monkeypatch.setattr(pam, "ask", lambda *_: (0, True))
         self.directory_seconds = 0.0
 
         def find(name: str) -> accounts.Account | None:

@@ -27,26 +27,43 @@ REFUSED = {
 }
 
 
+def ask(name: str, password: str, service: str, encoding: str) -> tuple[int, bool]:
+    """Return PAM's code, which is 0 for a user who may log in, and whether the password is right. Raises PAMError."""
+    # pamela.authenticate() does not tell whose code it is, that of the password or that of the account.
+    answers = pamela.new_simple_password_conv((password,), encoding)
+    handle = pamela.pam_start(service, name, conv_func=answers, encoding=encoding)
+    code, right = pamela.PAM_AUTHENTICATE(handle, 0), False
+    if code == pamela.PAM_SUCCESS:
+        code, right = pamela.PAM_ACCT_MGMT(handle, 0), True
+    if code == pamela.PAM_SUCCESS:
+        # Gets the ticket of a user of Kerberos; a login without one is a login.
+        pamela.PAM_SETCRED(handle, pamela.PAM_REINITIALIZE_CRED)
+    pamela.PAM_END(handle, code)
+    return code, right
+
+
 class CampusPAMAuthenticator(CampusAuthenticator, PAMAuthenticator):  # type: ignore[misc]
     """Checks passwords with PAM, as every other login at the host."""
 
     async def check_password(self, name: str, password: str) -> bool:
         """Return whether PAM accepts name and password. Raises HTTPError if it refuses the user for another reason."""
 
-        def ask() -> bool:
+        def check() -> bool:
             try:
-                pamela.authenticate(name, password, service=self.service, encoding=self.encoding)
+                code, right = ask(name, password, self.service, self.encoding)
             except pamela.PAMError as error:
-                code = error.errno
-                self.log.info("PAM refuses %s: %s", name, error)
-                if code in WRONG:
-                    return False
-                if code in REFUSED:
-                    raise HTTPError(403, REFUSED[code]) from None
-                if code in UNAVAILABLE and self.directory.exists():
-                    raise accounts.DirectoryTimeoutError from None
-                self.log.error("The host cannot check passwords: %s. See %s", error, f"/etc/pam.d/{self.service}")  # noqa: TRY400 (no bug of ours)
-                raise HTTPError(503, BROKEN) from None
-            return True
+                code, right = error.errno, False
+            if code == pamela.PAM_SUCCESS:
+                return True
+            reason = pamela.PAMError(errno=code)
+            self.log.info("PAM refuses %s: %s", name, reason)
+            if code in WRONG and not right:
+                return False
+            if code in REFUSED or right:
+                raise HTTPError(403, REFUSED.get(code, NOT_ALLOWED))
+            if code in UNAVAILABLE and self.directory.exists():
+                raise accounts.DirectoryTimeoutError
+            self.log.error("The host cannot check passwords: %s. See /etc/pam.d/%s", reason, self.service)
+            raise HTTPError(503, BROKEN)
 
-        return await accounts.check_password(ask, self.password_timeout)
+        return await accounts.check_password(check, self.password_timeout)
