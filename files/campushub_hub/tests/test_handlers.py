@@ -220,6 +220,7 @@ def test_a_start_that_fails_is_explained_with_what_helps(
             assert text in page, text
         _, _, russian = hub.request("/hub/spawn-pending/ann", headers={"Accept-Language": "ru"})
         assert "Ваш сервер завершился во время запуска." in russian
+        assert "Речь идёт о /home/ann/.jupyter/jupyter_server_config.py, строка 3." in russian
         link = re.search(r'id="start-without-settings"[^>]*href="([^"]*)"', page)
         assert link
         StagedSpawner.failure = None
@@ -247,6 +248,8 @@ def test_a_server_of_root_is_refused_in_words(site: Site) -> None:
             status, _, page = boss.request(f"/hub/spawn/{name}")
             assert status == 403
             assert words in page
+        _, _, page = boss.request("/hub/spawn/root", headers={"Accept-Language": "ru"})
+        assert "root — системная учётная запись, а не человек." in page
         assert StagedSpawner.starts == []
 
     site.run(act)
