@@ -140,6 +140,71 @@ def test_system_accounts_cannot_log_in(host: Host, client: Client) -> None:
     host.check_output("userdel sysadm")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("chage --lastday 0", "Your password is right, but it has expired"),
+        ("chage --lastday 2020-01-01 --maxdays 30", "Your password is right, but it has expired"),
+        ("chage --lastday 2020-01-01 --maxdays 30 --inactive 5", "Your password is right, but it has expired"),
+        ("chage --expiredate 2020-01-01", "Your account has expired"),
+    ],
+)
+def test_expired_accounts_are_told_and_not_locked(host: Host, client: Client, change: str, words: str) -> None:
+    """By the real PAM; whoever has changed the password gets in at once, however often it was tried before."""
+    host.check_output(f"{change} carol")
+    try:
+        for _ in range(6):
+            assert words in client("carol", "login", succeeds=False)
+    finally:
+        host.check_output("chage --lastday $(date +%F) --maxdays 99999 --inactive -1 --expiredate -1 carol")
+    client("carol", "login")
+
+
+def test_a_broken_pam_is_told_and_locks_nobody(host: Host, client: Client) -> None:
+    service = "/etc/pam.d/jupyterhub"
+    host.check_output(f"cp -p {service} /run/pam-jupyterhub; sed -i '1a auth requisite pam_gone.so' {service}")
+    try:
+        for _ in range(6):
+            assert "This server cannot check passwords" in client("carol", "login", succeeds=False)
+        assert "See /etc/pam.d/jupyterhub" in host.check_output("journalctl -u jupyterhub -n 30 --no-pager -o cat")
+    finally:
+        host.check_output(f"cp -p /run/pam-jupyterhub {service}")
+    client("carol", "login")
+
+
+GUESSES = f"""
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+sys.path.insert(0, "/opt")
+from hub_client import Hub, HubError
+
+def guess(number):
+    try:
+        Hub("{HUB}", f"guess{{number}}").login("wrong")
+    except HubError as error:
+        return str(error)
+
+with ThreadPoolExecutor(100) as pool:
+    guesses = [pool.submit(guess, number) for number in range(1000)]
+    took = []
+    while not all(guess.done() for guess in guesses):
+        begin = time.monotonic()
+        Hub("{HUB}", "bob").login("bob-secret")
+        took.append(time.monotonic() - begin)
+        time.sleep(2)
+print({{guess.result() for guess in guesses}}, max(took))
+"""
+
+
+def test_a_thousand_guesses_shut_out_nobody_else(host: Host) -> None:
+    """From the address of the others: nobody is refused, and bob gets in within 5 s all the time."""
+    done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(GUESSES)}")
+    assert done.rc == 0, done.stderr
+    assert "'403 Invalid username or password'" in done.stdout
+    assert "429" not in done.stdout
+    assert float(done.stdout.split()[-1]) < 5, done.stdout
+
+
 def test_failed_login_leaves_no_password_in_the_journal(host: Host, client: Client) -> None:
     """The journal names user and address, not the password."""
     client("alice", "login", password="Top-Secret-4711", succeeds=False)
@@ -214,6 +279,187 @@ def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: C
     wait_until(lambda: '"/user/bob"' not in host.check_output(routes), "no route to bob's server", seconds=3)
     client("bob", "start")
     client("bob", "stop")
+
+
+KILLED = f"""
+import subprocess, sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+hub = Hub("{HUB}", "bob")
+hub.login("bob-secret")
+for number in range(50):
+    hub.start()
+    subprocess.run(["pkill", "-KILL", "-u", "bob", "-f", "singleuser"], check=True)
+print("started", number + 1)
+"""
+
+
+def test_fifty_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
+    """As after each kill for memory: what the service manager still does with the last unit harms no start."""
+    client("bob", "stop")
+    done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(KILLED)}")
+    assert done.stdout == "started 50\n", done.stderr
+    client("bob", "stop")
+    units = host.check_output("systemctl list-units --all --no-legend 'jupyterhub-user-bob*.service'")
+    assert units == "", "a failed unit stays"
+
+
+def test_two_accounts_with_one_uid_do_not_share_files(host: Host, client: Client) -> None:
+    """The second is told at login; the first, whom the host takes both for, works on."""
+    host.check_output("useradd --non-unique --uid 2003 --groups jupyter-users twin && echo twin:twin-secret | chpasswd")
+    try:
+        assert "another account of this server has the same number" in client("twin", "login", succeeds=False)
+        client("carol", "login")
+        journal = host.check_output("journalctl -u jupyterhub -n 50 --no-pager -o cat")
+        assert "User twin is refused: UID 2003 is that of carol" in journal
+    finally:
+        # userdel would take carol's processes for twin's.
+        host.check_output("sed -i /^twin:/d /etc/passwd /etc/shadow && gpasswd --delete twin jupyter-users")
+
+
+# A server that does not start
+
+SETTINGS = "/home/bob/.jupyter/jupyter_server_config.py"
+
+
+def pending_page(host: Host, user: str, start: str = "", language: str = "en") -> str:
+    """What a person sees who starts a server in the browser and waits for its end."""
+    return str(
+        host.check_output(
+            f"/opt/campushub/hub/bin/python -c {shlex.quote(PAGE)} {user} {language} {shlex.quote(start)}"
+        )
+    )
+
+
+PAGE = f"""
+import sys, time
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+user, language, start = sys.argv[1:]
+hub = Hub("{HUB}", user)
+hub.login(user + "-secret")
+header = {{"Accept-Language": language}}
+status, address, page = hub.request(start or "/hub/spawn", headers=header)
+end = time.monotonic() + 60
+while "/hub/spawn-pending" in address and "progress-bar" in page and time.monotonic() < end:
+    time.sleep(0.3)
+    status, address, page = hub.request("/hub/spawn-pending/" + user, headers=header)
+print(status, address, page)
+"""
+
+
+@pytest.fixture
+def closed(host: Host, client: Client) -> Iterator[None]:
+    """Bob's server does not run; his home is as it was afterwards."""
+    client("bob", "stop")
+    yield
+    host.run("rm -rf /home/bob/.jupyter")
+    host.run("[ ! -d /home/bob.away ] || { rm -f /home/bob; mv /home/bob.away /home/bob; }")
+    host.check_output("chown bob: /home/bob && chmod 700 /home/bob")
+    client("bob", "stop")
+
+
+@pytest.mark.parametrize(
+    ("line", "last"),
+    [
+        ('c.ServerApp.contents_manager_class = "jupytext.TextFileContentsManager"', "jupytext"),
+        ('c.ServerApp.root_dir = "/home/bob/gone"', "/home/bob/gone"),
+        ('c.ServerApp.port = "many"', "port"),
+        ("raise SystemExit('my own words')", "my own words"),
+    ],
+    ids=["class", "directory", "type", "exit"],
+)
+@pytest.mark.usefixtures("closed")
+def test_settings_that_end_the_server_are_told(host: Host, line: str, last: str) -> None:
+    """With file and line, a reference that the journal has, and a way in without them."""
+    host.check_output(f"runuser -u bob -- mkdir -p {SETTINGS.rpartition('/')[0]}")
+    host.check_output(f"printf '%s\\n' '# mine' {shlex.quote(line)} >{SETTINGS}; chown bob: {SETTINGS}")
+    page = pending_page(host, "bob")
+    assert page.startswith("500 "), page[:300]
+    assert "Your server ended while it was starting." in page
+    words = page.partition('id="last-words"')[2].partition("</pre>")[0]
+    assert last in words
+    if last != "my own words":
+        assert f"{SETTINGS}, line 2" in page
+    reference = page.partition('id="reference">')[2].partition("<")[0]
+    journal = host.check_output("journalctl -u jupyterhub --since '-2 min' --no-pager -o cat")
+    assert f"Reference: {reference}" in journal
+    assert "Traceback" not in journal.partition("Not starting bob's server")[2]
+    assert "Ваш сервер завершился во время запуска." in pending_page(host, "bob", "/hub/spawn-pending/bob", "ru")
+    assert host.check_output("systemctl list-units --failed --no-legend 'jupyterhub-user-*'") == ""
+    link = page.partition('id="start-without-settings"')[2].partition('href="')[2].partition('"')[0]
+    assert f"{HUB}/user/bob/" in pending_page(host, "bob", link)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("mv /home/bob /home/bob.away", "There is no home directory /home/bob for you."),
+        ("mv /home/bob /home/bob.away && touch /home/bob", "There is no home directory /home/bob for you."),
+        ("chmod 000 /home/bob", "Your home directory /home/bob cannot be used: Permission denied."),
+        ("chown root: /home/bob", "Your home directory /home/bob cannot be used: Permission denied."),
+    ],
+    ids=["missing", "file", "closed", "anothers"],
+)
+@pytest.mark.usefixtures("closed")
+def test_a_home_that_cannot_be_used_is_told(host: Host, client: Client, change: str, words: str) -> None:
+    host.check_output(change)
+    assert words in pending_page(host, "bob")
+    assert words in client("bob", "start", succeeds=False)
+
+
+def test_a_server_of_a_system_account_is_refused_in_words(host: Host) -> None:
+    """An administrator has added root on the administrators' page, and presses Start."""
+    program = f"""
+import sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub, HubError
+hub = Hub("{HUB}", "alice")
+hub.login("alice-secret")
+hub.api("/hub/api/users/root", "POST", {{}})
+try:
+    hub.api("/hub/api/users/root/server", "POST", {{}})
+except HubError as error:
+    print(error)
+hub.api("/hub/api/users/root", "DELETE")
+"""
+    said = host.check_output(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}")
+    assert said.startswith("403 ")
+    assert "root is an account of the system and not of a person" in said
+
+
+def test_ten_starts_at_one_moment_are_one(host: Host, client: Client) -> None:
+    client("bob", "stop")
+    program = f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+hub = Hub("{HUB}", "bob")
+hub.login("bob-secret")
+with ThreadPoolExecutor(10) as pool:
+    print(set(pool.map(lambda _: hub.api("/hub/api/users/bob/server", "POST", {{}}), range(10))))
+"""
+    # Each is "201 Created" or "202 Accepted", or it would raise; unless one is so late that the server runs already.
+    done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}")
+    assert done.stdout == "{None}\n" or "bob is already running" in done.stderr, done.stderr
+    assert client("bob", "run", "print('one')") == "one\n"
+    client("bob", "stop")
+
+
+def test_a_user_is_deleted_with_all_servers(host: Host, client: Client) -> None:
+    client("carol", "start")
+    client("carol", "start", "second")
+    program = f"""
+import sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+hub = Hub("{HUB}", "alice")
+hub.login("alice-secret")
+hub.api("/hub/api/users/carol", "DELETE")
+"""
+    host.check_output(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}")
+    assert not [line for line in processes(host, "carol") if "singleuser" in line]
 
 
 # Limits
@@ -325,6 +571,29 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     # The one that was killed leaves no culler behind that would work for nobody.
     cullers = "pgrep -fc '[j]upyterhub_idle_culler'"
     wait_until(lambda: bool(host.run(cullers).stdout.strip() == "1"), "one idle culler", seconds=15)
+
+
+def test_a_hub_that_starts_slowly_is_not_ended_for_it(host: Host) -> None:
+    """Longer than the 60 s that were its limit, and than the 90 s that are the service manager's."""
+    addition = "/etc/jupyterhub/config.d/99-slow.py"
+    host.check_output(f"echo 'import time; time.sleep(95)' >{addition}")
+    try:
+        host.check_output("systemctl reset-failed jupyterhub; systemctl restart jupyterhub")
+        shown = host.check_output("systemctl show --property=ActiveState,NRestarts jupyterhub").splitlines()
+        assert sorted(shown) == ["ActiveState=active", "NRestarts=0"]
+    finally:
+        host.check_output(f"rm {addition}; systemctl restart jupyterhub")
+
+
+def test_a_hub_that_fails_at_its_start_is_told_at_once(host: Host) -> None:
+    addition = "/etc/jupyterhub/config.d/99-fails.py"
+    host.check_output(f"echo 'raise SystemExit(3)' >{addition}")
+    try:
+        begin = time.monotonic()
+        assert host.run("systemctl restart jupyterhub").rc != 0
+        assert time.monotonic() - begin < 30
+    finally:
+        host.check_output(f"rm {addition}; systemctl reset-failed jupyterhub; systemctl restart jupyterhub")
 
 
 # The neighbour

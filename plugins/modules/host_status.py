@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import http.client
 import json
+import pwd
 import re
 import shutil
 import socket
@@ -261,6 +262,20 @@ def display_line(file: Path) -> tuple[list[tuple[str, str]], list[str]]:
     return [("displays", version + untested)], []
 
 
+def twin_lines(journal: str) -> list[tuple[str, str]]:
+    """Return which accounts share a UID, of those that the hub says it has refused for it."""
+    lines = []
+    for name in sorted(set(re.findall(r"User (\S+) is refused: UID \d+ is that of ", journal))):
+        try:
+            uid = pwd.getpwnam(name).pw_uid
+            other = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            continue
+        if other != name:
+            lines.append(("accounts", f"{name} cannot log in: UID {uid} is that of {other}. Give one of them another."))
+    return lines
+
+
 def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], int]:
     """Collect the lines of the page, the faults and the number of servers."""
     lines: list[tuple[str, str]] = version_lines(installed_version(parameters["version_file"]), parameters["version"])
@@ -292,6 +307,8 @@ def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], 
             faults.append(f"The certificate of {parameters['server_name']} ends on {end:%Y-%m-%d}, in {days} days.")
     count, memory = servers()
     lines.append(("servers", f"{count} running" + (f", {size(memory)} of memory" if memory else "")))
+    refused = ["--grep=is refused: UID", "--since=-7days"]
+    lines += twin_lines(run("journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=jupyterhub", *refused))
     lines += environment_lines(Path(parameters["environments"]))
     displays, broken = display_line(Path(parameters["displays_check"]))
     disks, full = disk_lines(parameters["disks"])

@@ -34,6 +34,7 @@ ABSOLUTE = (
     "when the file is kept beside the inventory."
 )
 ADDRESS = "is no address. Begin it with https://, mailto: or /, and leave no space in it."
+NETWORK = "is not a network. Write it like 192.0.2.7, 10.20.0.0/16 or 2001:db8::/32."
 VARIABLE = "is neither a text nor a number. Put into quotes what the variable is to be."
 DATABASE = (
     "jupyterhub_database_url is not a URL of a database that the hub has a driver for. Use "
@@ -83,6 +84,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_named_servers": "3",
                 "jupyterhub_idle_timeout": 0,
                 "jupyterhub_help_url": "mailto:help@example.org",
+                "jupyterhub_password_url": "https://id.example.org/password",
                 "jupyterhub_logo": str(logo),
                 "jupyterhub_config_files": [str(code)],
                 "jupyterhub_port": 1023,
@@ -420,9 +422,23 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             ],
         ),
         "help": ({"jupyterhub_help_url": "help.example.org"}, [f'jupyterhub_help_url = "help.example.org" {ADDRESS}']),
+        "fail2ban": (
+            {
+                "jupyterhub_fail2ban": True,
+                "jupyterhub_fail2ban_ignore": ["10.0.0.0/8", "2001:db8::7", "10.0.0.0/33", "campus"],
+            },
+            [
+                f'jupyterhub_fail2ban_ignore[2] = "10.0.0.0/33" {NETWORK}',
+                f'jupyterhub_fail2ban_ignore[3] = "campus" {NETWORK}',
+            ],
+        ),
         "help-script": (
             {"jupyterhub_help_url": "javascript:alert(1)"},
             [f'jupyterhub_help_url = "javascript:alert(1)" {ADDRESS}'],
+        ),
+        "password": (
+            {"jupyterhub_password_url": "id.example.org"},
+            [f'jupyterhub_password_url = "id.example.org" {ADDRESS}'],
         ),
         "logo": ({"jupyterhub_logo": "logo.svg"}, [f'jupyterhub_logo = "logo.svg" {ABSOLUTE}']),
         "logo-gone": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import http.server
+import pwd
 import ssl
 import subprocess
 import threading
@@ -163,3 +164,16 @@ def test_xpra_that_does_not_work_is_a_fault(tmp_path: Path) -> None:
     lines, faults = host_status.display_line(file)
     assert lines == [("displays", "TigerVNC, for Xpra 6.6 failed its check")]
     assert faults == ["Xpra 6.6 does not work, so TigerVNC makes the displays: no picture came within 20 s."]
+
+
+def test_accounts_that_share_a_uid_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that the hub has refused; who has another UID by now is no news."""
+    entries = {
+        name: pwd.struct_passwd((name, "x", uid, 1, "", "/", "")) for name, uid in {"a": 7, "b": 7, "c": 8}.items()
+    }
+    monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
+    monkeypatch.setattr(pwd, "getpwuid", {7: entries["a"], 8: entries["c"]}.__getitem__)
+    journal = "".join(f"[E 2026] User {name} is refused: UID 7 is that of a\n" for name in ("b", "b", "c", "gone"))
+    told = [("accounts", "b cannot log in: UID 7 is that of a. Give one of them another.")]
+    assert host_status.twin_lines(journal) == told
+    assert host_status.twin_lines("") == []

@@ -10,14 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pamela
 import pytest
 from tornado.web import HTTPError
 from traitlets.config import Config
 from traitlets.utils.importstring import import_item
 
 from campushub_hub import accounts, configuration
-from campushub_hub.auth import base, ldap, throttle
+from campushub_hub.auth import base, ldap, pam, throttle
 from campushub_hub.auth.pam import CampusPAMAuthenticator
 
 from .conftest import merged
@@ -39,17 +38,16 @@ class Door(CampusPAMAuthenticator):
         self.pam_seconds = self.host_seconds = 0.0
         self.asked: list[str] = []
         self.down = ""
-        monkeypatch.setattr(pamela, "authenticate", self.pam)
+        monkeypatch.setattr(pam, "ask", self.pam)
         monkeypatch.setattr(accounts, "find", self.find)
         self.password_timeout = 0.3
         monkeypatch.setattr(accounts, "LOOK_UP_SECONDS", 0.3)
         monkeypatch.setattr(self.directory, "outage", self.outage)
 
-    def pam(self, name: str, password: str, **_: Any) -> None:
+    def pam(self, name: str, password: str, *_: str) -> tuple[int, bool]:
         self.asked.append(name)
         time.sleep(self.pam_seconds)
-        if password != self.password:
-            raise pamela.PAMError("Authentication failure")
+        return (0, True) if password == self.password else (7, False)
 
     def find(self, name: str) -> accounts.Account | None:
         time.sleep(self.host_seconds)
@@ -137,13 +135,55 @@ def test_a_right_password_without_an_account_is_told_apart(door: Door) -> None:
     assert run(door.enter("nobody-here")) == (403, base.NO_ACCOUNT)
 
 
-def test_who_is_refused_by_the_host_is_told_so(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise pamela.PAMError(errno=6)
-
-    monkeypatch.setattr(pamela, "authenticate", refuse)
+def test_the_second_of_two_with_one_uid_is_refused(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    door.host["ann"] = accounts.Account("ann", 2001, frozenset({"jupyter-users"}), twin="anna")
     for _ in range(9):
-        assert run(door.enter("dora")) == (403, base.NOT_ALLOWED)
+        assert run(door.enter("ann")) == (403, base.SAME_UID)
+    assert "User ann is refused: UID 2001 is that of anna" in caplog.text
+
+
+def test_two_accounts_with_one_uid_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sssd answers for them: each by its name, and always the first by the number."""
+    import pwd
+
+    entries = {name: pwd.struct_passwd((name, "x", uid, 100, "", "/", "")) for name, uid in TWINS.items()}
+    monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: next(entry for entry in entries.values() if entry.pw_uid == uid))
+    found = [accounts.find(name) for name in TWINS]
+    assert [one and one.twin for one in found] == ["", "twin1", "", ""]
+
+
+TWINS = {"twin1": 20010, "twin2": 20010, "Ann": 20011, "other": 20012}
+
+
+# What each return code of PAM, from PAM_OPEN_ERR to PAM_INCOMPLETE, is to the user.
+ANSWERS: dict[int, Any] = dict.fromkeys(range(1, 32), (503, base.BROKEN))
+ANSWERS |= {6: (403, base.NOT_ALLOWED), 7: None, 10: None, 11: (403, base.LOCKED), 12: (403, base.PASSWORD_EXPIRED)}
+ANSWERS |= {13: (403, base.ACCOUNT_EXPIRED), 16: (403, base.PASSWORD_EXPIRED), 19: (403, base.MORE_NEEDED)}
+ANSWERS |= {27: (403, base.PASSWORD_EXPIRED)}
+
+
+@pytest.mark.parametrize(("code", "page"), ANSWERS.items())
+def test_each_answer_of_pam_has_its_words(door: Door, monkeypatch: pytest.MonkeyPatch, code: int, page: Any) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pam, "ask", lambda *_: (code, False))
+        pages = [run(door.enter("dora")) for _ in range(9)]
+    # Only a wrong password counts.
+    assert pages == ([page] * 9 if page else [None] * 5 + [(429, base.TOO_MANY)] * 4)
+    if page:
+        assert run(door.enter("ann")) == "ann"
+
+
+def test_a_refusal_after_the_right_password_is_none_of_it(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pam, "ask", lambda *_: (7, True))
+    assert [run(door.enter("dora")) for _ in range(9)] == [(403, base.NOT_ALLOWED)] * 9
+
+
+@pytest.mark.parametrize("code", [9, 22, 24])
+def test_a_directory_that_pam_cannot_reach_is_told(door: Door, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr(pam, "ask", lambda *_: (code, False))
+    monkeypatch.setattr(door.directory, "exists", lambda: True)
+    assert run(door.enter("dora")) == (503, base.SILENT)
 
 
 def test_an_outage_of_the_directory_is_told_and_limits_attempts(door: Door, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,21 +252,76 @@ def test_asking_many_times_at_once_is_no_way_around(door: Door) -> None:
 def test_attempts_are_forgotten_in_time_and_after_a_success() -> None:
     now = [0.0]
     counted = throttle.LoginThrottle(3, clock=lambda: now[0])
-    assert [counted.begin("ann", "a") for _ in range(4)] == [True, True, True, False]
+
+    def attempts() -> list[bool]:
+        allowed = []
+        for _ in range(4):
+            allowed.append(counted.allows("ann", "a"))
+            if allowed[-1]:
+                counted.begin("ann", "a")
+        return allowed
+
+    assert attempts() == [True, True, True, False]
     now[0] = 301.0
-    assert counted.begin("ann", "a")
+    assert counted.allows("ann", "a")
+    counted.begin("ann", "a")
     counted.reset("ann", "a", success=True)
-    assert [counted.begin("ann", "a") for _ in range(4)] == [True, True, True, False]
+    assert attempts() == [True, True, True, False]
     assert [counted.delay("ann", "a"), counted.delay("bob", "a")] == [2.0, 0.5]
 
 
-def test_one_address_cannot_try_all_users() -> None:
+def test_an_address_that_tries_all_users_becomes_slow() -> None:
     counted = throttle.LoginThrottle(3)
-    assert all(counted.begin(f"user{number}", "a") for number in range(100)), "a lecture hall may log in at once"
-    for _ in range(30):
+    delays = []
+    for number in range(400):
+        assert counted.allows(f"user{number}", "a")
+        counted.begin(f"user{number}", "a")
         counted.failed("a")
-    assert not counted.begin("somebody", "a")
-    assert counted.begin("somebody", "b")
+        delays.append(counted.delay(f"user{number}", "a"))
+    assert [delays[count] for count in (0, 28, 29, 59, 89, 399)] == [0.5, 0.5, 1.0, 2.0, 3.0, 8.0]
+    assert counted.allows("somebody", "a")
+    assert counted.delay("somebody", "b") == 0.5
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_thousand_wrong_names_hold_up_nobody_else(door: Door, at_once: bool) -> None:
+    """Of somebody behind the same address, as behind the NAT of a campus, who gets in within 5 s."""
+
+    async def storm() -> float:
+        guesses = [asyncio.ensure_future(door.enter(f"guess{number}", "wrong")) for number in range(1000)]
+        if not at_once:
+            await asyncio.gather(*guesses)
+        # By now each has got to its check, or waits for it.
+        await asyncio.sleep(0.1)
+        begin = time.monotonic()
+        assert await door.enter("ann") == "ann"
+        took = time.monotonic() - begin
+        assert set(await asyncio.gather(*guesses)) == {None}
+        assert await door.enter("ann") == "ann"
+        return took
+
+    door.pam_seconds = 0.03
+    assert run(storm()) < 2
+
+
+def test_a_login_that_is_given_up_leaves_its_slot() -> None:
+    async def whole() -> None:
+        slots = throttle.AddressSlots(1)
+        entered = []
+
+        async def hold(name: str) -> None:
+            async with slots.slot("a"):
+                entered.append(name)
+                await asyncio.sleep(0.05)
+
+        first, second, third = (asyncio.ensure_future(hold(name)) for name in ("first", "second", "third"))
+        await asyncio.sleep(0.01)
+        third.cancel()
+        await asyncio.gather(first, second, third, return_exceptions=True)
+        await asyncio.wait_for(hold("fourth"), 1)
+        assert entered == ["first", "second", "fourth"]
+
+    run(whole())
 
 
 class Spawner(SimpleNamespace):

@@ -281,8 +281,12 @@ def test_without_a_password_nobody_gets_in(
 ) -> None:
     """A PAM that would take anything, in place of the host's."""
     asked: list[str] = []
-    monkeypatch.setattr("pamela.authenticate", lambda name, *_, **__: asked.append(name))
-    monkeypatch.setattr("pamela.check_account", lambda *_, **__: None)
+
+    def ask(name: str, *_: str) -> tuple[int, bool]:
+        asked.append(name)
+        return 0, True
+
+    monkeypatch.setattr("campushub_hub.auth.pam.ask", ask)
     door = authenticator(rendered["systemd"]["settings"])
     assert asyncio.run(door.authenticate(None, form)) is None
     assert asked == []
@@ -370,7 +374,7 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
         name: re.findall(r"^jupyterhub ALL = \((.*)\) NOPASSWD: (.*)$", parts["sudoers"], re.MULTILINE)
         for name, parts in rendered.items()
     }
-    permitted = [f"{mediator} {word}" for word in ("spawn", "stop", "probe", "create-home", "store-token")]
+    permitted = [f"{mediator} {word}" for word in ("spawn", "stop", "explain", "probe", "create-home", "store-token")]
     permitted += [f"{former} {word}" for word in ("spawn", "stop", "look", "make", "keep")]
     commands = ", ".join(permitted)
     assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]

@@ -242,3 +242,57 @@ def test_a_token_is_kept_where_nobody_else_can_read_it(place: Place, tmp_path: P
         assert (file.read_text(), file.stat().st_mode & 0o777) == (text, 0o600)
     assert sorted(found.name for found in tmp_path.iterdir() if "token" in found.name) == ["oauth2_token"]
     assert not (tmp_path / "elsewhere").exists()
+
+
+# What a server said last
+
+PREFIX = "[C 2026-11-29 09:01:37.458 ServerApp] "
+TRACE = """
+[E 2026-11-29 09:01:37.458 ServerApp] Exception while loading config file {home}/.jupyter/jupyter_server_config.py
+    Traceback (most recent call last):
+      File "/opt/campushub/user/lib/python3.11/site-packages/traitlets/config/application.py", line 915, in _load
+        exec(compile(f.read(), conf_filename, "exec"), namespace, namespace)
+      File "{home}/.jupyter/jupyter_server_config.py", line 2, in <module>
+        import nb_conda_kernels
+      File "{home}/.local/lib/python3.11/site-packages/nb_conda_kernels/__init__.py", line 1, in <module>
+    ModuleNotFoundError: No module named 'conda'
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "line", "place"),
+    [
+        (TRACE, "ModuleNotFoundError: No module named 'conda'", ("jupyter_server_config.py", 2)),
+        # As Jupyter prints them, without a place.
+        (
+            f"{PREFIX}Bad config encountered during initialization: No such directory: ''/gone''\n\n",
+            "Bad config encountered during initialization: No such directory: ''/gone''",
+            ("jupyter_server_config.py", 5),
+        ),
+        (
+            (
+                f"{PREFIX}Bad config encountered during initialization: The 'port' trait of a ServerApp instance "
+                "expected an int, not the str 'abc'."
+            ),
+            (
+                "Bad config encountered during initialization: The 'port' trait of a ServerApp instance expected an "
+                "int, not the str 'abc'."
+            ),
+            ("jupyter_server_config.json", 3),
+        ),
+        (f"{PREFIX}Bad config: The 'nowhere' trait", "Bad config: The 'nowhere' trait", ("", 0)),
+        ("", "", ("", 0)),
+    ],
+    ids=["traceback", "value", "trait", "unknown", "silent"],
+)
+def test_last_words_have_a_place_in_the_users_settings(
+    tmp_path: Path, printed: str, line: str, place: tuple[str, int]
+) -> None:
+    settings = tmp_path / ".jupyter"
+    settings.mkdir()
+    (settings / "jupyter_server_config.py").write_text(
+        "c = get_config()\n# c.ServerApp.root_dir = '/gone'\n\nport = 1\nc.ServerApp.root_dir = '/gone'\n"
+    )
+    (settings / "jupyter_server_config.json").write_text('{"ServerApp": {\n"ip": "",\n"port": "abc"}}\n')
+    found = mediator.last_words(printed.format(home=tmp_path).splitlines(), str(tmp_path))
+    assert found == {"line": line, "file": str(settings / place[0]) if place[0] else "", "number": place[1]}

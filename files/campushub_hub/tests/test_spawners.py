@@ -27,6 +27,7 @@ from traitlets.config import Config
 from campushub_hub import configuration
 from campushub_hub.host import mediator, user_session
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError
+from campushub_hub.spawners import systemd as systemd_spawner
 from campushub_hub.spawners.listeners import socket_owners
 from campushub_hub.spawners.systemd import escape_unit_name
 
@@ -159,25 +160,34 @@ def test_a_server_is_confined_unless_its_user_may_use_sudo() -> None:
 
 
 class ServiceManager:
-    """A stand-in for systemctl(1) that writes down what it is told; on `stop` the unit's directory goes, or not."""
+    """
+    A stand-in for systemctl(1) and the service manager's files.
+
+    It writes down what it is told. On `stop` it forgets the unit a little later, as the service manager does, or never.
+    """
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.run, self.calls, self.program = directory / "run", directory / "calls", directory / "manager" / "systemctl"
-        self.run.mkdir()
+        self.transient = self.run / "systemd" / "transient"
+        self.transient.mkdir(parents=True)
         self.program.parent.mkdir()
         monkeypatch.setattr(systemd, "RUN_ROOT", str(self.run))
+        monkeypatch.setattr(systemd_spawner, "TRANSIENT_UNITS", self.transient)
         monkeypatch.setenv("PATH", f"{self.program.parent}:{os.environ['PATH']}")
-        self.removes(True)
+        self.forgets(True)
 
-    def removes(self, removes: bool) -> None:
-        last = f'[ "$1" != stop ] || rm -r "{self.run}/$2"\n' if removes else ""
+    def forgets(self, forgets: bool) -> None:
+        unit = f'"{self.run}/${{2%.service}}" "{self.transient}/$2"'
+        last = f'[ "$1" != stop ] || {{ sleep 0.3; rm -rf {unit}; }} &\n' if forgets else ""
         self.program.write_text(
             f'#!/bin/sh\necho "$*" >>{self.calls}\n{last}case $1 in is-active) exit 3 ;; is-failed) exit 1 ;; esac\n'
         )
         self.program.chmod(0o755)
 
     def told(self) -> list[str]:
-        return self.calls.read_text().splitlines() if self.calls.exists() else []
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        # Asked once by each process that imports SystemdSpawner.
+        return [line for line in lines if line != "--version"]
 
 
 @pytest.fixture
@@ -185,28 +195,39 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceManager:
     return ServiceManager(tmp_path, monkeypatch)
 
 
+UNIT = "jupyterhub-user-alice"
+
+
 def test_a_start_asks_nothing_when_nothing_is_left(manager: ServiceManager) -> None:
     asyncio.run(spawner_of("alice").clean_up_stale_unit())
     assert manager.told() == []
 
 
-def test_a_stale_unit_ends_before_root_writes_for_its_user(
-    manager: ServiceManager,
-) -> None:
-    directory = manager.run / "jupyterhub-user-alice"
-    directory.mkdir()
-    (directory / "jupyterhub-user-alice.env").symlink_to("/etc/shadow")
+@pytest.mark.parametrize("left", ["directory", "definition"])
+def test_a_stale_unit_is_forgotten_before_the_next_start(manager: ServiceManager, left: str) -> None:
+    """Be it one that does not end, or one that was killed: while it is known, its directory may still be removed."""
+    directory, definition = manager.run / UNIT, manager.transient / f"{UNIT}.service"
+    if left == "directory":
+        directory.mkdir()
+        (directory / f"{UNIT}.env").symlink_to("/etc/shadow")
+    else:
+        definition.touch()
     asyncio.run(spawner_of("alice").clean_up_stale_unit())
-    assert manager.told() == ["kill --signal=SIGKILL jupyterhub-user-alice", "stop jupyterhub-user-alice"]
+    commands = ["kill --signal=SIGKILL", "stop", "reset-failed"]
+    assert manager.told() == [f"{command} {UNIT}.service" for command in commands]
     assert not directory.exists()
+    assert not definition.exists()
 
 
-def test_no_server_is_started_over_what_cannot_be_ended(manager: ServiceManager) -> None:
-    manager.removes(False)
-    (manager.run / "jupyterhub-user-alice").mkdir()
+@pytest.mark.parametrize("left", [UNIT, f"systemd/transient/{UNIT}.service"])
+def test_no_server_is_started_over_what_cannot_be_ended(manager: ServiceManager, left: str) -> None:
+    manager.forgets(False)
+    (manager.run / left).mkdir()
+    spawner = spawner_of("alice")
+    spawner.clean_up_timeout = 0.2
     with pytest.raises(ServerStartError, match=r"has not quite ended\. Please try again in a minute\.") as raised:
-        asyncio.run(spawner_of("alice").clean_up_stale_unit())
-    assert raised.value.jupyterhub_message == str(raised.value)
+        asyncio.run(spawner.clean_up_stale_unit())
+    assert str(raised.value) == f"{raised.value.jupyterhub_message} Reference: {raised.value.reference}"
 
 
 # A server's life under SudoSpawner
@@ -268,6 +289,8 @@ class Centre:
             user = app.db.query(orm.User).filter(orm.User.name == ME).one()
             spawner = app.users[user].spawners[""]
             spawner.mediator_path = str(self.mediator)
+            # Whoever runs the tests, which may be root.
+            spawner.uid_minimum = 0
             try:
                 await act(spawner)
             finally:
@@ -363,7 +386,7 @@ def test_a_server_that_the_hub_stops_is_not_reported(centre: Centre) -> None:
     [
         (
             lambda centre: centre.serve(sys.executable, "-c", "raise SystemExit(3)"),
-            "The server ended while it was starting. Please tell your administrator.",
+            "Your server ended while it was starting.",
         ),
         (
             lambda centre: centre.serve("/nonexistent/jupyterhub-singleuser"),
@@ -392,6 +415,86 @@ def test_a_server_that_does_not_start_tells_its_user(
         assert raised.value.jupyterhub_message == message
 
     centre.run(act)
+
+
+def test_a_server_that_ends_is_quoted_with_its_place(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the session finds in the journal is written by the test; the mediator that reads it is the real one."""
+    output = tmp_path / "output"
+    centre.serve(sys.executable, "-c", "raise SystemExit(3)")
+    monkeypatch.setattr(user_session, "output_file", lambda _uid: output)
+    home = pwd.getpwuid(os.getuid()).pw_dir
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        real = spawner.run_mediator
+
+        async def noted(action: str, **request: Any) -> dict[str, Any]:
+            if action == "explain":
+                place = f'  File "{home}/.jupyter/jupyter_server_config.py", line 3, in <module>'
+                lines = [(request["pid"], place), (request["pid"], "NameError: \x1b[1mno"), (1, "of another server")]
+                output.write_text(json.dumps(lines))
+            return await real(action, **request)
+
+        monkeypatch.setattr(spawner, "run_mediator", noted)
+        with pytest.raises(ServerStartError) as raised:
+            await asyncio.wait_for(spawner.start(), 10)
+        error = raised.value
+        assert (error.line, error.number) == ("NameError: [1mno", 3)
+        assert str(error) == (
+            f"Your server ended while it was starting. NameError: [1mno ({home}/.jupyter/jupyter_server_config.py:3) "
+            f"Reference: {error.reference}"
+        )
+
+    centre.run(act)
+
+
+def test_a_home_that_is_gone_is_told_in_the_words_of_homes(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = pwd.getpwuid(os.getuid())
+    account = pwd.struct_passwd((*entry[:5], f"{tmp_path}/gone", *entry[6:]))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: account)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        for _ in range(2):
+            with pytest.raises(ServerStartError) as raised:
+                await asyncio.wait_for(spawner.start(), 10)
+            told.append(raised.value.jupyterhub_message)
+            (tmp_path / "gone").touch()
+
+    told: list[str] = []
+    centre.run(act)
+    # A file in its place is no home either.
+    assert told == [f"There is no home directory {tmp_path}/gone for you. Please tell your administrator."] * 2
+
+
+def test_a_start_without_settings_counts_once(centre: Centre) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.user_options = spawner.orm_spawner.user_options = {"without_settings": ["1"], "other": "kept"}
+        await spawner.start()
+        found = environment_of(spawner)
+        assert found["JUPYTER_CONFIG_DIR"] == f"/run/jupyterhub-users/{os.getuid()}/without-settings"
+        assert found["PYTHONNOUSERSITE"] == "1"
+        assert spawner.orm_spawner.user_options == {"other": "kept"}
+        await spawner.stop()
+        spawner.user_options = spawner.orm_spawner.user_options
+        await spawner.start()
+        assert not {"JUPYTER_CONFIG_DIR", "PYTHONNOUSERSITE"} & set(environment_of(spawner))
+
+    centre.run(act)
+
+
+@pytest.mark.parametrize("uid_minimum", [1, 1000])
+def test_an_account_of_the_system_is_told_so(centre: Centre, uid_minimum: int) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.user.orm_user.name, spawner.uid_minimum = "root", uid_minimum
+        with pytest.raises(ServerStartError, match=r"^root is an account of the system") as raised:
+            await spawner.start()
+        assert raised.value.status_code == 403
+
+    centre.run(act)
+    assert not centre.asked.exists()
 
 
 def test_a_browser_is_not_sent_to_a_port_that_somebody_else_took(centre: Centre) -> None:
@@ -434,7 +537,7 @@ def test_a_link_that_a_user_left_behind_leads_root_nowhere(
 
     async def act(spawner: CampusSystemdSpawner) -> None:
         spawner.api_token = token
-        with pytest.raises(ServerStartError, match=r"^The server ended while it was starting\."):
+        with pytest.raises(ServerStartError, match=r"^Your server ended while it was starting\."):
             await asyncio.wait_for(spawner.start(), 10)
 
     centre.run(act)

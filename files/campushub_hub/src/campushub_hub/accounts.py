@@ -25,10 +25,11 @@ T = TypeVar("T")
 # Installed by role `accounts` where there is a directory: reports what is wrong with its servers.
 DIRECTORY_STATUS = Path("/usr/local/lib/campushub/directory_status.py")
 LOOK_UP_SECONDS = 4.0
+PASSWORD_THREADS = 32
 
 # Passwords are checked in other threads, so that many checks leave these free.
 _look_ups = ThreadPoolExecutor(max_workers=16, thread_name_prefix="account")
-_passwords = ThreadPoolExecutor(max_workers=32, thread_name_prefix="password")
+_passwords = ThreadPoolExecutor(max_workers=PASSWORD_THREADS, thread_name_prefix="password")
 
 
 class DirectoryTimeoutError(Exception):
@@ -45,6 +46,8 @@ class Account:
     name: str
     uid: int
     groups: frozenset[str]
+    # The account that the host takes for this one, where two have the same UID.
+    twin: str = ""
 
 
 def find(name: str) -> Account | None:
@@ -53,7 +56,17 @@ def find(name: str) -> Account | None:
         entry = pwd.getpwnam(name)
     except (KeyError, ValueError):
         return None
-    return Account(entry.pw_name, entry.pw_uid, frozenset(user_session.groups_of(entry)))
+    return Account(entry.pw_name, entry.pw_uid, frozenset(user_session.groups_of(entry)), twin_of(entry))
+
+
+def twin_of(entry: pwd.struct_passwd) -> str:
+    """Return the name of another account to which the host gives the files and processes of this one, or nothing."""
+    try:
+        name = pwd.getpwuid(entry.pw_uid).pw_name
+    except KeyError:
+        return ""
+    # A directory may spell a name otherwise when it is asked for the number.
+    return "" if name.lower() == entry.pw_name.lower() else name
 
 
 async def _within(pool: ThreadPoolExecutor, seconds: float, function: Callable[[], T]) -> T:
@@ -92,9 +105,13 @@ class Directory:
         self._asked = 0.0
         self._answer: asyncio.Future[str] | None = None
 
+    def exists(self) -> bool:
+        """Return whether the host has a directory of users."""
+        return self.status.exists()
+
     async def outage(self) -> str:
         """Return what is wrong with all servers of the directory; nothing if one works, or if there is no directory."""
-        if not self.status.exists():
+        if not self.exists():
             return ""
         if self._answer is None or (self._answer.done() and time.monotonic() - self._asked > self.lasts(self._answer)):
             self._asked = time.monotonic()

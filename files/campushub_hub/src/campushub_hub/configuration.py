@@ -55,8 +55,14 @@ def fixed() -> dict[str, dict[str, Any]]:
             # Nothing else of the hub's own environment is for users.
             "env_keep": ["LANG", "LC_ALL", "TZ"],
         },
-        # As long as CampusSudoSpawner waits; the service manager's default of 90 s would keep "Stop my server" waiting.
-        "SystemdSpawner": {"unit_extra_properties": {"TimeoutStopSec": "10s"}},
+        "SystemdSpawner": {
+            "unit_extra_properties": {
+                # As long as CampusSudoSpawner waits; the default of 90 s would keep "Stop my server" waiting.
+                "TimeoutStopSec": "10s",
+                # Otherwise each server that was killed, or did not start, stays listed as a failed unit.
+                "CollectMode": "inactive-or-failed",
+            }
+        },
         "PAMAuthenticator": {"service": "jupyterhub"},
         "Authenticator": {
             # By default a user who has been allowed once stays allowed, whatever the lists say now.

@@ -19,9 +19,10 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Integer, List, Set, Unicode
 
 from campushub_hub import accounts
+from campushub_hub.handlers import HANDLERS
 from campushub_hub.translation import gettext_noop
 
-from .throttle import LoginThrottle
+from .throttle import AddressSlots, LoginThrottle
 
 # Messages; login.html and error.html translate them.
 NOT_ALLOWED = gettext_noop("You may not use this service. Please ask its administrator for access.")
@@ -32,7 +33,18 @@ NO_NAME = gettext_noop(
 NO_ACCOUNT = gettext_noop(
     "Your password is right, but you have no account on this server. Please ask its administrator."
 )
+SAME_UID = gettext_noop(
+    "Your password is right, but another account of this server has the same number as yours (UID), so that each could "
+    "read what the other has. Please tell its administrator."
+)
 SILENT = gettext_noop("The university's user directory does not answer. Please try again in a few minutes.")
+PASSWORD_EXPIRED = gettext_noop("Your password is right, but it has expired. Please change it before you sign in.")
+ACCOUNT_EXPIRED = gettext_noop("Your account has expired. Please ask the administrator of this service.")
+LOCKED = gettext_noop("This server has locked your account after too many wrong passwords. Please try again later.")
+MORE_NEEDED = gettext_noop(
+    "This server asks for more than a password, which cannot be entered here. Please tell its administrator."
+)
+BROKEN = gettext_noop("This server cannot check passwords at the moment. Please tell its administrator.")
 TOO_MANY = gettext_noop("Too many failed attempts. Please wait five minutes.")
 
 NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
@@ -51,7 +63,7 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         config=True,
         help="""
         Number of wrong passwords for a user from one address, within five minutes, after which further attempts are
-        refused. Ten times as many from one address are refused for all users.
+        refused. An address is never refused as a whole: after ten times as many its wrong passwords are answered late.
         """,
     )
     login_domains = List(
@@ -75,6 +87,8 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         # Attempts during an outage of the directory do not count as failures, but passwords that the host has cached
         # must not be guessed meanwhile.
         self.offline_attempts = LoginThrottle(4 * self.login_attempts)
+        # Half of all that are checked at a time.
+        self.slots = AddressSlots(accounts.PASSWORD_THREADS // 2)
         self.directory = accounts.Directory()
         self.pending_revocations: dict[str, asyncio.Task[None]] = {}
 
@@ -113,18 +127,22 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         if not password or "\0" in password:
             return None
         address = self.address(handler.request)
-        if not (self.throttle.begin(name, address) and self.offline_attempts.begin(name, address)):
+        throttles = (self.throttle, self.offline_attempts)
+        if not all(throttle.allows(name, address) for throttle in throttles):
             self.log.warning("Failed login of %s from %s: too many attempts", name, address)
             raise HTTPError(429, TOO_MANY)
+        for throttle in throttles:
+            throttle.begin(name, address)
         try:
-            right = await self.check_password(name, password)
+            async with self.slots.slot(address):
+                right = await self.check_password(name, password)
             outage = "" if right else await self.directory.outage()
         except accounts.DirectoryTimeoutError as error:
             right, outage = False, str(error)
-        except HTTPError:
+        except HTTPError as error:
             self.throttle.reset(name, address, success=False)
             self.offline_attempts.reset(name, address, success=False)
-            self.log.warning("User %s is refused by the host", name)
+            self.log.warning("User %s is refused: %s", name, error.log_message)
             raise
         if outage:
             self.throttle.reset(name, address, success=False)
@@ -147,7 +165,14 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         if account.uid < self.uid_minimum:
             self.log.warning("User %s has UID %d, below that of people", account.name, account.uid)
             raise HTTPError(403, NOT_ALLOWED)
+        self.refuse_twin(account)
         return {"name": account.name}
+
+    def refuse_twin(self, account: accounts.Account) -> None:
+        """Raise HTTPError for an account that the host takes for another one. `status` reads the line."""
+        if account.twin:
+            self.log.error("User %s is refused: UID %d is that of %s", account.name, account.uid, account.twin)
+            raise HTTPError(403, SAME_UID)
 
     async def account(self, name: str) -> accounts.Account | None:
         """Look up an account; raise HTTPError, for a page that says so, if the directory does not answer."""
@@ -221,6 +246,10 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             return
         finally:
             self.pending_revocations.pop(user.name, None)
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Serve also the hub's own pages and calls for servers."""
+        return [*super().get_handlers(app), *HANDLERS]
 
     async def add_user(self, user: Any) -> None:
         """Add the user to the hub's database; `authenticate` has looked up the account."""

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +173,14 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
         if not self.is_allowed(account):
             self.log.warning("User %r is in none of the lists of allowed users and groups", account.name)
             raise HTTPError(403, NOT_ALLOWED)
+        self.refuse_twin(account)
         self.provider_answers[account.name] = SAME
         self._asked[account.name] = time.monotonic()
         return {"name": account.name, "admin": self.is_admin_account(account), "auth_state": model["auth_state"]}
 
     def joined(self, account: accounts.Account, auth_state: dict[str, Any] | None) -> accounts.Account:
         """Return the account with the provider's groups added to its own."""
-        return accounts.Account(account.name, account.uid, account.groups | self.groups_in(auth_state))
+        return replace(account, groups=account.groups | self.groups_in(auth_state))
 
     async def check_allowed(self, username: str, authentication: dict[str, Any] | None = None) -> bool:  # noqa: ARG002
         """Return True: `authenticate` has checked, because it alone knows the provider's groups."""

@@ -1,12 +1,13 @@
 #!/usr/bin/python3 -I
 """
-Start or stop a server, probe a home, or store a token, as the user it belongs to.
+Start or stop a server, explain why it did not start, probe a home, or store a token, as the user it belongs to.
 
-``campushub-mediator spawn``, ``stop``, ``probe``, ``create-home`` and ``store-token`` are the commands that the hub's
-sudo rule allows; ``create-home`` probes again after the session (`user_session`) has had the home created. A hub that
-runs as root starts ``probe`` and ``store-token`` through the service manager. The request is JSON on standard input and
-the answer JSON on standard output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one
-imports nothing beyond the standard library, ends as soon as the server is started and leaves no process behind.
+``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home`` and ``store-token`` are the commands
+that the hub's sudo rule allows; ``create-home`` probes again after the session (`user_session`) has had the home
+created. A hub that runs as root starts ``explain``, ``probe`` and ``store-token`` through the service manager. The
+request is JSON on standard input and the answer JSON on standard output, as SudoSpawner expects of its mediator. Unlike
+the mediator of SudoSpawner, this one imports nothing beyond the standard library, ends as soon as the server is started
+and leaves no process behind.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import select
 import signal
 import socket
@@ -143,6 +145,48 @@ def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[s
     return {"ok": True, "home": state, "problem": problem}
 
 
+def place_in_settings(line: str, home: str) -> tuple[str, int]:
+    """
+    Return the file and line of the user's settings that a server's last line is most likely about, or nothing.
+
+    Jupyter names a setting and its value, in quotation marks, and not where it stands.
+    """
+    words = [re.escape(word) for word in re.findall(r"['\"]+([^'\"]{2,})['\"]+", line)]
+    found, most = ("", 0), 0
+    for path in sorted(Path(home, ".jupyter").glob("**/jupyter*config*/*.json")) + sorted(
+        path for path in Path(home, ".jupyter").glob("jupyter*config.*") if path.suffix in (".py", ".json")
+    ):
+        for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            matches = sum(bool(re.search(rf"(?<!\w){word}(?!\w)", text)) for word in words)
+            if matches > most and not text.lstrip().startswith("#"):
+                found, most = (str(path), number), matches
+    return found
+
+
+def last_words(lines: list[str], home: str) -> dict[str, Any]:
+    """Return the last line that a server has printed, and the file and line of the user's that it is about."""
+    texts = [re.sub(r"^\[[A-Z] [^\]]*\] ", "", line).strip() for line in lines]
+    line = next((text for text in reversed(texts) if text), "")
+    places = [found.groups() for text in texts if (found := re.match(r'File "([^"]+)", line (\d+)', text))]
+    own = [place for place in places if place[0].startswith(f"{home}/") and "/site-packages/" not in place[0]]
+    file, number = own[-1] if own else place_in_settings(line, home)
+    return {"line": line, "file": file, "number": int(number)}
+
+
+def explain(output: str, pid: int, home: str, timeout: float, env: dict[str, str]) -> dict[str, Any]:
+    """
+    Return whether the home can be used, and the last words of a server that has ended.
+
+    `output` is the file that the session (`user_session`) has written; `pid`, unless it is 0, is whose lines count.
+    """
+    answer = probe(home, "", timeout, "", env)
+    words: dict[str, Any] = {"line": "", "file": "", "number": 0}
+    if answer["home"] == "ok":
+        printed: list[tuple[int, str]] = json.loads(Path(output).read_text())
+        words = last_words([text for number, text in printed if pid in (0, number)], home)
+    return answer | words
+
+
 def store_token(path: str, text: str) -> dict[str, Any]:
     """Write the user's token into a file that nobody else can read, in one step so that nobody reads half of it."""
     new = f"{path}.new"
@@ -210,6 +254,9 @@ def main(action: str) -> int:
     elif action in ("probe", "create-home"):
         home, mount_point = request["home"], request["mount_point"]
         answer = probe(home, mount_point, float(request["timeout"]), request["scratch"], request["env"])
+    elif action == "explain":
+        timeout = float(request["timeout"])
+        answer = explain(request["output"], int(request["pid"]), request["home"], timeout, request["env"])
     elif action == "store-token":
         answer = store_token(request["path"], request["text"])
     else:

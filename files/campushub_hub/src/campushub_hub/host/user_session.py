@@ -117,6 +117,32 @@ def runtime_directory(uid: int) -> Path:
     return RUNTIME_ROOT / str(uid)
 
 
+def output_file(uid: int) -> Path:
+    """Return the file with what the user's servers have printed lately; it and its directory are root's."""
+    return RUNTIME_ROOT / f"{uid}.output"
+
+
+def write_output(account: pwd.struct_passwd, *matches: str) -> None:
+    """
+    Write what the journal has of a user's server, as pairs of process number and text, for the user alone.
+
+    The hub of SudoSpawner cannot read the journal, and users their own part of it only where it is kept on the disk.
+    """
+    journalctl = ["/usr/bin/journalctl", "--quiet", "--no-pager"]
+    # What was printed last may not have arrived.
+    subprocess.run([*journalctl, "--sync"], check=False, timeout=10)
+    command = [*journalctl, "--output=json", "--output-fields=_PID,MESSAGE", "--lines=200", *matches]
+    printed = subprocess.run(command, check=True, capture_output=True, timeout=10).stdout
+    lines = [json.loads(line) for line in printed.splitlines()]
+    # Text that is not UTF-8, or too long, is no text there.
+    texts = [(int(line.get("_PID", 0)), line["MESSAGE"][:2000]) for line in lines if isinstance(line["MESSAGE"], str)]
+    path = output_file(account.pw_uid)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+        json.dump(texts, file)
+        os.chown(file.fileno(), account.pw_uid, account.pw_gid)
+
+
 def limit_slice(uid: int, limits: Limits) -> None:
     """Set the limits of a user's slice; they hold at once for what already runs in it."""
     cpu = limits["cpu"]
@@ -262,6 +288,11 @@ def main(environment: dict[str, str]) -> int:
         if action != "stop":
             prepare(account, limits_of(groups_of(account), settings), settings)
             move_into_scope(os.getppid(), account.pw_uid)
+        if action == "explain":
+            # The mediator reads it next.
+            identifier = f"--identifier=jupyterhub-user-{account.pw_name}"
+            with contextlib.suppress(subprocess.SubprocessError):
+                write_output(account, "--since=-15min", identifier, f"_UID={account.pw_uid}")
         homes = homes_of_site()
         if action == "create-home" and homes:
             # The mediator probes the home next.

@@ -21,6 +21,7 @@ import asyncio
 import json
 import os
 import pwd
+import secrets
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -28,22 +29,61 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jupyterhub.spawner import SpawnException
 from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, validate
 from traitlets.config import LoggingConfigurable
 
 from campushub_hub import accounts
 from campushub_hub.host import mediator, user_session
+from campushub_hub.translation import gettext_noop
 
 from .listeners import socket_owners
 
+# Messages; not_running.html and error.html translate them and put the values in.
+ENDED = gettext_noop("Your server ended while it was starting.")
+NO_HOME = gettext_noop("There is no home directory %(home)s for you. Please tell your administrator.")
+HOME_UNAVAILABLE = gettext_noop(
+    "Your home directory %(home)s cannot be used at the moment: %(problem)s. "
+    "Please try again in a few minutes; your server starts when it is back."
+)
+HOME_CLOSED = gettext_noop("Your home directory %(home)s cannot be used: %(problem)s. Please tell your administrator.")
+NO_SESSION = gettext_noop("Your session could not be prepared. Please tell your administrator.")
+SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a person. It gets no server.")
+NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
+# The option of a start without the user's own settings of Jupyter and Python.
+WITHOUT_SETTINGS = "without_settings"
 
-class ServerStartError(Exception):
-    """A server that did not start, with a message for its user."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
+class ServerStartError(SpawnException):  # type: ignore[misc]
+    """
+    A server that did not start, with a message for its user.
+
+    The reference is on the user's page and in the hub's journal. JupyterHub writes one line there for this class.
+    """
+
+    line = file = ""
+    number = 0
+
+    def __init__(self, template: str, status_code: int = 500, **values: str) -> None:
+        self.template, self.values = template, values
+        self.reference = secrets.token_hex(4)
+        message = template % values
+        super().__init__(message, reason="not-started", status_code=status_code)
         # JupyterHub shows this attribute on the page that waits for the server.
         self.jupyterhub_message = message
+
+    def get_message(self) -> str:
+        """Return the message for programs that have asked for the start."""
+        return str(self)
+
+    def __str__(self) -> str:
+        """Return all that is known, for the journal."""
+        place = f" ({self.file}:{self.number})" if self.file else ""
+        return f"{self.message}{f' {self.line}{place}' if self.line else ''} Reference: {self.reference}"
+
+
+class ServerEndedError(ServerStartError):
+    """A server that ended before it listened, or that could not be executed at all."""
 
 
 class CampusSpawner(LoggingConfigurable):
@@ -56,6 +96,8 @@ class CampusSpawner(LoggingConfigurable):
     poll: Callable[[], Awaitable[int | None]]
     poll_and_notify: Callable[[], Awaitable[int | None]]
     _callbacks: list[Callable[[], Any]]
+    orm_spawner: Any
+    user_options: dict[str, Any]
     _watch: asyncio.Task[None] | None = None
 
     user_memory_limit = Unicode(
@@ -127,13 +169,19 @@ class CampusSpawner(LoggingConfigurable):
                 self._account = pwd.getpwnam(self.user.name)
             except KeyError:
                 raise ServerStartError(
-                    f"There is no Unix account {self.user.name} on this host. Please tell your administrator."
+                    gettext_noop("There is no Unix account %(user)s on this host. Please tell your administrator."),
+                    user=self.user.name,
                 ) from None
         return self._account
 
     async def prepare(self) -> None:
         """Look up the account and its limits, which may take long, without holding others up."""
         self._account = None
+        if self.user_options.get(WITHOUT_SETTINGS):
+            # JupyterHub would repeat it at each start to come.
+            self.orm_spawner.user_options = {
+                name: value for name, value in self.user_options.items() if name != WITHOUT_SETTINGS
+            }
         # A site may use an authenticator of its own.
         provider_groups = getattr(self.authenticator, "provider_groups", None)
         groups = await provider_groups(self.user) if provider_groups else frozenset()
@@ -142,8 +190,10 @@ class CampusSpawner(LoggingConfigurable):
         except accounts.DirectoryTimeoutError as error:
             self.log.error("Could not look up %s: %s", self.user.name, error)  # noqa: TRY400 (where is known)
             raise ServerStartError(
-                "The university's user directory does not answer. Please try again in a few minutes."
+                gettext_noop("The university's user directory does not answer. Please try again in a few minutes.")
             ) from None
+        if self.account.pw_uid < self.uid_minimum:
+            raise ServerStartError(SYSTEM_ACCOUNT, status_code=403, user=self.user.name)
 
     def credentials(self) -> dict[str, str]:
         """Return the variables in which file systems such as EOS look for a user's ticket and token."""
@@ -155,7 +205,10 @@ class CampusSpawner(LoggingConfigurable):
         """Add the user's directories on the host to the environment of the server."""
         environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
-        environment["JUPYTER_RUNTIME_DIR"] = str(user_session.runtime_directory(self.account.pw_uid))
+        environment["JUPYTER_RUNTIME_DIR"] = runtime = str(user_session.runtime_directory(self.account.pw_uid))
+        if self.user_options.get(WITHOUT_SETTINGS):
+            # An empty place for settings, and nothing of ~/.local. What the site has set counts as always.
+            environment |= {"JUPYTER_CONFIG_DIR": f"{runtime}/without-settings", "PYTHONNOUSERSITE": "1"}
         environment = {**self.credentials(), **environment}
         if self._homes:
             local = user_session.local_directory(self.account.pw_uid, self._homes)
@@ -192,11 +245,12 @@ class CampusSpawner(LoggingConfigurable):
         printed, _ = await process.communicate(json.dumps(kwargs).encode())
         if process.returncode or not printed:
             self.log.error("The mediator of %s ended with %s and no answer", self.user.name, process.returncode)
-            raise ServerStartError("Your session could not be prepared. Please tell your administrator.")
+            raise ServerStartError(NO_SESSION)
         answer: dict[str, Any] = json.loads(printed)
         if not answer["ok"]:
-            self.log.error("Mediator of %s: %s", self.user.name, answer["error"])
-            raise ServerStartError("The server could not be started. Please tell your administrator.")
+            error = ServerEndedError(gettext_noop("The server could not be started. Please tell your administrator."))
+            error.line = str(answer["error"])
+            raise error
         return answer
 
     @property
@@ -240,16 +294,45 @@ class CampusSpawner(LoggingConfigurable):
             answer = await self.create_network_home(homes, **request)
         if answer["home"] == "ok":
             return
-        self.log.error("The home of %s, %s: %s", self.user.name, home, answer["problem"])
         if answer["home"] == "missing":
-            raise ServerStartError(f"There is no home directory {home} for you. Please tell your administrator.")
+            raise ServerStartError(NO_HOME, home=home)
         if not scratch:
-            raise ServerStartError(
-                f"Your home directory {home} cannot be used at the moment: {answer['problem']}. "
-                "Please try again in a few minutes; your server starts when it is back."
-            )
+            raise ServerStartError(HOME_UNAVAILABLE, home=home, problem=answer["problem"])
+        self.log.error("The home of %s, %s: %s", self.user.name, home, answer["problem"])
         self._home = scratch
         self._is_scratch = True
+
+    async def store_output(self) -> None:
+        """Store what the server has printed where the mediator reads it, unless the mediator's session does."""
+
+    async def explain(self, error: ServerEndedError, pid: int) -> ServerStartError:
+        """
+        Return why a server ended before it listened: its home, or its own last words with their place.
+
+        The words are those of process `pid`; 0 is of any that `store_output` has stored, -1 of none.
+        """
+        account, home = self.account, self._home if self._homes else self.account.pw_dir
+        request = {"home": home, "timeout": 5, "env": self.credentials(), "pid": pid}
+        try:
+            await self.store_output()
+            output = str(user_session.output_file(account.pw_uid))
+            answer = await self.run_mediator("explain", output=output, **request)
+        except (OSError, ServerStartError, subprocess.SubprocessError) as unknown:
+            self.log.error("Cannot tell why the server of %s ended: %s", account.pw_name, unknown)  # noqa: TRY400 (no bug of ours)
+            return error
+        if answer["home"] == "missing":
+            return ServerStartError(NO_HOME, home=home)
+        if answer["home"] != "ok":
+            template = HOME_UNAVAILABLE if self._homes else HOME_CLOSED
+            return ServerStartError(template, home=home, problem=answer["problem"])
+        if answer["line"]:
+            # The mediator ran as the user, who may have had a say in its answer.
+            error.line, error.file = (
+                "".join(letter for letter in str(answer[name])[:500] if letter.isprintable())
+                for name in ("line", "file")
+            )
+            error.number = int(answer["number"])
+        return error
 
     def choose_limits(self, provider_groups: frozenset[str] = frozenset()) -> None:
         """Look up the user's limits, by Unix groups and those of the provider, so that the server can show them."""
@@ -272,11 +355,13 @@ class CampusSpawner(LoggingConfigurable):
                 return
             if owners:
                 self.log.error("Port %s of %s's server is held by UID %s", self.port, self.user.name, owners)
-                raise ServerStartError("Somebody else holds the port of this server. Please start it again.")
+                raise ServerStartError(
+                    gettext_noop("Somebody else holds the port of this server. Please start it again.")
+                )
             # poll() costs a process: twenty servers that start at once would mostly wait for each other's.
             if not self.probably_running() or time.monotonic() - last_poll > 5:
                 if await self.poll() is not None:
-                    raise ServerStartError("The server ended while it was starting. Please tell your administrator.")
+                    raise ServerEndedError(ENDED)
                 last_poll = time.monotonic()
             await asyncio.sleep(self.listen_interval)
 

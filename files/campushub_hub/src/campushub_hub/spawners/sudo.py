@@ -10,7 +10,7 @@ from traitlets import Float, Unicode
 
 from campushub_hub.host import user_session
 
-from .base import CampusSpawner
+from .base import CampusSpawner, ServerEndedError
 
 
 class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
@@ -84,9 +84,14 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         # The probe of the home needs the token.
         await self.publish_token()
         await self.resolve_home()
-        address: tuple[str, int] = await super().start()
-        self._pid_started = self._start_time()
-        await self.wait_until_listening()
+        pid = -1
+        try:
+            address: tuple[str, int] = await super().start()
+            pid = self.pid
+            self._pid_started = self._start_time()
+            await self.wait_until_listening()
+        except ServerEndedError as error:
+            raise await self.explain(error, pid) from None
         return address
 
     async def poll(self) -> int | None:

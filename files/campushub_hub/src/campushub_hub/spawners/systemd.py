@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from systemdspawner import SystemdSpawner, systemd
+from traitlets import Float
 
 from campushub_hub.host import user_session
+from campushub_hub.translation import gettext_noop
 
-from .base import CampusSpawner, ServerStartError
+from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
+
+# The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
+TRANSIENT_UNITS = Path("/run/systemd/transient")
 
 # What no program of a user can do anyway without more rights than the user's own: it is out of reach of a fault of the
 # kernel, too. Namespaces, devices, other architectures, debuggers and setgid directories are left to users; so is
@@ -37,6 +43,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     """SystemdSpawner with a unit for each named server, in the slice of its user."""
 
     unit_extra_properties: dict[str, Any]  # of the parent
+    clean_up_timeout = Float(10, config=True, help="Seconds that the remains of a server's last unit have to go.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,7 +51,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         self.unit_name = f"jupyterhub-user-{escape_unit_name(self.user.name)}"
         if self.name:
             self.unit_name += f".s-{escape_unit_name(self.name)}"
-        self._submitting = False
+        self._submitting, self._submitted = False, 0
         # With sudo these would be taken from root.
         if self.disable_user_sudo:
             self.unit_extra_properties = {**CONFINEMENT, **self.unit_extra_properties}
@@ -58,7 +65,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             await asyncio.to_thread(user_session.prepare, account, self._limits, self.session_settings)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
-            raise ServerStartError("Your session could not be prepared. Please tell your administrator.") from error
+            raise ServerStartError(NO_SESSION) from error
         self.slice = user_session.slice_name(account.pw_uid)
         self.default_shell = account.pw_shell or "/bin/bash"
         # The probe of the home needs the token.
@@ -66,13 +73,24 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         await self.resolve_home()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
-        self._submitting = True
+        self._submitting, self._submitted = True, int(time.time())
+        submission = asyncio.ensure_future(super().start())
         try:
-            address: tuple[str, int] = await super().start()
+            # A start that is given up now would leave a unit that nobody knows of.
+            address: tuple[str, int] = await asyncio.shield(submission)
         finally:
+            await asyncio.wait([submission])
             self._submitting = False
-        await self.wait_until_listening()
+        try:
+            await self.wait_until_listening()
+        except ServerEndedError as error:
+            raise await self.explain(error, 0) from None
         return address
+
+    async def store_output(self) -> None:
+        """Store what the unit has printed since it was submitted where the mediator reads it."""
+        unit, since = f"_SYSTEMD_UNIT={self.unit_name}.service", f"--since=@{self._submitted}"
+        await asyncio.to_thread(user_session.write_output, self.account, unit, since)
 
     def user_command(self) -> list[str]:
         """Return the words in front of a command that the service manager runs as the user, in their slice."""
@@ -98,28 +116,43 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         printed, _ = await show.communicate()
         return int(printed)
 
-    def has_directory(self) -> bool:
-        """Return whether the unit has its runtime directory, which the service manager creates and removes with it."""
-        return Path(systemd.RUN_ROOT, self.unit_name).exists()
+    @property
+    def unit_directory(self) -> Path:
+        """The unit's runtime directory, which the service manager creates and removes with it."""
+        return Path(systemd.RUN_ROOT, self.unit_name)
 
     def probably_running(self) -> bool:
         """Return whether the unit has its runtime directory."""
-        return self.has_directory()
+        return self.unit_directory.exists()
+
+    def remains(self) -> list[Path]:
+        """Return what the service manager still has of the unit."""
+        return [path for path in (TRANSIENT_UNITS / f"{self.unit_name}.service", self.unit_directory) if path.exists()]
 
     async def clean_up_stale_unit(self) -> None:
         """
-        End what is left of the unit, and with it the runtime directory, which belongs to the user.
+        End what is left of the unit, and wait until the service manager has forgotten it.
 
-        The parent's start() writes a file into that directory, as root. A unit of which something refuses to end
-        counts as stopped already; its user could have put a link to any file of the host there.
+        The parent's start() writes a file into the runtime directory, as root. While the manager still knows a unit
+        that ended or failed, it may remove that directory at any moment, with the file that the new unit needs; and a
+        unit of which something refuses to end has a directory in which its user could have put a link to any file of
+        the host.
         """
-        for command in (["kill", "--signal=SIGKILL"], ["stop"]):
-            if self.has_directory():
-                process = await asyncio.create_subprocess_exec("systemctl", *command, self.unit_name)
-                await process.wait()
-        if self.has_directory():
-            self.log.error("%s does not run, but still has its directory in %s", self.unit_name, systemd.RUN_ROOT)
-            raise ServerStartError("Your last server has not quite ended. Please try again in a minute.")
+        if not self.remains():
+            return
+        for command in (["kill", "--signal=SIGKILL"], ["stop"], ["reset-failed"]):
+            process = await asyncio.create_subprocess_exec(
+                *("systemctl", *command, f"{self.unit_name}.service"), stderr=subprocess.DEVNULL
+            )
+            await process.wait()
+        end = time.monotonic() + self.clean_up_timeout
+        while remains := self.remains():
+            if time.monotonic() > end:
+                self.log.error("%s does not run, but %s is still there", self.unit_name, remains[-1])
+                raise ServerStartError(
+                    gettext_noop("Your last server has not quite ended. Please try again in a minute.")
+                )
+            await asyncio.sleep(self.listen_interval)
 
     async def poll(self) -> int | None:
         """Return None while the server runs."""

@@ -1,0 +1,146 @@
+"""
+Pages and API calls of the hub that start and stop servers, in the place of JupyterHub's.
+
+The authenticators register them, because JupyterHub asks these for handlers before it adds its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
+from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.scopes import needs_scope
+from tornado.web import HTTPError
+
+from . import accounts
+from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
+
+# After how many seconds a page tries again to start a server when as many run as may.
+RETRY_SECONDS = 30
+
+
+class ServerStarter(BaseHandler):  # type: ignore[misc]
+    """Starts servers, also when the same start is asked for twice at one moment."""
+
+    async def spawn_single_user(
+        self, user: Any, server_name: str = "", display_name: str = "", options: Any = None
+    ) -> None:
+        """Start a server, or join the start that is under way."""
+        if user is not self.current_user:
+            await self.check_user(user)
+        try:
+            await super().spawn_single_user(user, server_name, display_name, options)
+        except RuntimeError:
+            # JupyterHub waits for the directory between its callers' question whether a start is under way and this
+            # one, which it answers with an error.
+            start = user.spawners[server_name]._spawn_future
+            if start is None or start.done():
+                raise
+
+    async def check_user(self, user: Any) -> None:
+        """
+        Raise ServerStartError for a user who may have no server, whom an administrator starts one for.
+
+        JupyterHub would have the administrator log in again, and fails at that.
+        """
+        try:
+            account = await accounts.look_up(partial(accounts.find, user.name))
+        except accounts.DirectoryTimeoutError:
+            # The start says so.
+            return
+        if account and account.uid < self.authenticator.uid_minimum:
+            raise ServerStartError(SYSTEM_ACCOUNT, status_code=403, user=user.name)
+        if not await self.authenticator.refresh_user(user):
+            raise ServerStartError(NOT_ALLOWED, status_code=403, user=user.name)
+
+
+class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
+    """The page that starts a server."""
+
+    async def _wrap_spawn_single_user(
+        self,
+        user: Any,
+        server_name: str,
+        display_name: str,
+        spawner: Any,
+        pending_url: str,
+        options: Any = None,
+    ) -> None:
+        """Start a server and lead to the page that waits for it, which also tells why it did not start."""
+        # Kept after a failure, so that no page but this one starts the server again.
+        if spawner._spawn_future and spawner._spawn_future.done():
+            spawner._spawn_future = None
+        start = asyncio.ensure_future(self.spawn_single_user(user, server_name, display_name, options=options))
+        # Whatever it raises later is told by the page that waits.
+        start.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait([start], timeout=1)
+        error = start.exception() if start.done() else None
+        if isinstance(error, HTTPError) and error.status_code == 429:
+            await self.start_later(error, user, server_name, pending_url, options)
+            return
+        if error and not user.spawners[server_name]._spawn_future:
+            # It never got so far that the page would know of it.
+            raise error
+        self.redirect(pending_url)
+
+    async def start_later(self, error: HTTPError, user: Any, server_name: str, pending_url: str, options: Any) -> None:
+        """Serve the page that tries again by itself when the hub cannot start another server now."""
+        # Told by JupyterHub where too many servers start at a moment, and not where too many run.
+        seconds = int((getattr(error, "headers", None) or {}).get("Retry-After", 0))
+        self.set_status(429)
+        self.set_header("Retry-After", str(seconds or RETRY_SECONDS))
+        page = await self.render_template(
+            "start_later.html",
+            for_user=user,
+            server_name=server_name,
+            options=options,
+            pending_url=pending_url,
+            full=not seconds,
+            seconds=seconds or RETRY_SECONDS,
+        )
+        self.finish(page)
+
+
+class CampusUserServerAPIHandler(ServerStarter, UserServerAPIHandler):  # type: ignore[misc]
+    """The API call that starts a server."""
+
+
+class CampusUserAPIHandler(UserAPIHandler):  # type: ignore[misc]
+    """The API call that deletes a user, which the administrators' page uses as well."""
+
+    @needs_scope("delete:users")  # type: ignore[untyped-decorator]
+    async def delete(self, user_name: str) -> None:
+        """Delete a user after all their servers have stopped; JupyterHub stops the one without a name only."""
+        user = self.find_user(user_name)
+        if user is not None and user.name != self.current_user.name:
+            for name in list(user.spawners):
+                await self.stop_server(user, name)
+        await super().delete(user_name)
+
+    async def stop_server(self, user: Any, name: str) -> None:
+        """Stop one server, be it running or starting, and wait until it has stopped."""
+        spawner = user.spawners[name]
+        if spawner.pending == "spawn" and spawner._spawn_future:
+            spawner._spawn_future.cancel()
+            # Until JupyterHub has noticed.
+            await asyncio.wait([spawner._spawn_future])
+            await asyncio.sleep(0)
+        stop = getattr(spawner, "_stop_future", None)
+        if not stop and spawner.active:
+            stop = await self.stop_single_user(user, name)
+        if stop:
+            await stop
+
+
+HANDLERS: list[tuple[str, type]] = [
+    (r"/spawn", CampusSpawnHandler),
+    (r"/spawn/([^/]+)", CampusSpawnHandler),
+    (r"/spawn/([^/]+)/([^/]+)", CampusSpawnHandler),
+    (r"/api/users/([^/]+)", CampusUserAPIHandler),
+    (r"/api/users/([^/]+)/server", CampusUserServerAPIHandler),
+    (r"/api/users/([^/]+)/servers/([^/]*)", CampusUserServerAPIHandler),
+]

@@ -1,0 +1,302 @@
+"""Pages and calls that start and stop servers, at a real hub with stand-ins for its proxy, PAM and users' servers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyterhub.app import JupyterHub
+from jupyterhub.spawner import Spawner
+from jupyterhub.utils import random_port
+from tests.hub_client import Hub, HubError
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+
+from campushub_hub import accounts, configuration
+from campushub_hub.auth import pam
+from campushub_hub.spawners import ServerStartError
+from campushub_hub.spawners.base import ENDED
+
+from .conftest import merged
+
+UIDS = {"ann": 2001, "bob": 2002, "dora": 2003, "root": 0}
+
+
+class Server(RequestHandler):
+    def get(self) -> None:
+        self.write({})
+
+
+class StagedSpawner(Spawner):  # type: ignore[misc]
+    """A stand-in for users' servers: starts when it is told to, or fails, and counts."""
+
+    held = False
+    failure: Exception | None = None
+    starts: list[str]
+    running: set[str]
+    served: HTTPServer | None = None
+
+    async def start(self) -> tuple[str, int]:
+        StagedSpawner.starts.append(f"{self.user.name}/{self.name}")
+        while StagedSpawner.held:  # noqa: ASYNC110 (set by other threads)
+            await asyncio.sleep(0.02)
+        if StagedSpawner.failure:
+            raise StagedSpawner.failure
+        port = random_port()
+        self.served = HTTPServer(Application([(".*", Server)]))
+        self.served.listen(port, "127.0.0.1")
+        StagedSpawner.running.add(self.name)
+        return "127.0.0.1", port
+
+    async def poll(self) -> int | None:
+        return None if self.served else 0
+
+    async def stop(self, now: bool = False) -> None:  # noqa: ARG002 (JupyterHub's signature)
+        assert self.served
+        self.served.stop()
+        self.served = None
+        StagedSpawner.running.remove(self.name)
+
+
+class Site:
+    """A hub that listens, and what its tests do at it, from threads of their own."""
+
+    def __init__(self, directory: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        for secret in ("JPY_COOKIE_SECRET", "CONFIGPROXY_AUTH_TOKEN", "CAMPUSHUB_ROUTES_TOKEN"):
+            monkeypatch.setenv(secret, "0123456789abcdef" * 4)
+        monkeypatch.setattr(configuration, "STATE_DIRECTORY", directory)
+        monkeypatch.setattr(configuration, "SITE_DIRECTORY", directory / "etc")
+        self.settings = merged(
+            settings,
+            Authenticator={"allowed_users": ["ann", "bob"], "admin_users": ["bob"]},
+            CampusSpawner={"idle_timeout": 0},
+            JupyterHub={"named_server_limit_per_user": 2},
+        )
+        monkeypatch.setattr(configuration, "read_settings", lambda: self.settings)
+        finish = configuration.finish
+
+        def with_stand_in(c: Any, document: dict[str, Any]) -> None:
+            finish(c, document)
+            c.JupyterHub.spawner_class = StagedSpawner
+            c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0.5}
+
+        monkeypatch.setattr(configuration, "finish", with_stand_in)
+        monkeypatch.setattr(pam, "ask", lambda *_: (0, True))
+        self.directory_seconds = 0.0
+
+        def find(name: str) -> accounts.Account | None:
+            time.sleep(self.directory_seconds)
+            return accounts.Account(name, UIDS[name], frozenset()) if name in UIDS else None
+
+        monkeypatch.setattr(accounts, "find", find)
+        StagedSpawner.held, StagedSpawner.failure = False, None
+        StagedSpawner.starts, StagedSpawner.running = [], set()
+
+    def run(self, act: Callable[[str], None]) -> None:
+        async def nothing(*_: Any) -> None:
+            """What the proxy is told."""
+
+        async def whole() -> None:
+            app = JupyterHub(config_file=f"{configuration.LIBRARY}/jupyterhub_config.py")
+            await app.initialize([])
+            app.proxy.add_user = app.proxy.delete_user = nothing
+            port = random_port()
+            listening = HTTPServer(app.tornado_application)
+            listening.listen(port, "127.0.0.1")
+            try:
+                await asyncio.to_thread(act, f"http://127.0.0.1:{port}")
+            finally:
+                listening.stop()
+                StagedSpawner.held = False
+
+        asyncio.run(whole())
+
+
+@pytest.fixture
+def site(tmp_path: Path, rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(tmp_path, rendered["systemd"]["settings"], monkeypatch)
+
+
+def session(url: str, user: str) -> Hub:
+    hub = Hub(url, user)
+    hub.login("right")
+    return hub
+
+
+def servers(hub: Hub, user: str) -> dict[str, bool]:
+    """Which servers of a user there are, and whether they are ready."""
+    return {name: server["ready"] for name, server in hub.api(f"/hub/api/users/{user}")["servers"].items()}
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("way", ["page", "call"])
+def test_a_start_that_is_asked_for_twice_is_one(site: Site, way: str) -> None:
+    """Wide open while the directory is slow: ten requests of one person, as of a browser that opens its tabs again."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        site.directory_seconds, StagedSpawner.held = 0.5, True
+        with ThreadPoolExecutor(10) as pool:
+            if way == "page":
+                answers = list(pool.map(lambda _: hub.request("/hub/spawn")[:2], range(10)))
+                assert set(answers) == {(200, f"{url}/hub/spawn-pending/ann")}
+            else:
+                asked = [pool.submit(hub.api, "/hub/api/users/ann/server", "POST", {}) for _ in range(10)]
+                time.sleep(2)
+                StagedSpawner.held = False
+                assert [one.result() for one in asked] == [None] * 10
+        assert StagedSpawner.starts == ["ann/"]
+        StagedSpawner.held = False
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+
+    site.run(act)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_a_start_past_the_limit_waits_on_its_page(site: Site, language: str) -> None:
+    site.settings = merged(site.settings, JupyterHub={"active_server_limit": 1})
+
+    def act(url: str) -> None:
+        session(url, "bob").api("/hub/api/users/bob/server", "POST", {})
+        hub = session(url, "ann")
+        status, _, page = hub.request("/hub/spawn", headers={"Accept-Language": language})
+        assert status == 429
+        assert {"en": "All places are taken", "ru": "Все места заняты"}[language] in page
+        # The page asks like this again, every 30 s.
+        assert re.search(r"setTimeout\(again, 30000\)", page)
+        with pytest.raises(HubError, match=r"^429"):
+            hub.api("/hub/api/users/ann/server", "POST", {})
+        session(url, "bob").stop()
+        hub.api("/hub/api/users/ann/server", "POST", {})
+        assert servers(hub, "ann") == {"": True}
+
+    site.run(act)
+
+
+def test_a_start_among_too_many_says_so(site: Site) -> None:
+    site.settings = merged(site.settings, JupyterHub={"concurrent_spawn_limit": 1})
+
+    def act(url: str) -> None:
+        StagedSpawner.held = True
+        session(url, "bob").request("/hub/spawn")
+        status, _, page = session(url, "ann").request("/hub/spawn")
+        assert status == 429
+        assert "Many servers start at this moment" in page
+
+    site.run(act)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_start_that_fails_is_explained_with_what_helps(
+    site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, slow: bool
+) -> None:
+    failure = ServerStartError(ENDED)
+    failure.line, failure.file, failure.number = "NameError: <b>", "/home/ann/.jupyter/jupyter_server_config.py", 3
+    StagedSpawner.failure = failure
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        StagedSpawner.held = slow
+        asked = ThreadPoolExecutor(1).submit(hub.request, "/hub/spawn")
+        if slow:
+            assert "Your server is starting." in asked.result()[2]
+            StagedSpawner.held = False
+            wait_for(lambda: not servers(hub, "ann"))
+        status, address, page = hub.request("/hub/spawn-pending/ann") if slow else asked.result()
+        assert (status, address) == (500, f"{url}/hub/spawn-pending/ann")
+        for text in (ENDED, "NameError: &lt;b&gt;", "jupyter_server_config.py, line 3", failure.reference):
+            assert text in page, text
+        _, _, russian = hub.request("/hub/spawn-pending/ann", headers={"Accept-Language": "ru"})
+        assert "Ваш сервер завершился во время запуска." in russian
+        assert "Речь идёт о /home/ann/.jupyter/jupyter_server_config.py, строка 3." in russian
+        link = re.search(r'id="start-without-settings"[^>]*href="([^"]*)"', page)
+        assert link
+        StagedSpawner.failure = None
+        hub.request(link[1])
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+        assert StagedSpawner.starts == ["ann/", "ann/"]
+
+    site.run(act)
+    journal = capsys.readouterr().err
+    # JupyterHub repeats it whenever the page is shown.
+    first = next(line for line in journal.splitlines() if failure.reference in line and "Previous" not in line)
+    assert "Not starting ann's server" in first
+    assert "jupyter_server_config.py:3" in first
+    assert "ServerStartError" not in journal, "the end of a traceback"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_server_of_root_is_refused_in_words(site: Site) -> None:
+    def act(url: str) -> None:
+        boss = session(url, "bob")
+        for name, words in (("root", "root is an account of the system"), ("dora", "dora may not use this service.")):
+            boss.api(f"/hub/api/users/{name}", "POST", {})
+            with pytest.raises(HubError, match=rf"^403 .*{words}"):
+                boss.api(f"/hub/api/users/{name}/server", "POST", {})
+            status, _, page = boss.request(f"/hub/spawn/{name}")
+            assert status == 403
+            assert words in page
+        _, _, page = boss.request("/hub/spawn/root", headers={"Accept-Language": "ru"})
+        assert "root — системная учётная запись, а не человек." in page
+        assert StagedSpawner.starts == []
+
+    site.run(act)
+
+
+def test_a_pending_page_stops_the_server_that_it_shows(site: Site) -> None:
+    """Of an administrator who looks as well, and not the default server, nor that of who looks."""
+
+    def act(url: str) -> None:
+        hub, boss = session(url, "ann"), session(url, "bob")
+        hub.api("/hub/api/users/ann/server", "POST", {})
+        StagedSpawner.held = True
+        hub.api("/hub/api/users/ann/servers/second", "POST", {})
+        for looks in (hub, boss):
+            _, _, page = looks.request("/hub/spawn-pending/ann/second")
+            assert 'id="stop-server-btn"' not in page, "the button that JupyterHub's script listens to"
+            assert re.search(r'const user = "ann";\s+const server = "second";', page)
+            assert "api.stop_named_server(user, server, options)" in page
+        hub.api("/hub/api/users/ann/servers/second", "DELETE", {})
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+
+    site.run(act)
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_user_is_deleted_after_all_their_servers(site: Site, pending: bool) -> None:
+    def act(url: str) -> None:
+        hub, boss = session(url, "ann"), session(url, "bob")
+        hub.api("/hub/api/users/ann/server", "POST", {})
+        StagedSpawner.held = pending
+        hub.api("/hub/api/users/ann/servers/second", "POST", {})
+        wait_for(lambda: StagedSpawner.running == ({""} if pending else {"", "second"}))
+        with pytest.raises(HubError, match=r"^403"):
+            hub.api("/hub/api/users/bob", "DELETE")
+        boss.api("/hub/api/users/ann", "DELETE")
+        assert [user["name"] for user in boss.api("/hub/api/users")] == ["bob"]
+        assert StagedSpawner.running == set()
+
+    site.run(act)
+
+
+def test_who_deletes_themselves_is_refused_with_servers_kept(site: Site) -> None:
+    def act(url: str) -> None:
+        boss = session(url, "bob")
+        boss.api("/hub/api/users/bob/server", "POST", {})
+        with pytest.raises(HubError, match=r"^400"):
+            boss.api("/hub/api/users/bob", "DELETE")
+        wait_for(lambda: servers(boss, "bob") == {"": True})
+
+    site.run(act)
