@@ -208,6 +208,11 @@ def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize("host", ["systemd", "sudo", "everybody", "ldap", "oidc", "text"])
 def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
+    assert configuration.main(str(tmp_path / "settings.json")) == ""
+
+
+def test_the_check_of_settings_is_a_quiet_program(rendered: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(json.dumps(rendered["systemd"]["settings"]))
     command = [sys.executable, "-m", "campushub_hub.configuration", str(tmp_path / "settings.json")]
     source = {**os.environ, "PYTHONPATH": str(configuration.LIBRARY.parent)}
     checked = subprocess.run(command, env=source, capture_output=True, text=True, check=False)
