@@ -36,10 +36,10 @@ class Server:
         """Return the answer of the server's REST API."""
         return json.loads(self.host.check_output("curl -sf -H 'Authorization: token secret' %s", self.url + path))
 
-    def status(self, path: str) -> str:
+    def status(self, path: str, method: str = "GET") -> str:
         """Return the HTTP status of a page."""
-        command = "curl -s -o /dev/null -w '%%{http_code}' -H 'Authorization: token secret' %s"
-        return str(self.host.check_output(command, self.url + path))
+        command = "curl -s -o /dev/null -w '%%{http_code}' -H 'Authorization: token secret' -X %s %s"
+        return str(self.host.check_output(command, method, self.url + path))
 
     def run_cell(self, code: str, kernel: str = "python3") -> dict[str, Any]:
         """Run a cell in a new kernel, or in the one with that id."""
@@ -173,6 +173,14 @@ def test_lab_notebook_and_terminals_are_served(host: Host, start: Callable[[str]
     )
     assert '"status": "error"' in extensions or '"message"' in extensions
     assert not host.file("/home/alice/.npm").exists
+
+
+def test_a_folder_is_deleted_with_what_is_in_it(host: Host, start: Callable[[str], Server]) -> None:
+    server = start("alice")
+    assert as_user(host, "alice", "mkdir -p old/part && touch old/part/data").rc == 0
+    assert server.status("api/contents/old", "DELETE") == "204"
+    assert not host.file("/home/alice/old").exists
+    assert not host.file("/home/alice/.local/share/Trash").exists
 
 
 def test_idle_server_takes_at_most_90_mb(host: Host, start: Callable[[str], Server]) -> None:

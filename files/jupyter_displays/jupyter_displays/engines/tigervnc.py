@@ -30,4 +30,6 @@ class TigerVNCEngine(Engine):
             *("-SecurityTypes", "None", "-AlwaysShared", "-AcceptSetDesktopSize", "-desktop", "Display"),
             # The first change after a pause is held back for half of the time of a frame: 6 ms of a key, not 8.
             *("-FrameRate", "75"),
+            # A text of more than the default, 256 kB, would be dropped with what the clipboard had before.
+            *("-MaxCutText", str(20 * 2**20)),
         ]
