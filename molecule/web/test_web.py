@@ -303,6 +303,7 @@ def test_headers_protect_the_browser_and_hide_the_version(door: Door) -> None:
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "strict-origin-when-cross-origin"
     assert headers["server"] == "nginx"
+    assert door.ask("/user/ada/share")[1]["referrer-policy"] == "no-referrer"
 
 
 def test_hub_learns_the_address_from_nginx_not_from_the_client(door: Door) -> None:
