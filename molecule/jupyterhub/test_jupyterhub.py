@@ -447,6 +447,25 @@ with ThreadPoolExecutor(10) as pool:
     client("bob", "stop")
 
 
+def test_cookies_are_not_sent_from_other_sites(host: Host, alice: Client) -> None:
+    """Neither those of the hub nor those of a user's server, but for links that people follow."""
+    program = f"""
+import sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+hub = Hub("{HUB}", "alice")
+hub.login("alice-secret")
+hub.request("/user/alice/lab")
+for cookie in hub.cookies:
+    print(cookie.name, cookie.get_nonstandard_attr("SameSite"))
+"""
+    cookies = host.check_output(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}").splitlines()
+    assert {"jupyterhub-hub-login", "jupyterhub-session-id", "jupyterhub-user-alice", "_xsrf"} <= {
+        cookie.split()[0] for cookie in cookies
+    }
+    assert [cookie for cookie in cookies if not cookie.endswith(" Lax")] == []
+
+
 def test_a_user_is_deleted_with_all_servers(host: Host, client: Client) -> None:
     client("carol", "start")
     client("carol", "start", "second")
