@@ -447,7 +447,8 @@ with ThreadPoolExecutor(10) as pool:
     client("bob", "stop")
 
 
-def test_cookies_are_not_sent_from_other_sites(host: Host, alice: Client) -> None:
+@pytest.mark.usefixtures("alice")
+def test_cookies_are_not_sent_from_other_sites(host: Host) -> None:
     """Neither those of the hub nor those of a user's server, but for links that people follow."""
     program = f"""
 import sys
