@@ -164,6 +164,7 @@ def test_check_mode_tells_and_does_nothing(host: Host, apply_role: ApplyRole) ->
     assert not host.file("/home/eve").exists
 
 
+@pytest.mark.one_host
 def test_fifty_users_who_are_there_already_take_no_time(host: Host, apply_role: ApplyRole) -> None:
     many = [
         {"name": f"user{number}", "password_hash": ANN["password_hash"], "groups": ["physics"]} for number in range(50)

@@ -170,6 +170,7 @@ def test_uv_runs_for_everybody_and_nobody_can_change_it(host: Host) -> None:
     assert host.run(login("touch /opt/campushub/uv/bin/x")).rc != 0
 
 
+@pytest.mark.one_host
 @pytest.mark.usefixtures("person", "node")
 def test_all_programs_trust_the_sites_ca_and_use_its_mirrors(host: Host, apply_role: ApplyRole, site: Path) -> None:
     fetch = f"curl --silent --show-error {SITE}/npm/campus-tiny"
@@ -211,6 +212,7 @@ def wheelhouse(wheels: Path, tmp_path: Path, request: pytest.FixtureRequest) -> 
     return pack
 
 
+@pytest.mark.one_host
 @pytest.mark.usefixtures("node")
 def test_a_host_without_internet_lives_on_the_wheelhouse(
     host: Host, apply_role: ApplyRole, site: Path, wheelhouse: Callable[[], Path]
@@ -247,6 +249,7 @@ def test_a_host_without_internet_lives_on_the_wheelhouse(
     host.check_output(f"{UV} pip install --quiet --python /tmp/offline six")
 
 
+@pytest.mark.one_host
 @pytest.mark.usefixtures("person", "node", "site")
 def test_programs_go_through_the_proxy_and_past_it_where_told(host: Host, apply_role: ApplyRole) -> None:
     settings = {"base_http_proxy": "http://127.0.0.1:3128", "base_no_proxy": ["mirror.example.org"]}
