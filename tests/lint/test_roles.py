@@ -112,3 +112,24 @@ def test_vars_are_short_and_without_programs() -> None:
     assert len(texts) >= 10
     assert not {role for role, text in texts.items() if len(text.splitlines()) > LONGEST_VARS}
     assert sum(text.count("{%") for text in texts.values()) <= MOST_STATEMENTS
+
+
+APPLIED = [role for role in ROLES if (ROOT / "roles" / role / "meta" / "argument_specs.yml").exists()]
+
+
+@pytest.mark.parametrize("role", APPLIED)
+def test_a_role_is_everywhere_it_must_be(role: str) -> None:
+    for playbook in ("site.yml", "playbooks/preflight.yml", "playbooks/remove.yml", "docs/generate.py"):
+        assert re.search(rf"\b{role}\b", (ROOT / playbook).read_text()), f"{playbook} does not know role {role}"
+    validated = yaml.safe_load((ROOT / "playbooks" / "preflight.yml").read_text())
+    assert f"'{role}'" in next(
+        play["vars"]["preflight_roles"] for play in validated if "preflight_roles" in play.get("vars", {})
+    )
+
+
+def test_the_role_offers_the_engines_that_there_are() -> None:
+    specification = yaml.safe_load((ROOT / "roles" / "displays" / "meta" / "argument_specs.yml").read_text())
+    engines = (ROOT / "files" / "jupyter_displays" / "jupyter_displays" / "engines" / "__init__.py").read_text()
+    modules = set(re.findall(r"^from \.(\w+) import \w+Engine\b", engines, re.MULTILINE)) - {"base"}
+    choices = specification["argument_specs"]["main"]["options"]["displays_engine"]["choices"]
+    assert set(choices) == {"auto", *modules}
