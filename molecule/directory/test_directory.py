@@ -199,6 +199,7 @@ def test_with_the_directory_back_everybody_gets_in_at_once(
         time.sleep(0.5)
 
 
+@pytest.mark.one_host
 def test_the_secret_is_in_no_output(host: Host, change: ApplyRole, monkeypatch: pytest.MonkeyPatch) -> None:
     host.check_output("rm /etc/sssd/conf.d/campushub-secret.conf")
     monkeypatch.setenv("ANSIBLE_VERBOSITY", "3")
@@ -210,6 +211,7 @@ def test_the_secret_is_in_no_output(host: Host, change: ApplyRole, monkeypatch: 
         assert secret not in done.stdout + done.stderr
 
 
+@pytest.mark.one_host
 def test_server_with_wrong_certificate_is_refused_with_reason(host: Host, change: ApplyRole) -> None:
     reasons = {
         3636: "certificate has expired",
@@ -226,6 +228,7 @@ def test_server_with_wrong_certificate_is_refused_with_reason(host: Host, change
     assert "Could not start TLS encryption" in host.check_output("journalctl -u sssd --no-pager")
 
 
+@pytest.mark.one_host
 def test_a_group_that_nobody_knows_is_named(change: ApplyRole) -> None:
     done = change(accounts_allowed_groups=["hub users", "hub usres"])
     assert done.returncode != 0
