@@ -194,7 +194,7 @@ def test_no_user_gets_a_group_of_the_system(host: Host, apply_role: ApplyRole) -
         assert done.returncode != 0
         assert "user keepers: group keepers belongs to the system" in done.stdout
         assert host.run("getent passwd keepers").rc != 0
-        done = apply_role(accounts_groups=[{"name": "keepers", "state": "absent"}])
+        done = apply_role(accounts_groups=[*SETTINGS["accounts_groups"], {"name": "keepers", "state": "absent"}])
         assert "group keepers belongs to the system" in done.stdout
         assert host.run("getent group keepers").rc == 0
         # As a former release made the account.
