@@ -448,17 +448,12 @@ def test_clipboards_are_one(alice: Person, displays: Displays, screen: Screen) -
     wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == f"{text}end", "the text of the display")
 
 
-def test_a_long_text_is_copied_whole(host: Host, alice: Person, displays: Displays, screen: Screen) -> None:
-    """In both directions, and without losing what the clipboard had before."""
-    page = alice.page
+def test_a_long_text_is_pasted_whole(host: Host, alice: Person, displays: Displays, screen: Screen) -> None:
     number, _ = displays.edit()
-    x = displays.on_screen(number)
-    page.evaluate("navigator.clipboard.writeText('0123456789'.repeat(30000))")
+    alice.page.evaluate("navigator.clipboard.writeText('0123456789'.repeat(30000))")
     screen.press("v", "control")
-    length = f"{x} timeout 5 xclip -selection clipboard -out | wc -c"
+    length = f"{displays.on_screen(number)} timeout 5 xclip -selection clipboard -out | wc -c"
     wait_until(lambda: host.run(length).stdout.strip() == "300000", "the browser's text")
-    host.check_output(f"yes abcdefghi | head -c 400000 | {x} xclip -selection clipboard >/dev/null 2>&1")
-    wait_until(lambda: page.evaluate("navigator.clipboard.readText().then(text => text.length)") == 400000, "the text")
 
 
 def test_pictures_are_copied_too(host: Host, alice: Person, displays: Displays, screen: Screen) -> None:
