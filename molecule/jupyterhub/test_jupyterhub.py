@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -172,6 +173,10 @@ def test_a_broken_pam_is_told_and_locks_nobody(host: Host, client: Client) -> No
     client("carol", "login")
 
 
+# Each attempt beyond the first of an address waits for up to 8 s: all of them take a quarter of an hour.
+EVERYTHING = "CAMPUSHUB_TEST_EVERYTHING" in os.environ
+MANY_GUESSES = 1000 if EVERYTHING else 100
+MANY_STARTS = 50 if EVERYTHING else 8
 GUESSES = f"""
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +190,7 @@ def guess(number):
         return str(error)
 
 with ThreadPoolExecutor(100) as pool:
-    guesses = [pool.submit(guess, number) for number in range(1000)]
+    guesses = [pool.submit(guess, number) for number in range({MANY_GUESSES})]
     took = []
     while not all(guess.done() for guess in guesses):
         begin = time.monotonic()
@@ -196,7 +201,7 @@ print({{guess.result() for guess in guesses}}, max(took))
 """
 
 
-def test_a_thousand_guesses_shut_out_nobody_else(host: Host) -> None:
+def test_many_guesses_shut_out_nobody_else(host: Host) -> None:
     """From the address of the others: nobody is refused, and bob gets in within 5 s all the time."""
     done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(GUESSES)}")
     assert done.rc == 0, done.stderr
@@ -287,18 +292,18 @@ sys.path.insert(0, "/opt")
 from hub_client import Hub
 hub = Hub("{HUB}", "bob")
 hub.login("bob-secret")
-for number in range(50):
+for number in range({MANY_STARTS}):
     hub.start()
     subprocess.run(["pkill", "-KILL", "-u", "bob", "-f", "singleuser"], check=True)
 print("started", number + 1)
 """
 
 
-def test_fifty_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
+def test_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
     """As after each kill for memory: what the service manager still does with the last unit harms no start."""
     client("bob", "stop")
     done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(KILLED)}")
-    assert done.stdout == "started 50\n", done.stderr
+    assert done.stdout == f"started {MANY_STARTS}\n", done.stderr
     client("bob", "stop")
     units = host.check_output("systemctl list-units --all --no-legend 'jupyterhub-user-bob*.service'")
     assert units == "", "a failed unit stays"
