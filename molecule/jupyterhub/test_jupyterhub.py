@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 from tests.exposure import exposure
@@ -40,6 +41,18 @@ def client(host: Host) -> Iterator[Client]:
     yield act
     for user in UIDS:
         host.run(f"/opt/campushub/hub/bin/python /opt/hub_client.py {HUB} {user} {user}-secret stop")
+
+
+def as_person(host: Host, user: str, code: str) -> CommandResult:
+    """Run code with `hub`, the session of a browser in which a user has logged in."""
+    login = f"""
+import sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub, HubError
+hub = Hub("{HUB}", "{user}")
+hub.login("{user}-secret")
+"""
+    return host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(login + code)}")
 
 
 @pytest.fixture
@@ -287,11 +300,7 @@ def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: C
 
 
 KILLED = f"""
-import subprocess, sys
-sys.path.insert(0, "/opt")
-from hub_client import Hub
-hub = Hub("{HUB}", "bob")
-hub.login("bob-secret")
+import subprocess
 for number in range({MANY_STARTS}):
     hub.start()
     subprocess.run(["pkill", "-KILL", "-u", "bob", "-f", "singleuser"], check=True)
@@ -302,7 +311,7 @@ print("started", number + 1)
 def test_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
     """As after each kill for memory: what the service manager still does with the last unit harms no start."""
     client("bob", "stop")
-    done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(KILLED)}")
+    done = as_person(host, "bob", KILLED)
     assert done.stdout == f"started {MANY_STARTS}\n", done.stderr
     client("bob", "stop")
     units = host.check_output("systemctl list-units --all --no-legend 'jupyterhub-user-bob*.service'")
@@ -415,38 +424,29 @@ def test_a_home_that_cannot_be_used_is_told(host: Host, client: Client, change: 
 
 def test_a_server_of_a_system_account_is_refused_in_words(host: Host) -> None:
     """An administrator has added root on the administrators' page, and presses Start."""
-    program = f"""
-import sys
-sys.path.insert(0, "/opt")
-from hub_client import Hub, HubError
-hub = Hub("{HUB}", "alice")
-hub.login("alice-secret")
-hub.api("/hub/api/users/root", "POST", {{}})
+    code = """
+hub.api("/hub/api/users/root", "POST", {})
 try:
-    hub.api("/hub/api/users/root/server", "POST", {{}})
+    hub.api("/hub/api/users/root/server", "POST", {})
 except HubError as error:
     print(error)
 hub.api("/hub/api/users/root", "DELETE")
 """
-    said = host.check_output(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}")
-    assert said.startswith("403 ")
-    assert "root is an account of the system and not of a person" in said
+    done = as_person(host, "alice", code)
+    assert done.rc == 0, done.stderr
+    assert done.stdout.startswith("403 ")
+    assert "root is an account of the system and not of a person" in done.stdout
 
 
 def test_ten_starts_at_one_moment_are_one(host: Host, client: Client) -> None:
     client("bob", "stop")
-    program = f"""
-import sys
+    code = """
 from concurrent.futures import ThreadPoolExecutor
-sys.path.insert(0, "/opt")
-from hub_client import Hub
-hub = Hub("{HUB}", "bob")
-hub.login("bob-secret")
 with ThreadPoolExecutor(10) as pool:
-    print(set(pool.map(lambda _: hub.api("/hub/api/users/bob/server", "POST", {{}}), range(10))))
+    print(set(pool.map(lambda _: hub.api("/hub/api/users/bob/server", "POST", {}), range(10))))
 """
     # Each is "201 Created" or "202 Accepted", or it would raise; unless one is so late that the server runs already.
-    done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}")
+    done = as_person(host, "bob", code)
     assert done.stdout == "{None}\n" or "bob is already running" in done.stderr, done.stderr
     assert client("bob", "run", "print('one')") == "one\n"
     client("bob", "stop")
@@ -455,17 +455,14 @@ with ThreadPoolExecutor(10) as pool:
 @pytest.mark.usefixtures("alice")
 def test_cookies_are_not_sent_from_other_sites(host: Host) -> None:
     """Neither those of the hub nor those of a user's server, but for links that people follow."""
-    program = f"""
-import sys
-sys.path.insert(0, "/opt")
-from hub_client import Hub
-hub = Hub("{HUB}", "alice")
-hub.login("alice-secret")
+    code = """
 hub.request("/user/alice/lab")
 for cookie in hub.cookies:
     print(cookie.name, cookie.get_nonstandard_attr("SameSite"))
 """
-    cookies = host.check_output(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}").splitlines()
+    done = as_person(host, "alice", code)
+    assert done.rc == 0, done.stderr
+    cookies = done.stdout.splitlines()
     assert {"jupyterhub-hub-login", "jupyterhub-session-id", "jupyterhub-user-alice", "_xsrf"} <= {
         cookie.split()[0] for cookie in cookies
     }
@@ -475,15 +472,8 @@ for cookie in hub.cookies:
 def test_a_user_is_deleted_with_all_servers(host: Host, client: Client) -> None:
     client("carol", "start")
     client("carol", "start", "second")
-    program = f"""
-import sys
-sys.path.insert(0, "/opt")
-from hub_client import Hub
-hub = Hub("{HUB}", "alice")
-hub.login("alice-secret")
-hub.api("/hub/api/users/carol", "DELETE")
-"""
-    host.check_output(f"/opt/campushub/hub/bin/python -c {shlex.quote(program)}")
+    done = as_person(host, "alice", 'hub.api("/hub/api/users/carol", "DELETE")')
+    assert done.rc == 0, done.stderr
     assert not [line for line in processes(host, "carol") if "singleuser" in line]
 
 
