@@ -183,13 +183,13 @@ def test_a_refusal_after_the_right_password_is_none_of_it(door: Door, monkeypatc
 def test_a_directory_that_pam_cannot_reach_is_told(door: Door, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(pam, "ask", lambda *_: (code, False))
     monkeypatch.setattr(door.directory, "exists", lambda: True)
-    assert run(door.enter("dora")) == (503, base.SILENT)
+    assert run(door.enter("dora")) == (503, accounts.SILENT)
 
 
 def test_an_outage_of_the_directory_is_told_and_limits_attempts(door: Door, caplog: pytest.LogCaptureFixture) -> None:
     door.down = "ldaps://ldap.example.org: its certificate is refused: certificate has expired"
     for _ in range(20):
-        assert run(door.enter("dora", "wrong")) == (503, base.SILENT)
+        assert run(door.enter("dora", "wrong")) == (503, accounts.SILENT)
     assert run(door.enter("dora", "wrong")) == (429, base.TOO_MANY), "what the host remembers is no prey"
     assert "certificate has expired" in caplog.text
     assert run(door.enter("ann")) == "ann", "who is known here gets in all the same"
@@ -210,7 +210,7 @@ def test_a_slow_directory_holds_up_nobody_else(door: Door, slow: str) -> None:
 
     worst, pages = run(crowd())
     assert worst < 0.2
-    assert pages == [(503, base.SILENT)] * 4
+    assert pages == [(503, accounts.SILENT)] * 4
 
 
 def test_wrong_passwords_lock_a_user_at_one_address_only(door: Door, caplog: pytest.LogCaptureFixture) -> None:

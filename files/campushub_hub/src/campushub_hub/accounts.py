@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from .host import user_session
+from .translation import gettext_noop
 
 T = TypeVar("T")
 
 # Installed by role `accounts` where there is a directory: reports what is wrong with its servers.
 DIRECTORY_STATUS = Path("/usr/local/lib/campushub/directory_status.py")
 LOOK_UP_SECONDS = 4.0
+# What people read at login and at the start of a server.
+SILENT = gettext_noop("The university's user directory does not answer. Please try again in a few minutes.")
 PASSWORD_THREADS = 32
 
 # Passwords are checked in other threads, so that many checks leave these free.

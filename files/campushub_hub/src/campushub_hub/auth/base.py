@@ -37,7 +37,6 @@ SAME_UID = gettext_noop(
     "Your password is right, but another account of this server has the same number as yours (UID), so that each could "
     "read what the other has. Please tell its administrator."
 )
-SILENT = gettext_noop("The university's user directory does not answer. Please try again in a few minutes.")
 PASSWORD_EXPIRED = gettext_noop("Your password is right, but it has expired. Please change it before you sign in.")
 ACCOUNT_EXPIRED = gettext_noop("Your account has expired. Please ask the administrator of this service.")
 LOCKED = gettext_noop("This server has locked your account after too many wrong passwords. Please try again later.")
@@ -147,7 +146,7 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
         if outage:
             self.throttle.reset(name, address, success=False)
             self.log.error("Could not check the password of %s. The directory: %s", name, outage)
-            raise HTTPError(503, SILENT)
+            raise HTTPError(503, accounts.SILENT)
         self.offline_attempts.reset(name, address, success=right)
         if not right:
             self.throttle.failed(address)
@@ -180,7 +179,7 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             return await accounts.look_up(partial(accounts.find, name))
         except accounts.DirectoryTimeoutError as error:
             self.log.error("Could not look up %s: %s", name, error)  # noqa: TRY400 (the place is known)
-            raise HTTPError(503, SILENT) from None
+            raise HTTPError(503, accounts.SILENT) from None
 
     def is_admin_account(self, account: accounts.Account) -> bool:
         """Return whether the settings name the user, or one of their current groups, as administrator."""

@@ -189,9 +189,7 @@ class CampusSpawner(LoggingConfigurable):
             await accounts.look_up(partial(self.choose_limits, groups))
         except accounts.DirectoryTimeoutError as error:
             self.log.error("Could not look up %s: %s", self.user.name, error)  # noqa: TRY400 (where is known)
-            raise ServerStartError(
-                gettext_noop("The university's user directory does not answer. Please try again in a few minutes.")
-            ) from None
+            raise ServerStartError(accounts.SILENT) from None
         if self.account.pw_uid < self.uid_minimum:
             raise ServerStartError(SYSTEM_ACCOUNT, status_code=403, user=self.user.name)
 
