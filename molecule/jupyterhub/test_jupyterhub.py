@@ -214,6 +214,7 @@ print({{guess.result() for guess in guesses}}, max(took))
 """
 
 
+@pytest.mark.usefixtures("client")
 def test_many_guesses_shut_out_nobody_else(host: Host) -> None:
     """From the address of the others: nobody is refused, and bob gets in within 5 s all the time."""
     done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(GUESSES)}")
@@ -300,9 +301,18 @@ def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: C
 
 
 KILLED = f"""
-import subprocess
+import subprocess, time
+def start():
+    try:
+        hub.start()
+    except HubError as error:
+        # The service manager has not noticed the end of the last server.
+        if "already running" not in str(error):
+            raise
+        time.sleep(0.02)
+        start()
 for number in range({MANY_STARTS}):
-    hub.start()
+    start()
     subprocess.run(["pkill", "-KILL", "-u", "bob", "-f", "singleuser"], check=True)
 print("started", number + 1)
 """

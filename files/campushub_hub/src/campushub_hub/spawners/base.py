@@ -97,6 +97,7 @@ class CampusSpawner(LoggingConfigurable):
     poll_and_notify: Callable[[], Awaitable[int | None]]
     _callbacks: list[Callable[[], Any]]
     orm_spawner: Any
+    db: Any
     user_options: dict[str, Any]
     _watch: asyncio.Task[None] | None = None
 
@@ -182,6 +183,8 @@ class CampusSpawner(LoggingConfigurable):
             self.orm_spawner.user_options = {
                 name: value for name, value in self.user_options.items() if name != WITHOUT_SETTINGS
             }
+            # The next request would undo it.
+            self.db.commit()
         # A site may use an authenticator of its own.
         provider_groups = getattr(self.authenticator, "provider_groups", None)
         groups = await provider_groups(self.user) if provider_groups else frozenset()
