@@ -306,8 +306,8 @@ def start():
     try:
         hub.start()
     except HubError as error:
-        # The service manager has not noticed the end of the last server.
-        if "already running" not in str(error):
+        # Neither the service manager nor the hub need have noticed the end of the last server: they say so with 400.
+        if not str(error).startswith("400 "):
             raise
         time.sleep(0.02)
         start()

@@ -14,7 +14,6 @@ from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.scopes import needs_scope
-from jupyterhub.utils import exponential_backoff
 from tornado.web import HTTPError
 
 from . import accounts
@@ -22,8 +21,6 @@ from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
 
 # After how many seconds a page tries again to start a server when as many run as may.
 RETRY_SECONDS = 30
-# How long a start waits for the end of the last server.
-STOP_SECONDS = 10.0
 
 
 class ServerStarter(BaseHandler):  # type: ignore[misc]
@@ -38,18 +35,10 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         try:
             await super().spawn_single_user(user, server_name, display_name, options)
         except RuntimeError:
-            spawner = user.spawners[server_name]
-            # JupyterHub waits for the directory between its callers' question whether a start or a stop is under way
-            # and this one, which it answers with an error.
-            if spawner.pending == "stop":
-                await exponential_backoff(
-                    lambda: spawner.pending != "stop",
-                    "The last server does not end",
-                    timeout=STOP_SECONDS,
-                    max_wait=0.2,
-                )
-                await super().spawn_single_user(user, server_name, display_name, options)
-            elif spawner._spawn_future is None or spawner._spawn_future.done():
+            # JupyterHub waits for the directory between its callers' question whether a start is under way and this
+            # one, which it answers with an error.
+            start = user.spawners[server_name]._spawn_future
+            if start is None or start.done():
                 raise
 
     async def check_user(self, user: Any) -> None:

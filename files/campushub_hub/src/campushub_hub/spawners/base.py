@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import SpawnException
-from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Float, Instance, Integer, List, TraitError, Unicode, validate
 from traitlets.config import LoggingConfigurable
 
 from campushub_hub import accounts
@@ -94,12 +94,12 @@ class CampusSpawner(LoggingConfigurable):
     authenticator: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
-    poll_and_notify: Callable[[], Awaitable[int | None]]
     _callbacks: list[Callable[[], Any]]
     orm_spawner: Any
     db: Any
     user_options: dict[str, Any]
     _watch: asyncio.Task[None] | None = None
+    _notifying = Instance(asyncio.Lock, ())
 
     user_memory_limit = Unicode(
         "2G",
@@ -373,6 +373,17 @@ class CampusSpawner(LoggingConfigurable):
     def probably_running(self) -> bool:
         """Return whether the server seems to run, by a check that costs nothing; only `poll` is certain."""
         raise NotImplementedError
+
+    async def poll_and_notify(self) -> int | None:
+        """
+        Poll, and tell the hub of an end.
+
+        Whoever asks while the hub clears up after an end waits for that: JupyterHub would begin the next start, and the
+        rest of the clearing up would take it for the last one.
+        """
+        async with self._notifying:
+            status: int | None = await super().poll_and_notify()  # type: ignore[misc]
+        return status
 
     def start_polling(self) -> None:
         """Watch the server's process, in addition to polling it as every spawner does."""
