@@ -28,10 +28,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests with that marker on all hosts but one: not the same one for all of them."""
+    """
+    Test each host in a process of its own, where there are several.
+
+    Tests marked `one_host` are skipped on all hosts but one: not the same one for all of them.
+    """
+    hosts = instances()
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "host" in item.callspec.params:
+            item.add_marker(pytest.mark.xdist_group(item.callspec.params["host"]["instance"]))
     if "CAMPUSHUB_TEST_EVERYTHING" in os.environ:
         return
-    hosts = instances()
     for item in items:
         if (
             isinstance(item, pytest.Function)

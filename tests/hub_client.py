@@ -211,6 +211,9 @@ class Hub:
             if isinstance(text, bytes):
                 continue
             answer = json.loads(text)
+            # Said by the server, in answer to nothing, when a kernel was killed.
+            if answer["msg_type"] == "status" and answer["content"]["execution_state"] in ("restarting", "dead"):
+                raise HubError("the kernel has ended")
             if answer["parent_header"].get("msg_id") != identifier:
                 continue
             kind, content = answer["msg_type"], answer["content"]

@@ -109,6 +109,7 @@ def test_hub_answers_with_its_version(host: Host) -> None:
     assert json.loads(host.check_output(f"curl -s {HUB}/hub/api"))["version"].startswith("6.")
 
 
+@pytest.mark.one_host
 def test_login_page_speaks_the_language_of_the_browser(host: Host) -> None:
     """English and Russian, and English for all others."""
 
@@ -122,12 +123,14 @@ def test_login_page_speaks_the_language_of_the_browser(host: Host) -> None:
         assert "Username" in page(language)
 
 
+@pytest.mark.one_host
 def test_error_page_speaks_the_language_of_the_browser(host: Host) -> None:
     """A page that is not there, as the installed package says it."""
     for language, title in (("ru-RU,ru;q=0.9", "Такой страницы нет"), ("fr", "There is no such page")):
         assert title in host.check_output(f"curl -s -H 'Accept-Language: {language}' {HUB}/hub/nowhere")
 
 
+@pytest.mark.one_host
 def test_pages_carry_the_sites_name_help_and_announcement(host: Host) -> None:
     """What the administrator set is on the page, and config.d has the last word."""
     page = host.check_output(f"curl -s {HUB}/hub/login")
@@ -136,11 +139,13 @@ def test_pages_carry_the_sites_name_help_and_announcement(host: Host) -> None:
     assert "Maintenance on Friday, from nine" in page
 
 
+@pytest.mark.one_host
 def test_wrong_password_is_refused(client: Client) -> None:
     """With words that a person understands."""
     assert "Invalid username or password" in client("alice", "login", password="wrong", succeeds=False)
 
 
+@pytest.mark.one_host
 def test_user_outside_of_the_allowed_groups_is_refused(client: Client) -> None:
     """Dave has an account and a password, but is in no group that may log in."""
     client("dave", "login", succeeds=False)
@@ -154,6 +159,7 @@ def test_system_accounts_cannot_log_in(host: Host, client: Client) -> None:
     host.check_output("userdel sysadm")
 
 
+@pytest.mark.one_host
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -174,6 +180,7 @@ def test_expired_accounts_are_told_and_not_locked(host: Host, client: Client, ch
     client("carol", "login")
 
 
+@pytest.mark.one_host
 def test_a_broken_pam_is_told_and_locks_nobody(host: Host, client: Client) -> None:
     service = "/etc/pam.d/jupyterhub"
     host.check_output(f"cp -p {service} /run/pam-jupyterhub; sed -i '1a auth requisite pam_gone.so' {service}")
@@ -214,6 +221,7 @@ print({{guess.result() for guess in guesses}}, max(took))
 """
 
 
+@pytest.mark.one_host
 @pytest.mark.usefixtures("client")
 def test_many_guesses_shut_out_nobody_else(host: Host) -> None:
     """From the address of the others: nobody is refused, and bob gets in within 5 s all the time."""
@@ -224,6 +232,7 @@ def test_many_guesses_shut_out_nobody_else(host: Host) -> None:
     assert float(done.stdout.split()[-1]) < 5, done.stdout
 
 
+@pytest.mark.one_host
 def test_failed_login_leaves_no_password_in_the_journal(host: Host, client: Client) -> None:
     """The journal names user and address, not the password."""
     client("alice", "login", password="Top-Secret-4711", succeeds=False)
@@ -328,6 +337,7 @@ def test_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
     assert units == "", "a failed unit stays"
 
 
+@pytest.mark.one_host
 def test_two_accounts_with_one_uid_do_not_share_files(host: Host, client: Client) -> None:
     """The second is told at login; the first, whom the host takes both for, works on."""
     host.check_output("useradd --non-unique --uid 2003 --groups jupyter-users twin && echo twin:twin-secret | chpasswd")
@@ -365,7 +375,7 @@ hub.login(user + "-secret")
 header = {{"Accept-Language": language}}
 status, address, page = hub.request(start or "/hub/spawn", headers=header)
 end = time.monotonic() + 60
-while "/hub/spawn-pending" in address and "progress-bar" in page and time.monotonic() < end:
+while "/hub/spawn-pending" in address and status == 200 and time.monotonic() < end:
     time.sleep(0.3)
     status, address, page = hub.request("/hub/spawn-pending/" + user, headers=header)
 print(status, address, page)
@@ -415,6 +425,7 @@ def test_settings_that_end_the_server_are_told(host: Host, line: str, last: str)
     assert f"{HUB}/user/bob/" in pending_page(host, "bob", link)
 
 
+@pytest.mark.one_host
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -432,6 +443,7 @@ def test_a_home_that_cannot_be_used_is_told(host: Host, client: Client, change: 
     assert words in client("bob", "start", succeeds=False)
 
 
+@pytest.mark.one_host
 def test_a_server_of_a_system_account_is_refused_in_words(host: Host) -> None:
     """An administrator has added root on the administrators' page, and presses Start."""
     code = """
@@ -448,6 +460,7 @@ hub.api("/hub/api/users/root", "DELETE")
     assert "root is an account of the system and not of a person" in done.stdout
 
 
+@pytest.mark.one_host
 def test_ten_starts_at_one_moment_are_one(host: Host, client: Client) -> None:
     client("bob", "stop")
     code = """
@@ -462,6 +475,7 @@ with ThreadPoolExecutor(10) as pool:
     client("bob", "stop")
 
 
+@pytest.mark.one_host
 @pytest.mark.usefixtures("alice")
 def test_cookies_are_not_sent_from_other_sites(host: Host) -> None:
     """Neither those of the hub nor those of a user's server, but for links that people follow."""
@@ -479,6 +493,7 @@ for cookie in hub.cookies:
     assert [cookie for cookie in cookies if not cookie.endswith(" Lax")] == []
 
 
+@pytest.mark.one_host
 def test_a_user_is_deleted_with_all_servers(host: Host, client: Client) -> None:
     client("carol", "start")
     client("carol", "start", "second")
@@ -497,6 +512,7 @@ def test_memory_limit_kills_the_kernel_and_spares_the_server(host: Host, alice: 
     assert alice("alice", "run", ALLOCATE.format(megabytes=100)) == f"allocated {100 * 2**20}\n"
 
 
+@pytest.mark.one_host
 def test_group_has_its_own_limits(host: Host, client: Client) -> None:
     """Bob is a physicist: what would be too much for alice is not for him."""
     client("bob", "start")
@@ -598,6 +614,7 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     wait_until(lambda: bool(host.run(cullers).stdout.strip() == "1"), "one idle culler", seconds=15)
 
 
+@pytest.mark.one_host
 def test_a_hub_that_starts_slowly_is_not_ended_for_it(host: Host) -> None:
     """Longer than the 60 s that were its limit, and than the 90 s that are the service manager's."""
     addition = "/etc/jupyterhub/config.d/99-slow.py"
@@ -610,6 +627,7 @@ def test_a_hub_that_starts_slowly_is_not_ended_for_it(host: Host) -> None:
         host.check_output(f"rm {addition}; systemctl restart jupyterhub")
 
 
+@pytest.mark.one_host
 def test_a_hub_that_fails_at_its_start_is_told_at_once(host: Host) -> None:
     addition = "/etc/jupyterhub/config.d/99-fails.py"
     host.check_output(f"echo 'raise SystemExit(3)' >{addition}")
@@ -694,6 +712,7 @@ def test_nobody_can_listen_in_the_place_of_hub_or_proxy(host: Host) -> None:
         host.check_output("systemctl start jupyterhub")
 
 
+@pytest.mark.one_host
 def test_an_ordinary_user_cannot_administrate(client: Client) -> None:
     """Alice is an administrator, carol is not."""
     assert client("carol", "get", "/hub/admin").startswith("403")
@@ -768,6 +787,7 @@ def test_programs_import_nothing_of_users(host: Host, name: str) -> None:
     assert host.run("ls /home/carol/trapped-*").rc != 0
 
 
+@pytest.mark.one_host
 def test_settings_are_traits_that_jupyterhub_explains(host: Host) -> None:
     shown = host.check_output("cd / && /opt/campushub/hub/bin/jupyterhub --help-all")
     for trait in (
@@ -778,6 +798,7 @@ def test_settings_are_traits_that_jupyterhub_explains(host: Host) -> None:
     assert "CPU cores of one user over all their servers. 0 is unlimited." in shown
 
 
+@pytest.mark.one_host
 def test_a_setting_is_a_line_in_config_d(host: Host, client: Client) -> None:
     addition = "/etc/jupyterhub/config.d/70-limits.py"
     client("bob", "stop")
@@ -796,6 +817,7 @@ def test_a_setting_is_a_line_in_config_d(host: Host, client: Client) -> None:
         host.check_output(f"rm {addition} && systemctl restart jupyterhub")
 
 
+@pytest.mark.one_host
 def test_settings_that_no_class_has_are_refused_by_name(host: Host) -> None:
     change = 's/"create_homes"/"creat_homes"/'
     host.check_output(f"sed '{change}' /etc/jupyterhub/settings.json >/run/settings.json")
@@ -828,6 +850,7 @@ def small_disk(host: Host) -> Iterator[str]:
     host.check_output(f"systemctl stop jupyterhub; umount {state} /run/state && systemctl start jupyterhub")
 
 
+@pytest.mark.one_host
 def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, small_disk: str) -> None:
     assert host.file(f"{small_disk}/.campushub-reserve").size == 64 * 2**20
     fill = f"dd if=/dev/zero bs=64k oflag=append conv=notrunc of={small_disk}/fill"
@@ -884,6 +907,7 @@ def test_users_cannot_gain_rights(alice: Client) -> None:
     assert "NoNewPrivs:\t1" in alice("alice", "shell", "grep NoNewPrivs /proc/self/status")
 
 
+@pytest.mark.one_host
 def test_idle_culler_may_do_its_work(host: Host) -> None:
     """It runs with the timeout of the settings, and the hub lets it list servers."""
     assert "--timeout=43200" in host.check_output("pgrep -af jupyterhub_idle_culler")
@@ -919,6 +943,7 @@ def test_a_changed_setting_restarts_the_hub_alone(host: Host, alice: Client, app
     assert alice("alice", "run", "print('alive')") == "alive\n"
 
 
+@pytest.mark.one_host
 def test_an_addition_that_is_no_python_never_reaches_the_hub(host: Host, apply_role: ApplyRole, tmp_path: Path) -> None:
     """The run fails with the reason; the hub that runs is left as it is."""
     bad = tmp_path / "60-bad.py"
@@ -932,6 +957,7 @@ def test_an_addition_that_is_no_python_never_reaches_the_hub(host: Host, apply_r
     assert not host.file("/etc/jupyterhub/config.d/inventory/60-bad.py").exists
 
 
+@pytest.mark.one_host
 def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: ApplyRole) -> None:
     """Files were written and no handler has run: the next run sees that the hub is older than its files."""
     hub, proxy = main_pids(host)
