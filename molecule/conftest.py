@@ -8,7 +8,7 @@ import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import testinfra
@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     hosts = instances()
     for item in items:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "host" in item.callspec.params:
-            item.add_marker(pytest.mark.xdist_group(item.callspec.params["host"]["instance"]))
+            instance = cast("dict[str, Any]", item.callspec.params["host"])
+            item.add_marker(pytest.mark.xdist_group(instance["instance"]))
     if "CAMPUSHUB_TEST_EVERYTHING" in os.environ:
         return
     for item in items:
