@@ -8,12 +8,13 @@ import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import testinfra
 import yaml
 from testinfra.host import Host
+from xdist.scheduler import LoadScopeScheduling
 
 
 def instances() -> list[dict[str, Any]]:
@@ -27,21 +28,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_host: run on one test host; --everything runs it on each")
 
 
-# First: pytest-xdist reads the groups at the same moment.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    Test each host in a process of its own, where there are several.
+# With pytest 9.2, `--dist loadgroup` of pytest-xdist 3.8 sees no groups.
+class HostScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests each host in a process of its own."""
 
-    Tests marked `one_host` are skipped on all hosts but one: not the same one for all of them.
-    """
-    hosts = instances()
-    for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "host" in item.callspec.params:
-            instance = cast("dict[str, Any]", item.callspec.params["host"])
-            item.add_marker(pytest.mark.xdist_group(instance["instance"]))
+    def _split_scope(self, nodeid: str) -> str:
+        names = [str(instance["instance"]) for instance in instances()]
+        return next((name for name in names if f"[{name}" in nodeid), names[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> HostScheduling:
+    """Distribute the tests by host."""
+    return HostScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests with that marker on all hosts but one: not the same one for all of them."""
     if "CAMPUSHUB_TEST_EVERYTHING" in os.environ:
         return
+    hosts = instances()
     for item in items:
         if (
             isinstance(item, pytest.Function)
