@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_host: run on one test host; --everything runs it on each")
 
 
-# With pytest 9.2, `--dist loadgroup` of pytest-xdist 3.8 sees no groups.
+# Not --dist loadgroup: see findings/xdist-groups-are-not-seen.sh.
 class HostScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Tests each host in a process of its own."""
 
