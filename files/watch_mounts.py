@@ -12,6 +12,9 @@ A mount of FUSE is probed by a listing of a directory in which somebody works, a
 from what they remember, and root may have no rights. One in which nobody works is not probed as long as its client
 runs and no request waits, so that autofs can expire it and no server is asked for nothing.
 
+Clients of CVMFS, from version 2.13.2 on, have metrics of their own, which are added to METRICS. They are asked by their
+sockets, as cvmfs_talk(1) does; that program reads the client's settings first, and these may be in a mount that hangs.
+
 Whoever asks a hung mount may sit in the kernel indefinitely, where no signal helps. So the probe is a process that
 nobody waits for after the deadline. As long as one sits at a mount, no other is sent there.
 
@@ -30,6 +33,8 @@ CONNECTIONS = "/sys/fs/fuse/connections"
 ABORT_PATIENCE = 2.0
 # Users' numbers begin here; clients run as root or as a user of their package.
 FIRST_USER = 1000
+# What the client of one repository tells is a few kilobytes.
+LONGEST_ANSWER = 1 << 20
 SILENT = "it does not answer"
 DISCONNECTED = "Transport endpoint is not connected"
 
@@ -58,13 +63,10 @@ class Visitor:
 
 
 class Processes:
-    """What the processes of the host tell: by its place who works in a mount, and the arguments of daemons.
+    """What the processes of the host tell: who works in a mount, by its place, and what serves it, by its device."""
 
-    Clients of FUSE are told their place on the command line.
-    """
-
-    def __init__(self, visitors: dict[str, list[Visitor]], arguments: set[str]) -> None:
-        self.visitors, self.arguments = visitors, arguments
+    def __init__(self, visitors: dict[str, list[Visitor]], clients: dict[str, str]) -> None:
+        self.visitors, self.clients = visitors, clients
 
 
 def text_of(path: str) -> str:
@@ -91,11 +93,20 @@ def read_table(directory: str, path: str = "/proc/self/mountinfo") -> Table:
     return Table([mount for mount in top.values() if mount.kind != "autofs"], triggers)
 
 
+def serves(number: str) -> bool:
+    """Return whether a process serves a mount of FUSE, and is not only told of one, as an ls of an administrator is."""
+    with os.scandir(f"/proc/{number}/fd") as handles:
+        # The kernel ends the connection with the last of these.
+        return any(os.readlink(handle.path) == "/dev/fuse" for handle in handles)
+
+
 def read_processes(mounts: list[Mount]) -> Processes:
-    """Return who works in each mount, and the arguments of the programs that are not of users."""
+    """Return who works in each mount of FUSE, and the processes that serve them, none of which is a user's."""
     places = sorted((mount.place for mount in mounts), key=len, reverse=True)
+    # A bind mount has the device of what it shows, whose place is what the client was told on its command line.
+    devices = {mount.place: mount.device for mount in mounts}
     visitors: dict[str, list[Visitor]] = {}
-    arguments: set[str] = set()
+    clients: dict[str, str] = {}
     for number in filter(str.isdigit, os.listdir("/proc")):
         try:
             owner = os.stat(f"/proc/{number}")
@@ -107,11 +118,13 @@ def read_processes(mounts: list[Mount]) -> Processes:
                 visitors.setdefault(place, []).append(visitor)
             # The command line of a user's process that sits at a hung mount could not be read, either.
             if owner.st_uid < FIRST_USER and int(number) != os.getpid():
-                arguments.update(text_of(f"/proc/{number}/cmdline").split("\0"))
+                told = devices.keys() & text_of(f"/proc/{number}/cmdline").split("\0")
+                if told and serves(number):
+                    clients.update({devices[place]: number for place in told})
         except OSError:
             # It has ended.
             continue
-    return Processes(visitors, arguments)
+    return Processes(visitors, clients)
 
 
 def connection_of(mount: Mount) -> str:
@@ -219,7 +232,7 @@ def look(table: Table, processes: Processes, requests: dict[Mount, int], seconds
     found, sent = {}, {}
     for mount in table.mounts:
         visitor = one_of(processes.visitors.get(mount.place, []))
-        idle = mount.is_fuse and not visitor and mount.place in processes.arguments and not requests[mount]
+        idle = mount.is_fuse and not visitor and mount.device in processes.clients and not requests[mount]
         if is_stuck(mount):
             found[mount] = SILENT
         elif idle:
@@ -318,7 +331,45 @@ def set_up(unit: str) -> str:
     return run("systemctl", "start", unit)[1]
 
 
-def metrics(found: dict[Mount, str], requests: dict[Mount, int], missing: dict[str, str]) -> str:
+def told_by(client: str, repository: str, end: float) -> str:
+    """Return what a client of CVMFS tells of itself until a time of the monotonic clock; others tell nothing."""
+    path = f"/proc/{client}/cwd/cvmfs_io.{repository}"
+    said = b""
+    if os.path.exists(path):
+        # Here, for the same reason as in `run`.
+        import socket
+
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(max(0.1, end - time.monotonic()))
+                connection.connect(path)
+                connection.sendall(b"metrics prometheus")
+                while len(said) < LONGEST_ANSWER and (part := connection.recv(1 << 16)):
+                    said += part
+        except OSError:
+            # Half an answer is none: counters would vanish and come back.
+            return ""
+    return said.decode(errors="replace")
+
+
+def merged(texts: list[str]) -> list[str]:
+    """Return metrics of several clients as one text: the format wants each described once, and numbers only."""
+    if not any(texts):
+        return []
+    import re
+
+    described: dict[str, dict[str, str]] = {}
+    values: dict[str, list[str]] = {}
+    for line in "\n".join(texts).splitlines():
+        if about := re.fullmatch(r"# (HELP|TYPE) (cvmfs_\w+) .*", line):
+            described.setdefault(about[2], {}).setdefault(about[1], line)
+        elif value := re.fullmatch(r"(cvmfs_\w+)(\{.*\})? -?[0-9][0-9.eE+-]*", line):
+            # The URL of a proxy may have a password, and anybody may read the file.
+            values.setdefault(value[1], []).append(re.sub(r"(?<=//)[^/@\"]*@", "", line))
+    return [line for name, found in values.items() for line in (*described.get(name, {}).values(), *found)]
+
+
+def metrics(found: dict[Mount, str], requests: dict[Mount, int], missing: dict[str, str], of_clients: list[str]) -> str:
     """Return what was found in the text format of Prometheus."""
     up = {**{mount.place: 0 if why else 1 for mount, why in found.items()}, **dict.fromkeys(missing, 0)}
     lines = [
@@ -328,6 +379,7 @@ def metrics(found: dict[Mount, str], requests: dict[Mount, int], missing: dict[s
         "# HELP campushub_mount_waiting_requests Requests that wait for the client of a FUSE mount.",
         "# TYPE campushub_mount_waiting_requests gauge",
         *(f'campushub_mount_waiting_requests{{mount="{mount.place}"}} {requests[mount]}' for mount in found),
+        *of_clients,
     ]
     return "\n".join(lines) + "\n"
 
@@ -341,7 +393,7 @@ def repair(found: dict[Mount, str], table: Table, processes: Processes, director
             continue
         print(f"{mount.place} ({mount.kind}): {why}; {waiting(mount)} requests wait", file=sys.stderr)
         # Some clients say so while they run: that of GlusterFS does until its servers are back.
-        is_dead = mount.is_fuse and why == DISCONNECTED and mount.place not in processes.arguments
+        is_dead = mount.is_fuse and why == DISCONNECTED and mount.device not in processes.clients
         comes_back = mount.place in of_fstab or {mount.place, os.path.dirname(mount.place)} & table.triggers
         if action == "remount" or (is_dead and comes_back):
             given_up.append(mount.place)
@@ -358,16 +410,22 @@ def main(directory: str, seconds: float, destination: str, action: str) -> None:
     os.makedirs(STATE, mode=0o700, exist_ok=True)
     table = read_table(directory)
     fuse = [mount for mount in table.mounts if mount.is_fuse]
-    processes = read_processes(fuse) if fuse else Processes({}, set())
+    processes = read_processes(fuse) if fuse else Processes({}, {})
     requests = {mount: waiting(mount) for mount in table.mounts}
     found = look(table, processes, requests, seconds)
     # Of a mount that is well the kernel may not yet have closed what the probe has opened.
     requests |= {mount: waiting(mount) for mount, why in found.items() if why}
     missing = missing_triggers(directory, table)
+    end = time.monotonic() + seconds
+    told = [
+        told_by(processes.clients[mount.device], os.path.basename(mount.place), end)
+        for mount, why in found.items()
+        if not why and mount.device in processes.clients
+    ]
     os.makedirs(os.path.dirname(destination), exist_ok=True)
     # The collector must not read half of it, and does not read this name.
     new = f"{destination}.new"
-    write(new, metrics(found, requests, missing))
+    write(new, metrics(found, requests, missing, merged(told)))
     os.chmod(new, 0o644)
     os.replace(new, destination)
     repair(found, table, processes, directory, action)

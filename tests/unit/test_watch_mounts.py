@@ -203,12 +203,97 @@ def test_a_dead_mount_with_a_trigger_is_given_up(watched: Watched, client: str) 
     table = MODULE["read_table"](str(watched.place))
     (mount,) = table.mounts
     said = {mount: "Transport endpoint is not connected"}
-    processes = MODULE["Processes"]({}, {str(watched.place)} if client == "disconnected" else set())
+    processes = MODULE["Processes"]({}, {mount.device: "1"} if client == "disconnected" else {})
     triggered = MODULE["Table"](table.mounts, {str(watched.place)})
     MODULE["repair"](said, triggered, processes, str(watched.place), "log")
     assert bool(MODULE["read_table"](str(watched.place)).mounts) == (client == "disconnected")
     if client == "dead":
         watched.storage.mount()
+
+
+def test_a_client_is_known_by_what_it_serves(watched: Watched) -> None:
+    """Whoever only names its place, such as an administrator's ls, must not pass for it."""
+    beside = watched.directory / "net" / "bound"
+    beside.mkdir()
+    subprocess.run(["mount", "--bind", watched.place, beside], check=True)
+    table = MODULE["read_table"](str(beside.parent))
+    told = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", watched.place])
+    try:
+        assert {mount.place for mount in table.mounts} == {str(watched.place), str(beside)}
+        clients = MODULE["read_processes"](table.mounts).clients
+        assert clients == {table.mounts[0].device: str(watched.storage.server.pid)}
+        # A bind mount is the same file system, and as idle.
+        watched.storage.hang()
+        assert watched.look() == ""
+        watched.storage.die()
+        assert MODULE["read_processes"](table.mounts).clients == {}
+    finally:
+        subprocess.run(["umount", "--lazy", beside], check=True)
+        with told:
+            told.kill()
+
+
+OF_A_CLIENT = """\
+# HELP cvmfs_cache_cached_bytes CVMFS currently cached bytes.
+# TYPE cvmfs_cache_cached_bytes gauge
+cvmfs_cache_cached_bytes{{repo="{0}"}} 1048576
+# HELP cvmfs_net_active_proxy Shows the active proxy in use for this mount.
+# TYPE cvmfs_net_active_proxy gauge
+cvmfs_net_active_proxy{{repo="{0}",proxy="http://user:secret@squid:3128"}} 1
+# HELP cvmfs_cache_hitrate CVMFS cache hit rate (%)
+# TYPE cvmfs_cache_hitrate gauge
+cvmfs_cache_hitrate{{repo="{0}"}} n/a
+internal error: cannot say more
+"""
+
+
+def test_metrics_of_clients_are_one_text_without_passwords() -> None:
+    """Of a metric that is described twice, or that has no number, the collector would refuse the whole file."""
+    found = MODULE["merged"]([OF_A_CLIENT.format("a.example.org"), "unknown command\n", OF_A_CLIENT.format("b.org")])
+    assert found == [
+        "# HELP cvmfs_cache_cached_bytes CVMFS currently cached bytes.",
+        "# TYPE cvmfs_cache_cached_bytes gauge",
+        'cvmfs_cache_cached_bytes{repo="a.example.org"} 1048576',
+        'cvmfs_cache_cached_bytes{repo="b.org"} 1048576',
+        "# HELP cvmfs_net_active_proxy Shows the active proxy in use for this mount.",
+        "# TYPE cvmfs_net_active_proxy gauge",
+        'cvmfs_net_active_proxy{repo="a.example.org",proxy="http://squid:3128"} 1',
+        'cvmfs_net_active_proxy{repo="b.org",proxy="http://squid:3128"} 1',
+    ]
+
+
+# A stand-in for the socket of a client of CVMFS, in its working directory.
+TALK = """
+import os, socket, sys, time
+os.chdir(sys.argv[1])
+with socket.create_server("cvmfs_io.homes", family=socket.AF_UNIX) as server:
+    print("listens", flush=True)
+    while True:
+        connection, _ = server.accept()
+        asked = connection.recv(4096)
+        with connection:
+            if asked == b"metrics prometheus" and sys.argv[2] == "says":
+                connection.sendall(sys.argv[3].encode())
+            elif sys.argv[2] == "hangs":
+                connection.sendall(b"cvmfs_pid 1\\n")
+                time.sleep(300)
+            else:
+                connection.sendall(b"unknown command\\n")
+"""
+
+
+@pytest.mark.parametrize("client", ["says", "hangs", "is old"])
+def test_a_client_is_asked_for_its_metrics(tmp_path: Path, client: str) -> None:
+    command = [sys.executable, "-c", TALK, str(tmp_path), client, OF_A_CLIENT.format("homes")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        begin = time.monotonic()
+        said = MODULE["told_by"](str(process.pid), "homes", begin + 0.5)
+        assert time.monotonic() - begin < 3
+        assert MODULE["told_by"](str(process.pid), "another.example.org", begin + 0.5) == ""
+        process.kill()
+    assert said == {"says": OF_A_CLIENT.format("homes"), "hangs": "", "is old": "unknown command\n"}[client]
 
 
 @pytest.mark.parametrize("fault", ["hangs", "dead"])
