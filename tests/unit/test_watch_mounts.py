@@ -296,6 +296,27 @@ def test_a_client_is_asked_for_its_metrics(tmp_path: Path, client: str) -> None:
     assert said == {"says": OF_A_CLIENT.format("homes"), "hangs": "", "is old": "unknown command\n"}[client]
 
 
+def test_mounts_that_hang_hide_none_that_are_well(watched: Watched) -> None:
+    """One process asks all of them, and comes to none after one that hangs."""
+    others = [Storage(watched.place.parent / name) for name in ("a", "b", "z")]
+    try:
+        for storage in [watched.storage, *others]:
+            watched.visitors.append(subprocess.Popen(["sleep", "300"], cwd=storage.directory))
+        for storage in others[:2]:
+            storage.hang()
+        assert watched.look().count("it does not answer") == 2
+        metrics = watched.metrics.read_text()
+        for storage in [watched.storage, *others]:
+            up = 0 if storage in others[:2] else 1
+            assert f'campushub_mount_up{{mount="{storage.directory}"}} {up}\n' in metrics
+        assert len(at_mounts()) == 2
+    finally:
+        for storage in others:
+            storage.die()
+            storage.unmount()
+    all_leave()
+
+
 @pytest.mark.parametrize("fault", ["hangs", "dead"])
 def test_a_mount_is_given_up_where_the_site_allows_it(watched: Watched, fault: str) -> None:
     watched.visit()
