@@ -37,8 +37,8 @@ options:
     description:
       - V(checked) reads each repository through its mount, fetches an object of it through each proxy, compares the
         object with its hash, what the repository is signed with with the client's keys, and the client's revision with
-        the server's. It fails and says which repositories do not serve or cannot be updated. It warns of errors that
-        C(cvmfs_config chksetup) finds, and of versions of the client that are known to hang.
+        the server's. It fails and says which repositories do not serve or cannot be updated, and what
+        C(cvmfs_config chksetup) finds wrong then. It warns of versions of the client that are known to hang.
       - V(compared) reports a change when mounted repositories have other settings than those on the disk, as their
         clients say, and when the client of one has ended.
       - V(applied) lets them take over the settings. Those that nobody uses are unmounted, so that the next look mounts
@@ -385,15 +385,14 @@ def setup_errors() -> list[str]:
     return [line for line in said.splitlines() if line.startswith("Error") and "auto.master" not in line]
 
 
-def client_remarks(versions: Iterable[str], setup: dict[str, Any] | None) -> list[str]:
-    """Return what is to be said of the client itself."""
-    hanging = [
+def hanging(versions: Iterable[str]) -> list[str]:
+    """Return what is to be said of versions of the client."""
+    return [
         f"Client {version} runs, which can hang for good when an unmount meets an automount (issue 3993 of CVMFS). "
         "Install 2.13.3 or newer."
         for version in sorted(set(versions))
         if HANGING.match(version)
     ]
-    return hanging + [f"cvmfs_config chksetup says: {line}" for line in (setup or {}).get("answer", [])]
 
 
 def shown(proxy: str) -> str:
@@ -454,10 +453,8 @@ def check(
             fetches[f"{name} revision"] = partial(
                 behind, server, ways, had["revision"], deadline / 2, had["revision_timestamp"]
             )
-    fetches["chksetup"] = setup_errors
     results = at_once(fetches, deadline)
-    versions = [(read or {}).get("answer", {}).get("version", "") for read in reads.values()]
-    remarks = client_remarks(versions, results["chksetup"])
+    remarks = hanging((read or {}).get("answer", {}).get("version", "") for read in reads.values())
     for name in names:
         trouble = failure(reads[name], deadline)
         found[name] = {"served": not trouble, "problem": trouble, **((reads[name] or {}).get("answer") or {})}
@@ -479,6 +476,10 @@ def check(
         enough = len(dead) < len(asked) or (direct and bool(proxies))
         (remarks if enough else problems).extend(words)
         found[name]["fetched_through"] = [shown(way) or "DIRECT" for way in asked if way not in dead]
+    if not all(read["served"] for read in found.values()):
+        # It asks each server through each proxy, which takes too long while all is well.
+        setup = at_once({"": setup_errors}, deadline / 2)[""] or {}
+        problems += [f"cvmfs_config chksetup says: {line}" for line in setup.get("answer", [])]
     return found, problems, remarks
 
 
