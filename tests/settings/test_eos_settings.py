@@ -291,6 +291,15 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 )
             ],
         ),
+        "number-too-large": (
+            with_instance(options={"flush-wait-open-size": 5000000000, "leasetime": 300, "rm-is-sync": True}),
+            [
+                (
+                    'eos_instances[0].options = {"flush-wait-open-size": 5000000000} (user) has a number of more than '
+                    "32 bits, with which the client does not mount and says nothing. Give at most 2147483647."
+                )
+            ],
+        ),
         "list-as-text": (
             with_instance(options={"no-fsync": ".db"}),
             [f'eos_instances[0].options = {{"no-fsync": ".db"}} (user) {WRONG_TYPE}'],
