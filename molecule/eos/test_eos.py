@@ -92,9 +92,9 @@ def client(host: Host) -> str:
 
 
 @contextlib.contextmanager
-def visitor(host: Host) -> Iterator[None]:
+def visitor(host: Host, place: str = "/eos/home-a") -> Iterator[None]:
     """Somebody works in the instance; a unit that is told so would end with the mount."""
-    stays = "sh -c 'cd /eos/home-a && exec sleep 600'"
+    stays = f"sh -c 'cd {place} && exec sleep 600'"
     host.check_output(f"systemd-run --quiet --collect --unit=visitor --uid=nobody {stays}; sleep 1")
     try:
         yield
@@ -228,6 +228,26 @@ def test_a_place_that_moves_while_it_is_used(host: Host, apply_role: ApplyRole) 
     assert mounted(host)
 
 
+def test_a_further_way_changes_its_method_while_used(host: Host, apply_role: ApplyRole) -> None:
+    def ways(method: str) -> list[dict[str, str]]:
+        letter = {"path": "/eos/user/a", "target": "/eos/home-a"}
+        return [letter, {"path": "/eos/bound", "target": "/eos/shared", "method": method}]
+
+    def shown() -> str:
+        assert host.run("timeout 20 sudo -u nobody ls /eos/bound").rc == 0
+        mounts = str(host.file("/proc/mounts").content_string)
+        return "bind" if " /eos/bound fuse " in mounts else host.run("readlink /eos/bound").stdout.strip()
+
+    assert shown() == "bind"
+    with visitor(host, "/eos/bound"):
+        for method, seen in (("link", "/eos/shared"), ("bind", "bind")):
+            done = apply_role(eos_links=ways(method))
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert shown() == seen
+            again = apply_role(eos_links=ways(method))
+            assert "changed=0" in again.stdout, again.stdout
+
+
 def test_on_debian_the_role_says_that_there_are_no_packages(host: Host, apply_role: ApplyRole) -> None:
     before = host.check_output("ls /etc/apt/sources.list.d /etc/eos; dpkg -l | sha256sum")
     done = apply_role(eos_install=True, eos_key_fingerprint="0" * 40)
@@ -312,8 +332,13 @@ def test_what_is_not_wanted_any_more_goes(host: Host, apply_role: ApplyRole) -> 
         mounts = host.check_output("cat /proc/mounts")
         assert "/eos/home-a autofs" in mounts
         assert "/eos/shared" not in mounts
+        # The client would merge it over the settings of that name; it is the site's.
+        host.check_output("echo '{}' >/etc/eos/fuse.home-a.local.conf")
         # Whatever the inventory still says.
-        assert apply_role(eos_state="absent", eos_instances=[], eos_links=[]).returncode == 0
+        done = apply_role(eos_state="absent", eos_instances=[], eos_links=[])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "/etc/eos/fuse.home-a.local.conf is not of this role and stays" in done.stdout
+        host.check_output("rm /etc/eos/fuse.home-a.local.conf")
         assert host.check_output("ls /eos/user") == ""
         assert "/eos/" not in host.check_output("cat /proc/mounts")
         assert host.run("ls /etc/eos/* /etc/auto.campushub-eos /etc/systemd/system/eos-*").stdout.strip() == ""
