@@ -1,11 +1,11 @@
 #!/usr/bin/python3 -IS
 """
-Look for mounts below a directory that hang, are dead or have lost their trigger. Runs as root, by a timer.
+Look for mounts below directories that hang, are dead or have lost their trigger. Runs as root, by a timer.
 
-``watch_mounts.py DIRECTORY SECONDS METRICS ACTION`` probes the mounts at or below DIRECTORY, waits SECONDS at most, and
-writes what it found to the journal and to METRICS, in the text format of Prometheus. What is certainly broken and comes
-back without harm is repaired: a mount whose client has ended is unmounted if something mounts it again, and a trigger
-of autofs or systemd that is missing is set up. With ACTION ``remount`` mounts that hang are given up, too (the
+``watch_mounts.py DIRECTORY[:DIRECTORY…] SECONDS METRICS ACTION`` probes the mounts at or below each, waits SECONDS at
+most, and writes what it found to the journal and to METRICS, in the text format of Prometheus. What is certainly broken
+and comes back without harm is repaired: a mount whose client has ended is unmounted if something mounts it again, and a
+trigger of autofs or systemd that is missing is set up. With ACTION ``remount`` mounts that hang are given up, too (the
 connection of a FUSE mount is aborted); with ``log`` they are only reported.
 
 A mount of FUSE is probed by a listing of a directory in which somebody works, as that user: clients may answer statfs
@@ -49,7 +49,7 @@ class Mount:
 
 
 class Table:
-    """The mounts at or below a directory: what is on top at each place, and the triggers of autofs and systemd."""
+    """The mounts at or below directories: what is on top at each place, and the triggers of autofs and systemd."""
 
     def __init__(self, mounts: list[Mount], triggers: set[str]) -> None:
         self.mounts, self.triggers = mounts, triggers
@@ -75,18 +75,18 @@ def text_of(path: str) -> str:
         return file.read().decode("utf-8", "surrogateescape")
 
 
-def is_at_or_below(place: str, directory: str) -> bool:
-    """Return whether a path is a directory or below it."""
-    return f"{place}/".startswith(f"{directory}/")
+def is_at_or_below(place: str, *directories: str) -> bool:
+    """Return whether a path is one of the directories or below it."""
+    return any(f"{place}/".startswith(f"{directory}/") for directory in directories)
 
 
-def read_table(directory: str, path: str = "/proc/self/mountinfo") -> Table:
-    """Return what is mounted at or below a directory, without touching it."""
+def read_table(directories: list[str], path: str = "/proc/self/mountinfo") -> Table:
+    """Return what is mounted at or below directories, without touching it."""
     top, triggers = {}, set()
     for line in text_of(path).splitlines():
         before, _, after = line.partition(" - ")
         _, _, device, _, place, *_ = before.split()
-        if is_at_or_below(place, directory):
+        if is_at_or_below(place, *directories):
             top[place] = Mount(place, after.split()[0], device)
             if top[place].kind == "autofs":
                 triggers.add(place)
@@ -297,10 +297,10 @@ def words_of(path: str) -> list[list[str]]:
     return [line.split() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def mounts_of_fstab(directory: str, path: str = "/etc/fstab") -> list[str]:
-    """Return the places at or below a directory that /etc/fstab mounts when the host starts."""
+def mounts_of_fstab(directories: list[str], path: str = "/etc/fstab") -> list[str]:
+    """Return the places at or below directories that /etc/fstab mounts when the host starts."""
     entries = [words for words in words_of(path) if len(words) > 3 and "noauto" not in words[3].split(",")]
-    return [words[1] for words in entries if is_at_or_below(words[1], directory)]
+    return [words[1] for words in entries if is_at_or_below(words[1], *directories)]
 
 
 def files_in(directory: str, ending: str) -> list[str]:
@@ -311,8 +311,8 @@ def files_in(directory: str, ending: str) -> list[str]:
         return []
 
 
-def expected_triggers(directory: str, root: str = "/") -> dict[str, str]:
-    """Return the places at or below a directory at which triggers belong, each with the unit that sets it up."""
+def expected_triggers(watched: list[str], root: str = "/") -> dict[str, str]:
+    """Return the places at or below directories at which triggers belong, each with the unit that sets it up."""
     found = {}
     for path in [f"{root}etc/auto.master", *files_in(f"{root}etc/auto.master.d", ".autofs")]:
         for words in words_of(path):
@@ -327,7 +327,7 @@ def expected_triggers(directory: str, root: str = "/") -> dict[str, str]:
             for line in text_of(path).splitlines():
                 if line.startswith("Where="):
                     found[line.removeprefix("Where=").strip()] = os.path.basename(path)
-    return {place: unit for place, unit in found.items() if is_at_or_below(place, directory)}
+    return {place: unit for place, unit in found.items() if is_at_or_below(place, *watched)}
 
 
 def has_lost(unit: str) -> bool:
@@ -336,10 +336,10 @@ def has_lost(unit: str) -> bool:
     return state == ("active" if unit == "autofs.service" else "failed")
 
 
-def missing_triggers(directory: str, table: Table) -> dict[str, str]:
+def missing_triggers(directories: list[str], table: Table) -> dict[str, str]:
     """Return the triggers that somebody has unmounted, each with its unit."""
     there = table.triggers | {mount.place for mount in table.mounts}
-    missing = {place: unit for place, unit in expected_triggers(directory).items() if place not in there}
+    missing = {place: unit for place, unit in expected_triggers(directories).items() if place not in there}
     lost = {unit for unit in set(missing.values()) if has_lost(unit)}
     return {place: unit for place, unit in missing.items() if unit in lost}
 
@@ -407,9 +407,9 @@ def metrics(found: dict[Mount, str], requests: dict[Mount, int], missing: dict[s
     return "\n".join(lines) + "\n"
 
 
-def repair(found: dict[Mount, str], table: Table, processes: Processes, directory: str, action: str) -> None:
+def repair(found: dict[Mount, str], table: Table, processes: Processes, directories: list[str], action: str) -> None:
     """Give up what is dead and comes back, or all that is not well if the site says so, and mount it again."""
-    of_fstab = mounts_of_fstab(directory)
+    of_fstab = mounts_of_fstab(directories)
     given_up = []
     for mount, why in found.items():
         if not why:
@@ -428,17 +428,17 @@ def repair(found: dict[Mount, str], table: Table, processes: Processes, director
             print(f"{place}: {run('mount', place)[1] or 'mounted again'}", file=sys.stderr)
 
 
-def main(directory: str, seconds: float, destination: str, action: str) -> None:
+def main(directories: list[str], seconds: float, destination: str, action: str) -> None:
     """Look once, report and repair."""
     os.makedirs(STATE, mode=0o700, exist_ok=True)
-    table = read_table(directory)
+    table = read_table(directories)
     fuse = [mount for mount in table.mounts if mount.is_fuse]
     processes = read_processes(fuse) if fuse else Processes({}, {})
     requests = {mount: waiting(mount) for mount in table.mounts}
     found = look(table, processes, requests, seconds)
     # Of a mount that is well the kernel may not yet have closed what the probe has opened.
     requests |= {mount: waiting(mount) for mount, why in found.items() if why}
-    missing = missing_triggers(directory, table)
+    missing = missing_triggers(directories, table)
     end = time.monotonic() + seconds
     told = [
         told_by(processes.clients[mount.device], os.path.basename(mount.place), end)
@@ -451,7 +451,7 @@ def main(directory: str, seconds: float, destination: str, action: str) -> None:
     write(new, metrics(found, requests, missing, merged(told)))
     os.chmod(new, 0o644)
     os.replace(new, destination)
-    repair(found, table, processes, directory, action)
+    repair(found, table, processes, directories, action)
     for unit in sorted(set(missing.values())):
         places = ", ".join(place for place, of in missing.items() if of == unit)
         problem = set_up(unit)
@@ -459,4 +459,4 @@ def main(directory: str, seconds: float, destination: str, action: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(sys.argv[1].split(":"), float(sys.argv[2]), sys.argv[3], sys.argv[4])

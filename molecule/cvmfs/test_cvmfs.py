@@ -249,7 +249,7 @@ PLACES = {"/etc/auto.cvmfs": "auto.cvmfs", "/usr/sbin/mount.cvmfs": "mount.cvmfs
 
 @pytest.fixture(scope="module")
 def stand_in(host: Host) -> Iterator[str]:
-    """A repository that a stand-in for the client mounts, as autofs asks it to; its place."""
+    """A repository that a stand-in for the client mounts, as autofs asks it to; its place. The watch's timer is stopped."""
     if os.environ.get("CVMFS_APT_URL"):
         pytest.skip("with the real client nothing stands in for it")
     here = Path(__file__).resolve().parent
@@ -257,8 +257,9 @@ def stand_in(host: Host) -> Iterator[str]:
         file = here / "stand_in" / name if name else here.parents[1] / "tests" / "hanging_files.py"
         text = file.read_text().replace("#!/usr/bin/env python3", "#!/usr/bin/python3")
         host.run_expect([0], f"printf %%s %s >{place}; chmod 755 {place}", text)
-    host.check_output("systemctl restart autofs.service")
+    host.check_output("systemctl restart autofs.service; systemctl stop campushub-watch-cvmfs.timer")
     yield f"/cvmfs/{STAND_IN}"
+    host.check_output("systemctl start campushub-watch-cvmfs.timer")
     # autofs would wait for what is mounted there, and leave a dead trigger behind.
     host.run(f"grep -q ' /cvmfs/{STAND_IN} fuse ' /proc/mounts && umount --lazy /cvmfs/{STAND_IN}")
     host.run(
@@ -285,6 +286,8 @@ def test_a_dead_repository_comes_back_ten_of_ten(host: Host, stand_in: str) -> N
 
 def test_a_dead_repository_comes_back_without_anybody(host: Host, stand_in: str) -> None:
     """The timer of the watch runs once a minute; users see it at their next look."""
+    # The timer's next look is a minute after this one.
+    host.check_output("systemctl start campushub-watch-cvmfs.timer campushub-watch-cvmfs.service")
     assert is_mounted(host, stand_in)
     host.check_output(f"kill -KILL $(pgrep -f '[c]vmfs2 {stand_in}'); sleep 0.3")
     end = time.monotonic() + 90

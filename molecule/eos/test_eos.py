@@ -123,16 +123,16 @@ def test_an_instance_that_cannot_be_mounted_holds_up_nobody(host: Host) -> None:
 
 
 @pytest.fixture
-def watched(host: Host, apply_role: ApplyRole) -> Iterator[Callable[[], str]]:
-    """Have the mounts watched, as role homes does; return how to look at once, which returns the metrics."""
-    assert apply_role(role="homes", homes_mount_point="/eos", homes_check_timeout=3).returncode == 0
+def watched(host: Host) -> Iterator[Callable[[], str]]:
+    """Have the watch look only when it is told to; return how to tell it, which returns the metrics."""
+    host.check_output("systemctl stop campushub-watch-eos.timer")
 
     def look() -> str:
-        host.check_output("systemctl start campushub-watch-mounts.service")
-        return str(host.file("/var/lib/prometheus/node-exporter/campushub_mounts.prom").content_string)
+        host.check_output("systemctl start campushub-watch-eos.service")
+        return str(host.file("/var/lib/prometheus/node-exporter/campushub_eos.prom").content_string)
 
     yield look
-    assert apply_role(role="homes", homes_state="absent").returncode == 0
+    host.check_output("systemctl start campushub-watch-eos.timer")
 
 
 def test_an_instance_whose_manager_is_silent_is_told(host: Host, watched: Callable[[], str]) -> None:
@@ -144,7 +144,7 @@ def test_an_instance_whose_manager_is_silent_is_told(host: Host, watched: Callab
         try:
             assert "Permission denied" in host.run("timeout 5 stat --file-system /eos/home-a").stderr
             assert 'campushub_mount_up{mount="/eos/home-a"} 0' in watched()
-            journal = host.check_output("journalctl -u campushub-watch-mounts --since=-60s -o cat --no-pager")
+            journal = host.check_output("journalctl -u campushub-watch-eos --since=-60s -o cat --no-pager")
             assert "/eos/home-a (fuse): it does not answer; " in journal
         finally:
             host.check_output("rm -f /run/manager-is-silent")
@@ -188,9 +188,10 @@ def test_a_dead_instance_comes_back_ten_of_ten(host: Host, apply_role: ApplyRole
     assert apply_role().returncode == 0
 
 
-def test_a_dead_instance_comes_back_without_anybody(host: Host, watched: Callable[[], str]) -> None:
+def test_a_dead_instance_comes_back_without_anybody(host: Host) -> None:
     """The timer of the watch runs once a minute; users see it at their next look."""
-    watched()
+    # The timer's next look is a minute after this one.
+    host.check_output("systemctl start campushub-watch-eos.service")
     assert mounted(host)
     host.check_output(f"kill -KILL {client(host)}; sleep 0.2")
     assert not mounted(host)
@@ -342,6 +343,11 @@ def test_what_is_not_wanted_any_more_goes(host: Host, apply_role: ApplyRole) -> 
         assert host.check_output("ls /eos/user") == ""
         assert "/eos/" not in host.check_output("cat /proc/mounts")
         assert host.run("ls /etc/eos/* /etc/auto.campushub-eos /etc/systemd/system/eos-*").stdout.strip() == ""
+        places = "/etc/systemd/system /etc/systemd/system/timers.target.wants /usr/local/lib /var/lib/prometheus"
+        assert (
+            host.check_output(f"find {places} -name '*watch-eos*' -o -name '*watch_eos*' -o -name '*_eos.prom'") == ""
+        )
+        assert host.run("systemctl is-active --quiet campushub-watch-eos.timer").rc != 0
     finally:
         assert apply_role().returncode == 0
     assert "/eos/home-a autofs" in host.check_output("cat /proc/mounts"), "autofs ends when it has nothing to mount"

@@ -35,13 +35,15 @@ TABLE = """\
 def test_the_table_of_mounts_is_read_and_nothing_touched(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
-    found = MODULE["read_table"]("/net", table)
+    found = MODULE["read_table"](["/net"], table)
     assert [(mount.place, mount.kind, mount.device, mount.is_fuse) for mount in found.mounts] == [
         ("/net/home", "fuse.glusterfs", "0:41", True),
         ("/net/data", "nfs4", "0:44", False),
     ]
     assert found.triggers == {"/net/home", "/net/other"}
-    assert [mount.place for mount in MODULE["read_table"]("/net/data", table).mounts] == ["/net/data"]
+    assert [mount.place for mount in MODULE["read_table"](["/net/data"], table).mounts] == ["/net/data"]
+    both = MODULE["read_table"](["/net/data", "/network"], table).mounts
+    assert [mount.place for mount in both] == ["/network", "/net/data"]
 
 
 def test_triggers_are_expected_where_maps_and_units_say_so(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_triggers_are_expected_where_maps_and_units_say_so(tmp_path: Path) -> No
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    assert MODULE["expected_triggers"]("/net", f"{tmp_path}/") == {
+    assert MODULE["expected_triggers"](["/net"], f"{tmp_path}/") == {
         "/net/home-a": "autofs.service",
         "/net/letters": "autofs.service",
         "/net/b": "net-b.automount",
@@ -67,7 +69,7 @@ def test_what_fstab_mounts_is_known(tmp_path: Path) -> None:
     (tmp_path / "fstab").write_text(
         "# homes\nserver:/a /net/a nfs4 defaults 0 0\nserver:/b /net/b nfs4 ro,noauto 0 0\n/dev/sda1 / ext4 rw\n"
     )
-    assert MODULE["mounts_of_fstab"]("/net", str(tmp_path / "fstab")) == ["/net/a"]
+    assert MODULE["mounts_of_fstab"](["/net"], str(tmp_path / "fstab")) == ["/net/a"]
 
 
 class Watched:
@@ -90,7 +92,7 @@ sys.argv = ["watch", {str(self.place.parent)!r}, "0.7", {str(self.metrics)!r}, {
 module = runpy.run_path({str(PROGRAM)!r})
 module["main"].__globals__["STATE"] = {str(self.directory / "state")!r}
 module["main"].__globals__["CONNECTIONS"] = {str(self.connections)!r}
-module["main"](sys.argv[1], 0.7, sys.argv[3], sys.argv[4])
+module["main"]([sys.argv[1]], 0.7, sys.argv[3], sys.argv[4])
 """
         begin = time.monotonic()
         done = subprocess.run([sys.executable, "-c", driver], capture_output=True, text=True, check=True)
@@ -193,20 +195,20 @@ def test_a_mount_whose_client_is_dead_is_told(watched: Watched) -> None:
     watched.storage.die()
     assert "Transport endpoint is not connected" in watched.look()
     assert watched.measured() == {"up": 0, "waiting_requests": 0}
-    assert MODULE["read_table"](str(watched.place)).mounts, "nothing would mount it again"
+    assert MODULE["read_table"]([str(watched.place)]).mounts, "nothing would mount it again"
 
 
 @pytest.mark.parametrize("client", ["dead", "disconnected"])
 def test_a_dead_mount_with_a_trigger_is_given_up(watched: Watched, client: str) -> None:
     """The trigger is only said to be there. A client of GlusterFS says the same while its servers are away."""
     watched.storage.die()
-    table = MODULE["read_table"](str(watched.place))
+    table = MODULE["read_table"]([str(watched.place)])
     (mount,) = table.mounts
     said = {mount: "Transport endpoint is not connected"}
     processes = MODULE["Processes"]({}, {mount.device: "1"} if client == "disconnected" else {})
     triggered = MODULE["Table"](table.mounts, {str(watched.place)})
-    MODULE["repair"](said, triggered, processes, str(watched.place), "log")
-    assert bool(MODULE["read_table"](str(watched.place)).mounts) == (client == "disconnected")
+    MODULE["repair"](said, triggered, processes, [str(watched.place)], "log")
+    assert bool(MODULE["read_table"]([str(watched.place)]).mounts) == (client == "disconnected")
     if client == "dead":
         watched.storage.mount()
 
@@ -216,7 +218,7 @@ def test_a_client_is_known_by_what_it_serves(watched: Watched) -> None:
     beside = watched.directory / "net" / "bound"
     beside.mkdir()
     subprocess.run(["mount", "--bind", watched.place, beside], check=True)
-    table = MODULE["read_table"](str(beside.parent))
+    table = MODULE["read_table"]([str(beside.parent)])
     told = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", watched.place])
     try:
         assert {mount.place for mount in table.mounts} == {str(watched.place), str(beside)}
