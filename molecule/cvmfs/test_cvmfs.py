@@ -249,7 +249,7 @@ PLACES = {"/etc/auto.cvmfs": "auto.cvmfs", "/usr/sbin/mount.cvmfs": "mount.cvmfs
 
 @pytest.fixture(scope="module")
 def stand_in(host: Host) -> Iterator[str]:
-    """A repository that a stand-in for the client mounts, as autofs asks it to; its place. The watch's timer is stopped."""
+    """A repository that a stand-in for the client mounts as autofs asks it to; the watch looks when it is told to."""
     if os.environ.get("CVMFS_APT_URL"):
         pytest.skip("with the real client nothing stands in for it")
     here = Path(__file__).resolve().parent
