@@ -3,6 +3,7 @@
  */
 
 import type { PROTOCOLS } from './client/registry';
+import type { ClipboardContent } from './client/types';
 import type { Keymap } from './keyboard';
 
 export type DisplayState = 'starting' | 'running' | 'stopping' | 'ended' | 'failed';
@@ -195,6 +196,15 @@ export class DisplayEndpoint {
   async keymap(): Promise<Keymap> {
     const response = await send(this.connection, 'GET', `${this.url}/keymap`);
     return ((await response.json()) as { keys: Keymap }).keys;
+  }
+
+  /** What a program of the display has copied. */
+  async clipboard(): Promise<ClipboardContent | null> {
+    const content = await (await send(this.connection, 'GET', `${this.url}/clipboard`)).blob();
+    if (content.type.startsWith('image/')) {
+      return { image: content };
+    }
+    return content.size ? { text: await content.text() } : null;
   }
 
   async type(text: string): Promise<void> {

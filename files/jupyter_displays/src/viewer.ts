@@ -2,7 +2,7 @@
  * A display on the page: its screen, a toolbar and what there is to say about the connection.
  */
 
-import { type Api, type Display, type DisplayEndpoint } from './api';
+import { type Api, ApiError, type Display, type DisplayEndpoint } from './api';
 import { Channel } from './client/channel';
 import { PROTOCOLS } from './client/registry';
 import type { ClipboardContent, DisplayClient } from './client/types';
@@ -34,6 +34,10 @@ const OVER: Record<number, (trans: Translations) => string> = {
   4410: trans => trans.__('The display has ended.')
 };
 const LONGEST_WAIT = 5_000;
+const NOTICE_MS = 10_000;
+const COPY_DELAY = 50;
+/** What both engines carry. */
+const LONGEST_COPY_MB = 8;
 const RESIZE_DELAY = 150;
 
 export class Viewer {
@@ -56,6 +60,8 @@ export class Viewer {
   private failures = 0;
   private retry = 0;
   private resizing = 0;
+  private noticed = 0;
+  private copying = 0;
   private asked: Size = { width: 0, height: 0 };
   private copied = '';
   private offered = '';
@@ -187,6 +193,8 @@ export class Viewer {
     this.observer.disconnect();
     clearTimeout(this.retry);
     clearTimeout(this.resizing);
+    clearTimeout(this.noticed);
+    clearTimeout(this.copying);
     this.client?.disconnect();
     this.client = null;
     this.sound.stop();
@@ -229,7 +237,11 @@ export class Viewer {
           this.stage.classList.remove('jp-mod-bell');
           requestAnimationFrame(() => this.stage.classList.add('jp-mod-bell'));
         },
-        clipboard: clip => void this.takeClip(clip)
+        copied: () => {
+          // Xpra says so several times.
+          clearTimeout(this.copying);
+          this.copying = window.setTimeout(() => void this.fetchClip(), COPY_DELAY);
+        }
       },
       {
         viewOnly: mode === 'view',
@@ -350,6 +362,13 @@ export class Viewer {
     return bar;
   }
 
+  /** Say something beside the buttons for a while. */
+  private notify(text: string): void {
+    this.notice.textContent = text;
+    clearTimeout(this.noticed);
+    this.noticed = window.setTimeout(() => (this.notice.textContent = ''), NOTICE_MS);
+  }
+
   private async toggleFullScreen(): Promise<void> {
     if (document.fullscreenElement) {
       await document.exitFullscreen();
@@ -418,11 +437,15 @@ export class Viewer {
     if (text) {
       this.offer({ text });
     } else if (image) {
-      this.client?.offer({ image });
+      this.offer({ image });
     }
   }
 
   private offer(clip: ClipboardContent): void {
+    if (new Blob([clip.image ?? clip.text]).size > LONGEST_COPY_MB << 20) {
+      this.notify(this.tooLong());
+      return;
+    }
     if (clip.text !== undefined) {
       if (clip.text === this.offered || clip.text === this.copied) {
         // The display has it already.
@@ -450,6 +473,26 @@ export class Viewer {
     }
   }
 
+  private async fetchClip(): Promise<void> {
+    const { trans } = this.options;
+    try {
+      const clip = await this.endpoint?.clipboard();
+      if (clip) {
+        await this.takeClip(clip);
+      }
+    } catch (error) {
+      const tooLong = error instanceof ApiError && error.status === 413;
+      this.notify(tooLong ? this.tooLong() : trans.__('What was copied did not arrive.'));
+    }
+  }
+
+  private tooLong(): string {
+    return this.options.trans.__(
+      'This is too long for the clipboard (at most %1 MB). Move it as a file.',
+      LONGEST_COPY_MB
+    );
+  }
+
   /** What the user has copied elsewhere, where the browser lets it be read without asking. */
   private async readClipboard(): Promise<void> {
     try {
@@ -461,7 +504,7 @@ export class Viewer {
         if (item.types.includes('text/plain')) {
           this.offer({ text: await (await item.getType('text/plain')).text() });
         } else if (item.types.includes('image/png')) {
-          this.client?.offer({ image: await item.getType('image/png') });
+          this.offer({ image: await item.getType('image/png') });
         }
       }
     } catch {
