@@ -22,7 +22,7 @@ from tornado import ioloop, web
 from traitlets import Bool, Dict, Float, Integer, List, Unicode, default, observe
 from traitlets.config import LoggingConfigurable
 
-from . import session_cleanup, x11
+from . import programs, session_cleanup, x11
 from .engines import ENGINES, Engine, Screen
 from .keyboard import Keyboard
 from .processes import Process, memory, start_time, with_variable
@@ -605,6 +605,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         await self._start_x(display, engine.x_command(screen), env)
         display.x_socket = _x_socket(display.number).stat().st_ino
         env["DISPLAY"] = f":{display.number}"
+        env |= await asyncio.to_thread(programs.provide, display.directory, env)
         if serve:
             size = (screen.width, screen.height, screen.dpi)
             await asyncio.to_thread(x11.set_size, display.number, screen.authority, *size)

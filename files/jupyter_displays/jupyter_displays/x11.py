@@ -26,6 +26,8 @@ _TIMEOUT = 10.0
 _SETTLE = 0.06
 _KEY_PRESS, _KEY_RELEASE = 2, 3
 _SELECTION_NOTIFY, _PROPERTY_NOTIFY = 31, 28
+# Points in either direction.
+_LEAST_TO_SEE = 16
 # What may have the focus in place of a window.
 _NOBODY, _UNDER_POINTER = 0, 1
 
@@ -258,6 +260,29 @@ def _shows(x: Connection, window: int) -> bool:
     return bool((kind, mapped, unmanaged) == (1, 2, 0))
 
 
+def has_window(number: int, authority: Path) -> bool:
+    """Return whether a program has shown a window that is large enough to be seen."""
+    with Connection(number, authority) as x:
+        for window in _windows(x):
+            try:
+                x.send(3, 0, struct.pack("<I", window))
+                kind, mapped = struct.unpack_from("<H12xB", x.reply(), 12)
+                x.send(14, 0, struct.pack("<I", window))
+                width, height = struct.unpack_from("<HH", x.reply(), 16)
+            except XError:  # It has gone in the meantime.
+                continue
+            if (kind, mapped) == (1, 2) and min(width, height) >= _LEAST_TO_SEE:
+                return True
+    return False
+
+
+def _windows(x: Connection) -> tuple[int, ...]:
+    """Return the windows that are not in another one, the topmost last."""
+    x.send(15, 0, struct.pack("<I", x.root))
+    reply = x.reply()
+    return struct.unpack_from(f"<{struct.unpack_from('<H', reply, 16)[0]}I", reply, 32)
+
+
 def _without_focus(x: Connection) -> int:
     """Return the topmost window if keys would reach none: nobody manages windows, and the pointer is beside them."""
     x.send(43, 0)
@@ -268,10 +293,7 @@ def _without_focus(x: Connection) -> int:
         x.send(38, 0, struct.pack("<I", x.root))
         if struct.unpack_from("<I", x.reply(), 12)[0]:
             return 0
-    x.send(15, 0, struct.pack("<I", x.root))
-    reply = x.reply()
-    windows = struct.unpack_from(f"<{struct.unpack_from('<H', reply, 16)[0]}I", reply, 32)
-    return next((window for window in reversed(windows) if _shows(x, window)), 0)
+    return next((window for window in reversed(_windows(x)) if _shows(x, window)), 0)
 
 
 def _focus(x: Connection, window: int) -> None:
