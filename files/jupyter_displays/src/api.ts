@@ -17,6 +17,8 @@ export interface Display {
   protocol: keyof typeof PROTOCOLS;
   state: DisplayState;
   reason: string;
+  /** One of its programs has shown a window. */
+  shown: boolean;
   created: string;
   last_activity: string;
   width: number;
@@ -98,6 +100,10 @@ export class Api {
 
   list(): Promise<DisplayList> {
     return this.fetch('GET', '');
+  }
+
+  get(id: string): Promise<Display> {
+    return this.fetch('GET', `/${id}`);
   }
 
   create(display: NewDisplay): Promise<Display> {

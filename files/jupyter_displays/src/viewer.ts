@@ -6,8 +6,8 @@ import { type Api, ApiError, type Display, type DisplayEndpoint } from './api';
 import { Channel } from './client/channel';
 import { PROTOCOLS } from './client/registry';
 import type { ClipboardContent, DisplayClient } from './client/types';
-import { confirmShutDown, showClipboard, showFiles, showShares } from './dialogs';
-import { element, toolButton } from './dom';
+import { confirmShutDown, showClipboard, showFiles, showKeys, showShares } from './dialogs';
+import { element, icon, toolButton } from './dom';
 import { Keyboard } from './keyboard';
 import { Sound } from './sound';
 import type { Translations } from './translation';
@@ -18,6 +18,8 @@ export interface ViewerOptions {
   mode: 'owner' | 'control' | 'view';
   /** For the owner: files, links, size and end of the display. */
   api?: Api;
+  /** The hub's page, where nothing else leads there. */
+  home?: string;
   /** For the owner: start it again after it has ended. */
   restart?: () => Promise<void>;
 }
@@ -36,6 +38,7 @@ const OVER: Record<number, (trans: Translations) => string> = {
 const LONGEST_WAIT = 5_000;
 const NOTICE_MS = 10_000;
 const COPY_DELAY = 50;
+const WINDOW_POLL_MS = 250;
 /** What both engines carry. */
 const LONGEST_COPY_MB = 8;
 const RESIZE_DELAY = 150;
@@ -58,6 +61,8 @@ export class Viewer {
   /** Counts connections, so that a late one is known as such. */
   private attempts = 0;
   private failures = 0;
+  /** A timer while the screen is empty. */
+  private waiting = 0;
   private retry = 0;
   private resizing = 0;
   private noticed = 0;
@@ -155,6 +160,8 @@ export class Viewer {
     this.sound.update(display, this.endpoint!.sound);
     if (display.state === 'ended' || display.state === 'failed') {
       this.end(display.reason);
+    } else if (this.waiting) {
+      this.awaitWindow();
     }
   }
 
@@ -178,6 +185,8 @@ export class Viewer {
     this.retry = 0;
     this.client?.disconnect();
     this.client = null;
+    clearTimeout(this.waiting);
+    this.waiting = 0;
     this.sound.stop();
     this.attempts++;
     this.showStatus(
@@ -195,10 +204,31 @@ export class Viewer {
     clearTimeout(this.resizing);
     clearTimeout(this.noticed);
     clearTimeout(this.copying);
+    clearTimeout(this.waiting);
     this.client?.disconnect();
     this.client = null;
     this.sound.stop();
     this.node.remove();
+  }
+
+  /** Take the message away when there is more to see than an empty screen. Others who look come later. */
+  private awaitWindow(): void {
+    const { api, trans } = this.options;
+    const display = this.display!;
+    clearTimeout(this.waiting);
+    this.waiting = 0;
+    if (!api || display.shown) {
+      this.showStatus('');
+      return;
+    }
+    this.showStatus(trans.__('Starting…'));
+    // A page of its own hears of no events.
+    this.waiting = window.setTimeout(() => {
+      api.get(display.id).then(
+        found => this.update(found),
+        () => this.awaitWindow()
+      );
+    }, WINDOW_POLL_MS);
   }
 
   // The connection
@@ -221,7 +251,7 @@ export class Viewer {
           // What was there stays until there is something new.
           [...this.stage.children].filter(child => child !== screen).forEach(child => child.remove());
           this.failures = 0;
-          this.showStatus('');
+          this.awaitWindow();
           this.node.dataset.painted = String(attempt);
         },
         resized: (width, height) => {
@@ -259,6 +289,8 @@ export class Viewer {
 
   private onDisconnect(code: number, reason: string): void {
     const { trans } = this.options;
+    clearTimeout(this.waiting);
+    this.waiting = 0;
     this.keyboard.release();
     if (OVER[code]) {
       this.end(reason || OVER[code](trans));
@@ -330,8 +362,13 @@ export class Viewer {
   // The toolbar
 
   private toolbar(): HTMLElement {
-    const { trans, mode, api } = this.options;
-    const bar = element('div', { className: 'jp-Display-toolbar', role: 'toolbar' }, this.title, this.notice);
+    const { trans, mode, api, home } = this.options;
+    const bar = element('div', { className: 'jp-Display-toolbar', role: 'toolbar' });
+    if (home) {
+      const label = trans.__('Home page of the hub');
+      bar.append(element('a', { href: home, title: label, 'aria-label': label }, icon('home')));
+    }
+    bar.append(this.title, this.notice);
     if (mode === 'view') {
       bar.append(element('span', { className: 'jp-Display-badge', textContent: trans.__('Only looking') }));
     }
@@ -341,6 +378,13 @@ export class Viewer {
         showClipboard(this.node, trans, this.copied, mode === 'view' ? null : text => this.offer({ text }))
       )
     );
+    if (mode !== 'view') {
+      const press = (keys: string): void => {
+        this.focus();
+        this.keyboard.chord(keys);
+      };
+      bar.append(toolButton('keys', trans.__('Keys'), () => showKeys(this.node, trans, press)));
+    }
     if (api) {
       const id = (): string => this.display?.id ?? '';
       const input = element('input', { type: 'file', multiple: true, hidden: true });

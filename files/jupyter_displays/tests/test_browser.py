@@ -161,20 +161,55 @@ async def test_texts_of_the_browser_arrive_whole_or_are_refused(api, browser, ma
     assert await arrived()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-async def test_many_characters_without_a_key_are_typed(api, browser, tmp_path, manager, engine):
+async def keep(api, manager, tmp_path):
+    """Start a terminal that keeps what is typed into it."""
     script = f"stty -echo -icanon min 1; echo; cat > {tmp_path}/typed"
     command = ["xterm", "-u8", "-maximized", "-e", "sh", "-c", script]
     manager.applications["keep"] = {"title": "Keep", "command": command}
-    await api.running(application="keep", width=800, height=600)
+    return await api.running(application="keep", width=800, height=600)
+
+
+async def has_typed(tmp_path, text):
+    return (tmp_path / "typed").read_text(encoding="utf-8", errors="replace") == text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_many_characters_without_a_key_are_typed(api, browser, tmp_path, manager, engine):
+    await keep(api, manager, tmp_path)
     page = await browser.open("displays/1")
     await until(lambda: asyncio.to_thread((tmp_path / "typed").exists), "a terminal")
     await page.locator(".jp-Display canvas").last.click()
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 100)))
     for character in text:
         await page.keyboard.insert_text(character)
+    await until(partial(has_typed, tmp_path, text), "all characters", 60)
 
-    async def typed():
-        return (tmp_path / "typed").read_text(encoding="utf-8", errors="replace") == text
 
-    await until(typed, "all characters", 60)
+async def test_keys_that_the_browser_takes_are_in_the_toolbar(api, browser, tmp_path, manager):
+    await keep(api, manager, tmp_path)
+    page = await browser.open("displays/1")
+    await until(lambda: asyncio.to_thread((tmp_path / "typed").exists), "a terminal")
+    await page.locator(".jp-Display canvas").last.click()
+    for name in ("Ctrl+W", "Ctrl+Alt+Del", "Ctrl+T"):
+        await page.get_by_role("button", name="Keys").click()
+        await page.get_by_role("button", name=name, exact=True).click()
+    # What xterm sends for them.
+    expected = "\x17\x1b[3;7~\x14"
+    await until(partial(has_typed, tmp_path, expected), "the keys")
+    await page.keyboard.type("x")
+    await until(partial(has_typed, tmp_path, f"{expected}x"), "a key with nothing held")
+
+
+async def test_a_page_says_that_a_display_starts(api, browser, manager):
+    manager.applications["late"] = {"title": "Late", "command": ["sh", "-c", "sleep 3; exec xterm"]}
+    await api.running(application="late", width=800, height=600)
+    page = await browser.open("displays/1")
+    status = page.locator(".jp-Display-status")
+    await playwright.expect(status).to_be_visible()
+    await playwright.expect(status).to_have_text("Starting…")
+    assert not (await api("GET", "1"))[1]["shown"]
+    await playwright.expect(status).to_be_hidden()
+    assert (await api("GET", "1"))[1]["shown"]
+    # Whoever comes later sees the screen at once.
+    page = await browser.open("displays/1")
+    await playwright.expect(page.locator(".jp-Display-status")).to_be_hidden(timeout=100)

@@ -155,7 +155,10 @@ async def test_a_home_that_cannot_be_written_stops_no_program(program, home, tmp
 async def test_menus_start_the_program_of_the_display(program, home, tmp_path):
     env = given(program, "one", tmp_path)
     share = Path(env["XDG_DATA_DIRS"].split(":")[0])
-    assert sorted(path.name for path in (share / "applications").iterdir()) == ["firefox-esr.desktop", "soffice.desktop"]
+    assert sorted(path.name for path in (share / "applications").iterdir()) == [
+        "firefox-esr.desktop",
+        "soffice.desktop",
+    ]
     entry = (share / "applications/firefox-esr.desktop").read_text().splitlines()
     started = f"Exec={tmp_path}/one/bin/firefox-esr %u"
     assert entry[1:] == [f"TryExec={program}/firefox-esr", started, "Exec=env A=b firefox-esr"]
