@@ -50,7 +50,7 @@ def environment(display):
 def singletons(home):
     """Return the directories that a Chromium of this host has its settings in."""
     found = [Path(place) for place, _, names in os.walk(home) if "SingletonLock" in names]
-    here = [place for place in found if os.readlink(place / "SingletonLock").startswith(f"{HOST}-")]
+    here = [place for place in found if str((place / "SingletonLock").readlink()).startswith(f"{HOST}-")]
     return sorted(str(place.relative_to(home)) for place in here)
 
 
