@@ -80,11 +80,11 @@ export function showClipboard(
 
 /** What browsers and operating systems keep for themselves, as `Keyboard.chord` takes it. */
 const CHORDS = [
-  ...['Control+Alt+Delete', 'Control+Alt+Backspace', 'Control+Escape', 'Alt+Tab', 'Alt+F4', 'Meta'],
-  ...['Control+w', 'Control+t', 'Control+n', 'Control+Shift+t', 'Control+Tab', 'Control+PageDown'],
-  ...['Escape', 'F1', 'F5', 'F11', 'F12', 'PrintScreen']
+  ...['Control+Alt+Delete', 'Control+Escape', 'Alt+Tab', 'Alt+F4', 'Meta', 'Escape'],
+  ...['Control+w', 'Control+t', 'Control+n', 'Control+Shift+t', 'Control+Tab', 'Control+Shift+Tab'],
+  ...['F1', 'F5', 'F11', 'F12', 'Control+PageUp', 'Control+PageDown']
 ];
-const NAMES: Record<string, string> = { Control: 'Ctrl', Delete: 'Del', Meta: 'Super', PrintScreen: 'Print' };
+const NAMES: Record<string, string> = { Control: 'Ctrl', Delete: 'Del', Meta: 'Super' };
 
 /** Keys that do not reach a page. */
 export function showKeys(parent: HTMLElement, trans: Translations, press: (keys: string) => void): void {
