@@ -142,6 +142,7 @@ async def test_the_office_takes_the_address_of_its_settings(program, home, tmp_p
     running, _ = await called(first, "soffice", "--writer", WAIT="1")
     option = f"-env:UserInstallation=file://{home}/{SETTINGS}/libreoffice-2"
     assert await called(second, "soffice", "--writer") == [option, "--writer"]
+    assert await called(second, "soffice", "-p", "letter.odt") == [option, "-p", "letter.odt"]
     running.kill()
     await running.wait()
 
