@@ -26,6 +26,13 @@ _TIMEOUT = 10.0
 _SETTLE = 0.06
 _KEY_PRESS, _KEY_RELEASE = 2, 3
 _SELECTION_NOTIFY, _PROPERTY_NOTIFY = 31, 28
+# What programs copy, by X's name and by that of MIME, the best first.
+_COPIED = {
+    b"UTF8_STRING": "text/plain",
+    b"text/plain;charset=utf-8": "text/plain",
+    b"STRING": "text/plain",
+    b"image/png": "image/png",
+}
 # Points in either direction.
 _LEAST_TO_SEE = 16
 # What may have the focus in place of a window.
@@ -362,7 +369,7 @@ def clipboard(number: int, authority: Path, limit: int) -> tuple[str, bytes]:
         x.send(1, 0, struct.pack("<IIhhHHHHIII", window, x.root, 0, 0, 1, 1, 0, 2, 0, 1 << 11, property_changes))
         offered = _convert(x, window, x.atom(b"TARGETS"), limit)
         targets = struct.unpack(f"<{len(offered) // 4}I", offered)
-        for name, kind in ((b"UTF8_STRING", "text/plain"), (b"STRING", "text/plain"), (b"image/png", "image/png")):
+        for name, kind in _COPIED.items():
             if (target := x.atom(name)) in targets and (data := _convert(x, window, target, limit)):
                 return kind, data.decode("latin-1").encode() if name == b"STRING" else data
     return "", b""

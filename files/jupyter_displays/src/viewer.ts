@@ -226,7 +226,7 @@ export class Viewer {
     this.waiting = window.setTimeout(() => {
       api.get(display.id).then(
         found => this.update(found),
-        () => this.awaitWindow()
+        () => this.waiting && this.awaitWindow()
       );
     }, WINDOW_POLL_MS);
   }
