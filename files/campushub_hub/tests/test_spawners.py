@@ -249,21 +249,22 @@ class Centre:
         (directory / "server.py").write_text(SERVER)
         self.command = directory / "command.json"
         self.serve(sys.executable, str(directory / "server.py"))
-        self.journal = socket.socket(socket.AF_UNIX)
-        self.journal.bind(str(directory / "journal"))
-        self.journal.listen()
-        # The real mediator with a stand-in for journald's socket, which containers and build machines may lack.
+        # The real mediator, with another place for the socket between the session and the server's unit.
         self.mediator = directory / "mediator"
         self.mediator.write_text(
             f"#!{sys.executable} -I\nimport pathlib, sys\nsys.path.insert(0, {str(configuration.LIBRARY.parent)!r})\n"
             f"from campushub_hub.host import mediator\nmediator.COMMAND = pathlib.Path({str(self.command)!r})\n"
-            f"mediator.JOURNAL = {str(directory / 'journal')!r}\nsys.exit(mediator.main(sys.argv[1]))\n"
+            f"mediator.receiver = lambda: {str(directory / 'receiver')!r}\n"
+            "sys.exit(mediator.receive(sys.argv[2]) if sys.argv[1] == 'receive' else mediator.main(sys.argv[1]))\n"
         )
         self.mediator.chmod(0o755)
-        # A stand-in for sudo(8): it runs the command as who it is.
+        # A stand-in for sudo(8) and the session that starts a unit: it runs the command as who it is.
         self.sudo = directory / "bin" / "sudo"
         self.sudo.parent.mkdir()
-        self.sudo.write_text(f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\nshift 3\nexec "$@"\n')
+        self.sudo.write_text(
+            f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\nshift 3\n[ "$2" != spawn ] || '
+            f'{self.mediator} receive {directory}/receiver </dev/null >/dev/null 2>&1 &\nexec "$@"\n'
+        )
         self.sudo.chmod(0o755)
         self.asked = directory / "sudo.log"
         monkeypatch.setenv("PATH", f"{self.sudo.parent}:{os.environ['PATH']}")
@@ -300,7 +301,6 @@ class Centre:
 
     def end(self) -> None:
         """Leave nothing running."""
-        self.journal.close()
         for pid in filter(None, self.pids):
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)

@@ -108,8 +108,8 @@ class CampusSpawner(LoggingConfigurable):
         Memory of one user over all their servers: a number of bytes, or with K, M, G or T (powers of 1024), such as
         512M. Empty is unlimited.
 
-        With CampusSudoSpawner this setting, the other limits, `uid_minimum` and `create_homes` count only as they are
-        in /etc/jupyterhub/settings.json: root, not the hub, prepares the session.
+        With CampusSudoSpawner this setting, the other limits, `uid_minimum`, `create_homes` and `tmp_directory` count
+        only as they are in /etc/jupyterhub/settings.json: root, not the hub, prepares the session.
         """,
     )
     user_cpu_limit = Float(2.0, config=True, help="CPU cores of one user over all their servers. 0 is unlimited.")
@@ -128,6 +128,16 @@ class CampusSpawner(LoggingConfigurable):
     uid_minimum = Integer(1000, config=True, help="The lowest UID of an account that gets a server.")
     create_homes = Bool(
         False, config=True, help="Whether a missing home is created, closed to others, when a server starts."
+    )
+    tmp_directory = Unicode(
+        "",
+        config=True,
+        help="""
+        Directory with the temporary files of users' servers. Each user has a /tmp and /var/tmp in it that all their
+        servers share and nobody else sees; it is removed with the last of them. Empty leaves the host's to servers.
+
+        The unit jupyterhub-tmp@.service names the same directory.
+        """,
     )
     idle_timeout = Integer(
         0, config=True, help="Seconds without activity after which the culler stops a server. 0 is never."

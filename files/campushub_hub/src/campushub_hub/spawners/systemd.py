@@ -55,6 +55,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         # With sudo these would be taken from root.
         if self.disable_user_sudo:
             self.unit_extra_properties = {**CONFINEMENT, **self.unit_extra_properties}
+        self._unit_properties = self.unit_extra_properties
 
     async def start(self) -> tuple[str, int]:
         """Start the unit and return the server's address once it listens."""
@@ -67,6 +68,11 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from error
         self.slice = user_session.slice_name(account.pw_uid)
+        self.unit_extra_properties = self._unit_properties | {
+            # What the site has set is a list, too.
+            name: f"{value} {self._unit_properties.get(name, '')}".strip()
+            for name, value in user_session.server_properties(account.pw_uid, self.tmp_directory).items()
+        }
         self.default_shell = account.pw_shell or "/bin/bash"
         # The probe of the home needs the token.
         await self.publish_token()
