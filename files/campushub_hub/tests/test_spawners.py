@@ -365,6 +365,36 @@ def test_the_hub_learns_at_once_that_a_server_has_ended(centre: Centre) -> None:
     centre.run(act)
 
 
+def test_a_server_that_does_not_answer_is_noted_until_it_does(
+    centre: Centre, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.answer_interval, spawner.answer_timeout = 0.1, 0.5
+        spawner.log.addHandler(caplog.handler)
+        address, port = await spawner.start()
+        server = SimpleNamespace(ip=address, port=port, base_url="/user/me/")
+        monkeypatch.setattr(CampusSudoSpawner, "server", server)
+        spawner.start_polling()
+        await asyncio.sleep(0.5)
+        assert not spawner.unresponsive
+        for number, expected in ((signal.SIGSTOP, True), (signal.SIGCONT, False)):
+            os.kill(spawner.pid, number)
+            end = time.monotonic() + 5
+            while spawner.unresponsive != expected:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.05)
+        os.kill(spawner.pid, signal.SIGSTOP)
+        spawner.stop_polling()
+        spawner.stop_patience = 1
+        await spawner.stop()
+        assert await spawner.poll() == 0, "it cannot be stopped"
+        assert not spawner.unresponsive
+
+    centre.run(act)
+    said = [record.getMessage() for record in caplog.records if "answer" in record.getMessage()]
+    assert said == [f"The server {ME} runs, but does not answer within 0.5 s", f"The server {ME} answers again"]
+
+
 def test_a_server_that_the_hub_stops_is_not_reported(centre: Centre) -> None:
     async def act(spawner: CampusSudoSpawner) -> None:
         told = asyncio.Event()

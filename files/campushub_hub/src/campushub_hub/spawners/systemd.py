@@ -68,11 +68,10 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from error
         self.slice = user_session.slice_name(account.pw_uid)
-        self.unit_extra_properties = self._unit_properties | {
-            # What the site has set is a list, too.
-            name: f"{value} {self._unit_properties.get(name, '')}".strip()
-            for name, value in user_session.server_properties(account.pw_uid, self.tmp_directory).items()
-        }
+        own, site = user_session.server_properties(account.pw_uid, self.tmp_directory), self._unit_properties
+        # Of lists, such as BindPaths, both count.
+        lists = {name: f"{own[name]} {site[name]}" for name in own.keys() & site.keys() if name != "PrivateIPC"}
+        self.unit_extra_properties = {**own, **site, **lists}
         self.default_shell = account.pw_shell or "/bin/bash"
         # The probe of the home needs the token.
         await self.publish_token()
