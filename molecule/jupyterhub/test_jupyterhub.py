@@ -633,6 +633,7 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     started = [line for line in processes(host, "alice") if "singleuser" in line]
     host.check_output("systemctl kill --signal=KILL --kill-who=main jupyterhub")
     wait_until(lambda: host.run(f"curl -sf {HUB}/hub/api").rc == 0, "the hub", seconds=20)
+    assert not host.file("/run/jupyterhub/failed").exists, "it restarts"
     assert alice("alice", "run", "print('alive')") == "alive\n"
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
     # The one that was killed leaves no culler behind that would work for nobody.
@@ -659,8 +660,11 @@ def test_a_hub_that_fails_at_its_start_is_told_at_once(host: Host) -> None:
         begin = time.monotonic()
         assert host.run("systemctl restart jupyterhub").rc != 0
         assert time.monotonic() - begin < 30
+        # By this nginx knows that the hub does not just restart.
+        assert host.run("runuser -u nobody -- test -f /run/jupyterhub/failed").rc == 0
     finally:
         host.check_output(f"rm {addition}; systemctl reset-failed jupyterhub; systemctl restart jupyterhub")
+    assert not host.file("/run/jupyterhub/failed").exists
 
 
 # The neighbour
@@ -916,6 +920,25 @@ def test_confinement_takes_nothing_from_a_user(host: Host, alice: Client) -> Non
     code = f"import subprocess; print([{ended} for attempt in {attempts!r}])"
     inside = json.loads(alice("alice", "run", code))
     assert dict(zip(attempts, inside, strict=True)) == dict(zip(attempts, outside, strict=True))
+
+
+def test_a_closed_terminal_is_off_the_list(host: Host, alice: Client) -> None:
+    """Also one that a program with a session of its own still holds."""
+    alice("alice", "shell", "setsid -f sleep 300")
+    assert alice("alice", "get", "/user/alice/api/terminals").split()[-1] == "[]"
+    host.run("pkill -u alice -x sleep")
+
+
+@pytest.mark.one_host
+def test_a_server_that_does_not_answer_is_told_and_stopped(host: Host, client: Client) -> None:
+    """Within a minute, on its user's home page and in the journal."""
+    client("carol", "start")
+    host.check_output("pkill -STOP -u carol -f singleuser")
+    told = "Your server runs, but it does not answer."
+    wait_until(lambda: told in as_person(host, "carol", 'print(hub.request("/hub/home")[2])').stdout, told, seconds=60)
+    assert "The server carol runs, but does not answer" in host.check_output("journalctl -u jupyterhub --since -2min")
+    client("carol", "stop")
+    wait_until(lambda: not processes(host, "carol"), "the end of carol's server", seconds=20)
 
 
 @pytest.mark.usefixtures("alice")
