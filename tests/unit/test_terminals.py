@@ -3,110 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from roles.jupyter.files.campushub_server import terminals
 from roles.jupyter.files.campushub_server.terminals import History, Process
-from tests.settings.validation import ROOT
+from tests.unit.user_server import TOKEN, Server, until
 
-FILES = ROOT / "roles" / "jupyter" / "files"
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-
-
-class Server:
-    """A server of Jupyter with our terminals."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser", f"--port={self.port}"]
-        command += ["--IdentityProvider.token=t", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={directory}"]
-        command += ["--TerminalsExtensionApp.terminal_manager_class=campushub_server.terminals.CampusTerminalManager"]
-        environment = os.environ | {"PYTHONPATH": str(FILES), "HOME": str(directory), "SHELL": "/bin/bash"}
-        self.process = subprocess.Popen(command, env=environment, cwd=directory, stderr=subprocess.DEVNULL)
-        until(self.answers, "a server", 30)
-
-    def answers(self) -> bool:
-        try:
-            self.api("api/status")
-        except OSError:
-            return False
-        return True
-
-    def api(self, path: str, method: str = "GET") -> Any:
-        headers = {"Authorization": "token t"}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            text = answer.read()
-        return json.loads(text) if text else None
-
-    def terminal(self) -> str:
-        """Open a terminal and return its name."""
-        return str(self.api("api/terminals", "POST")["name"])
-
-    def say(self, terminal: str, text: str) -> None:
-        """Type text into a terminal, and go away."""
-
-        async def type_text() -> None:
-            url = f"ws://127.0.0.1:{self.port}/terminals/websocket/{terminal}?token=t"
-            connection: WebSocketClientConnection = await websocket_connect(url)
-            await connection.write_message(json.dumps(["stdin", text]))
-            # The answer to the next message comes after the first has been dealt with.
-            await connection.write_message(json.dumps(["set_size", 24, 80]))
-            await connection.read_message()
-            await asyncio.sleep(0.3)
-            connection.close()
-
-        asyncio.run(asyncio.wait_for(type_text(), 10))
-
-    def look_away(self, terminal: str) -> socket.socket:
-        """Connect to a terminal, and never read what it sends."""
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", self.port))
-        key = base64.b64encode(os.urandom(16)).decode()
-        connection.sendall(
-            f"GET /terminals/websocket/{terminal}?token=t HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
-            f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
-        assert connection.recv(12) == b"HTTP/1.1 101"
-        return connection
-
-    @property
-    def memory(self) -> int:
-        """Return the megabytes that the server has."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+OPTION = "--TerminalsExtensionApp.terminal_manager_class=campushub_server.terminals.CampusTerminalManager"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("server"))
+    started = Server(tmp_path_factory.mktemp("server"), OPTION)
     yield started
-    started.process.terminate()
-    started.process.wait(10)
+    started.end()
 
 
 def runs(mark: str) -> bool:
@@ -120,7 +38,7 @@ def test_closing_a_terminal_ends_a_program_that_ignores_it(server: Server) -> No
     server.say(name, f"bash -c \"trap '' HUP INT TERM; {mark}; {mark}\"\r")
     until(lambda: runs(mark), "the program")
     url = f"http://127.0.0.1:{server.port}/api/terminals/{name}"
-    closing = subprocess.Popen(["curl", "-sf", "-X", "DELETE", "-H", "Authorization: token t", url])
+    closing = subprocess.Popen(["curl", "-sf", "-X", "DELETE", "-H", f"Authorization: token {TOKEN}", url])
     while closing.poll() is None:
         begin = time.monotonic()
         server.api("api/status")
