@@ -898,6 +898,7 @@ def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, client: Client, 
 @pytest.mark.usefixtures("alice")
 def test_hub_proxy_and_servers_reach_little_of_the_host(host: Host) -> None:
     assert exposure(host, "jupyterhub-proxy.service") <= 3.0
+    assert exposure(host, f"jupyterhub-tmp@{UIDS['alice']}.service") <= 3.0
     if spawner(host) == "systemd":
         assert exposure(host, "jupyterhub.service") <= 3.0
         assert exposure(host, "jupyterhub-user-alice.service") <= 6.0
