@@ -36,7 +36,7 @@ KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
 # Resource limits by the service manager's names.
-LIMITS = {name[7:]: getattr(resource, name) for name in dir(resource) if re.match("RLIMIT_(?!OFILE)", name)}
+LIMITS = {name[7:]: getattr(resource, name) for name in dir(resource) if re.match("RLIMIT_(?!NICE|OFILE)", name)}
 
 
 class Limits(TypedDict):
@@ -188,6 +188,21 @@ def server_properties(uid: int, tmp_directory: str) -> dict[str, str]:
     }
 
 
+def wait_for_removal(uid: int, seconds: float = 30) -> None:
+    """
+    Wait until the temporary files of the user's last server are removed.
+
+    The service manager refuses to start what requires a unit that it is about to stop.
+    """
+    command = ["/usr/bin/systemctl", "show", "--property=ActiveState,Job", f"jupyterhub-tmp@{uid}.service"]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        shown = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+        if not re.search(r"^(ActiveState=deactivating|Job=[1-9].*)$", shown, re.MULTILINE):
+            return
+        time.sleep(0.02)
+
+
 def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) -> None:
     """
     Start the unit of a server for a sudo process; the mediator that this one is about to run says what the server is.
@@ -209,6 +224,7 @@ def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) ->
     command += [f"--slice={slice_name(uid)}", f"--uid={uid}", f"--gid={account.pw_gid}"]
     command += [f"--property={name}={value}" for name, value in properties.items()]
     mediator = str(Path(__file__).with_name("campushub-mediator"))
+    wait_for_removal(uid)
     subprocess.run([*command, "--", mediator, "receive", f"{runtime_directory(uid)}/spawn-{sudo}"], check=True)
 
 

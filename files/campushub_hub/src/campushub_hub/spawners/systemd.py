@@ -78,6 +78,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         await self.resolve_home()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
+        await asyncio.to_thread(user_session.wait_for_removal, account.pw_uid)
         self._submitting, self._submitted = True, int(time.time())
         submission = asyncio.ensure_future(super().start())
         try:
