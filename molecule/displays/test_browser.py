@@ -118,7 +118,9 @@ class Displays:
 
     def on_screen(self, number: str) -> str:
         """Return what, before a command, has it use the screen of a display."""
-        return f"DISPLAY=:{self.record(number)['number']} XAUTHORITY={DIRECTORY}/{number}/xauthority"
+        screen = f"DISPLAY=:{self.record(number)['number']} XAUTHORITY={DIRECTORY}/{number}/xauthority"
+        # With the /tmp of the server, where the X server's socket is.
+        return f"nsenter --mount --target $(pgrep -o -u alice -f bin/jupyterhub-) -- env {screen}"
 
     def record(self, number: str) -> Any:
         """Return what the server has written down of a display."""

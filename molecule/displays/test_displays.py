@@ -58,6 +58,11 @@ def as_user(host: Host, user: str, command: str) -> Any:
     return host.run(f"runuser -u {user} -- sh -c {shlex.quote(command)}")
 
 
+def inside(user: str) -> str:
+    """Return what, before a command, has it see the files that a user's server sees, with its own /tmp."""
+    return f"nsenter --mount --target $(pgrep -o -u {user} -f bin/jupyterhub-) --"
+
+
 def processes(host: Host, user: str) -> dict[int, str]:
     """Process ids and commands of a user."""
     listed = host.run(f"ps -u {user} -o pid=,args=").stdout
@@ -112,8 +117,10 @@ class Person:
 
     def windows(self, display_id: str) -> str:
         """Return what windows a display has."""
-        command = f"DISPLAY=:{self.number(display_id)} XAUTHORITY={self.directory}/{display_id}/xauthority "
-        return str(as_user(self.host, self.user, f"{command} xwininfo -root -tree").stdout)
+        authority = f"{self.directory}/{display_id}/xauthority"
+        screen = f"DISPLAY=:{self.number(display_id)} XAUTHORITY={authority}"
+        command = f"{inside(self.user)} runuser -u {self.user} -- env {screen} xwininfo -root -tree"
+        return str(self.host.run(command).stdout)
 
     def picture(self, display_id: str) -> tuple[int, int, list[bytes]]:
         """Return width, height and lines (3 bytes a point) of the screen's picture."""
@@ -334,9 +341,9 @@ def test_neighbour_reaches_no_socket_and_no_screen(alice: Person, desktop: dict[
         assert "PermissionError" in as_user(host, "bob", f'/usr/bin/python3 -c "{code}"').stderr
     assert as_user(host, "bob", f"ls {alice.directory}").rc != 0
     number = alice.number(desktop["id"])
-    assert "Root Window" in as_user(
-        host, "alice", f"DISPLAY=:{number} XAUTHORITY={directory}/xauthority xwininfo -root"
-    ).stdout or "xwininfo: Window id" in alice.windows(desktop["id"])
+    assert "xwininfo: Window id" in alice.windows(desktop["id"])
+    # Neither the socket nor the lock has a name in a place of everybody's.
+    assert host.run(f"ls -d /tmp/.X11-unix/X{number} /tmp/.X{number}-lock").stdout == ""
     # Programs show the cookie to whoever listens at this name, before they try the socket in the file system.
     abstract = f"\\0/tmp/.X11-unix/X{number}"
     refused = as_user(host, "bob", f"/usr/bin/python3 -c 'import socket; socket.socket(1).bind(\"{abstract}\")'")
@@ -437,11 +444,13 @@ def test_stop_of_the_server_leaves_nothing(alice: Person, desktop: dict[str, Any
     """No process, socket, lock or directory of the display, nor anything of its session."""
     until(lambda: "xfce4-panel" in alice.windows(desktop["id"]), 40, "the panel")
     number = alice.number(desktop["id"])
-    until(lambda: alice.host.run("find /tmp/.ICE-unix -user alice").stdout, 10, "the desktop's session manager")
+    sockets = f"{inside('alice')} find /tmp/.ICE-unix -user alice"
+    until(lambda: alice.host.run(sockets).stdout, 10, "the desktop's session manager")
     assert alice.client("stop").rc == 0
     until(lambda: not processes(alice.host, "alice"), 15, lambda: processes(alice.host, "alice"))
     assert not alice.host.file(f"/tmp/.X{number}-lock").exists
     assert alice.host.run(f"ls -d /tmp/.X11-unix/X{number} {alice.directory}/[0-9]*").stdout == ""
+    until(lambda: not alice.host.file(f"/var/lib/campushub/tmp/{UIDS['alice']}").exists, 10, "the end of alice's /tmp")
     assert alice.host.run("find /tmp /var/tmp /dev/shm -user alice").stdout == ""
     # Xpra has places of its own for sockets and the files of sessions. What the package knows of its version stays.
     others = "-not -path '/run/systemd/*' -not -path '/run/jupyterhub-users/*/displays/version-xpra.json'"

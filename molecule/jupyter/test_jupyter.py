@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from testinfra.host import Host
@@ -155,6 +156,36 @@ def test_debugger_that_would_listen_without_a_password_is_off(start: Callable[[s
 
 def test_longest_user_name_gets_a_kernel(start: Callable[[str], Server]) -> None:
     assert start(LONG_NAME).run_cell("print(6 * 7)")["text"] == "42\n"
+
+
+def test_files_whose_names_are_no_text_are_reached(host: Host, start: Callable[[str], Server]) -> None:
+    """As old archives bring them; renamed in the browser, they have a name that is."""
+    server = start("alice")
+    assert as_user(host, "alice", r"mkdir odd && cd odd && echo one >$(printf '\317\360\350.txt')").rc == 0
+    (entry,) = server.get("api/contents/odd")["content"]
+    path = quote(entry["path"])
+    assert server.get(f"api/contents/{path}")["content"] == "one\n"
+    rename = f"curl -sf -X PATCH -H 'Authorization: token secret' -d '{{\"path\": \"odd/good.txt\"}}' {server.url}"
+    host.check_output(f"{rename}api/contents/{path}")
+    assert as_user(host, "alice", "ls odd").stdout == "good.txt\n"
+    assert server.status("api/contents/odd", "DELETE") == "204"
+
+
+def test_a_save_on_a_full_disk_is_told(host: Host, start: Callable[[str], Server]) -> None:
+    """Nothing of a new file stays, which would be a broken notebook."""
+    server = start("alice")
+    host.check_output(
+        "mkdir -p /home/alice/full && mount -t tmpfs -o size=100k,uid=$(id -u alice) full /home/alice/full"
+    )
+    try:
+        body = json.dumps({"type": "file", "format": "text", "content": "x" * 200_000})
+        host.run(f"echo {shlex.quote(body)} >/run/jupyter-tests/body")
+        command = "curl -s -X PUT -H 'Authorization: token secret' -d @/run/jupyter-tests/body %s"
+        answer = json.loads(host.check_output(command, f"{server.url}api/contents/full/new.txt"))
+        assert answer["message"] == "Not saved: the disk, or your quota of it, is full. (full/new.txt)"
+        assert host.check_output("ls -A /home/alice/full") == ""
+    finally:
+        host.check_output("umount /home/alice/full")
 
 
 def test_lab_notebook_and_terminals_are_served(host: Host, start: Callable[[str], Server]) -> None:

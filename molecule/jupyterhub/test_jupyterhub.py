@@ -571,6 +571,48 @@ def test_cpu_limit_is_enforced(alice: Client) -> None:
     assert float(alice("alice", "run", burn)) < 0.5 * 3 * 1.35
 
 
+# Temporary files
+
+TMP = "/var/lib/campushub/tmp"
+PLACES = "/tmp/{0} /var/tmp/{0} /dev/shm/{0} /run/jupyterhub-users/2003/{0}"
+
+
+def test_servers_of_a_user_share_a_tmp_of_their_own(host: Host, client: Client) -> None:
+    """Both of carol's do, and nobody else sees it; with the last of them it is gone, and what is in memory, too."""
+    client("bob", "start")
+    client("carol", "start")
+    client("carol", "start", "second")
+    client("carol", "shell", f"touch {PLACES.format('mine')} /tmp/.X1-lock; ipcmk --shmem 4096")
+    look = "import glob; print(sorted(glob.glob('/tmp/mine') + glob.glob('/var/tmp/mine')))"
+    both = as_person(host, "carol", f'print(hub.run("{look}", name="second"))')
+    assert both.stdout.strip() == "['/tmp/mine', '/var/tmp/mine']", both.stderr
+    assert client("bob", "shell", f"ls -A {PLACES.format('mine')} /tmp/.X1-lock; ipcs -m").count("mine") == 4
+    assert host.run("ls -A /tmp/mine /var/tmp/mine /dev/shm/mine /tmp/.X1-lock").stdout == ""
+    assert "4096" not in client("bob", "shell", "ipcs -m") + host.check_output("ipcs -m")
+    on_disk = host.check_output(f"stat --file-system --format %i {TMP}/2003/tmp")
+    assert on_disk == client("carol", "shell", "stat --file-system --format %i /tmp").strip()
+    client("carol", "stop")
+    assert as_person(host, "carol", f'print(hub.run("{look}", name="second"))').stdout == both.stdout
+    client("carol", "stop", "second")
+    wait_until(lambda: not host.file(f"{TMP}/2003").exists, "the end of carol's /tmp", seconds=10)
+    wait_until(lambda: not host.check_output("ls -A /run/jupyterhub-users/2003"), "an empty runtime directory")
+    assert host.file(f"{TMP}/2002").exists, "bob's server runs"
+    client("bob", "stop")
+
+
+def test_what_a_server_has_written_is_not_charged_to_the_next(host: Host, client: Client) -> None:
+    """Carol has 700 MB; what she has left in memory and was killed for takes none of them away."""
+    client("carol", "start")
+    write = "; ".join(f"dd if=/dev/zero of={place} bs=1M count=200" for place in PLACES.format("big").split())
+    client("carol", "shell", f"{write}; ls -l {PLACES.format('big')}")
+    host.check_output("pkill -KILL -u carol -f singleuser")
+    wait_until(lambda: not processes(host, "carol"), "the end of carol's server", seconds=15)
+    wait_until(lambda: not host.file(f"{TMP}/2003").exists, "the end of carol's /tmp", seconds=10)
+    client("carol", "start")
+    assert client("carol", "run", ALLOCATE.format(megabytes=500)) == f"allocated {500 * 2**20}\n"
+    client("carol", "stop")
+
+
 # Restarts
 
 
@@ -607,6 +649,7 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     started = [line for line in processes(host, "alice") if "singleuser" in line]
     host.check_output("systemctl kill --signal=KILL --kill-who=main jupyterhub")
     wait_until(lambda: host.run(f"curl -sf {HUB}/hub/api").rc == 0, "the hub", seconds=20)
+    assert not host.file("/run/jupyterhub/failed").exists, "it restarts"
     assert alice("alice", "run", "print('alive')") == "alive\n"
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
     # The one that was killed leaves no culler behind that would work for nobody.
@@ -635,8 +678,11 @@ def test_a_hub_that_fails_at_its_start_is_told_at_once(host: Host) -> None:
         begin = time.monotonic()
         assert host.run("systemctl restart jupyterhub").rc != 0
         assert time.monotonic() - begin < 30
+        # By this nginx knows that the hub does not just restart.
+        assert host.run("runuser -u nobody -- test -f /run/jupyterhub/failed").rc == 0
     finally:
         host.check_output(f"rm {addition}; systemctl reset-failed jupyterhub; systemctl restart jupyterhub")
+    assert not host.file("/run/jupyterhub/failed").exists
 
 
 # The neighbour
@@ -668,6 +714,7 @@ def test_another_user_is_refused_at_the_server(host: Host, alice: Client) -> Non
         "/var/lib/jupyterhub/jupyterhub.sqlite",
         "/home/alice",
         "/run/jupyterhub-users/2001",
+        "/var/lib/campushub/tmp",
     ],
 )
 @pytest.mark.usefixtures("alice")
@@ -840,35 +887,41 @@ def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: 
 
 @pytest.fixture
 def small_disk(host: Host) -> Iterator[str]:
-    """The directory of the hub's state, on a file system of its own that a user could fill."""
+    """The directory of the hub's state, on a file system that users' temporary files are on, too."""
     state = "/var/lib/jupyterhub"
     mount = f"mount -t tmpfs -o size=200m,mode=0700,uid=$(stat -c %u {state}),gid=$(stat -c %g {state}) state"
     host.check_output(f"systemctl stop jupyterhub && mkdir -p /run/state && {mount} /run/state")
     host.check_output(f"cp -a {state}/. /run/state/ && rm -f /run/state/.campushub-reserve")
     host.check_output(f"mount --bind /run/state {state} && systemctl start jupyterhub")
+    host.check_output(f"mkdir -p -m 700 /run/state/users {TMP} && mount --bind /run/state/users {TMP}")
     yield state
-    host.check_output(f"systemctl stop jupyterhub; umount {state} /run/state && systemctl start jupyterhub")
+    host.check_output(f"systemctl stop jupyterhub; umount {state} {TMP} /run/state && systemctl start jupyterhub")
 
 
 @pytest.mark.one_host
-def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, small_disk: str) -> None:
+def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, client: Client, small_disk: str) -> None:
+    """The user fills /tmp, which is on the disk that the hub has its database on."""
+    client("bob", "stop")
+    client("bob", "start")
     assert host.file(f"{small_disk}/.campushub-reserve").size == 64 * 2**20
-    fill = f"dd if=/dev/zero bs=64k oflag=append conv=notrunc of={small_disk}/fill"
-    assert "No space left" in host.run(fill).stderr
+    fill = "dd if=/dev/zero bs=64k oflag=append conv=notrunc of=/tmp/fill"
+    assert "No space left" in client("bob", "shell", f"{fill} 2>&1")
     host.check_output("systemctl restart jupyterhub")
     assert host.run(f"curl -sf {HUB}/hub/login").rc == 0
     assert not host.file(f"{small_disk}/.campushub-reserve").exists
-    host.run(fill)
+    client("bob", "shell", fill)
     assert host.run("systemctl restart jupyterhub").rc != 0
     journal = host.check_output("journalctl -u jupyterhub -n 50 --no-pager")
     assert "No room on the disk of /var/lib/jupyterhub" in journal
-    host.check_output(f"rm {small_disk}/fill")
+    # When bob's server ends, so does his /tmp.
+    host.check_output("pkill -KILL -u bob -f singleuser")
     wait_until(lambda: host.run(f"curl -sf {HUB}/hub/login").rc == 0, "the hub starts by itself")
 
 
 @pytest.mark.usefixtures("alice")
 def test_hub_proxy_and_servers_reach_little_of_the_host(host: Host) -> None:
     assert exposure(host, "jupyterhub-proxy.service") <= 3.0
+    assert exposure(host, f"jupyterhub-tmp@{UIDS['alice']}.service") <= 3.0
     if spawner(host) == "systemd":
         assert exposure(host, "jupyterhub.service") <= 3.0
         assert exposure(host, "jupyterhub-user-alice.service") <= 6.0
@@ -891,6 +944,26 @@ def test_confinement_takes_nothing_from_a_user(host: Host, alice: Client) -> Non
     code = f"import subprocess; print([{ended} for attempt in {attempts!r}])"
     inside = json.loads(alice("alice", "run", code))
     assert dict(zip(attempts, inside, strict=True)) == dict(zip(attempts, outside, strict=True))
+
+
+def test_a_closed_terminal_is_off_the_list(host: Host, alice: Client) -> None:
+    """Also one that a program with a session of its own still holds."""
+    alice("alice", "shell", "setsid -f sleep 300")
+    done = as_person(host, "alice", 'hub.shell("true"); print(hub.api("/user/alice/api/terminals"))')
+    assert done.stdout == "[]\n", done.stderr
+    host.run("pkill -u alice -x sleep")
+
+
+@pytest.mark.one_host
+def test_a_server_that_does_not_answer_is_told_and_stopped(host: Host, client: Client) -> None:
+    """Within a minute, on its user's home page and in the journal."""
+    client("carol", "start")
+    host.check_output("pkill -STOP -u carol -f singleuser")
+    told = "Your server runs, but it does not answer."
+    wait_until(lambda: told in as_person(host, "carol", 'print(hub.request("/hub/home")[2])').stdout, told, seconds=60)
+    assert "The server carol runs, but does not answer" in host.check_output("journalctl -u jupyterhub --since -2min")
+    client("carol", "stop")
+    wait_until(lambda: not processes(host, "carol"), "the end of carol's server", seconds=20)
 
 
 @pytest.mark.usefixtures("alice")

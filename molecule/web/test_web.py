@@ -504,10 +504,18 @@ def test_people_are_told_in_their_language_when_the_hub_is_away(door: Door) -> N
                 # It must do without anything else from a server that is away.
                 assert not re.findall(r"(?:src|href)=\"(?!\")", text)
         assert door.ask("/hub/login", "POST", b"username=ada")[0] == 503
+        # As the hub's unit leaves it when a start has failed.
+        door.host.check_output("mkdir -p -m 755 /run/jupyterhub && touch /run/jupyterhub/failed")
+        for languages, title in (("ru", "Хаб не может запуститься"), ("en", "The hub cannot start")):
+            status, headers, text = door.ask("/hub/login", Accept_Language=languages)
+            assert (status, headers["content-language"], headers["cache-control"]) == (503, languages, "no-store")
+            assert title in text
     finally:
+        door.host.check_output("rm -rf /run/jupyterhub")
         door.host.check_output("systemd-run --quiet --unit=stub-hub python3 /usr/local/lib/stub_hub.py")
         wait(lambda: door.ask("/headers")[0] == 200)
-    assert door.ask("/.campushub/unavailable")[0] == 404
+    for page in ("unavailable", "failed"):
+        assert door.ask(f"/.campushub/{page}")[0] == 404
 
 
 def test_logs_are_rotated_by_the_distribution(door: Door) -> None:

@@ -25,6 +25,10 @@ requirements:
 """
 
 
+# Whatever stops there has changed nothing.
+CHECKS = {"ansible.builtin.assert", "ansible.builtin.fail", "check_host", "check_settings", "preflight_report"}
+
+
 class CallbackModule(CallbackBase):
     """Remembers where each host stopped."""
 
@@ -39,6 +43,8 @@ class CallbackModule(CallbackBase):
         self._stopped: dict[str, str] = {}
         self._together = False
         self._explained = False
+        # What a task that failed has changed is not among the statistics.
+        self._changed = self._perhaps_changed = False
         self._play: Play | None = None
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
@@ -51,6 +57,8 @@ class CallbackModule(CallbackBase):
             return
         self._stopped[result.host.get_name()] = f"stopped at: {result.task.get_name()}"
         self._explained |= result.task.action == "preflight_report"
+        self._changed |= bool(result.result.get("changed"))
+        self._perhaps_changed |= result.task.resolved_action not in CHECKS
         self._together |= bool(self._play and self._play.any_errors_fatal)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
@@ -73,9 +81,11 @@ class CallbackModule(CallbackBase):
         lines = ["", "NOT FINISHED:", *stopped]
         if finished:
             lines.append(f"{'STOPPED WITH THEM' if self._together else 'FINISHED'}: {', '.join(finished)}")
-        lines.append(
-            "What was done stays. Put right the cause shown above and run the same command again: it goes on there."
-            if any(stats.changed.values())
-            else "Nothing was changed."
-        )
+        on = "Put right the cause shown above and run the same command again: it goes on there."
+        if self._changed or any(stats.changed.values()):
+            lines.append(f"What was done stays. {on}")
+        elif self._perhaps_changed:
+            lines.append(f"Nothing was changed before; the step itself may have done a part of its work. {on}")
+        else:
+            lines.append("Nothing was changed.")
         self._display.display("\n".join(lines), color=constants.COLOR_ERROR)

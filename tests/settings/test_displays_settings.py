@@ -156,12 +156,11 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "layout": (
-        {"displays_keyboard_layouts": ["us", "Russian"]},
+        {"displays_keyboard_layouts": ["us", "Russian", "en", "uk"]},
         [
-            (
-                'displays_keyboard_layouts[1] = "Russian" is no keyboard layout. '
-                "Write it as XKB names it, such as us, ru, de or ch(fr)."
-            )
+            f'displays_keyboard_layouts[{number}] = "{name}" is no keyboard layout. '
+            "Write it as XKB names it, such as us, ru, de or ch(fr)."
+            for number, name in ((1, "Russian"), (2, "en"), (3, "uk"))
         ],
     ),
     "limit": (

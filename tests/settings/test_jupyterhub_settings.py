@@ -16,6 +16,9 @@ NAME = (
     "Use at most 32 lower-case letters, digits, dots, hyphens and underscores, "
     "and begin with a letter or an underscore."
 )
+TMP = (
+    "Use /var/lib/campushub/tmp, a directory like it on a larger disk of the host, or nothing for the host's own /tmp."
+)
 USER = f"cannot be the name of a Unix user. {NAME}"
 GROUP = (
     "cannot be the name of a group. Use at most 64 lower-case letters, digits, dots, hyphens, underscores and spaces, "
@@ -147,6 +150,14 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 f'jupyterhub_admin_users[2] = "eve\\n" {USER}',
                 f'jupyterhub_group_limits[0].group = "staff, root" {GROUP}',
             ],
+        ),
+        "tmp": (
+            {"jupyterhub_tmp_directory": "tmp"},
+            [f'jupyterhub_tmp_directory = "tmp" is no absolute path. {TMP}'],
+        ),
+        "tmp in memory": (
+            {"jupyterhub_tmp_directory": "/tmp/users"},
+            [f'jupyterhub_tmp_directory = "/tmp/users" is no place for users\' temporary files. {TMP}'],
         ),
         "uid": (
             {"jupyterhub_uid_minimum": 0},

@@ -26,6 +26,15 @@ PLAYBOOK = """
       ansible.builtin.fail:
       ignore_errors: true
 """
+# A module of a role that has changed something, or may have, before it failed.
+PARTLY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Do half of it
+      ansible.builtin.command: "false"
+      changed_when: {changed}
+"""
 
 
 @pytest.mark.parametrize(
@@ -59,8 +68,33 @@ PLAYBOOK = """
     ],
 )
 def test_summary(tmp_path: Path, failing: list[str], fatal: bool, changed: bool, expected: str | None) -> None:
-    playbook = tmp_path / "play.yml"
-    playbook.write_text(PLAYBOOK.format(failing=failing, fatal=fatal, changed=changed))
+    returncode, output = play(tmp_path, PLAYBOOK.format(failing=failing, fatal=fatal, changed=changed))
+    if expected is None:
+        assert returncode == 0
+        assert "NOT FINISHED" not in output
+    else:
+        assert returncode != 0
+        assert output.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (True, "What was done stays. Put right"),
+        (False, "Nothing was changed before; the step itself may have done a part of its work. Put right"),
+    ],
+)
+def test_what_a_step_that_failed_has_changed_is_told(tmp_path: Path, changed: bool, words: str) -> None:
+    returncode, output = play(tmp_path, PARTLY.format(changed=changed))
+    assert returncode != 0
+    assert words in output
+    assert not output.endswith("Nothing was changed.")
+
+
+def play(directory: Path, text: str) -> tuple[int, str]:
+    """Run a playbook and return how it ended, and what it printed, as one line."""
+    playbook = directory / "play.yml"
+    playbook.write_text(text)
     run = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", "a,b,c", "-c", "local", playbook],
         cwd=ROOT,
@@ -69,10 +103,4 @@ def test_summary(tmp_path: Path, failing: list[str], fatal: bool, changed: bool,
         text=True,
         check=False,
     )
-    output = " ".join(run.stdout.split())
-    if expected is None:
-        assert run.returncode == 0
-        assert "NOT FINISHED" not in output
-    else:
-        assert run.returncode != 0
-        assert output.endswith(expected)
+    return run.returncode, " ".join(run.stdout.split())

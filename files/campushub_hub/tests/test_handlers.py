@@ -164,6 +164,23 @@ def test_a_start_that_is_asked_for_twice_is_one(site: Site, way: str) -> None:
     site.run(act)
 
 
+def test_a_server_that_does_not_answer_is_on_the_home_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StagedSpawner, "unresponsive", True, raising=False)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        assert "does not answer" not in hub.request("/hub/home")[2]
+        hub.api("/hub/api/users/ann/servers/second", "POST", {})
+        wait_for(lambda: servers(hub, "ann") == {"second": True})
+        assert "Your server second runs, but it does not answer." in hub.request("/hub/home")[2]
+        hub.api("/hub/api/users/ann/server", "POST", {})
+        wait_for(lambda: servers(hub, "ann").get("") is True)
+        russian = hub.request("/hub/home", headers={"Accept-Language": "ru"})[2]
+        assert "Ваш сервер работает, но не отвечает." in russian
+
+    site.run(act)
+
+
 @pytest.mark.parametrize("language", ["en", "ru"])
 def test_a_start_past_the_limit_waits_on_its_page(site: Site, language: str) -> None:
     site.settings = merged(site.settings, JupyterHub={"active_server_limit": 1})

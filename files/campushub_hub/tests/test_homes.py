@@ -223,6 +223,7 @@ def test_a_session_creates_local_directories_only(tmp_path: Path, monkeypatch: p
         group_limits=[],
         uid_minimum=0,
         create_homes=True,
+        tmp_directory="",
     )
     for _ in range(2):
         user_session.prepare(ME, unlimited, settings)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,25 +18,24 @@ from campushub_hub.host import mediator
 
 SOURCE = ROOT / "files" / "campushub_hub" / "src"
 
-# Runs the mediator with other places for its two files, as `sudo -u USER campushub-mediator ACTION` would.
+# Runs the mediator with other places for its files, as `sudo -u USER campushub-mediator ACTION` would, or the unit of a
+# server.
 DRIVER = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 from campushub_hub.host import mediator
-mediator.COMMAND, mediator.JOURNAL = pathlib.Path(sys.argv[2]), sys.argv[3]
-sys.exit(mediator.main(sys.argv[4]))
+mediator.COMMAND, mediator.receiver, mediator.RECEIVER_SECONDS = pathlib.Path(sys.argv[2]), lambda: sys.argv[3], 2
+sys.exit(mediator.receive(sys.argv[3]) if sys.argv[4] == "receive" else mediator.main(sys.argv[4]))
 """
 
 # A stand-in for a user's server: tells what it was given, then goes on.
 SERVER = """
-import json, os, signal, sys, time
+import json, os, resource, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "--stubborn" in sys.argv else signal.SIG_DFL)
-print("a line of output", flush=True)
 files = {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if name in "0123456789"
          and os.path.lexists(f"/proc/self/fd/{name}")}
-os.umask(umask := os.umask(0))
-told = {"arguments": sys.argv[1:], "environment": dict(os.environ), "files": files, "umask": umask,
-        "directory": os.getcwd(), "session": os.getsid(0), "parent": os.getppid()}
+told = {"arguments": sys.argv[1:], "environment": dict(os.environ), "files": files, "pid": os.getpid(),
+        "directory": os.getcwd(), "limits": resource.getrlimit(resource.RLIMIT_NOFILE)}
 place = os.environ["TOLD"]
 with open(place + ".new", "w") as file:
     json.dump(told, file)
@@ -66,48 +62,42 @@ class Place:
     """What a mediator needs on a host."""
 
     def __init__(self, directory: Path) -> None:
-        self.command, self.journal, self.told = directory / "command.json", directory / "journal", directory / "told"
+        self.command, self.receiver, self.told = directory / "command.json", directory / "receiver", directory / "told"
         server = directory / "server.py"
         server.write_text(SERVER)
         self.command.write_text(json.dumps([sys.executable, str(server)]))
-        # A stand-in for journald's socket, which containers and build machines may lack.
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(self.journal))
-        self.listener.listen()
-        self.logged = b""
-        threading.Thread(target=self.read, daemon=True).start()
-        self.pids: list[int] = []
+        self.units: list[subprocess.Popen[bytes]] = []
 
-    def read(self) -> None:
-        while True:
-            try:
-                stream, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.keep, args=(stream,), daemon=True).start()
+    def command_line(self, action: str) -> list[str]:
+        return [sys.executable, "-I", "-c", DRIVER, str(SOURCE), str(self.command), str(self.receiver), action]
 
-    def keep(self, stream: socket.socket) -> None:
-        with stream:
-            while data := stream.recv(4096):
-                self.logged += data
+    @property
+    def environment(self) -> dict[str, str]:
+        """As sudo and the service manager make it: nothing of the hub's environment is left."""
+        return {"PATH": "/usr/bin:/bin", "HOME": str(self.command.parent)}
 
-    def ask(self, action: str, **request: Any) -> tuple[dict[str, Any], int]:
+    def start_unit(self) -> None:
+        """Start what the session has the service manager start for a server."""
+        command = self.command_line("receive")
+        self.units.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self.environment))
+
+    def ask(self, action: str, limit: str = "", **request: Any) -> tuple[dict[str, Any], int]:
         """Return the answer of a mediator, and its process number, which is free again by now."""
-        command = [sys.executable, "-I", "-c", DRIVER, str(SOURCE), str(self.command), str(self.journal), action]
-        # As sudo makes it: nothing of the hub's environment is left.
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.command.parent)}
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        command = self.command_line(action)
+        if limit:
+            command = ["/usr/bin/prlimit", f"--nofile={limit}", *command]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment) as process:
             printed, _ = process.communicate(json.dumps(request).encode(), timeout=30)
         answer: dict[str, Any] = json.loads(printed)
-        self.pids += [answer["pid"]] if "pid" in answer else []
         return answer, process.pid
 
-    def spawn(self, *args: str, **env: Any) -> dict[str, Any]:
-        return self.ask("spawn", args=list(args), env={"TOLD": str(self.told), **env})[0]
+    def spawn(self, *args: str, limit: str = "", **env: Any) -> dict[str, Any]:
+        self.start_unit()
+        return self.ask("spawn", limit, args=list(args), env={"TOLD": str(self.told), **env})[0]
 
-    def server(self, *args: str, **env: str) -> tuple[int, dict[str, Any]]:
+    def server(self, *args: str, limit: str = "", **env: str) -> tuple[int, dict[str, Any]]:
         """Start a server; return its process number and what it tells."""
-        answer = self.spawn(*args, **env)
+        answer = self.spawn(*args, limit=limit, **env)
         assert answer["ok"], answer
         until(self.told.exists, "the server does not run")
         told: dict[str, Any] = json.loads(self.told.read_text())
@@ -115,42 +105,29 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, adoption: None) -> Iterator[Place]:  # noqa: ARG001 (it only has to be there)
+def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
-    made.listener.close()
-    for pid in made.pids:
-        if alive(pid):
-            os.kill(pid, signal.SIGKILL)
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            continue
+    for unit in made.units:
+        unit.kill()
+        unit.wait()
 
 
-def test_a_server_is_detached_and_has_only_what_it_was_given(place: Place) -> None:
+def test_a_server_is_its_unit_and_has_what_it_was_given(place: Place) -> None:
     pid, told = place.server("--port=1234", JUPYTERHUB_API_TOKEN="t", COURSE="Теория")
-    assert alive(pid)
+    assert pid == told["pid"] == place.units[0].pid
     assert told["arguments"] == ["--port=1234"]
-    assert told["files"]["0"] == "/dev/null"
-    assert told["files"]["1"].startswith("socket:")
-    assert told["files"]["1"] == told["files"]["2"]
     # The directory that it reads is open at that moment; nothing else is.
     assert set(told["files"]) - {"0", "1", "2"} == set()
-    assert told["umask"] == 0o022
+    assert not place.receiver.exists()
     assert told["directory"] == str(place.command.parent)
-    assert told["session"] not in (pid, os.getsid(0)), "it leads no session, so it cannot get a terminal"
     given = {"TOLD": str(place.told), "JUPYTERHUB_API_TOKEN": "t", "COURSE": "Теория"}
     assert {name: value for name, value in told["environment"].items() if name != "LC_CTYPE"} == given
 
 
-def test_its_output_goes_to_the_journal_under_its_users_name(place: Place) -> None:
-    place.server()
-    until(lambda: b"a line of output\n" in place.logged, "nothing in the journal")
-    header, _, output = place.logged.partition(b"a line")
-    user = subprocess.check_output(["id", "-un"]).strip()
-    assert header == b"jupyterhub-user-" + user + b"\n\n6\n0\n0\n0\n0\n"
-    assert output == b" of output\n"
+def test_a_server_has_the_limits_of_its_session(place: Place) -> None:
+    """As PAM sets them from /etc/security/limits.conf for the sudo process, and not for the unit."""
+    assert place.server(limit="300:400")[1]["limits"] == [300, 400]
 
 
 def test_code_cannot_be_slipped_in_by_the_environment(place: Place) -> None:
@@ -161,10 +138,10 @@ def test_code_cannot_be_slipped_in_by_the_environment(place: Place) -> None:
 
 
 def test_mediator_is_gone_when_it_has_answered(place: Place) -> None:
+    place.start_unit()
     answer, number = place.ask("spawn", args=[], env={"TOLD": str(place.told)})
     assert not Path(f"/proc/{number}").exists()
     until(place.told.exists, "the server does not run")
-    assert json.loads(place.told.read_text())["parent"] == os.getpid(), "no process of the mediator's is left"
     assert alive(answer["pid"])
 
 
@@ -190,10 +167,18 @@ def test_a_server_that_cannot_be_started_is_told_with_the_reason(
     assert "pid" not in answer
 
 
-def test_without_the_journal_no_server_is_started(place: Place) -> None:
-    place.journal.unlink()
-    assert "No such file" in place.spawn()["error"]
-    assert not place.told.exists()
+def test_a_unit_that_does_not_answer_is_told(place: Place) -> None:
+    begin = time.monotonic()
+    answer, _ = place.ask("spawn", args=[], env={})
+    assert answer["ok"] is False
+    assert answer["error"].startswith("its unit does not answer")
+    assert time.monotonic() - begin < 10
+
+
+def test_a_unit_that_nobody_asks_ends(place: Place) -> None:
+    place.start_unit()
+    place.units[0].wait(10)
+    assert not place.receiver.exists()
 
 
 def test_stop_ends_a_server_and_waits_for_it(place: Place) -> None:
@@ -204,8 +189,7 @@ def test_stop_ends_a_server_and_waits_for_it(place: Place) -> None:
     assert time.monotonic() - begin < 5
     # Again, for what is gone is stopped.
     assert place.ask("stop", pid=pid, patience=10)[0]["ok"]
-    # What has ended can be buried: nobody else holds on to it.
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
+    assert place.units[0].wait(1) == -signal.SIGTERM
 
 
 def test_stop_ends_a_server_that_ignores_it(place: Place) -> None:
@@ -213,7 +197,7 @@ def test_stop_ends_a_server_that_ignores_it(place: Place) -> None:
     begin = time.monotonic()
     assert place.ask("stop", pid=pid, patience=0.5)[0]["ok"]
     assert time.monotonic() - begin >= 0.5
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+    assert place.units[0].wait(1) == -signal.SIGKILL
 
 
 def test_stop_leaves_other_processes_alone(place: Place) -> None:

@@ -249,21 +249,22 @@ class Centre:
         (directory / "server.py").write_text(SERVER)
         self.command = directory / "command.json"
         self.serve(sys.executable, str(directory / "server.py"))
-        self.journal = socket.socket(socket.AF_UNIX)
-        self.journal.bind(str(directory / "journal"))
-        self.journal.listen()
-        # The real mediator with a stand-in for journald's socket, which containers and build machines may lack.
+        # The real mediator, with another place for the socket between the session and the server's unit.
         self.mediator = directory / "mediator"
         self.mediator.write_text(
             f"#!{sys.executable} -I\nimport pathlib, sys\nsys.path.insert(0, {str(configuration.LIBRARY.parent)!r})\n"
             f"from campushub_hub.host import mediator\nmediator.COMMAND = pathlib.Path({str(self.command)!r})\n"
-            f"mediator.JOURNAL = {str(directory / 'journal')!r}\nsys.exit(mediator.main(sys.argv[1]))\n"
+            f"mediator.receiver = lambda: {str(directory / 'receiver')!r}\n"
+            "sys.exit(mediator.receive(sys.argv[2]) if sys.argv[1] == 'receive' else mediator.main(sys.argv[1]))\n"
         )
         self.mediator.chmod(0o755)
-        # A stand-in for sudo(8): it runs the command as who it is.
+        # A stand-in for sudo(8) and the session that starts a unit: it runs the command as who it is.
         self.sudo = directory / "bin" / "sudo"
         self.sudo.parent.mkdir()
-        self.sudo.write_text(f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\nshift 3\nexec "$@"\n')
+        self.sudo.write_text(
+            f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\nshift 3\n[ "$2" != spawn ] || '
+            f'{self.mediator} receive {directory}/receiver </dev/null >/dev/null 2>&1 &\nexec "$@"\n'
+        )
         self.sudo.chmod(0o755)
         self.asked = directory / "sudo.log"
         monkeypatch.setenv("PATH", f"{self.sudo.parent}:{os.environ['PATH']}")
@@ -300,7 +301,6 @@ class Centre:
 
     def end(self) -> None:
         """Leave nothing running."""
-        self.journal.close()
         for pid in filter(None, self.pids):
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
@@ -363,6 +363,36 @@ def test_the_hub_learns_at_once_that_a_server_has_ended(centre: Centre) -> None:
         await asyncio.wait_for(told.wait(), 2)
 
     centre.run(act)
+
+
+def test_a_server_that_does_not_answer_is_noted_until_it_does(
+    centre: Centre, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.answer_interval, spawner.answer_timeout = 0.1, 0.5
+        spawner.log.addHandler(caplog.handler)
+        address, port = await spawner.start()
+        server = SimpleNamespace(ip=address, port=port, base_url="/user/me/")
+        monkeypatch.setattr(CampusSudoSpawner, "server", server)
+        spawner.start_polling()
+        await asyncio.sleep(0.5)
+        assert not spawner.unresponsive
+        for number, expected in ((signal.SIGSTOP, True), (signal.SIGCONT, False)):
+            os.kill(spawner.pid, number)
+            end = time.monotonic() + 5
+            while spawner.unresponsive != expected:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.05)
+        os.kill(spawner.pid, signal.SIGSTOP)
+        spawner.stop_polling()
+        spawner.stop_patience = 1
+        await spawner.stop()
+        assert await spawner.poll() == 0, "it cannot be stopped"
+        assert not spawner.unresponsive
+
+    centre.run(act)
+    said = [record.getMessage() for record in caplog.records if "answer" in record.getMessage()]
+    assert said == [f"The server {ME} runs, but does not answer within 0.5 s", f"The server {ME} answers again"]
 
 
 def test_a_server_that_the_hub_stops_is_not_reported(centre: Centre) -> None:

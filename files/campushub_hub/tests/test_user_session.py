@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from campushub_hub.host.user_session import Settings, limits_of, parse_size, runtime_directory, slice_name
+from campushub_hub.host.user_session import (
+    Settings,
+    limits_of,
+    parse_size,
+    runtime_directory,
+    server_properties,
+    slice_name,
+)
 
 DEFAULT = Settings(
     user_memory_limit="2G",
@@ -16,6 +23,7 @@ DEFAULT = Settings(
     group_limits=[],
     uid_minimum=1000,
     create_homes=False,
+    tmp_directory="",
 )
 
 
@@ -73,3 +81,10 @@ def test_sockets_of_kernels_fit_into_the_runtime_directory() -> None:
     longest = runtime_directory(2**32 - 2) / f"kernel-{'0' * 36}-ipc-65535"
     assert len(str(longest)) <= 107
     assert slice_name(2001) == "jupyterhub-2001.slice"
+
+
+def test_servers_of_a_user_share_temporary_files_of_their_own() -> None:
+    properties = server_properties(2001, "/scratch/tmp")
+    assert properties["BindPaths"] == "/scratch/tmp/2001/tmp:/tmp /scratch/tmp/2001/var-tmp:/var/tmp"
+    assert properties["Requires"] == properties["After"] == "jupyterhub-tmp@2001.service"
+    assert server_properties(2001, "") == {}, "the site wants the host's"

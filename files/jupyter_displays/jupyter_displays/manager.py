@@ -8,6 +8,7 @@ import datetime as dt
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -46,6 +47,8 @@ _SIZE_STABLE_SECONDS = 5.0
 # An application without a window is not waited for any longer.
 _WINDOW_SECONDS = 30.0
 _NUMBERS = 10000
+# Who says something, as in "(xfce4-session:123): " or "xfce4-session: ".
+_SAID = re.compile(r"\(?([\w.+-]+)(?::\d+\)|\[\d+\])?: ")
 # What an X server says whose number somebody has taken in the meantime.
 _NUMBER_TAKEN = (
     b"is already active for display",
@@ -755,9 +758,22 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         last = ""
         with contextlib.suppress(OSError):
             log = (display.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-            last = display.engine.last_words(log[-4000:].splitlines())[-200:]
+            lines = log[-4000:].splitlines()
+            if name == "application" and display.application == "desktop":
+                lines = self._of_session(lines)
+            last = display.engine.last_words(lines)[-200:]
         ended = f"{what} ended" if code is None else f"{what} ended with exit code {code}"
         return f"{ended}, its last words: {last}" if last and code else ended
+
+    def _of_session(self, lines: list[str]) -> list[str]:
+        """Return what the program of a desktop has said itself: everything that runs in it writes into the same log."""
+        command = self.list_applications()["desktop"]["command"]
+        text = " ".join(command)
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            # A script that starts it.
+            text += Path(shutil.which(command[0]) or command[0]).read_text(encoding="utf-8")
+        names = {Path(word).name for word in text.split()}
+        return [line for line in lines if (said := _SAID.match(line)) and said[1] in names]
 
     def _watch(self, display: Display) -> None:
         for name, process in display.processes.items():

@@ -372,6 +372,24 @@ async def test_the_last_words_of_an_application_are_said(api):
     assert ended["reason"].endswith("The application ended with exit code 3, its last words: no licence.")
 
 
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        ("(my-session:7): no bus", "The application ended with exit code 3, its last words: (my-session:7): no bus."),
+        ("", "The application ended with exit code 3."),
+    ],
+)
+async def test_the_end_of_a_desktop_is_told_in_its_own_words(api, manager, tmp_path, own, reason):
+    """Programs that run in it write into the same log, before and after."""
+    script = tmp_path / "session"
+    script.write_text(f"#!/bin/sh\n# exec my-session\necho '{own}'\necho '(panel:8): CRITICAL'\necho odd\nexit 3\n")
+    script.chmod(0o755)
+    manager.desktop_command = [str(script)]
+    await api.create(application="desktop")
+    ended = await api.state("1", "failed")
+    assert ended["reason"].endswith(reason)
+
+
 async def test_a_closed_application_ends_its_display(api, manager):
     await api.running()
     os.kill(manager.displays["1"].processes["application"].pid, signal.SIGTERM)

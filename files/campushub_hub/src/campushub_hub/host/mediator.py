@@ -7,15 +7,17 @@ that the hub's sudo rule allows; ``create-home`` probes again after the session 
 created. A hub that runs as root starts ``explain``, ``probe`` and ``store-token`` through the service manager. The
 request is JSON on standard input and the answer JSON on standard output, as SudoSpawner expects of its mediator. Unlike
 the mediator of SudoSpawner, this one imports nothing beyond the standard library, ends as soon as the server is started
-and leaves no process behind.
+and leaves no process behind: the session has started a unit for the server, in which ``receive`` waits for what
+``spawn`` has been given, and becomes the server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import pwd
 import re
+import resource
 import select
 import signal
 import socket
@@ -25,52 +27,79 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = Path("/etc/jupyterhub/server-command.json")
-JOURNAL = "/run/systemd/journal/stdout"
+# How long a unit and the one who speaks to it wait for each other.
+RECEIVER_SECONDS = 30
+# How many resource limits a process has (setrlimit(2)).
+RESOURCES = 16
 NOTICE = "YOUR-HOME-IS-NOT-AVAILABLE.md"
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 
 
-def journal() -> int:
-    """
-    Return a stream into the host's journal, as sd_journal_stream_fd(3) makes it.
-
-    The server outlives the hub, so its output must not end in a pipe that the hub holds.
-    """
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    stream.connect(JOURNAL)
-    stream.sendall(f"jupyterhub-user-{pwd.getpwuid(os.getuid()).pw_name}\n\n6\n0\n0\n0\n0\n".encode())
-    return stream.detach()
+def receiver() -> str:
+    """Return the socket at which the unit of the new server waits, which the session has started for this sudo."""
+    return f"/run/jupyterhub-users/{os.getuid()}/spawn-{os.getppid()}"
 
 
 def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
-    """Start the server detached from this process and answer with its process number."""
-    command: list[str] = json.loads(COMMAND.read_text())
-    environment = {name: value for name, value in env.items() if not name.startswith(FORBIDDEN)}
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        # The server's own process. A failed exec is told through the pipe that a good one closes.
-        os.write(writer, str(os.getpid()).encode())
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    """Hand the server's command line and environment to its unit, and answer with the process number."""
+    limits = [resource.getrlimit(number) for number in range(RESOURCES)]
+    request = {"command": [*json.loads(COMMAND.read_text()), *args], "env": env, "limits": limits}
+    end = time.monotonic() + RECEIVER_SECONDS
+    with socket.socket(socket.AF_UNIX) as unit:
+        while unit.connect_ex(receiver()) and time.monotonic() < end:
+            time.sleep(0.01)
         try:
-            output = journal()
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            # The hub's own umask hides everything, also from those people want to share a file with.
-            os.umask(0o022)
-            os.chdir(environment.get("HOME") or os.path.expanduser("~"))
-            os.execve(command[0], [*command, *args], environment)  # noqa: S606
-        except (OSError, TypeError, ValueError) as error:
-            os.write(writer, f" {error}".encode())
-            os._exit(1)
-    os.close(writer)
-    os.wait()
-    with os.fdopen(reader) as pipe:
-        pid_text, _, problem = pipe.read().partition(" ")
-    return {"ok": False, "error": problem} if problem else {"ok": True, "pid": int(pid_text)}
+            unit.sendall(json.dumps(request).encode())
+            unit.shutdown(socket.SHUT_WR)
+            with unit.makefile() as answer:
+                pid_text, _, problem = answer.read().partition(" ")
+        except OSError as error:
+            return {"ok": False, "error": f"its unit does not answer: {error}"}
+    return {"ok": False, "error": problem} if problem or not pid_text else {"ok": True, "pid": int(pid_text)}
+
+
+def receive(path: str) -> None:
+    """
+    Become the server that `spawn` describes at a socket. This is how the unit of a server begins.
+
+    A failed execve() is told through the connection that a good one closes.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(RECEIVER_SECONDS)
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            return
+        finally:
+            os.unlink(path)
+    connection.settimeout(None)
+    with connection.makefile() as stream:
+        request = json.load(stream)
+    connection.sendall(str(os.getpid()).encode())
+    environment = {name: value for name, value in request["env"].items() if not name.startswith(FORBIDDEN)}
+    try:
+        for number, limit in enumerate(request["limits"]):
+            # Those of PAM, which the unit does not know.
+            resource.setrlimit(number, lower(resource.getrlimit(number), limit))
+        os.chdir(environment.get("HOME") or os.path.expanduser("~"))
+        os.execve(request["command"][0], request["command"], environment)  # noqa: S606
+    except (OSError, TypeError, ValueError) as error:
+        connection.sendall(f" {error}".encode())
+
+
+def lower(own: tuple[int, int], wanted: list[int]) -> tuple[int, int]:
+    """Return a resource limit as it is wanted, or as near to it as the hard one allows."""
+
+    def least(*limits: int) -> int:
+        return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=resource.RLIM_INFINITY)
+
+    hard = least(own[1], wanted[1])
+    return least(wanted[0], hard), hard
 
 
 def is_mounted(home: str, mount_point: str) -> bool:
@@ -269,4 +298,8 @@ if __name__ == "__main__":
     if sys.argv[1] == "state":
         print("\n".join(state_of(*sys.argv[2:4])), end="")
         sys.exit()
+    if sys.argv[1] == "receive":
+        receive(sys.argv[2])
+        # It has not become the server.
+        sys.exit(1)
     sys.exit(main(sys.argv[1]))

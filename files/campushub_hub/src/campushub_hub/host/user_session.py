@@ -6,8 +6,11 @@ Both spawners use this module, so a user gets the same limits with either. The l
 ``jupyterhub-UID.slice`` that holds everything the user runs through the hub, however many servers that is.
 
 - The hub of SystemdSpawner runs as root and calls `prepare` before it starts the unit in that slice.
-- The hub of SudoSpawner does not. There the PAM stack of its sudo rule runs this file (pam_exec), which also moves the
-  sudo process, and with it the server that it starts, into a scope of the slice.
+- The hub of SudoSpawner does not. There the PAM stack of its sudo rule runs this file (pam_exec), which also starts the
+  unit for the server, and moves the sudo process of any other action into a scope of the slice.
+
+With either the servers of a user share a /tmp and /var/tmp of their own, on the disk, which go with the last of them;
+see `server_properties`.
 
 Only the standard library is imported: each start of a server waits for this program.
 """
@@ -20,6 +23,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -31,6 +35,8 @@ RUNTIME_ROOT = Path("/run/jupyterhub-users")
 KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
+# Resource limits by the service manager's names.
+LIMITS = {name[7:]: getattr(resource, name) for name in dir(resource) if re.match("RLIMIT_(?!NICE|OFILE)", name)}
 
 
 class Limits(TypedDict):
@@ -59,6 +65,7 @@ class Settings(TypedDict):
     group_limits: list[GroupLimits]
     uid_minimum: int
     create_homes: bool
+    tmp_directory: str
 
 
 class Homes(TypedDict):
@@ -162,6 +169,70 @@ def limit_slice(uid: int, limits: Limits) -> None:
     )
 
 
+def server_properties(uid: int, tmp_directory: str) -> dict[str, str]:
+    """
+    Return the properties of the unit of a server that keep its temporary files from other users, and from the next one.
+
+    The directories are those of the unit jupyterhub-tmp@UID, which makes them for the first server and removes them
+    after the last. Shared memory is each server's own.
+    """
+    if not tmp_directory:
+        return {}
+    place, unit = f"{tmp_directory}/{uid}", f"jupyterhub-tmp@{uid}.service"
+    return {
+        "Requires": unit,
+        "After": unit,
+        "BindPaths": f"{place}/tmp:/tmp {place}/var-tmp:/var/tmp",  # noqa: S108 (nothing is made there)
+        "TemporaryFileSystem": "/dev/shm:mode=1777,nosuid,nodev",  # noqa: S108
+        "PrivateIPC": "yes",
+    }
+
+
+def wait_for_removal(uid: int, seconds: float = 30) -> None:
+    """
+    Wait until the temporary files of the user's last server are removed.
+
+    The service manager refuses to start what requires a unit that it is about to stop.
+    """
+    command = ["/usr/bin/systemctl", "show", "--property=ActiveState,Job", f"jupyterhub-tmp@{uid}.service"]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        shown = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+        if not re.search(r"^(ActiveState=deactivating|Job=[1-9].*)$", shown, re.MULTILINE):
+            return
+        time.sleep(0.02)
+
+
+def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) -> None:
+    """
+    Start the unit of a server for a sudo process; the mediator that this one is about to run says what the server is.
+
+    A unit of its own, because a process that runs already cannot be given another /tmp.
+    """
+    uid = account.pw_uid
+    properties = {
+        "Type": "exec",
+        "OOMPolicy": "continue",
+        "TimeoutStopSec": "10s",
+        "SyslogIdentifier": f"jupyterhub-user-{account.pw_name}",
+        **server_properties(uid, tmp_directory),
+    }
+    # The mediator lowers them to what they are in the session, which PAM has not done with.
+    for name, number in LIMITS.items():
+        properties[f"Limit{name}"] = ":".join(map(limit_text, resource.prlimit(sudo, number)))
+    command = ["/usr/bin/systemd-run", "--quiet", "--collect", f"--unit=jupyterhub-user-{uid}-{time.time_ns()}"]
+    command += [f"--slice={slice_name(uid)}", f"--uid={uid}", f"--gid={account.pw_gid}"]
+    command += [f"--property={name}={value}" for name, value in properties.items()]
+    mediator = str(Path(__file__).with_name("campushub-mediator"))
+    wait_for_removal(uid)
+    subprocess.run([*command, "--", mediator, "receive", f"{runtime_directory(uid)}/spawn-{sudo}"], check=True)
+
+
+def limit_text(limit: int) -> str:
+    """Return a resource limit as the service manager writes it."""
+    return "infinity" if limit == resource.RLIM_INFINITY else str(limit)
+
+
 def homes_of_site(document: Path = HOMES) -> Homes | None:
     """Return what the site says of homes on a network file system, or None if they are on the host's own disk."""
     try:
@@ -226,20 +297,15 @@ def make_network_home(account: pwd.struct_passwd, homes: Homes, seconds: int = 6
 
 def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
     """
-    Move a process, and so its future children, into a scope of the user's slice.
+    Move the sudo process of a mediator, and so its future children, into a scope of the user's slice.
 
     Raises TimeoutError if the service manager has not done it within the deadline (seconds).
     """
     manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
     command = ["/usr/bin/busctl", "call", "--quiet", *manager, "StartTransientUnit", "ssa(sv)a(sa(sv))"]
     properties = ["PIDs", "au", "1", str(pid), "Slice", "s", slice_name(uid), "CollectMode", "s", "inactive-or-failed"]
-    # A kernel that is killed for its memory must not take the whole scope, and so the server, with it.
     scope = f"jupyterhub-user-{uid}-{pid}.scope"
-    surviving = [*command, scope, "fail", "4", *properties, "OOMPolicy", "s", "continue", "0"]
-    if subprocess.run(surviving, check=False, capture_output=True).returncode:
-        # Service managers that do not know the property do not end scopes for it either; the name is spent.
-        scope = f"jupyterhub-user-{uid}-{pid}-0.scope"
-        subprocess.run([*command, scope, "fail", "3", *properties, "0"], check=True)
+    subprocess.run([*command, scope, "fail", "3", *properties, "0"], check=True)
     end = time.monotonic() + deadline
     while scope not in Path(f"/proc/{pid}/cgroup").read_text():
         if time.monotonic() > end:
@@ -287,6 +353,10 @@ def main(environment: dict[str, str]) -> int:
         # The server of a user who has used up all their processes can still be stopped: that runs outside the limits.
         if action != "stop":
             prepare(account, limits_of(groups_of(account), settings), settings)
+        if action == "spawn":
+            # A document of the release before has no such setting while an upgrade is under way.
+            start_receiver(account, os.getppid(), settings.get("tmp_directory", ""))
+        elif action != "stop":
             move_into_scope(os.getppid(), account.pw_uid)
         if action == "explain":
             # The mediator reads it next.

@@ -9,6 +9,7 @@ Compared with SystemdSpawner and SudoSpawner:
   would otherwise be sent the browser of the user who is logging in.
 - The hub learns at once, not within 30 s, that a server has ended: until then it sends the browser of the server's user
   to whoever listens on that port next.
+- A server that runs and does not answer is named in the hub's journal and on its user's home page.
 - Memory, CPU and task limits hold for the user, over all their servers; see `campushub_hub.host.user_session`.
 - The token that a login has brought is published to the user's servers, and renewed as long as a server runs.
 - Where homes are on a network file system, a home is probed before the server starts, in a way that cannot hang, and
@@ -96,6 +97,8 @@ class CampusSpawner(LoggingConfigurable):
     poll: Callable[[], Awaitable[int | None]]
     _callbacks: list[Callable[[], Any]]
     orm_spawner: Any
+    server: Any
+    _log_name: str
     db: Any
     user_options: dict[str, Any]
     _watch: asyncio.Task[None] | None = None
@@ -108,8 +111,8 @@ class CampusSpawner(LoggingConfigurable):
         Memory of one user over all their servers: a number of bytes, or with K, M, G or T (powers of 1024), such as
         512M. Empty is unlimited.
 
-        With CampusSudoSpawner this setting, the other limits, `uid_minimum` and `create_homes` count only as they are
-        in /etc/jupyterhub/settings.json: root, not the hub, prepares the session.
+        With CampusSudoSpawner this setting, the other limits, `uid_minimum`, `create_homes` and `tmp_directory` count
+        only as they are in /etc/jupyterhub/settings.json: root, not the hub, prepares the session.
         """,
     )
     user_cpu_limit = Float(2.0, config=True, help="CPU cores of one user over all their servers. 0 is unlimited.")
@@ -129,6 +132,16 @@ class CampusSpawner(LoggingConfigurable):
     create_homes = Bool(
         False, config=True, help="Whether a missing home is created, closed to others, when a server starts."
     )
+    tmp_directory = Unicode(
+        "",
+        config=True,
+        help="""
+        Directory with the temporary files of users' servers. Each user has a /tmp and /var/tmp in it that all their
+        servers share and nobody else sees; it is removed with the last of them. Empty leaves the host's to servers.
+
+        The unit jupyterhub-tmp@.service names the same directory.
+        """,
+    )
     idle_timeout = Integer(
         0, config=True, help="Seconds without activity after which the culler stops a server. 0 is never."
     )
@@ -136,6 +149,8 @@ class CampusSpawner(LoggingConfigurable):
         0, config=True, help="Seconds after which the culler stops a server even if it is busy. 0 is never."
     )
     listen_interval = Float(0.05, config=True, help="Seconds between two checks whether a server listens on its port.")
+    answer_interval = Float(20, config=True, help="Seconds between two checks whether a running server answers.")
+    answer_timeout = Float(15, config=True, help="Seconds that a running server has to answer such a check.")
     token_interval = Float(15, config=True, help="Seconds between two checks whether a user's token must be renewed.")
     mediator_path = Unicode(mediator.__file__, config=True, help="Path of the program that acts as the user.")
 
@@ -148,6 +163,9 @@ class CampusSpawner(LoggingConfigurable):
     # The token that was published last.
     _token: str = ""
     _renewal: asyncio.Task[None] | None = None
+    _answers: asyncio.Task[None] | None = None
+    # Whether the server runs, and has not answered lately. The home page shows it.
+    unresponsive = False
 
     @validate("user_memory_limit")
     def _valid_size(self, proposal: Any) -> str:
@@ -389,6 +407,7 @@ class CampusSpawner(LoggingConfigurable):
         """Watch the server's process, in addition to polling it as every spawner does."""
         super().start_polling()  # type: ignore[misc]
         self._watch = asyncio.ensure_future(self.watch())
+        self._answers = asyncio.ensure_future(self.watch_answers())
         if hasattr(self.authenticator, "token_of"):
             self._renewal = asyncio.ensure_future(self.renew_token())
 
@@ -399,9 +418,36 @@ class CampusSpawner(LoggingConfigurable):
         if self._watch and self._watch is not asyncio.current_task():
             self._watch.cancel()
         self._watch = None
-        if self._renewal:
-            self._renewal.cancel()
-        self._renewal = None
+        for task in filter(None, (self._renewal, self._answers)):
+            task.cancel()
+        self._renewal = self._answers = None
+        self.unresponsive = False
+
+    async def watch_answers(self) -> None:
+        """Note whether the server answers, as long as it runs."""
+        while True:
+            await asyncio.sleep(self.answer_interval)
+            try:
+                answered = await asyncio.wait_for(self.answers(), self.answer_timeout)
+            except (OSError, asyncio.TimeoutError):
+                answered = False
+            if self.unresponsive and answered:
+                self.log.warning("The server %s answers again", self._log_name)
+            elif not self.unresponsive and not answered:
+                self.log.error(
+                    "The server %s runs, but does not answer within %g s", self._log_name, self.answer_timeout
+                )
+            self.unresponsive = not answered
+
+    async def answers(self) -> bool:
+        """Return whether the server answers a request, whatever it says."""
+        reader, writer = await asyncio.open_connection(self.server.ip, self.server.port)
+        try:
+            # This page is no activity of the user's.
+            writer.write(f"GET {self.server.base_url}api HTTP/1.0\r\n\r\n".encode())
+            return (await reader.readline()).startswith(b"HTTP/")
+        finally:
+            writer.close()
 
     async def watch(self) -> None:
         """Wait for the end of the server's process and tell the hub."""

@@ -55,6 +55,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         # With sudo these would be taken from root.
         if self.disable_user_sudo:
             self.unit_extra_properties = {**CONFINEMENT, **self.unit_extra_properties}
+        self._unit_properties = self.unit_extra_properties
 
     async def start(self) -> tuple[str, int]:
         """Start the unit and return the server's address once it listens."""
@@ -67,12 +68,17 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from error
         self.slice = user_session.slice_name(account.pw_uid)
+        own, site = user_session.server_properties(account.pw_uid, self.tmp_directory), self._unit_properties
+        # Of lists, such as BindPaths, both count.
+        lists = {name: f"{own[name]} {site[name]}" for name in own.keys() & site.keys() if name != "PrivateIPC"}
+        self.unit_extra_properties = {**own, **site, **lists}
         self.default_shell = account.pw_shell or "/bin/bash"
         # The probe of the home needs the token.
         await self.publish_token()
         await self.resolve_home()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
+        await asyncio.to_thread(user_session.wait_for_removal, account.pw_uid)
         self._submitting, self._submitted = True, int(time.time())
         submission = asyncio.ensure_future(super().start())
         try:

@@ -1,0 +1,104 @@
+"""How users' files are reached whose names are no text: Jupyter's own manager of files, on real files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import pytest
+from tornado.web import HTTPError
+
+from roles.jupyter.files.campushub_server.contents import CampusContentsManager
+
+Result = TypeVar("Result")
+# "Пример" as Windows wrote it, and a letter of the private use area that is really one.
+NAMES = [b"\xcf\xf0\xe8\xec\xe5\xf0.txt", b"a\xff\xfeb.txt", "\uf780.txt".encode(), "Теория.txt".encode()]
+
+
+def run(awaitable: Coroutine[Any, Any, Result]) -> Result:
+    return asyncio.run(awaitable)
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> CampusContentsManager:
+    for name in NAMES:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+        folder = tmp_path / os.fsdecode(b"folder-" + name)
+        folder.mkdir()
+        (folder / os.fsdecode(name)).write_bytes(name)
+    made = CampusContentsManager(root_dir=str(tmp_path), delete_to_trash=False)
+    made.always_delete_dir = True
+    return made
+
+
+def listed(manager: CampusContentsManager, path: str = "") -> list[str]:
+    """Return the paths in a folder, each as a browser sends it."""
+    model = json.loads(json.dumps(run(manager.get(path)), default=str))
+    paths = [str(entry["path"]) for entry in model["content"]]
+    # As encodeURIComponent(), which refuses surrogates.
+    "".join(paths).encode()
+    return paths
+
+
+def test_all_names_can_be_opened(manager: CampusContentsManager) -> None:
+    files = [path for path in listed(manager) if "folder" not in path]
+    assert sorted(run(manager.get(path, format="base64"))["content"] for path in files) == sorted(
+        run(manager.get(os.fsdecode(name), format="base64"))["content"] for name in NAMES
+    )
+    folders = [path for path in listed(manager) if "folder" in path]
+    inside = [path for folder in folders for path in listed(manager, folder)]
+    assert len(set(inside)) == len(NAMES)
+    for path in inside:
+        assert run(manager.get(path, type="file", format="base64"))["size"] > 0
+
+
+def test_all_names_can_be_changed_and_files_deleted(manager: CampusContentsManager, tmp_path: Path) -> None:
+    for number, path in enumerate(listed(manager)):
+        run(manager.rename_file(path, f"new-{number}"))
+    assert sorted(listed(manager)) == sorted(f"new-{number}" for number in range(8))
+    for folder in [path for path in listed(manager) if (tmp_path / path).is_dir()]:
+        (path,) = listed(manager, folder)
+        run(manager.delete_file(path))
+        assert listed(manager, folder) == []
+
+
+def test_files_are_saved_under_the_name_that_they_have(manager: CampusContentsManager, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    for path in [path for path in listed(manager) if "folder" not in path]:
+        run(manager.save({"type": "file", "format": "text", "content": "new"}, path))
+        assert run(manager.get(path))["content"] == "new"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_copy_is_beside_the_file(manager: CampusContentsManager) -> None:
+    path = next(path for path in listed(manager) if path.startswith("a"))
+    copy = run(manager.copy(path))
+    assert copy["path"] in listed(manager)
+
+
+def test_nothing_outside_is_reached(manager: CampusContentsManager) -> None:
+    for path in ("../etc/passwd", "\uf780/../../etc", "folder/../../x"):
+        with pytest.raises(HTTPError):
+            run(manager.get(path))
+
+
+def test_a_full_disk_is_named_and_leaves_no_piece(
+    manager: CampusContentsManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a full disk; molecule/jupyter has a real one."""
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    model = {"type": "file", "format": "text", "content": "new"}
+    with pytest.raises(HTTPError) as raised:
+        run(manager.save(model, "new.txt"))
+    assert raised.value.status_code == 507
+    assert raised.value.log_message == "Not saved: the disk, or your quota of it, is full. (new.txt)"
+    assert not (tmp_path / "new.txt").exists()
