@@ -145,6 +145,16 @@ class Hub:
             raise HubError(f"the server does not answer: {status} {address}")
         return time.monotonic() - begin
 
+    def press_start(self, path: str = "/hub/spawn", headers: dict[str, str] | None = None) -> tuple[int, str, str]:
+        """Press the button of the page that offers a start; return status, address and text of what follows."""
+        _, _, page = self.request(path, headers=headers)
+        form = re.search(r'<form id="start-form" action="([^"]+)".*?</form>', page, re.DOTALL)
+        if form is None:
+            raise HubError(f"no start is offered at {path}")
+        fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form[0])
+        data = urllib.parse.urlencode([(name, html.unescape(value)) for name, value in fields])
+        return self.request(html.unescape(form[1]), "POST", data.encode(), headers)
+
     def _progress(self, path: str) -> None:
         request = urllib.request.Request(self.url + path, headers={"Accept": "text/event-stream"})
         with self._opener.open(request, timeout=120) as stream:

@@ -150,7 +150,7 @@ def test_a_start_that_is_asked_for_twice_is_one(site: Site, way: str) -> None:
         site.directory_seconds, StagedSpawner.held = 0.5, True
         with ThreadPoolExecutor(10) as pool:
             if way == "page":
-                answers = list(pool.map(lambda _: hub.request("/hub/spawn")[:2], range(10)))
+                answers = list(pool.map(lambda _: hub.press_start()[:2], range(10)))
                 assert set(answers) == {(200, f"{url}/hub/spawn-pending/ann")}
             else:
                 asked = [pool.submit(hub.api, "/hub/api/users/ann/server", "POST", {}) for _ in range(10)]
@@ -172,7 +172,7 @@ def test_a_start_past_the_limit_waits_on_its_page(site: Site, language: str) -> 
         bob = session(url, "bob")
         bob.api("/hub/api/users/bob/server", "POST", {})
         hub = session(url, "ann")
-        status, _, page = hub.request("/hub/spawn", headers={"Accept-Language": language})
+        status, _, page = hub.press_start(headers={"Accept-Language": language})
         assert status == 429
         assert {"en": "All places are taken", "ru": "Все места заняты"}[language] in page
         # The page asks like this again, every 30 s.
@@ -192,8 +192,8 @@ def test_a_start_among_too_many_says_so(site: Site) -> None:
 
     def act(url: str) -> None:
         StagedSpawner.held = True
-        session(url, "bob").request("/hub/spawn")
-        status, _, page = session(url, "ann").request("/hub/spawn")
+        session(url, "bob").press_start()
+        status, _, page = session(url, "ann").press_start()
         assert status == 429
         assert "Many servers start at this moment" in page
 
@@ -211,7 +211,7 @@ def test_a_start_that_fails_is_explained_with_what_helps(
     def act(url: str) -> None:
         hub = session(url, "ann")
         StagedSpawner.held = slow
-        asked = ThreadPoolExecutor(1).submit(hub.request, "/hub/spawn")
+        asked = ThreadPoolExecutor(1).submit(hub.press_start)
         if slow:
             assert "Your server is starting." in asked.result()[2]
             StagedSpawner.held = False
@@ -226,7 +226,7 @@ def test_a_start_that_fails_is_explained_with_what_helps(
         link = re.search(r'id="start-without-settings"[^>]*href="([^"]*)"', page)
         assert link
         StagedSpawner.failure = None
-        hub.request(link[1])
+        hub.press_start(link[1])
         wait_for(lambda: servers(hub, "ann") == {"": True})
         assert StagedSpawner.starts == ["ann/", "ann/"]
 
@@ -247,10 +247,10 @@ def test_a_server_of_root_is_refused_in_words(site: Site) -> None:
             boss.api(f"/hub/api/users/{name}", "POST", {})
             with pytest.raises(HubError, match=rf"^403 .*{words}"):
                 boss.api(f"/hub/api/users/{name}/server", "POST", {})
-            status, _, page = boss.request(f"/hub/spawn/{name}")
+            status, _, page = boss.press_start(f"/hub/spawn/{name}")
             assert status == 403
             assert words in page
-        _, _, page = boss.request("/hub/spawn/root", headers={"Accept-Language": "ru"})
+        _, _, page = boss.press_start("/hub/spawn/root", headers={"Accept-Language": "ru"})
         assert "root — системная учётная запись, а не человек." in page
         assert StagedSpawner.starts == []
 

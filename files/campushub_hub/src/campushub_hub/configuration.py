@@ -22,8 +22,6 @@ LIBRARY = Path(__file__).resolve().parent
 SITE_DIRECTORY = Path("/etc/jupyterhub")
 STATE_DIRECTORY = Path("/var/lib/jupyterhub")
 REVOKE_SCOPES = ["delete:users", "read:servers", "delete:servers"]
-# With each of these an administrator can open other people's servers: at once, by a token of theirs, by a share.
-ADMIN_ACCESS_SCOPES = {"access:servers", "tokens", "shares"}
 CULLER_SCOPES = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
 
 
@@ -96,6 +94,7 @@ def configure(c: Config, settings: dict[str, dict[str, Any]]) -> None:
 
 def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
     """Add translations and the hub's services, which depend on what the site's additions have set."""
+    from .administrators import set_access
     from .spawners import CampusSpawner, CampusSudoSpawner
     from .translation import extended
 
@@ -109,8 +108,7 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
                     f"prepares the sessions. Set it in the inventory.",
                     file=sys.stderr,
                 )
-    if not c.CampusAuthenticator.get("admin_access", False):
-        limit_administrators(hub)
+    set_access(c.CampusAuthenticator.get("admin_access", False))
     # Our templates need it, whatever the site sets.
     hub.jinja_environment_options = extended(hub.get("jinja_environment_options", {}))
     add_service(hub, "proxy-routes", ["proxy"], api_token=os.environ.get("CAMPUSHUB_ROUTES_TOKEN", ""))
@@ -118,16 +116,6 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
         add_service(hub, "revoke", REVOKE_SCOPES, api_token=os.environ["CAMPUSHUB_REVOKE_TOKEN"])
     if settings.idle_timeout:
         add_service(hub, "idle-culler", CULLER_SCOPES, command=culler(settings.idle_timeout, settings.max_age))
-
-
-def limit_administrators(hub: Config) -> None:
-    """Take access to other people's servers out of JupyterHub's role for administrators, unless the site has set it."""
-    from jupyterhub.roles import get_default_roles
-
-    if not any(role["name"] == "admin" for role in hub.load_roles):
-        role = next(role for role in get_default_roles() if role["name"] == "admin")
-        scopes = [scope for scope in role["scopes"] if scope not in ADMIN_ACCESS_SCOPES]
-        hub.load_roles = [*hub.load_roles, {**role, "scopes": scopes}]
 
 
 def add_service(hub: Config, name: str, scopes: list[str], **settings: Any) -> None:
