@@ -45,7 +45,7 @@ def fixed() -> dict[str, dict[str, Any]]:
             "template_paths": [str(SITE_DIRECTORY / "templates"), str(LIBRARY / "templates")],
             # The reverse proxy and the hub's own proxy tell the address of the client.
             "trusted_downstream_ips": ["127.0.0.1", "::1", "::ffff:127.0.0.1"],
-            # Of `_xsrf` its value is in the pages, so that no script needs the cookie. Everything under one name could read it.
+            # The value of `_xsrf` is in the pages: no script needs the cookie, which all under one name could read.
             "tornado_settings": {
                 "cookie_options": {"samesite": "Lax"},
                 "xsrf_cookie_kwargs": {"samesite": "Lax", "httponly": True},

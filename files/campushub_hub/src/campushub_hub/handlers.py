@@ -32,7 +32,7 @@ CLICK_SECONDS = 600
 def is_click(handler: BaseHandler) -> bool:
     """Return whether the browser says that a person has clicked on a page of the same origin."""
     headers = handler.request.headers
-    return headers.get("Sec-Fetch-Site") == "same-origin" and headers.get("Sec-Fetch-User") == "?1"
+    return bool(headers.get("Sec-Fetch-Site") == "same-origin" and headers.get("Sec-Fetch-User") == "?1")
 
 
 def remember_click(handler: BaseHandler) -> None:
