@@ -21,6 +21,6 @@ def wildcard_problem(server_name: str, seconds: float) -> str:
     if found.returncode == 0:
         return ""
     return (
-        f"web_user_subdomains = True gives each user a name below {server_name}, and {name} does not resolve here. "
+        f"web_user_subdomains = true gives each user a name below {server_name}, and {name} does not resolve here. "
         f"Add a record *.{server_name} to DNS that leads where {server_name} does, or set web_user_subdomains: false."
     )
