@@ -312,7 +312,7 @@ def test_who_deletes_themselves_is_refused_with_servers_kept(site: Site) -> None
 CLICK = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}
 
 
-# As browsers tell of a link in a mail, on another site, on a page of another user, and of a script on a page of the hub.
+# What browsers say of a link in a mail, on another site, on a page of another user, and of a script of the hub's.
 LINKS: list[tuple[str, dict[str, str]]] = [
     ("/hub/spawn", {}),
     ("/hub/spawn/ann?opt-profile=large", {"Sec-Fetch-Site": "none", "Sec-Fetch-User": "?1"}),
