@@ -244,8 +244,8 @@ class Hub:
             headers={"Cookie": self._cookie_header(path), "Origin": f"{url.scheme}://{url.netloc}"},
             validate_cert=False,
         )
-        ways = {url.hostname: self.address} if self.address else {}
-        resolver = OverrideResolver(resolver=Resolver(), mapping={(name, 443): way for name, way in ways.items()})
+        ways = {(url.hostname, url.port or 443): self.address} if self.address else {}
+        resolver = OverrideResolver(resolver=Resolver(), mapping=ways)
         return await websocket_connect(request, max_message_size=2**26, resolver=resolver)
 
     async def _run(self, base: str, kernel: str, code: str) -> str:

@@ -62,7 +62,9 @@ def test_a_hostile_page_gets_nothing_of_its_visitor(browse: BrowserSession, host
 def tokens(hub: Hub) -> set[str]:
     """Return the tokens that somebody has asked for; those of servers and logins come and go."""
     listed = hub.api(f"/hub/api/users/{hub.user}/tokens")["api_tokens"]
-    return {token["id"] for token in listed if not token.get("oauth_client", "").strip() or token["note"]}
+    of_logins = {token["id"] for token in listed if token["oauth_client"] != "JupyterHub"}
+    of_servers = {token["id"] for token in listed if token["note"].startswith("Server at ")}
+    return {token["id"] for token in listed} - of_logins - of_servers
 
 
 def terminals(hub: Hub) -> set[str]:
@@ -74,7 +76,4 @@ def test_administrators_open_servers_with_names_of_their_own(host: Host) -> None
     alice = host.hub("alice")
     assert ("access:servers" in alice.api("/hub/api/user")["scopes"]) == bool(host.domain)
     host.hub_with_server("bob")
-    status, address, _ = alice.request("/user/bob/lab")
-    assert (status, address.startswith(f"{host.origin('bob')}/user/bob/")) == (
-        (200, True) if host.domain else (403, True)
-    )
+    assert alice.request("/user/bob/lab")[0] == (200 if host.domain else 403)
