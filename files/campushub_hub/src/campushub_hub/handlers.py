@@ -41,6 +41,11 @@ def remember_click(handler: BaseHandler) -> None:
         handler._set_cookie(CLICK_COOKIE, "1", path=handler.hub.base_url, expires_days=None, max_age=CLICK_SECONDS)
 
 
+def texts(arguments: dict[str, list[bytes]]) -> dict[str, list[str]]:
+    """Return the arguments of a request as texts."""
+    return {name: [value.decode(errors="replace") for value in values] for name, values in arguments.items()}
+
+
 class ServerStarter(BaseHandler):  # type: ignore[misc]
     """Starts servers, also when the same start is asked for twice at one moment."""
 
@@ -97,7 +102,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
             return
         if server_name:
             await self._check_named_server_request(user, server_name, display_name)
-        query = {name: [value.decode() for value in values] for name, values in self.request.query_arguments.items()}
+        query = texts(self.request.query_arguments)
         kept = {name: query.pop(name)[0] for name in ("next", "display_name") if name in query}
         page = await self.render_template(
             "start.html",
@@ -136,7 +141,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
             # By another tab.
             self.redirect(pending_url)
             return
-        form = {name: [value.decode() for value in values] for name, values in self.request.body_arguments.items()}
+        form = texts(self.request.body_arguments)
         form.pop("_xsrf", None)
         options = await maybe_future(spawner.run_options_from_form(form)) if form else None
         await self._wrap_spawn_single_user(user, server_name, display_name, spawner, pending_url, options)
