@@ -103,7 +103,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
         if server_name:
             await self._check_named_server_request(user, server_name, display_name)
         query = texts(self.request.query_arguments)
-        kept = {name: query.pop(name)[0] for name in ("next", "display_name") if name in query}
+        kept: dict[str, str] = {name: query.pop(name)[0] for name in ("next", "display_name") if name in query}
         page = await self.render_template(
             "start.html",
             for_user=user,
