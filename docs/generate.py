@@ -45,6 +45,7 @@ WIRED = {
     "jupyter_cvmfs_repositories",
     "jupyter_displays",
     "jupyterhub_displays",
+    "jupyterhub_subdomain_host",
     "jupyterhub_trusted_proxy_secret",
     "squid_own_destinations",
     "web_proxy_secret_file",

@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import asyncio
 import html
+import http.client
 import json
 import re
+import socket
 import ssl
 import sys
 import time
@@ -40,29 +42,65 @@ class HubError(Exception):
     """The hub refused something; the text has its status and its words."""
 
 
+class DirectedHandler(urllib.request.HTTPSHandler):
+    """Connects to one address, whatever the name in the URL is."""
+
+    def __init__(self, tls: ssl.SSLContext, address: tuple[str, int] | None) -> None:
+        """Connect to the name's own address where none is given."""
+        super().__init__(context=tls)
+        self.tls = tls
+        self.address = address
+
+    def https_open(self, request: urllib.request.Request) -> Any:
+        """Send a request."""
+        connect: Any = self.connection if self.address else http.client.HTTPSConnection
+        return self.do_open(connect, request, context=self.tls)
+
+    def connection(self, host: str, **options: Any) -> http.client.HTTPSConnection:
+        """Return a connection that is open already."""
+        connection = http.client.HTTPSConnection(host, **options)
+        plain = socket.create_connection(self.address or ("", 0), options.get("timeout"))
+        connection.sock = self.tls.wrap_socket(plain, server_hostname=connection.host)
+        return connection
+
+
 class Hub:
     """A session with a hub, as one browser has it."""
 
-    def __init__(self, url: str, user: str) -> None:
-        """Talk to the hub at `url`; certificates are not checked, for test hosts sign their own."""
+    def __init__(
+        self, url: str, user: str, *, address: tuple[str, int] | None = None, subdomains: bool = False
+    ) -> None:
+        """
+        Talk to the hub at `url`; certificates are not checked, for test hosts sign their own.
+
+        All names lead to `address`, if given, as DNS would have it. With `subdomains` users' servers have names of
+        their own, which are those of the users.
+        """
         self.url = url.rstrip("/")
         self.user = user
+        self.address = address
+        self.subdomains = subdomains
         self.cookies = CookieJar()
         self.tls = ssl.create_default_context()
         self.tls.check_hostname = False
         self.tls.verify_mode = ssl.CERT_NONE
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=self.tls),
+            DirectedHandler(self.tls, address),
             urllib.request.HTTPCookieProcessor(self.cookies),
         )
+
+    def full_url(self, path: str) -> str:
+        """Return the address of a page, which may be given as such."""
+        owner = re.match(r"/user/([^/]+)/", path) if self.subdomains else None
+        base = self.url.replace("://", f"://{owner[1]}.", 1) if owner else self.url
+        return urllib.parse.urljoin(base, path)
 
     def request(
         self, path: str, method: str = "GET", data: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, str, str]:
         """Return status, final address and text of an answer, after redirects."""
-        address = urllib.parse.urljoin(self.url, path)
-        request = urllib.request.Request(address, data=data, method=method, headers=headers or {})
+        request = urllib.request.Request(self.full_url(path), data=data, method=method, headers=headers or {})
         try:
             with self._opener.open(request, timeout=90) as answer:
                 return answer.status, answer.url, answer.read().decode(errors="replace")
@@ -145,6 +183,16 @@ class Hub:
             raise HubError(f"the server does not answer: {status} {address}")
         return time.monotonic() - begin
 
+    def press_start(self, path: str = "/hub/spawn", headers: dict[str, str] | None = None) -> tuple[int, str, str]:
+        """Press the button of the page that offers a start; return status, address and text of what follows."""
+        _, _, page = self.request(path, headers=headers)
+        form = re.search(r'<form id="start-form" action="([^"]+)".*?</form>', page, re.DOTALL)
+        if form is None:
+            raise HubError(f"no start is offered at {path}")
+        fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form[0])
+        data = urllib.parse.urlencode([(name, html.unescape(value)) for name, value in fields])
+        return self.request(html.unescape(form[1]), "POST", data.encode(), headers)
+
     def _progress(self, path: str) -> None:
         request = urllib.request.Request(self.url + path, headers={"Accept": "text/event-stream"})
         with self._opener.open(request, timeout=120) as stream:
@@ -187,14 +235,18 @@ class Hub:
 
     async def _connect(self, path: str) -> Any:
         from tornado.httpclient import HTTPRequest
+        from tornado.netutil import OverrideResolver, Resolver
         from tornado.websocket import websocket_connect
 
+        url = urllib.parse.urlsplit(self.full_url(path))
         request = HTTPRequest(
-            self.url.replace("http", "ws", 1) + path,
-            headers={"Cookie": self._cookie_header(path), "Origin": self.url},
+            url.geturl().replace("http", "ws", 1),
+            headers={"Cookie": self._cookie_header(path), "Origin": f"{url.scheme}://{url.netloc}"},
             validate_cert=False,
         )
-        return await websocket_connect(request, max_message_size=2**26)
+        ways = {(url.hostname, url.port or 443): self.address} if self.address else {}
+        resolver = OverrideResolver(resolver=Resolver(), mapping=ways)
+        return await websocket_connect(request, max_message_size=2**26, resolver=resolver)
 
     async def _run(self, base: str, kernel: str, code: str) -> str:
         socket = await self._connect(f"{base}api/kernels/{kernel}/channels")

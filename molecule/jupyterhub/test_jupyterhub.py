@@ -373,7 +373,7 @@ user, language, start = sys.argv[1:]
 hub = Hub("{HUB}", user)
 hub.login(user + "-secret")
 header = {{"Accept-Language": language}}
-status, address, page = hub.request(start or "/hub/spawn", headers=header)
+status, address, page = hub.press_start(start or "/hub/spawn", header)
 end = time.monotonic() + 60
 while "/hub/spawn-pending" in address and status == 200 and time.monotonic() < end:
     time.sleep(0.3)

@@ -60,7 +60,9 @@ async def answer(path: str, headers: dict[str, str], reader: asyncio.StreamReade
     plain = "Content-Type: text/plain"
     answers = {
         "/uploaded": response("200 OK", str(uploaded), plain),
-        "/user/ada/share": response("200 OK", "a display", plain, "Referrer-Policy: no-referrer"),
+        "/user/ada/share": response(
+            "200 OK", "a display", plain, "Referrer-Policy: no-referrer", "Service-Worker-Allowed: /"
+        ),
         "/hub/login": response(
             "200 OK", "<p>log in</p>" * 200, "Content-Type: text/html", "Set-Cookie: id=1; Path=/hub/"
         ),

@@ -306,6 +306,21 @@ def test_headers_protect_the_browser_and_hide_the_version(door: Door) -> None:
     assert door.ask("/user/ada/share")[1]["referrer-policy"] == "no-referrer"
 
 
+def test_pages_of_users_get_no_hold_of_the_hub(door: Door) -> None:
+    """All have one origin here. Calls of the API, which must have what is in its pages, and its pictures are served."""
+    status, headers, _ = door.ask("/hub/login", Sec_Fetch_Mode="navigate", Sec_Fetch_Site="same-origin")
+    assert (status, headers["cross-origin-opener-policy"]) == (200, "same-origin")
+    for mode in ("cors", "no-cors", "same-origin"):
+        for path in ("/hub/login", "/hub/home", "/hub/%68ome", "//hub/home", "/hub/api/oauth2/authorize?client_id=x"):
+            assert door.ask(path, Sec_Fetch_Mode=mode)[0] == 403, (mode, path)
+        assert door.ask("/hub/api/headers", Sec_Fetch_Mode=mode)[0] == 200
+        assert door.ask("/hub/static/headers", Sec_Fetch_Mode=mode)[0] == 200
+        assert door.ask("/user/ada/headers", Sec_Fetch_Mode=mode)[0] == 200
+    headers = door.ask("/user/ada/share")[1]
+    assert headers["cross-origin-opener-policy"] == "unsafe-none"
+    assert "service-worker-allowed" not in headers
+
+
 def test_hub_learns_the_address_from_nginx_not_from_the_client(door: Door) -> None:
     forged: dict[str, Any] = {
         "X_Forwarded_For": "198.51.100.66",
@@ -676,6 +691,46 @@ def test_a_self_signed_certificate_follows_the_names_and_its_age(door: Door) -> 
     assert door.apply().fine().changed == 0
 
 
+def test_users_have_names_that_lead_to_their_servers_alone(door: Door) -> None:
+    hub, ada = f"https://{NAME}", f"ada.{NAME}"
+
+    def ask(name: str, path: str) -> tuple[int, str]:
+        status, fields, text = door.ask(path, sni=name, Host=name)
+        return status, fields.get("location", text)
+
+    door.apply(web_user_subdomains=True).fine()
+    assert f"DNS:*.{NAME}" in subject(door.certificate())
+    for name in (ada, f"u-jdoe--d50cd4b.{NAME}", f"xn--o1acf3d.{NAME}"):
+        status, heard = ask(name, "/user/ada/headers")
+        assert (status, json.loads(heard)["host"]) == (200, name)
+    # No path of the hub, however it is written, but what its error pages are made of.
+    for path in (
+        "/hub/login?x=1",
+        "/",
+        "/hub",
+        "/%68ub/login",
+        "//hub/login",
+        "/user/../hub/login",
+        "/user/%2e%2e/hub",
+    ):
+        assert ask(ada, path) == (302, hub + path)
+    assert ask(ada, "/hub/static/headers")[0] == 200
+    assert ask("localhost", "/hub/login") == (302, f"{hub}/hub/login")
+    assert ask(NAME, "/hub/login")[0] == 200
+    assert ask(f"a.b.{NAME}", "/user/ada/headers")[0] == 421
+    assert door.ask_plainly("/user/ada/", Host=ada)[1]["location"] == f"https://{ada}/user/ada/"
+    status, headers, _ = door.ask("/user/ada/share", sni=ada, Host=ada)
+    assert "service-worker-allowed" in headers
+    assert "cross-origin-opener-policy" not in headers
+
+    door.apply(web_user_subdomains=True, web_public_port=8443).fine()
+    assert ask(ada, "/hub/login") == (302, f"{hub}:8443/hub/login")
+    # Servers that were started before know their former names.
+    door.apply().fine()
+    assert ask(ada, "/user/ada/lab?x=1") == (302, f"{hub}/user/ada/lab?x=1")
+    assert ask("localhost", "/hub/login")[0] == 200
+
+
 @pytest.fixture
 def acme_service(door: Door, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Settings for an ACME service on the host itself: pebble, which its authors made for tests."""
@@ -703,12 +758,15 @@ def acme_service(door: Door, tmp_path: Path) -> Iterator[dict[str, Any]]:
     door.host.check_output("mkdir -p /etc/pebble")
     for name, text in files.items():
         door.host.check_output(f"printf %s {shlex.quote(text)} >/etc/pebble/{name}")
-    # The names of the hub lead to this host, as they would in the site's DNS.
-    door.host.check_output(f"echo '127.0.0.1 {NAME} second.example.test' >>/etc/hosts")
-    door.host.run("systemctl stop pebble; systemctl reset-failed pebble")
+    door.host.run("systemctl stop pebble pebble-dns; systemctl reset-failed pebble pebble-dns")
+    # All names lead to this host.
+    door.host.check_output(
+        "systemd-run --quiet --unit=pebble-dns pebble-challtestsrv -defaultIPv4 127.0.0.1 -defaultIPv6 ''"
+        " -dns01 127.0.0.1:8053 -management 127.0.0.1:8055 -http01 '' -https01 '' -tlsalpn01 ''"
+    )
     door.host.check_output(
         "systemd-run --quiet --unit=pebble --setenv=PEBBLE_VA_NOSLEEP=1 --setenv=PEBBLE_WFE_NONCEREJECT=0"
-        " pebble -config /etc/pebble/c.json"
+        " pebble -config /etc/pebble/c.json -dnsserver 127.0.0.1:8053"
     )
     wait(lambda: door.host.run("curl -sk https://localhost:14000/dir").rc == 0)
     yield {
@@ -718,10 +776,17 @@ def acme_service(door: Door, tmp_path: Path) -> Iterator[dict[str, Any]]:
         "web_acme_directory_url": "https://localhost:14000/dir",
         "web_acme_ca_certificate": str(tmp_path / "ca.pem"),
     }
-    door.host.run("systemctl stop pebble; rm -rf /etc/pebble")
+    door.host.run("systemctl stop pebble pebble-dns; rm -rf /etc/pebble")
 
 
-def test_a_certificate_from_an_acme_service(door: Door, acme_service: dict[str, Any]) -> None:
+DNS_HOOK = """\
+#!/bin/sh
+case $1 in add) order=set-txt ;; remove) order=clear-txt ;; esac
+curl -sf -d "{\\"host\\": \\"_acme-challenge.$CERTBOT_DOMAIN.\\", \\"value\\": \\"$CERTBOT_VALIDATION\\"}" http://127.0.0.1:8055/$order
+"""
+
+
+def test_a_certificate_from_an_acme_service(door: Door, acme_service: dict[str, Any], tmp_path: Path) -> None:
     door.apply(**acme_service).fine()
     first = subject(door.certificate())
     assert "Pebble Intermediate CA" in first
@@ -744,6 +809,20 @@ def test_a_certificate_from_an_acme_service(door: Door, acme_service: dict[str, 
 
     door.apply(**{**acme_service, "web_server_aliases": ["second.example.test"]}).fine()
     assert "DNS:second.example.test" in subject(door.certificate())
+
+    # For the names of users it asks DNS.
+    hook = tmp_path / "hook"
+    hook.write_text(DNS_HOOK)
+    by_dns = {**acme_service, "web_user_subdomains": True, "web_acme_dns_hook": str(hook)}
+    door.apply(**by_dns).fine()
+    assert {f"DNS:*.{NAME}", f"DNS:{NAME}"} <= set(re.split(r"[,\s]+", subject(door.certificate())))
+    assert door.host.file("/etc/letsencrypt/campushub-dns").mode == 0o700
+    assert door.apply(**by_dns).fine().changed == 0
+    by_dns_at_first = subject(door.certificate())
+    door.host.check_output("systemctl start certbot.service")
+    wait(lambda: subject(door.certificate()) != by_dns_at_first)
+    door.apply(**{**acme_service, "web_server_aliases": ["second.example.test"]}).fine()
+    assert not door.host.file("/etc/letsencrypt/campushub-dns").exists
 
     # Whatever else goes wrong with the service, the certificate that is there stays.
     door.host.check_output("systemctl stop pebble")

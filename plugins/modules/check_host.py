@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from ansible.module_utils import result_cache
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.system_groups import system_groups
+from ansible.module_utils.user_subdomains import wildcard_problem
 
 DOCUMENTATION = r"""
 module: check_host
@@ -154,6 +155,10 @@ options:
     description: Names of users and groups that a role makes or removes, by setting. None may be a group of the system.
     type: dict
     default: {}
+  subdomains_of:
+    description: Name below which users have names, for which DNS should have a record C(*). Empty asks for none.
+    type: str
+    default: ''
   directory:
     description:
       - Whether accounts will come from a directory. As long as the host does not ask it, names that it may have are not
@@ -664,6 +669,7 @@ def main() -> None:
             },
             "managed_names": {"type": "dict", "default": {}},
             "directory": {"type": "bool", "default": False},
+            "subdomains_of": {"type": "str", "default": ""},
             "markers": {"type": "list", "elements": "str", "default": []},
             "result_cache": {"type": "bool", "default": True},
             "deadline": {"type": "int", "default": 5},
@@ -684,6 +690,9 @@ def main() -> None:
     if not parameters["directory"] or SSSD_SOCKET.exists():
         misnamed, unknown = name_problems(parameters["names"], parameters["deadline"])
     problems += misnamed
+    if parameters["subdomains_of"]:
+        # The name server of the host may know less than that of browsers.
+        unknown = [*unknown, *filter(None, [wildcard_problem(parameters["subdomains_of"], parameters["deadline"])])]
     silent, clock = source_problems(parameters)
     if not installed:
         problems += silent

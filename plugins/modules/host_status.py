@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.user_subdomains import EXAMPLE, wildcard_problem
 
 DOCUMENTATION = r"""
 module: host_status
@@ -40,6 +41,10 @@ options:
     description: Name whose certificate is looked at on the port of C(https) in O(https_port). Empty looks at none.
     type: str
     default: ''
+  subdomains:
+    description: Whether users have names below O(server_name), which the certificate and DNS must know.
+    type: bool
+    default: false
   https_port:
     description: Port on which the web server serves the certificate.
     type: int
@@ -165,13 +170,28 @@ def answer(url: str, address: str, deadline: int) -> tuple[float, str]:
     return time.monotonic() - started, fault
 
 
-def certificate_end(name: str, address: str, port: int) -> dt.datetime | None:
-    """Until when the certificate is valid that this host serves for a name."""
-    served = run("openssl", "s_client", "-connect", f"{address}:{port}", "-servername", name, text="")
+def served_certificate(name: str, address: str, port: int) -> str:
+    """Return the certificate that this host serves for a name, among other text."""
+    return run("openssl", "s_client", "-connect", f"{address}:{port}", "-servername", name, text="")
+
+
+def certificate_end(served: str) -> dt.datetime | None:
+    """Until when a certificate is valid."""
     text = run("openssl", "x509", "-noout", "-enddate", text=served).strip().partition("=")[2]
     if not text:
         return None
     return dt.datetime.strptime(text, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=dt.timezone.utc)
+
+
+def subdomain_faults(served: str, name: str, deadline: int) -> list[str]:
+    """What keeps browsers from users' servers, which have names below that of the hub."""
+    problem = wildcard_problem(name, deadline)
+    faults = [problem] if problem else []
+    if served and " does match " not in run(
+        "openssl", "x509", "-noout", "-checkhost", f"{EXAMPLE}.{name}", text=served
+    ):
+        faults.append(f"The certificate of {name} is not for *.{name}, so that browsers refuse users' servers.")
+    return faults
 
 
 def versions(environment: Path, packages: tuple[str, ...]) -> list[str]:
@@ -295,7 +315,8 @@ def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], 
         if fault:
             faults.append(f"{name} {fault} at {url}.")
     if parameters["server_name"]:
-        end = certificate_end(parameters["server_name"], parameters["address"], parameters["https_port"])
+        served = served_certificate(parameters["server_name"], parameters["address"], parameters["https_port"])
+        end = certificate_end(served)
         days = (end - dt.datetime.now(dt.timezone.utc)).days if end else 0
         lines.append(
             (
@@ -305,6 +326,8 @@ def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], 
         )
         if end and days < CERTIFICATE_DAYS:
             faults.append(f"The certificate of {parameters['server_name']} ends on {end:%Y-%m-%d}, in {days} days.")
+        if parameters["subdomains"]:
+            faults += subdomain_faults(served if end else "", parameters["server_name"], parameters["deadline"])
     count, memory = servers()
     lines.append(("servers", f"{count} running" + (f", {size(memory)} of memory" if memory else "")))
     refused = ["--grep=is refused: UID", "--since=-7days"]
@@ -323,6 +346,7 @@ def main() -> None:
             "units": {"type": "list", "elements": "str", "default": []},
             "answers": {"type": "dict", "default": {}},
             "server_name": {"type": "str", "default": ""},
+            "subdomains": {"type": "bool", "default": False},
             "https_port": {"type": "int", "default": 443},
             "address": {"type": "str", "default": "127.0.0.1"},
             "environments": {"type": "path", "default": "/opt/campushub"},

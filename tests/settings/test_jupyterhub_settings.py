@@ -159,6 +159,16 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             {"jupyterhub_tmp_directory": "/tmp/users"},
             [f'jupyterhub_tmp_directory = "/tmp/users" is no place for users\' temporary files. {TMP}'],
         ),
+        "subdomains": ({"jupyterhub_subdomain_host": "https://hub.example.org:8443"}, []),
+        "subdomains-path": (
+            {"jupyterhub_subdomain_host": "https://192.0.2.1/hub"},
+            [
+                (
+                    'jupyterhub_subdomain_host = "https://192.0.2.1/hub" is no address with a host name and without a '
+                    "path. Write it like https://jupyter.example.org, or leave it empty for one name for all servers."
+                )
+            ],
+        ),
         "uid": (
             {"jupyterhub_uid_minimum": 0},
             [

@@ -150,6 +150,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
     der = authority.write("leaf.der", b"\x30\x82\x01\x0a")
     torn = authority.write("torn.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     gone = str(directory / "gone.pem")
+    wild = authority.write("wild.pem", authority.certificate("hub", key, ("hub.example.org", "*.hub.example.org")))
+    hook = authority.write("hook", "#!/bin/sh\nexit 0\n")
 
     def own(certificate: str = good, key: str = key_file, **others: Any) -> dict[str, Any]:
         named = {"web_server_name": "hub.example.org", "web_tls_mode": "own"}
@@ -181,6 +183,67 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "own-chain-apart": (own(web_tls_chain=chain_file), []),
         "own-aliases": (own(web_server_aliases=["A.lab.example.org", "192.0.2.7", "2001:DB8:0::7"]), []),
         "acme": (acme(web_acme_ca_certificate=chain_file, web_acme_eab_key_id="k", web_acme_eab_hmac_key="h"), []),
+        "subdomains": ({"web_user_subdomains": True, "web_server_name": "localhost", "web_public_port": 8443}, []),
+        "subdomains-own": (own(wild, web_user_subdomains=True), []),
+        "subdomains-acme": (acme(web_user_subdomains="yes", web_acme_dns_hook=hook, web_http_port=8080), []),
+        "subdomains-certificate": (
+            own(web_user_subdomains=True),
+            [
+                (
+                    f'web_tls_certificate = "{good}" does not cover *.hub.example.org; it is for hub.example.org, '
+                    "*.lab.example.org, 192.0.2.7, 2001:db8::7. Get one for all of web_server_name and "
+                    "web_server_aliases, and for *.hub.example.org, in which the names of users are, or correct these."
+                )
+            ],
+        ),
+        "subdomains-names": (
+            {
+                "web_user_subdomains": True,
+                "web_server_name": "hub.example.org",
+                "web_server_aliases": ["www.example.org", "www.hub.example.org", "a.b.hub.example.org"],
+                "web_public_port": 0,
+            },
+            [
+                (
+                    'web_server_aliases[1] = "www.hub.example.org" is a name that a user\'s server may have. '
+                    "Give one that is not below hub.example.org, since web_user_subdomains is on."
+                ),
+                (
+                    "web_public_port = 0 is not a port. "
+                    "Give the one that people have in their browser's address, 443 where they have none."
+                ),
+            ],
+        ),
+        "subdomains-address": (
+            {"web_user_subdomains": True, "web_server_name": "192.0.2.1"},
+            [
+                (
+                    "web_user_subdomains = true wants names below web_server_name, which is an IP address. "
+                    "Give web_server_name a host name, such as jupyter.example.org, "
+                    "or leave web_user_subdomains at false."
+                )
+            ],
+        ),
+        "subdomains-no-hook": (
+            acme(web_user_subdomains=True),
+            [
+                (
+                    'web_acme_dns_hook = "" is missing, and a certificate for *.hub.example.org (web_user_subdomains) '
+                    "is only given by way of DNS. Give the path of a program that puts a TXT record into DNS, "
+                    "or a certificate of your own with web_tls_mode own."
+                )
+            ],
+        ),
+        "subdomains-hook": (
+            acme(web_user_subdomains=True, web_acme_dns_hook=note),
+            [
+                (
+                    f'web_acme_dns_hook = "{note}" cannot be read on the controller, or is no program in a script '
+                    "language. Give the absolute path of a script whose first line names its interpreter, such as "
+                    "#!/bin/sh."
+                )
+            ],
+        ),
         "ubuntu": ({"facts": facts("Ubuntu", "22.04", "jammy")}, []),
         "rocky": ({"facts": facts("Rocky", "9.5", "Blue Onyx")}, []),
         "absent": ({"web_state": "absent", "web_server_name": "no name", "web_tls_mode": "own"}, []),
@@ -399,6 +462,8 @@ def test_every_mistake_is_named_with_its_remedy(expected: dict[str, tuple[dict[s
         ("*.example.org", "example.org", False),
         ("*.example.org", "a.hub.example.org", False),
         ("hub.example.org", "hub.example.com", False),
+        ("*.hub.example.org", "*.hub.example.org", True),
+        ("*.example.org", "*.hub.example.org", False),
         ("2001:db8::1", "2001:DB8:0:0::1", True),
         ("192.0.2.1", "192.0.2.10", False),
         ("*.0.2.1", "192.0.2.1", False),

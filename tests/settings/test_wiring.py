@@ -89,6 +89,22 @@ def test_mounts_are_watched_once(tmp_path: Path) -> None:
     }
 
 
+def test_the_hub_has_the_names_that_nginx_serves(tmp_path: Path) -> None:
+    hosts = {
+        "hub1": {"web_user_subdomains": True},
+        "hub2": {"web_user_subdomains": "yes", "web_server_name": "hub.example.org", "web_https_port": "8443"},
+        "hub3": {"web_user_subdomains": True, "web_server_name": "localhost", "web_public_port": 9443},
+        "hub4": {"web_user_subdomains": False},
+    }
+    found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": hosts}}}}, ["jupyterhub_subdomain_host"])
+    assert [said["jupyterhub_subdomain_host"] for said in found.values()] == [
+        "https://hub1",
+        "https://hub.example.org:8443",
+        "https://localhost:9443",
+        "",
+    ]
+
+
 def test_without_the_groups_nothing_is_said(tmp_path: Path) -> None:
     found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": {"hub1": {}}}}}}, NAMES)
     assert found["hub1"] == {**{name: [] for name in LISTS}, "jupyterhub_oidc_token_format": ""}

@@ -111,9 +111,9 @@ class Person:
             if not kernel["connections"]:
                 self.ask(f"api/kernels/{kernel['id']}", "DELETE")
 
-    def ask(self, path: str, method: str = "GET", data: Any = None, owner: str = "") -> tuple[int, Any]:
-        """Call an interface of a server, one's own if not said, as its pages do; return status and answer."""
-        path = f"/user/{owner or self.user}/{path}"
+    def ask(self, path: str, method: str = "GET", data: Any = None) -> tuple[int, Any]:
+        """Call an interface of the user's own server as its pages do; return status and answer."""
+        path = f"/user/{self.user}/{path}"
         tokens = [c["value"] for c in self.context.cookies() if c["name"] == "_xsrf" and c["path"] in path]
         status, text = self.page.evaluate(ASK, [path, method, tokens[-1] if tokens else "", data])
         return status, json.loads(text) if status < 300 and text else text

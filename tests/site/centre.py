@@ -72,12 +72,23 @@ class Host:
     spawner: str
     # Ports of this machine from here on lead to the host. Hosts that start at the same time need numbers of their own.
     first_port: int
+    # Its name for browsers, where users' servers have names below it.
+    domain: str = ""
     state: Json = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         """Its address in the browser, which finds it through a port of this machine."""
-        return f"https://{self.name}"
+        return f"https://{self.web_name}"
+
+    @property
+    def web_name(self) -> str:
+        """Its name for browsers."""
+        return self.domain or self.name
+
+    def origin(self, user: str) -> str:
+        """Return where what a user's server sends comes from."""
+        return f"https://{user}.{self.domain}" if self.domain else self.url
 
     def port(self, inside: int) -> int:
         """Return the port of this machine that leads to one of the host's."""
@@ -117,9 +128,13 @@ class Host:
         )
         return done.stdout
 
+    def visit(self, user: str) -> Session:
+        """Return a session of a user without a browser, before they log in."""
+        return Session(self.url, user, address=("127.0.0.1", self.port(443)), subdomains=bool(self.domain))
+
     def hub(self, user: str) -> Session:
         """Return a session of a user without a browser, logged in."""
-        hub = Session(f"https://localhost:{self.port(443)}", user)
+        hub = self.visit(user)
         hub.login(PASSWORDS[user])
         return hub
 
@@ -179,7 +194,6 @@ def inventory(hosts: list[Host]) -> Json:
         "jupyterhub_admin_users": ["alice"],
         "jupyterhub_memory_limit": f"{MEMORY_MB}M",
         "jupyterhub_group_limits": [{"group": "physicists", "memory": f"{MEMORY_MB_PHYSICISTS}M"}],
-        "web_server_name": "{{ inventory_hostname }}",
         "web_server_aliases": ["localhost"],
         "web_tls_mode": "self_signed",
     }
@@ -192,6 +206,8 @@ def inventory(hosts: list[Host]) -> Json:
             "ansible_user": host.state["user"],
             "ansible_ssh_private_key_file": host.state["key"],
             "jupyterhub_spawner": host.spawner,
+            "web_server_name": host.web_name,
+            "web_user_subdomains": bool(host.domain),
         }
         for host in hosts
     }

@@ -24,9 +24,10 @@ KEEP = os.environ.get("CAMPUSHUB_KEEP_HOSTS") == "1"
 SPAWNERS = ["sudo", "systemd"]
 if os.environ.get("CAMPUSHUB_TEST_SPAWNERS") == "exchanged":
     SPAWNERS.reverse()
-PLATFORMS = {
-    "debian12": ("bookworm", SPAWNERS[0], 9500),
-    "debian13": ("trixie", SPAWNERS[1], 9600),
+PLATFORMS: dict[str, tuple[str, str, int, str]] = {
+    "debian12": ("bookworm", SPAWNERS[0], 9500, ""),
+    # Here each user's server has a name of its own.
+    "debian13": ("trixie", SPAWNERS[1], 9600, "centre.example.test"),
 }
 
 
@@ -67,8 +68,9 @@ def host(request: pytest.FixtureRequest, site: Centre) -> centre.Host:
 @pytest.fixture(scope="session")
 def browser(site: Centre, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium, for which the names of the hosts lead to their ports on this machine, as DNS would have it."""
-    doors = [(host.name, port, host.port(port)) for host in site.hosts.values() for port in (80, 443)]
-    rules = ", ".join(f"MAP {name}:{port} 127.0.0.1:{outside}" for name, port, outside in doors)
+    doors = [(host, port, host.port(port)) for host in site.hosts.values() for port in (80, 443)]
+    named = [(name, *door) for host, *door in doors for name in (host.web_name, f"*.{host.web_name}")]
+    rules = ", ".join(f"MAP {name}:{port} 127.0.0.1:{outside}" for name, port, outside in named)
     ports = [outside for _, _, outside in doors]
     with chromium(tmp_path_factory.mktemp("browser"), ports, f"--host-resolver-rules={rules}") as browser:
         yield browser

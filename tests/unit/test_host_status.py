@@ -78,14 +78,29 @@ def test_no_answer() -> None:
 
 def test_end_of_the_certificate_that_is_served(certificate: Path) -> None:
     with serving(certificate) as port:
-        end = host_status.certificate_end("jupyter.example.org", "127.0.0.1", port)
+        served = host_status.served_certificate("jupyter.example.org", "127.0.0.1", port)
+    end = host_status.certificate_end(served)
     assert end
     assert dt.timedelta(days=2) < end - dt.datetime.now(dt.timezone.utc) < dt.timedelta(days=3, minutes=1)
 
 
 def test_no_certificate() -> None:
     with serving() as port:
-        assert host_status.certificate_end("jupyter.example.org", "127.0.0.1", port) is None
+        served = host_status.served_certificate("jupyter.example.org", "127.0.0.1", port)
+    assert host_status.certificate_end(served) is None
+
+
+def test_names_of_users_need_dns_and_a_wildcard(certificate: Path) -> None:
+    """Names of .invalid resolve nowhere; where those below localhost lead is the browser's business."""
+    served = certificate.read_text()
+    faults = host_status.subdomain_faults(served, "jupyter.invalid", 5)
+    assert len(faults) == 2
+    assert "campushub-check.jupyter.invalid does not resolve here. Add a record *.jupyter.invalid to DNS" in faults[0]
+    assert faults[1].startswith("The certificate of jupyter.invalid is not for *.jupyter.invalid")
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,DNS:*.hub.localhost", "-keyout", "/dev/null"]
+    covering = subprocess.run(["openssl", *request.split(), *names], check=True, capture_output=True, text=True).stdout
+    assert host_status.subdomain_faults(covering, "hub.localhost", 5) == []
 
 
 def test_environments_are_read_without_starting_anything(tmp_path: Path) -> None:

@@ -58,6 +58,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "jupyterhub_allowed_groups": ["hub-users"],
             "jupyterhub_login_domains": ["example.org"],
         },
+        "subdomains": {
+            "jupyterhub_authenticator": "oidc",
+            "jupyterhub_oidc_issuer": "https://login.example.org/realm",
+            "jupyterhub_subdomain_host": "https://hub.example.org:8443",
+        },
         # As from the command line: -e jupyterhub_allow_all=no
         "text": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": "no", "jupyterhub_allow_sudo": "no"},
     }

@@ -144,6 +144,19 @@ def test_the_configuration_file_is_the_whole_configuration(
     assert spawner.mem_limit == 8 * 2**30
 
 
+def test_names_of_users_are_known_to_hub_and_provider(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = hub(monkeypatch, rendered["subdomains"]["settings"])
+    assert app.public_url == "https://hub.example.org:8443/"
+    assert app.subdomain_hook("j.doe", app.domain, "user") == "u-jdoe--d50cd4b.hub.example.org"
+    provider = CampusOIDCAuthenticator(config=app.config)
+    assert provider.get_callback_url() == "https://hub.example.org:8443/hub/oauth_callback"
+    assert provider.admin_access
+    plain = hub(monkeypatch, rendered["oidc"]["settings"])
+    assert (plain.public_url, CampusOIDCAuthenticator(config=plain.config).admin_access) == ("", False)
+
+
 def test_defaults_give_systemd_and_a_culler(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     app = hub(monkeypatch, rendered["systemd"]["settings"])
     assert app.spawner_class is CampusSystemdSpawner
@@ -205,7 +218,7 @@ def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: 
         assert "size" in message or trait in message
 
 
-@pytest.mark.parametrize("host", ["systemd", "sudo", "everybody", "ldap", "oidc", "text"])
+@pytest.mark.parametrize("host", ["systemd", "sudo", "everybody", "ldap", "oidc", "subdomains", "text"])
 def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
     assert configuration.main(str(tmp_path / "settings.json")) == ""

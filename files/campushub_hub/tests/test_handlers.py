@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
+import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jupyterhub.app import JupyterHub
+from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import random_port
 from tests.hub_client import Hub, HubError
@@ -20,6 +24,7 @@ from tornado.web import Application, RequestHandler
 
 from campushub_hub import accounts, configuration
 from campushub_hub.auth import pam
+from campushub_hub.handlers import remember_click
 from campushub_hub.spawners import ServerStartError
 from campushub_hub.spawners.base import ENDED
 
@@ -84,7 +89,7 @@ class Site:
         def with_stand_in(c: Any, document: dict[str, Any]) -> None:
             finish(c, document)
             c.JupyterHub.spawner_class = StagedSpawner
-            c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0.5}
+            c.JupyterHub.tornado_settings = {**c.JupyterHub.tornado_settings, "slow_spawn_timeout": 0.5}
 
         monkeypatch.setattr(configuration, "finish", with_stand_in)
         monkeypatch.setattr(pam, "ask", lambda *_: (0, True))
@@ -150,7 +155,7 @@ def test_a_start_that_is_asked_for_twice_is_one(site: Site, way: str) -> None:
         site.directory_seconds, StagedSpawner.held = 0.5, True
         with ThreadPoolExecutor(10) as pool:
             if way == "page":
-                answers = list(pool.map(lambda _: hub.request("/hub/spawn")[:2], range(10)))
+                answers = list(pool.map(lambda _: hub.press_start()[:2], range(10)))
                 assert set(answers) == {(200, f"{url}/hub/spawn-pending/ann")}
             else:
                 asked = [pool.submit(hub.api, "/hub/api/users/ann/server", "POST", {}) for _ in range(10)]
@@ -189,7 +194,7 @@ def test_a_start_past_the_limit_waits_on_its_page(site: Site, language: str) -> 
         bob = session(url, "bob")
         bob.api("/hub/api/users/bob/server", "POST", {})
         hub = session(url, "ann")
-        status, _, page = hub.request("/hub/spawn", headers={"Accept-Language": language})
+        status, _, page = hub.press_start(headers={"Accept-Language": language})
         assert status == 429
         assert {"en": "All places are taken", "ru": "Все места заняты"}[language] in page
         # The page asks like this again, every 30 s.
@@ -209,8 +214,8 @@ def test_a_start_among_too_many_says_so(site: Site) -> None:
 
     def act(url: str) -> None:
         StagedSpawner.held = True
-        session(url, "bob").request("/hub/spawn")
-        status, _, page = session(url, "ann").request("/hub/spawn")
+        session(url, "bob").press_start()
+        status, _, page = session(url, "ann").press_start()
         assert status == 429
         assert "Many servers start at this moment" in page
 
@@ -228,7 +233,7 @@ def test_a_start_that_fails_is_explained_with_what_helps(
     def act(url: str) -> None:
         hub = session(url, "ann")
         StagedSpawner.held = slow
-        asked = ThreadPoolExecutor(1).submit(hub.request, "/hub/spawn")
+        asked = ThreadPoolExecutor(1).submit(hub.press_start)
         if slow:
             assert "Your server is starting." in asked.result()[2]
             StagedSpawner.held = False
@@ -243,7 +248,7 @@ def test_a_start_that_fails_is_explained_with_what_helps(
         link = re.search(r'id="start-without-settings"[^>]*href="([^"]*)"', page)
         assert link
         StagedSpawner.failure = None
-        hub.request(link[1])
+        hub.press_start(link[1])
         wait_for(lambda: servers(hub, "ann") == {"": True})
         assert StagedSpawner.starts == ["ann/", "ann/"]
 
@@ -264,10 +269,10 @@ def test_a_server_of_root_is_refused_in_words(site: Site) -> None:
             boss.api(f"/hub/api/users/{name}", "POST", {})
             with pytest.raises(HubError, match=rf"^403 .*{words}"):
                 boss.api(f"/hub/api/users/{name}/server", "POST", {})
-            status, _, page = boss.request(f"/hub/spawn/{name}")
+            status, _, page = boss.press_start(f"/hub/spawn/{name}")
             assert status == 403
             assert words in page
-        _, _, page = boss.request("/hub/spawn/root", headers={"Accept-Language": "ru"})
+        _, _, page = boss.press_start("/hub/spawn/root", headers={"Accept-Language": "ru"})
         assert "root — системная учётная запись, а не человек." in page
         assert StagedSpawner.starts == []
 
@@ -317,5 +322,152 @@ def test_who_deletes_themselves_is_refused_with_servers_kept(site: Site) -> None
         with pytest.raises(HubError, match=r"^400"):
             boss.api("/hub/api/users/bob", "DELETE")
         wait_for(lambda: servers(boss, "bob") == {"": True})
+
+    site.run(act)
+
+
+CLICK = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}
+
+
+# What browsers say of a link in a mail, on another site, on a page of another user, and of a script of the hub's.
+LINKS: list[tuple[str, dict[str, str]]] = [
+    ("/hub/spawn", {}),
+    ("/hub/spawn/ann?opt-profile=large", {"Sec-Fetch-Site": "none", "Sec-Fetch-User": "?1"}),
+    ("/hub/spawn/ann/second?profile=x", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-User": "?1"}),
+    ("/hub/spawn/ann", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-User": "?1"}),
+    ("/hub/spawn", {"Sec-Fetch-Site": "same-origin"}),
+]
+
+
+def test_no_link_starts_a_server(site: Site) -> None:
+    """It shows what it asks for, and a button; nothing is left in the database either, such as a further server."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        for path, headers in LINKS:
+            status, _, page = hub.request(path, headers=headers)
+            assert status == 200
+            assert "requestSubmit" not in page, (path, headers)
+            assert ('id="options"' in page) == ("profile" in path)
+            assert ">Start the server</button>" in page
+        time.sleep(1)
+        assert StagedSpawner.starts == []
+        assert servers(hub, "ann") == {}
+        assert 'data-server-name="second"' not in hub.request("/hub/home")[2]
+
+    site.run(act)
+
+
+def test_a_click_on_a_page_of_the_hub_starts_a_server(site: Site) -> None:
+    """The page sends its form itself; a form of another site lacks the token in it."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        assert "requestSubmit" in hub.request("/hub/spawn/ann/second?opt-profile=large", headers=CLICK)[2]
+        assert hub.request("/hub/spawn/ann", "POST", b"profile=large")[0] == 403
+        assert StagedSpawner.starts == []
+        address = hub.press_start("/hub/spawn/ann/second?opt-profile=large&next=%2Fuser%2Fann%2Fsecond%2Fx", CLICK)[1]
+        assert address.startswith(f"{url}/hub/spawn-pending/ann/second?next=") or "/user/ann/second/x" in address
+        wait_for(lambda: servers(hub, "ann") == {"second": True})
+        options = session(url, "bob").api("/hub/api/users/ann")["servers"]["second"]["user_options"]
+        assert options == {"profile": ["large"]}
+        # Whoever presses it in a second tab is led to the server.
+        assert "/user/ann/second" in hub.request("/hub/spawn/ann/second", headers=CLICK)[1]
+
+    site.run(act)
+
+
+def test_a_login_elsewhere_keeps_the_click_it_began_with(site: Site) -> None:
+    """Once, and not that of a link which leads through the login."""
+    site.settings = merged(site.settings, JupyterHub={"authenticator_class": f"{__name__}.ElsewhereAuthenticator"})
+
+    def act(url: str) -> None:
+        for headers, starts in (({}, False), (CLICK, True)):
+            hub = Hub(url, "ann")
+            hub.request("/hub/elsewhere", headers=headers)
+            for clicked in (starts, False):
+                page = hub.request("/hub/spawn", headers={"Sec-Fetch-Site": "cross-site"})[2]
+                assert ("requestSubmit" in page) == clicked
+
+    site.run(act)
+
+
+class Elsewhere(BaseHandler):  # type: ignore[misc]
+    """A stand-in for the way to a provider and back."""
+
+    async def get(self) -> None:
+        remember_click(self)
+        await self.login_user({"username": "ann", "password": "right"})
+
+
+class ElsewhereAuthenticator(pam.CampusPAMAuthenticator):
+    """Its logins begin with a link, as those at a provider do."""
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        return [*super().get_handlers(app), ("/elsewhere", Elsewhere)]
+
+
+@pytest.mark.parametrize("access", [True, False])
+def test_administrators_open_others_servers_if_they_may(site: Site, access: bool) -> None:
+    """Nor can they give themselves that right, by a token of the other or by a share; starts and stops stay."""
+    site.settings = merged(site.settings, CampusAuthenticator={"admin_access": access})
+
+    def act(url: str) -> None:
+        boss = session(url, "bob")
+        session(url, "ann")
+        boss.api("/hub/api/users/ann/server", "POST", {})
+        wait_for(lambda: servers(boss, "ann") == {"": True})
+        scopes = set(boss.api("/hub/api/user")["scopes"])
+        assert ("access:servers" in scopes) == access
+        assert {"admin-ui", "servers"} <= scopes
+        if not access:
+            assert boss.request("/hub/user/ann/lab")[0] == 404
+        for path, body in (("users/ann/tokens", {}), ("shares/ann/", {"user": "bob"})):
+            if access:
+                assert boss.api(f"/hub/api/{path}", "POST", body)
+            else:
+                with pytest.raises(HubError, match=r"^40[34]"):
+                    boss.api(f"/hub/api/{path}", "POST", body)
+        boss.api("/hub/api/users/ann/server", "DELETE")
+        wait_for(lambda: servers(boss, "ann") == {})
+
+    site.run(act)
+
+
+def test_no_script_reads_the_hubs_token(site: Site) -> None:
+    """Everything under one name could use it otherwise. It is in the hub's pages, which load nothing of users."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        assert [c.has_nonstandard_attr("HttpOnly") for c in hub.cookies if c.name == "_xsrf"] == [True]
+        assert re.search(r'xsrf_token: "[^"]+"', hub.request("/hub/home")[2])
+
+    site.run(act)
+
+
+def test_cookies_and_pages_of_the_hub_have_its_name_alone(site: Site) -> None:
+    """Where users have names of their own: no other name can set these cookies, nor is the hub under one of theirs."""
+    host = "https://hub.example.test:8443"
+    site.settings = merged(site.settings, JupyterHub={"subdomain_host": host, "cookie_host_prefix_enabled": True})
+
+    def ask(url: str, path: str, headers: dict[str, str], form: str | None = None) -> HTTPMessage:
+        connection = HTTPConnection(urllib.parse.urlsplit(url).netloc)
+        connection.request("POST" if form else "GET", path, form, headers)
+        return connection.getresponse().headers
+
+    def act(url: str) -> None:
+        headers = ask(url, "/user/ann/lab?x=1", {"Host": "ann.hub.example.test:8443"})
+        assert headers["Location"] == f"{host}/hub/user/ann/lab?x=1"
+        hub = Hub(url, "ann")
+        hub.request("/hub/login")
+        token = hub.xsrf("/hub/")
+        form = urllib.parse.urlencode({"username": "ann", "password": "right", "_xsrf": token})
+        kind = "application/x-www-form-urlencoded"
+        agent = f"Python-urllib/{sys.version_info.major}.{sys.version_info.minor}"
+        sent = {"Cookie": f"_xsrf={token}", "Content-Type": kind, "User-Agent": agent}
+        cookies = ask(url, "/hub/login", sent, form).get_all("Set-Cookie", [])
+        login = next(cookie for cookie in cookies if cookie.startswith("__Host-jupyterhub-hub-login="))
+        assert {"HttpOnly", "Path=/", "Secure", "SameSite=Lax"} <= set(login.split("; "))
+        assert "domain" not in login.lower()
 
     site.run(act)

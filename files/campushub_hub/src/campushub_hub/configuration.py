@@ -45,6 +45,11 @@ def fixed() -> dict[str, dict[str, Any]]:
             "template_paths": [str(SITE_DIRECTORY / "templates"), str(LIBRARY / "templates")],
             # The reverse proxy and the hub's own proxy tell the address of the client.
             "trusted_downstream_ips": ["127.0.0.1", "::1", "::ffff:127.0.0.1"],
+            # The value of `_xsrf` is in the pages: no script needs the cookie, which all under one name could read.
+            "tornado_settings": {
+                "cookie_options": {"samesite": "Lax"},
+                "xsrf_cookie_kwargs": {"samesite": "Lax", "httponly": True},
+            },
             "services": [],
             "load_roles": [],
         },
@@ -89,6 +94,7 @@ def configure(c: Config, settings: dict[str, dict[str, Any]]) -> None:
 
 def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
     """Add translations and the hub's services, which depend on what the site's additions have set."""
+    from .administrators import set_access
     from .spawners import CampusSpawner, CampusSudoSpawner
     from .translation import extended
 
@@ -102,6 +108,7 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
                     f"prepares the sessions. Set it in the inventory.",
                     file=sys.stderr,
                 )
+    set_access(c.CampusAuthenticator.get("admin_access", False))
     # Our templates need it, whatever the site sets.
     hub.jinja_environment_options = extended(hub.get("jinja_environment_options", {}))
     add_service(hub, "proxy-routes", ["proxy"], api_token=os.environ.get("CAMPUSHUB_ROUTES_TOKEN", ""))

@@ -7,6 +7,7 @@ The authenticators register them, because JupyterHub asks these for handlers bef
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,8 @@ from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.scopes import needs_scope
+from jupyterhub.utils import maybe_future
+from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
 from . import accounts
@@ -21,6 +24,26 @@ from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
 
 # After how many seconds a page tries again to start a server when as many run as may.
 RETRY_SECONDS = 30
+# Tells, after a login elsewhere, that it began with a click here; so many seconds later it no longer does.
+CLICK_COOKIE = "campushub-click"
+CLICK_SECONDS = 600
+
+
+def is_click(handler: BaseHandler) -> bool:
+    """Return whether the browser says that a person has clicked on a page of the same origin."""
+    headers = handler.request.headers
+    return bool(headers.get("Sec-Fetch-Site") == "same-origin" and headers.get("Sec-Fetch-User") == "?1")
+
+
+def remember_click(handler: BaseHandler) -> None:
+    """Remember a click that leads to another site and back, for the browser then names the other one."""
+    if is_click(handler):
+        handler._set_cookie(CLICK_COOKIE, "1", path=handler.hub.base_url, expires_days=None, max_age=CLICK_SECONDS)
+
+
+def texts(arguments: dict[str, list[bytes]]) -> dict[str, list[str]]:
+    """Return the arguments of a request as texts."""
+    return {name: [value.decode(errors="replace") for value in values] for name, values in arguments.items()}
 
 
 class ServerStarter(BaseHandler):  # type: ignore[misc]
@@ -59,7 +82,76 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
 
 
 class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
-    """The page that starts a server."""
+    """
+    The page that starts a server, when its form is sent.
+
+    JupyterHub starts one already when the page is opened, to which any link on any site can lead, with any options.
+    """
+
+    @needs_scope("servers")  # type: ignore[untyped-decorator]
+    async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
+        """Lead to a server that runs or starts, or offer to start it. After a click here the page does it itself."""
+        user = self.user_named(user_name)
+        known = server_name in user.orm_spawners
+        if user.spawner.options_form or (known and user.spawners[server_name].active):
+            names = ("next", "display_name")
+            self.request.query_arguments = {
+                name: values for name, values in self.request.query_arguments.items() if name in names
+            }
+            await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
+            return
+        if server_name:
+            await self._check_named_server_request(user, server_name, display_name)
+        query = texts(self.request.query_arguments)
+        kept: dict[str, str] = {name: query.pop(name)[0] for name in ("next", "display_name") if name in query}
+        page = await self.render_template(
+            "start.html",
+            for_user=user,
+            server_name=server_name,
+            action=url_concat(self.request.path, kept),
+            options=self._get_user_options(query),
+            xsrf=self.xsrf_token.decode(),
+            clicked=is_click(self) or self.forget_click(),
+        )
+        self.finish(page)
+
+    def forget_click(self) -> bool:
+        """Return whether a click has been remembered, for once."""
+        clicked = self.get_secure_cookie(CLICK_COOKIE, max_age_days=CLICK_SECONDS / 86400) is not None
+        if clicked:
+            self.clear_cookie(CLICK_COOKIE, path=self.hub.base_url)
+        return clicked
+
+    def post(self, user_name: str | None = None, server_name: str = "") -> Awaitable[None]:
+        """Start a server with the options in the form."""
+        started: Awaitable[None] = super().post(user_name, server_name, self.get_query_argument("display_name", ""))
+        return started
+
+    @needs_scope("servers")  # type: ignore[untyped-decorator]
+    async def _post(self, user_name: str, server_name: str, display_name: str) -> None:
+        user = self.user_named(user_name)
+        if user.spawner.options_form:
+            await super()._post(user_name=user_name, server_name=server_name, display_name=display_name)
+            return
+        if server_name:
+            await self._check_named_server_request(user, server_name, display_name)
+        spawner = user.get_or_create_spawner(server_name, display_name, replace_failed=True)
+        pending_url = self._get_pending_url(user, server_name)
+        if spawner.active:
+            # By another tab.
+            self.redirect(pending_url)
+            return
+        form = texts(self.request.body_arguments)
+        form.pop("_xsrf", None)
+        options = await maybe_future(spawner.run_options_from_form(form)) if form else None
+        await self._wrap_spawn_single_user(user, server_name, display_name, spawner, pending_url, options)
+
+    def user_named(self, name: str) -> Any:
+        """Return a user of the hub, or raise HTTPError."""
+        user = self.find_user(name)
+        if user is None:
+            raise HTTPError(404, f"No such user: {name}")
+        return user
 
     async def _wrap_spawn_single_user(
         self,

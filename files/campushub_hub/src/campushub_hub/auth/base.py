@@ -56,6 +56,13 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
     """What all authenticators of CampusHub have in common."""
 
     admin_groups = Set(Unicode(), config=True, help="Unix groups whose members are administrators of the hub.")
+    admin_access = Bool(
+        False,
+        config=True,
+        help="""
+        Whether administrators may open other people's servers, and give themselves that right by tokens and shares.
+        """,
+    )
     uid_minimum = Integer(1000, config=True, help="The lowest UID of an account that may log in.")
     login_attempts = Integer(
         5,

@@ -23,6 +23,7 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
 
 from campushub_hub import accounts
+from campushub_hub.handlers import remember_click
 from campushub_hub.translation import gettext_noop
 
 from .base import NO_ACCOUNT, NO_NAME, NOT_ALLOWED, CampusAuthenticator
@@ -44,6 +45,7 @@ class LoginHandler(OAuthLoginHandler):  # type: ignore[misc]
     async def get(self) -> None:
         """Discover the provider and redirect the browser to it."""
         await self.authenticator.discover()
+        remember_click(self)
         super().get()
 
 
