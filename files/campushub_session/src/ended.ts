@@ -52,7 +52,7 @@ export class EndReporter {
     });
     panels.forEach(panel => this.reportIn(panel, event));
     if (panels.length === 0) {
-      Notification.error(`${this.headline(event)} ${this.advice(event)}`, { autoClose: false });
+      Notification.error([this.headline(event), ...this.advice(event)].join(' '), { autoClose: false });
     }
   }
 
@@ -66,7 +66,7 @@ export class EndReporter {
         output_type: 'error',
         ename: 'OutOfMemory',
         evalue: this.headline(event),
-        traceback: [`\u001b[0;31m${this.headline(event)}\u001b[0m`, this.advice(event)]
+        traceback: [`\u001b[0;31m${this.headline(event)}\u001b[0m`, ...this.advice(event)]
       });
     }
     Dialog.tracker.forEach(dialog => this.replaceDialog(dialog));
@@ -76,7 +76,7 @@ export class EndReporter {
     const body = dialog.node.querySelector('.jp-Dialog-body');
     for (const [path, event] of this.told) {
       if (body?.textContent === this.diedSentence(path)) {
-        body.textContent = `${this.headline(event)} ${this.advice(event)}`;
+        body.textContent = [this.headline(event), ...this.advice(event)].join(' ');
       }
     }
   }
@@ -96,7 +96,7 @@ export class EndReporter {
       : trans.__('A program was ended because your memory was used up.');
   }
 
-  private advice({ kernel_id, peak, limit }: OutOfMemory): string {
+  private advice({ kernel_id, peak, limit }: OutOfMemory): string[] {
     const { trans, format } = this;
     return [
       limit !== null && peak !== null
@@ -106,8 +106,6 @@ export class EndReporter {
       trans.__(
         'Try to load less at a time, or shut down what you do not need: click on the bar at the top of the page.'
       )
-    ]
-      .filter(Boolean)
-      .join(' ');
+    ].filter(Boolean);
   }
 }

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,26 +86,26 @@ class Server:
         raise AssertionError
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Jupyter as users get it, with this package, in a slice that has a limit."""
-    home = tmp_path_factory.mktemp("home")
+@contextlib.contextmanager
+def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
+    """Run Jupyter as users get it in a slice that has a limit."""
     extensions = home / "share" / "labextensions"
     extensions.mkdir(parents=True)
     (extensions / "campushub-session").symlink_to(PACKAGE / "labextension")
     settings = {"LabApp": {"news_url": None, "check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}}
     (home / "config").mkdir()
-    (home / "config" / "jupyter_server_config.json").write_text(json.dumps(settings))
+    (home / "config" / "jupyter_config.json").write_text(json.dumps(settings))
     control_group = make_slice()
     log = home / "server.log"
     port = 18_800 + os.getpid() % 1000
+    active = {"campushub_session": with_package, "jupyterlab": True, "notebook": True}
     options = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": str(port),
         "ServerApp.port_retries": "0",
         "ServerApp.base_url": "/user/u/",
         "ServerApp.root_dir": str(home),
-        "ServerApp.jpserver_extensions": "{'campushub_session': True, 'jupyterlab': True, 'notebook': True}",
+        "ServerApp.jpserver_extensions": str(active),
         "ServerApp.open_browser": "False",
         "IdentityProvider.token": "secret",
         "SessionApp.max_age": "7200",
@@ -134,13 +136,20 @@ def server(tmp_path_factory):
             break
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
-    yield started
-    process.terminate()
     try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    for pid in (control_group / "cgroup.procs").read_text().split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), 9)
-    remove_slice(control_group)
+        yield started
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        for pid in (control_group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        process.wait()
+        remove_slice(control_group)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with run_server(tmp_path_factory.mktemp("home")) as running:
+        yield running
