@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from pathlib import Path
 
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Float, Unicode
 
+from .announcements import AnnouncementFile
 from .cgroups import Slice
 from .events import SCHEMAS
 from .handlers import HANDLERS
@@ -33,6 +34,9 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
         config=True,
         help="Seconds after its start at which the hub stops this server. 0 is never.",
     )
+    announcement_file = Unicode(
+        "/etc/campushub/announcement.json", config=True, help="What administrators announce, as the event describes it."
+    )
 
     monitor: Monitor
 
@@ -42,10 +46,8 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
         for schema in SCHEMAS:
             server.event_logger.register_event_schema(schema)
 
-        def emit(schema: str, data: dict[str, Any]) -> None:
-            server.event_logger.emit(schema_id=schema, data=data)
-
-        self.monitor = Monitor(Slice(self.slice_name), self.max_age, emit, server, self.log)
+        announcements = AnnouncementFile(Path(self.announcement_file))
+        self.monitor = Monitor(server, Slice(self.slice_name), announcements, self.max_age)
         self.settings["session_monitor"] = self.monitor
         server.io_loop.add_callback(self.monitor.start)
 

@@ -149,6 +149,11 @@ class KillCounter:
         self._seen = control_groups.out_of_memory_kills()
         self._unclaimed: list[float] = []
 
+    @property
+    def pending(self) -> bool:
+        """Whether there are some that nobody has asked about."""
+        return bool(self._unclaimed)
+
     def update(self, now: float) -> None:
         """Look for new ones."""
         counted = self._slice.out_of_memory_kills()

@@ -39,6 +39,16 @@ class UsageHandler(_API):
         self.reply(self.monitor.usage())
 
 
+class AnnouncementHandler(_API):
+    """What administrators announce."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Return it as events do later."""
+        self.reply(self.monitor.announcements.announcement)
+
+
 class ProgramsHandler(_API):
     """What the user runs."""
 
@@ -62,6 +72,7 @@ class ProcessHandler(_API):
 
 
 HANDLERS = [
+    (r"/api/session/announcement", AnnouncementHandler),
     (r"/api/session/usage", UsageHandler),
     (r"/api/session/programs", ProgramsHandler),
     (r"/api/session/processes/([0-9]+-[0-9]+)", ProcessHandler),

@@ -21,6 +21,11 @@ class Usage(TypedDict):
     seconds_left: float | None
 
 
+Announcement = TypedDict(
+    "Announcement", {"id": str, "texts": dict[str, str], "from": "float | None", "until": "float | None"}
+)
+
+
 class Program(TypedDict):
     """Something that a user runs. A DELETE request to its address, below the server's, shuts it down."""
 

@@ -13,25 +13,27 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import HTTPError
 
 from . import programs
+from .announcements import AnnouncementFile
 from .cgroups import KillCounter, Slice
-from .events import OUT_OF_MEMORY, USAGE
+from .events import ANNOUNCEMENT, OUT_OF_MEMORY, USAGE
 from .home import Home
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Callable
+    import subprocess
 
     from .model import Amount, Program, Usage
 
 KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
-# Milliseconds between two looks at kills, at usage and at the home, which may be remote.
-KILLS_INTERVAL, USAGE_INTERVAL, HOME_INTERVAL = 1_000, 5_000, 60_000
+# Milliseconds between two looks at kills, at usage, at announcements and at the home, which may be remote.
+KILLS_INTERVAL, USAGE_INTERVAL, ANNOUNCEMENT_INTERVAL, HOME_INTERVAL = 1_000, 5_000, 5_000, 60_000
 # Seconds that a kernel which was killed has to end, before the kill counts as that of another program.
 KERNEL_END = 1.5
 # Seconds over which the use of CPU by single programs is measured when somebody asks.
 SAMPLE = 0.3
 # A program that is gone and was smaller than this part of the limit was hardly the one that was killed.
 LEAST_SHARE = 10
+# The part of the limit from which on the programs are looked at each second.
+NEAR = 0.6
 # Seconds between SIGTERM and SIGKILL for a program that somebody shuts down.
 PATIENCE = 5.0
 
@@ -39,15 +41,9 @@ PATIENCE = 5.0
 class Monitor:
     """Tells open pages, by events, what has changed. Without a page that listens an event costs nothing."""
 
-    def __init__(
-        self,
-        control_groups: Slice,
-        max_age: float,
-        emit: Callable[[str, dict[str, Any]], None],
-        server: Any,
-        log: logging.Logger,
-    ) -> None:
-        self.slice, self._max_age, self._emit, self._server, self._log = control_groups, max_age, emit, server, log
+    def __init__(self, server: Any, control_groups: Slice, announcements: AnnouncementFile, max_age: float) -> None:
+        self._server, self._log, self.slice, self._max_age = server, server.log, control_groups, max_age
+        self.announcements = announcements
         self._started = time.monotonic()
         self._kills = KillCounter(control_groups)
         self._home = Home(Path.home())
@@ -60,12 +56,14 @@ class Monitor:
         self._callbacks = [
             PeriodicCallback(self.look_for_kills, KILLS_INTERVAL),
             PeriodicCallback(self.look_at_usage, USAGE_INTERVAL),
+            PeriodicCallback(self.look_for_announcement, ANNOUNCEMENT_INTERVAL),
             PeriodicCallback(self._home.refresh, HOME_INTERVAL),
         ]
 
     def start(self) -> None:
         """Begin."""
         self._home.refresh()
+        self.announcements.refresh()
         self._server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=self._on_kernel_action)
         for callback in self._callbacks:
             callback.start()
@@ -76,6 +74,9 @@ class Monitor:
             callback.stop()
         for kernel in list(self._kernels):
             self._forget_kernel(kernel)
+
+    def _emit(self, schema: str, data: Any) -> None:
+        self._server.event_logger.emit(schema_id=schema, data=data)
 
     # Usage
 
@@ -95,22 +96,34 @@ class Monitor:
         before, seconds = self._cpu_read
         self._cpu_read = now, total = time.monotonic(), self.slice.cpu_seconds()
         self._cores = None if total is None or seconds is None else max(0.0, total - seconds) / (now - before)
-        self._processes = programs.snapshot(self.slice.processes())
+        self._remember_programs()
         usage = self.usage()
         seen = [_rounded(usage["memory"]), _rounded(usage["cpu"]), _rounded(usage["home"])]
         if seen != self._told:
             self._told = seen
-            self._emit(USAGE, {**usage})
+            self._emit(USAGE, usage)
+
+    def look_for_announcement(self) -> None:
+        """Tell of another announcement."""
+        if self.announcements.refresh():
+            self._emit(ANNOUNCEMENT, self.announcements.announcement)
 
     # Kills
 
     def look_for_kills(self) -> None:
         """Tell of programs that were killed and are no kernels."""
-        now = time.monotonic()
+        now, limit = time.monotonic(), self.slice.memory_limit() or 0
+        if limit and (self.slice.memory() or 0) > limit * NEAR:
+            self._remember_programs()
         self._kills.update(now)
         while self._kills.claim(now - KERNEL_END):
-            least = (self.slice.memory_limit() or 0) // LEAST_SHARE
-            self._tell_of_kill(None, programs.lost(self._processes, self.slice.processes(), least))
+            self._tell_of_kill(None, programs.lost(self._processes, self.slice.processes(), limit // LEAST_SHARE))
+
+    def _remember_programs(self) -> None:
+        """Note what runs, so that the program that is killed next has a name; not while one is still to be told of."""
+        self._kills.update(time.monotonic())
+        if not self._kills.pending:
+            self._processes = programs.snapshot(self.slice.processes())
 
     async def _on_kernel_action(self, data: dict[str, Any], **_about: Any) -> None:
         """Watch the process of a kernel that has started, for the first time or again."""
@@ -120,32 +133,31 @@ class Monitor:
         self._forget_kernel(kernel)
         if data["action"] == "shutdown":
             return
-        provisioner = self._server.kernel_manager.get_kernel(kernel).provisioner
-        # Kernels of other provisioners may run on another host.
-        pid = getattr(provisioner, "pid", None)
+        # Kernels of other provisioners are no children of this process, and may run on another host.
+        process = getattr(self._server.kernel_manager.get_kernel(kernel).provisioner, "process", None)
+        if process is None:
+            return
         try:
-            process = os.pidfd_open(pid) if pid else -1
+            descriptor = os.pidfd_open(process.pid)
         except OSError:
             return
-        if process >= 0:
-            self._kernels[kernel] = process
-            asyncio.get_running_loop().add_reader(process, self._on_kernel_end, kernel, provisioner)
+        self._kernels[kernel] = descriptor
+        asyncio.get_running_loop().add_reader(descriptor, self._on_kernel_end, kernel, process)
 
     def _forget_kernel(self, kernel: str) -> None:
-        if (process := self._kernels.pop(kernel, None)) is not None:
-            asyncio.get_event_loop().remove_reader(process)
-            os.close(process)
+        if (descriptor := self._kernels.pop(kernel, None)) is not None:
+            asyncio.get_event_loop().remove_reader(descriptor)
+            os.close(descriptor)
 
-    def _on_kernel_end(self, kernel: str, provisioner: Any) -> None:
+    def _on_kernel_end(self, kernel: str, process: subprocess.Popen[bytes]) -> None:
         """Tell of a kernel that was killed."""
         self._forget_kernel(kernel)
-        task = asyncio.ensure_future(self._explain_end(kernel, provisioner))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if process.poll() == -signal.SIGKILL:
+            task = asyncio.ensure_future(self._explain_kill(kernel))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _explain_end(self, kernel: str, provisioner: Any) -> None:
-        if await provisioner.poll() != -signal.SIGKILL:
-            return
+    async def _explain_kill(self, kernel: str) -> None:
         now = time.monotonic()
         self._kills.update(now)
         if self._kills.claim(now):

@@ -8,6 +8,17 @@ import { ServerConnection } from '@jupyterlab/services';
 export const USAGE = 'https://schema.campushub.org/campushub_session/usage/v1';
 export const OUT_OF_MEMORY = 'https://schema.campushub.org/campushub_session/out_of_memory/v1';
 
+export const ANNOUNCEMENT = 'https://schema.campushub.org/campushub_session/announcement/v1';
+
+export interface Announcement {
+  id: string;
+  /** By the code of the language; an empty one is that for all others. */
+  texts: Record<string, string>;
+  /** Seconds since 1970. */
+  from: number | null;
+  until: number | null;
+}
+
 export interface Amount {
   used: number;
   limit: number | null;
@@ -41,6 +52,10 @@ export class Api {
 
   async usage(): Promise<Usage> {
     return (await this.send('GET', 'api/session/usage')).json() as Promise<Usage>;
+  }
+
+  async announcement(): Promise<Announcement> {
+    return (await this.send('GET', 'api/session/announcement')).json() as Promise<Announcement>;
   }
 
   async programs(): Promise<Program[]> {

@@ -32,7 +32,8 @@ export class EndReporter {
     private readonly notebooks: INotebookTracker | null,
     private readonly trans: Translations,
     private readonly format: Format,
-    private readonly translator: ITranslator
+    private readonly translator: ITranslator,
+    private readonly open: () => void
   ) {
     NotebookActions.executionScheduled.connect((_, { notebook, cell }) => {
       this.running.set(notebook, (this.running.get(notebook) ?? new Set()).add(cell));
@@ -52,7 +53,10 @@ export class EndReporter {
     });
     panels.forEach(panel => this.reportIn(panel, event));
     if (panels.length === 0) {
-      Notification.error([this.headline(event), ...this.advice(event)].join(' '), { autoClose: false });
+      // Notifications are cut off after 140 characters.
+      const [used] = this.advice(event);
+      const actions = [{ label: this.trans.__('What you run'), callback: this.open }];
+      Notification.error(`${this.headline(event)} ${used}`, { autoClose: false, actions });
     }
   }
 

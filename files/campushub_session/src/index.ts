@@ -1,12 +1,21 @@
 /**
- * What users use of their limits, and why a kernel ended, in JupyterLab and in Jupyter Notebook.
+ * What users use of their limits, why a kernel ended, and what administrators announce, in JupyterLab and in Jupyter Notebook.
  */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
-import { Api, OUT_OF_MEMORY, type OutOfMemory, USAGE, type Usage } from './api';
+import { AnnouncementBox } from './announcement';
+import {
+  ANNOUNCEMENT,
+  type Announcement,
+  Api,
+  OUT_OF_MEMORY,
+  type OutOfMemory,
+  USAGE,
+  type Usage
+} from './api';
 import { UsageBar } from './bar';
 import { EndReporter } from './ended';
 import { Format } from './format';
@@ -31,15 +40,19 @@ function activate(
   const trans = loadTranslations(translator);
   const format = new Format(trans, translator.languageCode);
   const api = new Api(serverSettings);
-  const ends = new EndReporter(notebooks, trans, format, translator);
-  const bar = new UsageBar(trans, format, () => void showPrograms(api, trans, format));
+  const open = (): void => void showPrograms(api, trans, format);
+  const ends = new EndReporter(notebooks, trans, format, translator, open);
+  const bar = new UsageBar(trans, format, open);
   app.shell.add(bar, 'top', { rank: 1000 });
+  const announcements = new AnnouncementBox(trans, translator.languageCode);
   const refresh = (): void => {
-    api
-      .usage()
-      .then(usage => bar.showUsage(usage))
+    Promise.all([api.usage(), api.announcement()])
+      .then(([usage, announcement]) => {
+        bar.showUsage(usage);
+        announcements.show(announcement);
+      })
       .catch((error: unknown) => {
-        console.warn('The usage of limits is not known.', error);
+        console.warn('Limits and announcements are not known.', error);
       });
   };
   events.stream.connect((_, emission) => {
@@ -47,6 +60,8 @@ function activate(
       bar.showUsage(emission as unknown as Usage);
     } else if (emission.schema_id === OUT_OF_MEMORY) {
       ends.report(emission as unknown as OutOfMemory);
+    } else if (emission.schema_id === ANNOUNCEMENT) {
+      announcements.show(emission as unknown as Announcement);
     }
   });
   refresh();

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 import campushub_session
 
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = Path(campushub_session.__file__).parent
 SLICE = f"jupyterhub-{os.getuid()}.slice"
 MEMORY_LIMIT = 500 << 20
@@ -92,9 +94,9 @@ def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
     extensions = home / "share" / "labextensions"
     extensions.mkdir(parents=True)
     (extensions / "campushub-session").symlink_to(PACKAGE / "labextension")
-    settings = {"LabApp": {"news_url": None, "check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}}
-    (home / "config").mkdir()
-    (home / "config" / "jupyter_config.json").write_text(json.dumps(settings))
+    # No question whether there may be news.
+    (home / "config" / "labconfig").mkdir(parents=True)
+    shutil.copy(ROOT / "roles/jupyter/files/default_setting_overrides.json", home / "config" / "labconfig")
     control_group = make_slice()
     log = home / "server.log"
     port = 18_800 + os.getpid() % 1000
@@ -109,6 +111,7 @@ def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
         "ServerApp.open_browser": "False",
         "IdentityProvider.token": "secret",
         "SessionApp.max_age": "7200",
+        "SessionApp.announcement_file": str(home / "announcement.json"),
     }
     environment = {
         "HOME": str(home),

@@ -50,6 +50,14 @@ def test_questions_are_no_activity(server):
     assert server.api("GET", "api/status")["last_activity"] == before
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"id": 1}', '"text"'])
+def test_a_broken_announcement_is_none(server, content):
+    (server.home / "announcement.json").write_text(content)
+    time.sleep(5.5)
+    assert server.api("GET", "api/session/announcement")["texts"] == {}
+    (server.home / "announcement.json").unlink()
+
+
 def test_programs_are_named_and_shut_down(server):
     session = {"path": "a.ipynb", "name": "", "type": "notebook", "kernel": {"name": "python3"}}
     server.api("POST", "api/sessions", session)
@@ -72,6 +80,25 @@ def test_programs_are_named_and_shut_down(server):
         assert server.api("GET", "api/sessions") == server.api("GET", "api/terminals") == []
     finally:
         process.kill()
+
+
+def test_displays_and_other_servers_are_told_apart(server):
+    """By what their processes were started with."""
+    display = {"JUPYTER_DISPLAY_DIR": "/run/u/displays/3", "JUPYTERHUB_SERVICE_PREFIX": "/"}
+    second = {"JUPYTERHUB_SERVICE_PREFIX": "/user/u/second/"}
+    enter = ["/bin/sh", "-c", f"echo $$ >{server.slice}/cgroup.procs; exec sleep 600"]
+    started = [subprocess.Popen(enter, env={**one, "PATH": "/usr/bin:/bin"}) for one in (display, display, second)]
+    try:
+        deadline = time.monotonic() + 10
+        while len(server.slice.joinpath("cgroup.procs").read_text().split()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (found,) = programs(server, "display")
+        assert (found["name"], found["address"]) == ("display/3", "api/displays/3")
+        assert sorted(program["name"] for program in programs(server, "server")) == ["", "second"]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def test_processes_of_others_are_not_touched(server, foreign):

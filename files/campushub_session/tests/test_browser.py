@@ -139,6 +139,8 @@ def test_killed_kernel_is_told_in_russian(page, server, russian):
     open_notebook(page, server, "lab/tree", "rus.ipynb")
     page.locator("#campushub-usage").get_by_text(re.compile(r"Память \d+ МБ из 500 МБ")).wait_for()
     run_until_killed(page, server)
+    announce(server, texts={"": "Slow", "ru": "Медленно"})
+    page.locator(".campushub-Announcement").get_by_text("Медленно").wait_for()
     text = "Ядро блокнота rus.ipynb завершено: ваша память исчерпана."
     page.locator(".jp-CodeCell .jp-RenderedText").get_by_text(text).wait_for()
 
@@ -153,6 +155,37 @@ def test_kernel_that_ends_otherwise_is_not_explained(page, server):
     assert page.locator(".jp-CodeCell .jp-RenderedText").count() == 0
 
 
+def announce(server, **announcement):
+    document = {"id": str(time.time()), "from": None, "until": None, **announcement}
+    (server.home / "new.json").write_text(json.dumps(document))
+    (server.home / "new.json").rename(server.home / "announcement.json")
+
+
+def test_announcements_reach_an_open_page(page, server, application):
+    write_notebook(server, "announced.ipynb", "1")
+    page.goto(f"{server.url}{application}/announced.ipynb?reset")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    box = page.locator(".campushub-Announcement")
+    announce(server, texts={"": "<b>Slow</b> storage", "ru": "Медленно"}, until=time.time() + 3600)
+    box.wait_for()
+    assert box.locator("span").inner_text() == "<b>Slow</b> storage"
+    # Changed, not yet to be shown, and to be shown only for a moment.
+    announce(server, texts={"": "Later"}, **{"from": time.time() + 7})
+    box.wait_for(state="hidden")
+    box.wait_for()
+    announce(server, texts={"": "Soon over"}, until=time.time() + 8)
+    box.get_by_text("Soon over").wait_for()
+    box.wait_for(state="hidden")
+    # Dismissed, for this page and the next one.
+    announce(server, texts={"": "Reboot at 18:00"})
+    box.get_by_role("button", name="Dismiss").click()
+    assert box.is_hidden()
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    assert box.is_hidden()
+    (server.home / "announcement.json").unlink()
+
+
 def test_killed_program_is_named(page, server):
     """A program in a terminal, say."""
     (server.home / "eater.py").write_text(PROGRAM)
@@ -162,4 +195,8 @@ def test_killed_program_is_named(page, server):
     told = page.locator(".Toastify__toast").get_by_text("was ended because your memory was used up.")
     told.wait_for(timeout=3_500)
     assert "The program python" in told.inner_text()
+    assert "500 MB of 500 MB." in told.inner_text()
+    page.get_by_role("button", name="What you run").click()
+    page.locator(".campushub-Programs").get_by_text("program.ipynb").wait_for()
+    page.get_by_role("button", name="Close").click()
     assert page.locator(".jp-Dialog").count() == 0
