@@ -3,7 +3,7 @@
 Bring the translations up to date with the sentences that pages and code have, and compile them.
 
 translations/LANGUAGE.po has all sentences of the project in one language. From these files this writes what is
-installed: the hub's catalogues, messages.json of the displays' TypeScript, and the pages that the reverse proxy shows
+installed: the hub's catalogues, messages.json of packages with TypeScript, and the pages that the reverse proxy shows
 by itself. `translations/update.py de` begins a new language. With `--check` it writes nothing, names what is
 out of date, untranslated or wrong, and fails if there is anything.
 """
@@ -28,7 +28,8 @@ from jinja2 import Environment, FileSystemLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB = "files/campushub_hub/src/campushub_hub"
-DISPLAYS = "files/jupyter_displays"
+# Packages whose pages are TypeScript, with a module of the same name.
+PACKAGES = ("files/campushub_session", "files/jupyter_displays")
 PAGES = "translations/pages"
 WEB = "roles/web/templates/pages"
 # What a page knows only on its host.
@@ -37,11 +38,11 @@ PAGE_VALUES = {"upload_limit": "{{ web_upload_limit | upper }}"}
 SOURCES = (
     (f"{HUB}/**/*.py", "python"),
     (f"{HUB}/templates/*.html", "jinja2"),
-    (f"{DISPLAYS}/jupyter_displays/**/*.py", "python"),
-    (f"{DISPLAYS}/src/**/*.ts", "javascript"),
+    *((f"{package}/{Path(package).name}/**/*.py", "python") for package in PACKAGES),
+    *((f"{package}/src/**/*.ts", "javascript") for package in PACKAGES),
     (f"{PAGES}/*.html", "jinja2"),
 )
-# `trans.__` is the convention of JupyterLab, whose language packs may have the sentences of displays, too.
+# `trans.__` is the convention of JupyterLab, whose language packs may have these sentences, too.
 KEYWORDS = {**DEFAULT_KEYWORDS, "__": None, "gettext_noop": None}
 ENGLISH = "en"
 LAYOUT = "layout.html"
@@ -143,8 +144,9 @@ def files(root: Path, catalogues: dict[str, Catalog]) -> Iterator[tuple[str, byt
         yield f"{HUB}/locale/{language}/LC_MESSAGES/campushub_hub.mo", mo_file(catalogue, HUB)
         yield from pages(root, language, translated(catalogue, PAGES))
     yield from pages(root, ENGLISH, {})
-    messages = {language: translated(catalogue, DISPLAYS) for language, catalogue in catalogues.items()}
-    yield f"{DISPLAYS}/src/messages.json", (json.dumps(messages, ensure_ascii=False, indent=2) + "\n").encode()
+    for package in PACKAGES:
+        messages = {language: translated(catalogue, f"{package}/") for language, catalogue in catalogues.items()}
+        yield f"{package}/src/messages.json", (json.dumps(messages, ensure_ascii=False, indent=2) + "\n").encode()
 
 
 def begin(root: Path, language: str) -> None:

@@ -124,6 +124,19 @@ def test_cell_plots_and_its_kernel_listens_on_no_port(host: Host, start: Callabl
     assert f"pid={kernel}," not in listening
 
 
+def test_bar_of_limits_is_in_the_pages(host: Host, start: Callable[[str], Server]) -> None:
+    """Without a slice of the hub it counts the unit of the server."""
+    server = start("alice")
+    for page in ("lab", "tree"):
+        assert '"name": "campushub-session"' in host.check_output(
+            "curl -sf -H 'Authorization: token secret' %s", server.url + page
+        )
+    assert server.get("api/session/usage")["memory"]["used"] > 20 * 2**20
+    assert server.get("api/session/announcement")["texts"] == {}
+    server.run_cell("1")
+    assert {program["kind"] for program in server.get("api/session/programs")} >= {"server", "kernel"}
+
+
 def test_output_of_child_processes_arrives(start: Callable[[str], Server]) -> None:
     code = """
         import multiprocessing, time

@@ -15,12 +15,14 @@ RUSSIAN = "translations/ru.po"
 PARTS = (
     "translations",
     "files/campushub_hub/src",
+    "files/campushub_session/campushub_session",
+    "files/campushub_session/src",
     "files/jupyter_displays/jupyter_displays",
     "files/jupyter_displays/src",
     "roles/web/templates/pages",
     "VERSION",
 )
-TYPESCRIPT = sorted((ROOT / "files" / "jupyter_displays" / "src").rglob("*.ts"))
+TYPESCRIPT = sorted(ROOT.glob("files/*/src/**/*.ts"))
 
 
 def update(root: Path, *options: str) -> tuple[int, str]:

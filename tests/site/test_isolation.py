@@ -133,7 +133,8 @@ def test_kernel_beyond_the_memory_limit_ends_alone(browse: BrowserSession, host:
 
     carol.execute(f"x = b'x' * ({MEMORY_MB} * 2**20)")
     dialog = carol.page.locator(".jp-Dialog")
-    expect(dialog).to_contain_text("appears to have died")
+    expect(dialog).to_contain_text("was ended because your memory was used up")
+    expect(dialog).not_to_contain_text("appears to have died")
     carol.picture("out-of-memory")
     dialog.get_by_role("button", name="Ok").click()
     carol.wait_idle()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 
 from playwright.sync_api import expect
 
 from tests.site.browser_user import outputs
-from tests.site.conftest import BrowserSession
+from tests.site.centre import ROOT
+from tests.site.conftest import BrowserSession, Centre
 
 NOTEBOOK = "Oscillation.ipynb"
 PLOT = """
@@ -58,3 +61,24 @@ def test_terminal_runs_what_is_typed(browse: BrowserSession) -> None:
     # Python is that of the users' environment.
     bob.page.keyboard.type("python3 -c 'import jupyterlab, sys; print(sys.prefix)'\n")
     expect(screen).to_contain_text("/opt/campushub/user")
+
+
+def announce(site: Centre, **values: str) -> None:
+    """Run the playbook of `campushub announce`."""
+    command = ["ansible-playbook", "--inventory", str(site.inventory), "playbooks/announce.yml"]
+    subprocess.run([*command, "--extra-vars", json.dumps(values)], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_announcements_reach_who_is_at_work(browse: BrowserSession, site: Centre) -> None:
+    bob = browse("bob")
+    bob.start_lab()
+    home = bob.context.new_page()
+    home.goto("/hub/home")
+    announce(site, announce_text="The storage is slow.")
+    for page, box in ((bob.page, ".campushub-Announcement"), (home, "#campushub-announcement")):
+        page.bring_to_front()
+        expect(page.locator(box)).to_contain_text("The storage is slow.", timeout=30_000)
+    announce(site, announce_clear="yes")
+    for page, box in ((bob.page, ".campushub-Announcement"), (home, "#campushub-announcement")):
+        page.bring_to_front()
+        expect(page.locator(box)).to_be_hidden(timeout=30_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -421,3 +422,29 @@ def test_tests_with_hosts_are_not_started_where_sudo_would_ask(machine: Machine)
     assert answer.returncode == 1
     assert "sudo --preserve-env" in answer.stderr
     assert answer.stderr.rstrip().endswith("test base")
+
+
+def test_announce_takes_text_times_and_languages(machine: Machine) -> None:
+    machine.complete()
+    words = ["--ru", "«Медленно»", "--until", "18:00", "-i", "hosts.yml", "--yes", "--limit", "here"]
+    assert machine.run("announce", 'The "storage" is slow.', *words).returncode == 0
+    (call,) = [call for call in machine.called() if "announce.yml" in call]
+    before, _, values = call.partition(" --extra-vars ")
+    assert before.endswith("/playbooks/announce.yml -i hosts.yml --limit here")
+    assert json.loads(values) == {
+        "announce_text": 'The "storage" is slow.',
+        "announce_translations": {"ru": "«Медленно»"},
+        "announce_until": "18:00",
+    }
+
+
+def test_announce_without_a_text_says_what_to_write(machine: Machine) -> None:
+    machine.complete()
+    for words in ((), ("-i", "hosts.yml"), ("--until", "18:00")):
+        answer = machine.run("announce", *words)
+        assert answer.returncode
+        assert "write the text first" in answer.stderr
+    answer = machine.run("announce", "Slow", "--until")
+    assert "--until needs a value" in answer.stderr
+    assert machine.run("announce", "--clear", "-i", "hosts.yml").returncode == 0
+    assert '{"announce_translations": {}, "announce_clear": "yes"}' in machine.called()[-1]

@@ -138,6 +138,9 @@ def test_the_configuration_file_is_the_whole_configuration(
     secrets = {"p" * 64, "r" * 64, "c" * 64}
     assert not secrets & set(environment.values()), "the hub's secrets are none of the users' business"
     assert "CONFIGPROXY_AUTH_TOKEN" not in environment
+    assert "CAMPUSHUB_MAX_AGE" not in environment, "without a culler nothing ends the server"
+    spawner.idle_timeout, spawner.max_age = 600, 86400
+    assert spawner.get_env()["CAMPUSHUB_MAX_AGE"] == "86400"
     spawner.choose_limits()
     assert (spawner.mem_limit, spawner.cpu_limit) == (None, 0.5)
     spawner.choose_limits(frozenset({"physics"}))

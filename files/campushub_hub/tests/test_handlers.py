@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import shutil
 import sys
 import time
 import urllib.parse
@@ -18,11 +20,12 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import random_port
+from tests.chromium import chromium
 from tests.hub_client import Hub, HubError
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
-from campushub_hub import accounts, configuration
+from campushub_hub import accounts, configuration, handlers
 from campushub_hub.auth import pam
 from campushub_hub.handlers import remember_click
 from campushub_hub.spawners import ServerStartError
@@ -471,3 +474,49 @@ def test_cookies_and_pages_of_the_hub_have_its_name_alone(site: Site) -> None:
         assert "domain" not in login.lower()
 
     site.run(act)
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+@pytest.mark.parametrize(("language", "words"), [("en-GB", "<b>Slow</b>"), ("ru-RU", "Медленно")])
+def test_announcements_reach_open_pages(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, words: str
+) -> None:
+    """That of the login as well; the page asks every 15 s."""
+    file = tmp_path / "announcement.json"
+    monkeypatch.setattr(handlers, "ANNOUNCEMENT", file)
+    document = {"id": "1", "texts": {"": "<b>Slow</b>", "ru": "Медленно"}, "from": None, "until": None}
+
+    def act(url: str) -> None:
+        with chromium(tmp_path, [int(url.rpartition(":")[2])]) as browser:
+            page = browser.new_context(locale=language).new_page()
+            page.clock.install()
+            page.goto(f"{url}/hub/login")
+            box = page.locator("#campushub-announcement")
+            assert box.is_hidden()
+            file.write_text(json.dumps(document))
+            page.clock.fast_forward(16_000)
+            box.get_by_text(words).wait_for()
+            over = page.evaluate("Date.now() / 1000") + 30
+            file.write_text(json.dumps({**document, "id": "2", "until": over}))
+            page.reload()
+            box.get_by_text(words).wait_for()
+            page.clock.fast_forward(31_000)
+            box.wait_for(state="hidden")
+            file.write_text(json.dumps({**document, "id": "3"}))
+            page.reload()
+            box.get_by_role("button").click()
+            page.reload()
+            page.wait_for_load_state("networkidle")
+            assert box.is_hidden()
+
+    site.run(act)
+
+
+def test_without_an_announcement_there_is_an_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "ANNOUNCEMENT", Path("/nonexistent"))
+    site.run(lambda url: assert_nothing(Hub(url, "ann")))
+
+
+def assert_nothing(hub: Hub) -> None:
+    """As somebody who has not logged in."""
+    assert hub.request("/hub/announcement")[::2] == (200, "{}")

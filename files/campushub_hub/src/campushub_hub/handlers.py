@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
@@ -22,6 +23,8 @@ from tornado.web import HTTPError
 from . import accounts
 from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
 
+# Servers of users tell their pages of it themselves.
+ANNOUNCEMENT = Path("/etc/campushub/announcement.json")
 # After how many seconds a page tries again to start a server when as many run as may.
 RETRY_SECONDS = 30
 # Tells, after a login elsewhere, that it began with a click here; so many seconds later it no longer does.
@@ -228,7 +231,20 @@ class CampusUserAPIHandler(UserAPIHandler):  # type: ignore[misc]
             await stop
 
 
+class AnnouncementHandler(BaseHandler):  # type: ignore[misc]
+    """What administrators announce; the pages of the hub ask for it, that of the login as well."""
+
+    def get(self) -> None:
+        """Return the file that `campushub announce` has written."""
+        self.set_header("Content-Type", "application/json")
+        try:
+            self.finish(ANNOUNCEMENT.read_bytes())
+        except OSError:
+            self.finish(b"{}")
+
+
 HANDLERS: list[tuple[str, type]] = [
+    (r"/announcement", AnnouncementHandler),
     (r"/spawn", CampusSpawnHandler),
     (r"/spawn/([^/]+)", CampusSpawnHandler),
     (r"/spawn/([^/]+)/([^/]+)", CampusSpawnHandler),

@@ -159,6 +159,9 @@ def limit_slice(uid: int, limits: Limits) -> None:
         "MemorySwapMax": 0 if limits["memory"] else "infinity",
         "CPUQuota": f"{round(cpu * 100)}%" if cpu else "",
         "TasksMax": limits["tasks"] or "infinity",
+        # Users see what they use; control groups of version 1 count it only where somebody asks for it.
+        "CPUAccounting": "yes",
+        "MemoryAccounting": "yes",
     }
     subprocess.run(
         ["/usr/bin/systemctl", "set-property", "--runtime", slice_name(uid)]

@@ -225,6 +225,9 @@ class CampusSpawner(LoggingConfigurable):
         environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
         environment["JUPYTER_RUNTIME_DIR"] = runtime = str(user_session.runtime_directory(self.account.pw_uid))
+        if self.idle_timeout and self.max_age:
+            # The server shows how much of it is left; the culler that ends it runs only with both.
+            environment["CAMPUSHUB_MAX_AGE"] = str(self.max_age)
         if self.user_options.get(WITHOUT_SETTINGS):
             # An empty place for settings, and nothing of ~/.local. What the site has set counts as always.
             environment |= {"JUPYTER_CONFIG_DIR": f"{runtime}/without-settings", "PYTHONNOUSERSITE": "1"}

@@ -1,0 +1,60 @@
+"""The extension of the Jupyter server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Float, Unicode
+
+from .announcements import AnnouncementFile
+from .cgroups import Slice
+from .events import SCHEMAS
+from .handlers import HANDLERS
+from .monitor import Monitor
+
+
+class SessionApp(ExtensionApp):  # type: ignore[misc]
+    """Tells open pages what their user uses of their limits, and which program was killed for want of memory."""
+
+    name = "campushub_session"
+    # Jupyter would make it jupyter_campushub_session_config.
+    config_file_name = "campushub_session_config"
+    extension_url = "/api/session"
+    load_other_extensions = True
+
+    slice_name = Unicode(
+        f"jupyterhub-{os.getuid()}.slice",
+        config=True,
+        help="The slice in which everything of the user runs. Elsewhere the control group of the server counts.",
+    )
+    max_age = Float(
+        float(os.environ.get("CAMPUSHUB_MAX_AGE", "0")),
+        config=True,
+        help="Seconds after its start at which the hub stops this server. 0 is never.",
+    )
+    announcement_file = Unicode(
+        "/etc/campushub/announcement.json", config=True, help="What administrators announce, as the event describes it."
+    )
+
+    monitor: Monitor
+
+    def initialize_settings(self) -> None:
+        """Make the monitor."""
+        server = self.serverapp
+        for schema in SCHEMAS:
+            server.event_logger.register_event_schema(schema)
+
+        announcements = AnnouncementFile(Path(self.announcement_file))
+        self.monitor = Monitor(server, Slice(self.slice_name), announcements, self.max_age)
+        self.settings["session_monitor"] = self.monitor
+        server.io_loop.add_callback(self.monitor.start)
+
+    def initialize_handlers(self) -> None:
+        """Add the API."""
+        self.handlers.extend(HANDLERS)
+
+    async def stop_extension(self) -> None:
+        """End with the server."""
+        self.monitor.stop()

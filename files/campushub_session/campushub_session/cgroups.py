@@ -1,0 +1,170 @@
+"""
+What a user uses of their limits, from the control groups of the slice in which everything of theirs runs.
+
+Version 2 of control groups goes first; with version 1 each controller has a hierarchy of its own. What cannot be read
+is unknown, None, and nothing fails for it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Version 1 says "no limit" with the largest number of pages.
+_UNLIMITED = 1 << 60
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a file; "max" and whatever else is no number, is None."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _field(path: Path, name: str) -> int | None:
+    """Return the number after a name in a file of such lines."""
+    try:
+        lines = path.read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), None)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _mounts(text: str) -> dict[str, tuple[str, Path]]:
+    """Return root and mount point of each controller, and of version 2 under an empty name, from a mountinfo file."""
+    found = {}
+    for line in text.splitlines():
+        mount, _, file_system = line.partition(" - ")
+        root, point = mount.split()[3:5]
+        kind, _, options = file_system.split()[:3]
+        # What is mounted later hides what was there before.
+        if kind == "cgroup2":
+            found[""] = root, Path(point)
+        elif kind == "cgroup":
+            found |= dict.fromkeys(options.split(","), (root, Path(point)))
+    return found
+
+
+class Slice:
+    """The control groups of a slice, or those of this process where it is in no such slice."""
+
+    def __init__(self, name: str, process: Path = Path("/proc/self")) -> None:
+        self._name = name
+        self._directories: dict[str, Path] = {}
+        try:
+            mounts = _mounts((process / "mountinfo").read_text())
+            lines = (process / "cgroup").read_text().splitlines()
+        except (OSError, ValueError):
+            return
+        groups = [line.split(":", 2)[1:] for line in lines if line.count(":") >= 2]
+        inside = any(name in path.split("/") for _, path in groups)
+        for controllers, path in groups:
+            # The top of a hierarchy is the host's; and one in which the slice is not counts others as well.
+            if path == "/" or (inside and name not in path.split("/")):
+                continue
+            for controller in controllers.split(","):
+                if controller in mounts:
+                    root, point = mounts[controller]
+                    self._directories[controller] = point / self._top(path).removeprefix(root).lstrip("/")
+        self._unified = "" in self._directories and (self._directories[""] / "memory.current").exists()
+
+    _unified = False
+
+    def _top(self, path: str) -> str:
+        parts = path.split("/")
+        return "/".join(parts[: parts.index(self._name) + 1]) if self._name in parts else path
+
+    def _file(self, controller: str, name: str) -> Path:
+        return self._directories.get("" if self._unified else controller, Path("/nonexistent")) / name
+
+    def memory(self) -> int | None:
+        """Return the bytes in use, without cached files, which give way before anything is killed."""
+        used = _number(self._file("memory", "memory.current" if self._unified else "memory.usage_in_bytes"))
+        cached = _field(
+            self._file("memory", "memory.stat"), "inactive_file" if self._unified else "total_inactive_file"
+        )
+        return None if used is None else max(0, used - (cached or 0))
+
+    def memory_limit(self) -> int | None:
+        """Return the most bytes that may be in use."""
+        limit = _number(self._file("memory", "memory.max" if self._unified else "memory.limit_in_bytes"))
+        return limit if limit is not None and limit < _UNLIMITED else None
+
+    def memory_peak(self) -> int | None:
+        """Return the most bytes that were in use."""
+        return _number(self._file("memory", "memory.peak" if self._unified else "memory.max_usage_in_bytes"))
+
+    def cpu_seconds(self) -> float | None:
+        """Return the processor time that was used."""
+        if self._unified:
+            microseconds = _field(self._file("cpu", "cpu.stat"), "usage_usec")
+            return None if microseconds is None else microseconds / 1e6
+        nanoseconds = _number(self._file("cpuacct", "cpuacct.usage"))
+        return None if nanoseconds is None else nanoseconds / 1e9
+
+    def cpu_limit(self) -> float | None:
+        """Return the CPU cores that may be in use."""
+        try:
+            if self._unified:
+                quota, period = map(int, self._file("cpu", "cpu.max").read_text().split())
+            else:
+                quota, period = (
+                    int(self._file("cpu", f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+                )
+        except (OSError, ValueError):
+            return None
+        return quota / period if quota > 0 else None
+
+    def out_of_memory_kills(self) -> dict[str, int]:
+        """Return how many processes were killed for the limit, by control group."""
+        if self._unified:
+            # With those below it.
+            groups, name = [self._directories[""]], "memory.events"
+        else:
+            # Counted where the killed process was, and not above.
+            groups, name = self._groups(), "memory.oom_control"
+        return {str(group): kills for group in groups if (kills := _field(group / name, "oom_kill")) is not None}
+
+    def processes(self) -> list[int]:
+        """Return the numbers of all processes."""
+        found = []
+        for group in self._groups():
+            try:
+                found += [int(line) for line in (group / "cgroup.procs").read_text().split()]
+            except OSError:
+                continue
+        return found
+
+    def _groups(self) -> list[Path]:
+        top = self._directories.get("" if self._unified else "memory")
+        return [Path(directory) for directory, _, _ in os.walk(top)] if top else []
+
+
+class KillCounter:
+    """Tells kills for want of memory that somebody has asked about from those that nobody has."""
+
+    def __init__(self, control_groups: Slice) -> None:
+        self._slice = control_groups
+        self._seen = control_groups.out_of_memory_kills()
+        self._unclaimed: list[float] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are some that nobody has asked about."""
+        return bool(self._unclaimed)
+
+    def update(self, now: float) -> None:
+        """Look for new ones."""
+        counted = self._slice.out_of_memory_kills()
+        # A control group that has gone takes its count along.
+        new = sum(max(0, kills - self._seen.get(group, 0)) for group, kills in counted.items())
+        self._seen = counted
+        self._unclaimed += [now] * new
+
+    def claim(self, before: float) -> bool:
+        """Return whether there was one up to a moment, which then counts no more."""
+        if self._unclaimed and self._unclaimed[0] <= before:
+            self._unclaimed.pop(0)
+            return True
+        return False

@@ -1,0 +1,79 @@
+"""The REST API; jupyter_server lets in the user of the server alone."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+
+if TYPE_CHECKING:
+    from .monitor import Monitor
+
+
+class _API(APIHandler):  # type: ignore[misc]
+    auth_resource = "session"
+    # Only what a user does keeps a server from being culled.
+    _track_activity = False
+
+    @property
+    def monitor(self) -> Monitor:
+        """The monitor of this server."""
+        monitor: Monitor = self.settings["session_monitor"]
+        return monitor
+
+    def reply(self, value: Any) -> None:
+        """Answer with JSON."""
+        self.finish(json.dumps(value))
+
+
+class UsageHandler(_API):
+    """What the user uses of their limits."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Return it as events do later."""
+        self.reply(self.monitor.usage())
+
+
+class AnnouncementHandler(_API):
+    """What administrators announce."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Return it as events do later."""
+        self.reply(self.monitor.announcements.announcement)
+
+
+class ProgramsHandler(_API):
+    """What the user runs."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """List it, the largest first."""
+        self.reply(await self.monitor.list_programs())
+
+
+class ProcessHandler(_API):
+    """A program that is no kernel, terminal or display."""
+
+    @web.authenticated
+    @authorized
+    async def delete(self, identity: str) -> None:
+        """End it."""
+        await self.monitor.end_process(identity)
+        self.set_status(204)
+        self.finish()
+
+
+HANDLERS = [
+    (r"/api/session/announcement", AnnouncementHandler),
+    (r"/api/session/usage", UsageHandler),
+    (r"/api/session/programs", ProgramsHandler),
+    (r"/api/session/processes/([0-9]+-[0-9]+)", ProcessHandler),
+]

@@ -1,0 +1,36 @@
+"""What pages are told, as the schemas of events describe it."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Amount(TypedDict):
+    """How much is used of a limit; None is no limit."""
+
+    used: float
+    limit: float | None
+
+
+class Usage(TypedDict):
+    """What a user uses of their limits; None is unknown."""
+
+    memory: Amount | None
+    cpu: Amount | None
+    home: Amount | None
+    seconds_left: float | None
+
+
+Announcement = TypedDict(
+    "Announcement", {"id": str, "texts": dict[str, str], "from": "float | None", "until": "float | None"}
+)
+
+
+class Program(TypedDict):
+    """Something that a user runs. A DELETE request to its address, below the server's, shuts it down."""
+
+    kind: str
+    name: str
+    memory: int
+    cpu: float
+    address: str

@@ -1,0 +1,77 @@
+/**
+ * What the server tells, as the schemas in campushub_session/events describe it, and asks of it.
+ */
+
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+
+export const USAGE = 'https://schema.campushub.org/campushub_session/usage/v1';
+export const OUT_OF_MEMORY = 'https://schema.campushub.org/campushub_session/out_of_memory/v1';
+
+export const ANNOUNCEMENT = 'https://schema.campushub.org/campushub_session/announcement/v1';
+
+export interface Announcement {
+  id: string;
+  /** By the code of the language; an empty one is that for all others. */
+  texts: Record<string, string>;
+  /** Seconds since 1970. */
+  from: number | null;
+  until: number | null;
+}
+
+export interface Amount {
+  used: number;
+  limit: number | null;
+}
+
+export interface Usage {
+  memory: Amount | null;
+  cpu: Amount | null;
+  home: Amount | null;
+  seconds_left: number | null;
+}
+
+export interface OutOfMemory {
+  kernel_id: string | null;
+  name: string;
+  peak: number | null;
+  limit: number | null;
+}
+
+export interface Program {
+  kind: 'kernel' | 'terminal' | 'display' | 'server' | 'process';
+  name: string;
+  memory: number;
+  cpu: number;
+  /** Where a DELETE request shuts it down, below the server's address; nothing where none does. */
+  address: string;
+}
+
+export class Api {
+  constructor(private readonly settings: ServerConnection.ISettings) {}
+
+  async usage(): Promise<Usage> {
+    return (await this.send('GET', 'api/session/usage')).json() as Promise<Usage>;
+  }
+
+  async announcement(): Promise<Announcement> {
+    return (await this.send('GET', 'api/session/announcement')).json() as Promise<Announcement>;
+  }
+
+  async programs(): Promise<Program[]> {
+    return (await this.send('GET', 'api/session/programs')).json() as Promise<Program[]>;
+  }
+
+  async shutDown(program: Program): Promise<void> {
+    await this.send('DELETE', program.address);
+  }
+
+  private async send(method: string, address: string): Promise<Response> {
+    const url = URLExt.join(this.settings.baseUrl, address);
+    const response = await ServerConnection.makeRequest(url, { method }, this.settings);
+    if (!response.ok) {
+      throw await ServerConnection.ResponseError.create(response);
+    }
+    return response;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * The bar at the top of the page: what the user uses of their limits.
+ */
+
+import { Widget } from '@lumino/widgets';
+
+import type { Usage } from './api';
+import { type Format, type Level, level, levelOfTime } from './format';
+import type { Translations } from './translation';
+
+export class UsageBar extends Widget {
+  /** When the server ends, by the clock of this page. */
+  private ends: number | null = null;
+  private usage: Usage | null = null;
+  private readonly button = document.createElement('button');
+
+  constructor(
+    private readonly trans: Translations,
+    private readonly format: Format,
+    open: () => void
+  ) {
+    super();
+    this.id = 'campushub-usage';
+    this.addClass('campushub-Usage');
+    this.button.type = 'button';
+    this.button.title = trans.__('What you use of your limits. Click for what uses most.');
+    this.button.addEventListener('click', open);
+    this.node.append(this.button);
+    this.hide();
+    const timer = setInterval(() => this.render(), 30_000);
+    this.disposed.connect(() => clearInterval(timer));
+  }
+
+  showUsage(usage: Usage): void {
+    this.usage = usage;
+    this.ends = usage.seconds_left === null ? null : performance.now() + usage.seconds_left * 1000;
+    this.render();
+  }
+
+  private render(): void {
+    const { trans, format, usage } = this;
+    const items: [string, string, Level][] = [];
+    if (usage?.memory) {
+      items.push(['memory', trans.__('Memory %1', format.memory(usage.memory)), level(usage.memory)]);
+    }
+    if (usage?.cpu) {
+      items.push(['cpu', trans.__('CPU %1', format.cpu(usage.cpu)), level(usage.cpu)]);
+    }
+    if (usage?.home) {
+      items.push(['home', trans.__('Home %1', format.percent(usage.home)), level(usage.home)]);
+    }
+    if (this.ends !== null) {
+      const left = Math.max(0, (this.ends - performance.now()) / 1000);
+      items.push(['time', trans.__('%1 left', format.duration(left)), levelOfTime(left)]);
+    }
+    this.button.replaceChildren(
+      ...items.map(([part, text, level]) => {
+        const item = document.createElement('span');
+        item.textContent = text;
+        item.dataset.part = part;
+        item.dataset.level = level;
+        return item;
+      })
+    );
+    this.setHidden(items.length === 0);
+  }
+}

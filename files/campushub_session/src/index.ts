@@ -1,0 +1,88 @@
+/**
+ * What users use of their limits, why a kernel ended, and what administrators announce, in JupyterLab and in Jupyter Notebook.
+ */
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { INotebookTracker } from '@jupyterlab/notebook';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+
+import { AnnouncementBox } from './announcement';
+import {
+  ANNOUNCEMENT,
+  type Announcement,
+  Api,
+  OUT_OF_MEMORY,
+  type OutOfMemory,
+  USAGE,
+  type Usage
+} from './api';
+import { UsageBar } from './bar';
+import { EndReporter } from './ended';
+import { Format } from './format';
+import { showPrograms } from './programs';
+import { type Translations, fill, ownTranslations } from './translation';
+
+const plugin: JupyterFrontEndPlugin<void> = {
+  id: 'campushub-session:plugin',
+  description: 'What users use of their limits, and why a kernel ended.',
+  autoStart: true,
+  optional: [INotebookTracker, ITranslator],
+  activate
+};
+
+function activate(
+  app: JupyterFrontEnd,
+  notebooks: INotebookTracker | null,
+  maybeTranslator: ITranslator | null
+): void {
+  const translator = maybeTranslator ?? nullTranslator;
+  const { serverSettings, events } = app.serviceManager;
+  const trans = loadTranslations(translator);
+  const format = new Format(trans, translator.languageCode);
+  const api = new Api(serverSettings);
+  const open = (): void => void showPrograms(api, trans, format);
+  const ends = new EndReporter(notebooks, trans, format, translator, open);
+  const bar = new UsageBar(trans, format, open);
+  app.shell.add(bar, 'top', { rank: 1000 });
+  const announcements = new AnnouncementBox(trans, translator.languageCode);
+  const refresh = (): void => {
+    Promise.all([api.usage(), api.announcement()])
+      .then(([usage, announcement]) => {
+        bar.showUsage(usage);
+        announcements.show(announcement);
+      })
+      .catch((error: unknown) => {
+        console.warn('Limits and announcements are not known.', error);
+      });
+  };
+  events.stream.connect((_, emission) => {
+    if (emission.schema_id === USAGE) {
+      bar.showUsage(emission as unknown as Usage);
+    } else if (emission.schema_id === OUT_OF_MEMORY) {
+      ends.report(emission as unknown as OutOfMemory);
+    } else if (emission.schema_id === ANNOUNCEMENT) {
+      announcements.show(emission as unknown as Announcement);
+    }
+  });
+  refresh();
+  // What happened while nobody listened, as when a laptop slept.
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden) {
+      refresh();
+    }
+  });
+}
+
+/** JupyterLab's translations, or our own where it has none. */
+function loadTranslations(translator: ITranslator): Translations {
+  const bundle = translator.load('campushub_session');
+  const own = ownTranslations(translator.languageCode);
+  return {
+    __: (sentence, ...values) => {
+      const theirs = bundle.__(sentence, ...values);
+      return theirs === fill(sentence, values) ? own.__(sentence, ...values) : theirs;
+    }
+  };
+}
+
+export default plugin;

@@ -1,0 +1,107 @@
+/**
+ * The dialog with what uses most of the user's limits.
+ */
+
+import { Dialog, showDialog } from '@jupyterlab/apputils';
+import { Widget } from '@lumino/widgets';
+
+import type { Api, Program, Usage } from './api';
+import type { Format } from './format';
+import type { Translations } from './translation';
+
+/** As many as fit; what is smaller is hardly what somebody looks for. */
+const LONGEST = 12;
+
+class ProgramsBody extends Widget {
+  private readonly summary = document.createElement('p');
+  private readonly table = document.createElement('table');
+
+  constructor(
+    private readonly api: Api,
+    private readonly trans: Translations,
+    private readonly format: Format
+  ) {
+    super();
+    this.addClass('campushub-Programs');
+    this.node.append(this.summary, this.table);
+    void this.refresh();
+  }
+
+  private async refresh(): Promise<void> {
+    const { trans } = this;
+    try {
+      const [usage, programs] = await Promise.all([this.api.usage(), this.api.programs()]);
+      this.summary.textContent = this.describe(usage);
+      const head = this.table.createTHead();
+      head.replaceChildren(this.row([trans.__('Program'), trans.__('Memory'), trans.__('CPU cores'), '']));
+      const body = this.table.tBodies[0] ?? this.table.createTBody();
+      body.replaceChildren(...programs.slice(0, LONGEST).map(program => this.programRow(program)));
+    } catch (error) {
+      this.summary.textContent = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  private describe({ memory, home, cpu }: Usage): string {
+    const { trans, format } = this;
+    return [
+      memory && trans.__('Memory %1', format.memory(memory)),
+      cpu && trans.__('CPU %1', format.cpu(cpu)),
+      home && trans.__('Disk of the home directory %1', format.memory(home))
+    ]
+      .filter(Boolean)
+      .join(' · ');
+  }
+
+  private name({ kind, name }: Program): string {
+    const { trans } = this;
+    switch (kind) {
+      case 'terminal':
+        return trans.__('Terminal %1', name);
+      case 'display':
+        return trans.__('Display: %1', name);
+      case 'server':
+        return name ? trans.__('Server %1', name) : trans.__('Server');
+      default:
+        return name;
+    }
+  }
+
+  private row(texts: string[]): HTMLTableRowElement {
+    const row = document.createElement('tr');
+    texts.forEach(text => (row.insertCell().textContent = text));
+    return row;
+  }
+
+  private programRow(program: Program): HTMLTableRowElement {
+    const { format, trans } = this;
+    const row = this.row([this.name(program), format.bytes(program.memory), format.number(program.cpu)]);
+    row.dataset.kind = program.kind;
+    const cell = row.insertCell();
+    if (program.address) {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.className = 'jp-Dialog-button jp-mod-styled jp-mod-warn';
+      button.textContent = trans.__('Shut down');
+      button.addEventListener('click', () => {
+        button.disabled = true;
+        this.api
+          .shutDown(program)
+          .catch((error: unknown) => {
+            // It may have ended meanwhile; the list says so.
+            console.warn('A program was not shut down.', error);
+          })
+          .finally(() => void this.refresh());
+      });
+      cell.append(button);
+    }
+    return row;
+  }
+}
+
+export async function showPrograms(api: Api, trans: Translations, format: Format): Promise<void> {
+  await showDialog({
+    title: trans.__('What you run'),
+    body: new ProgramsBody(api, trans, format),
+    buttons: [Dialog.okButton({ label: trans.__('Close') })]
+  });
+}

@@ -1,0 +1,158 @@
+"""A Jupyter server in a slice with a memory limit of its own, where this machine lets a test make one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import campushub_session
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = Path(campushub_session.__file__).parent
+SLICE = f"jupyterhub-{os.getuid()}.slice"
+MEMORY_LIMIT = 500 << 20
+
+
+def make_slice() -> Path:
+    """Make a control group with a memory limit, of version 2 or 1, in one of this machine's."""
+    unified = (Path("/sys/fs/cgroup") / "cgroup.controllers").exists()
+    top = Path("/sys/fs/cgroup") if unified else Path("/sys/fs/cgroup/memory")
+    directory = top / f"campushub-test-{os.getpid()}-{secrets.token_hex(4)}" / SLICE
+    try:
+        directory.parent.mkdir()
+        if unified:
+            (directory.parent / "cgroup.subtree_control").write_text("+memory +cpu")
+        directory.mkdir()
+        (directory / ("memory.max" if unified else "memory.limit_in_bytes")).write_text(str(MEMORY_LIMIT))
+        if unified:
+            (directory / "memory.swap.max").write_text("0")
+    except OSError as error:
+        remove_slice(directory)
+        pytest.skip(f"no control group can be made here: {error}")
+    return directory
+
+
+def remove_slice(directory: Path) -> None:
+    """Remove it; what has been killed may need a moment to go."""
+    for path in (directory, directory.parent):
+        for _ in range(100):
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                break
+            except OSError:
+                time.sleep(0.05)
+            else:
+                break
+
+
+@dataclass
+class Server:
+    """A running Jupyter server."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    slice: Path
+    home: Path
+    log: Path
+
+    def api(self, method: str, path: str, body: Any = None, token: str = "secret") -> Any:
+        """Make a request as its user."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            content = answer.read()
+        return json.loads(content) if content else None
+
+    def out_of_memory_kills(self) -> int:
+        """Return how many processes were killed in the slice."""
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(FileNotFoundError):
+                return int(re.search(r"^oom_kill (\d+)", (self.slice / name).read_text(), re.MULTILINE)[1])
+        raise AssertionError
+
+
+@contextlib.contextmanager
+def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
+    """Run Jupyter as users get it in a slice that has a limit."""
+    extensions = home / "share" / "labextensions"
+    extensions.mkdir(parents=True)
+    (extensions / "campushub-session").symlink_to(PACKAGE / "labextension")
+    # No question whether there may be news.
+    (home / "config" / "labconfig").mkdir(parents=True)
+    shutil.copy(ROOT / "roles/jupyter/files/default_setting_overrides.json", home / "config" / "labconfig")
+    control_group = make_slice()
+    log = home / "server.log"
+    port = 18_800 + os.getpid() % 1000
+    active = {"campushub_session": with_package, "jupyterlab": True, "notebook": True}
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": str(port),
+        "ServerApp.port_retries": "0",
+        "ServerApp.base_url": "/user/u/",
+        "ServerApp.root_dir": str(home),
+        "ServerApp.jpserver_extensions": str(active),
+        "ServerApp.open_browser": "False",
+        "IdentityProvider.token": "secret",
+        "SessionApp.max_age": "7200",
+        "SessionApp.announcement_file": str(home / "announcement.json"),
+    }
+    environment = {
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(PACKAGE.parent),
+        "JUPYTER_PATH": str(home / "share"),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "LANG": "C.UTF-8",
+    }
+    command = [sys.executable, "-m", "jupyter_server", "--allow-root", *(f"--{k}={v}" for k, v in options.items())]
+    with log.open("wb") as output:
+        # A shell enters the control group before it becomes the server.
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(control_group), *command],
+            env=environment,
+            cwd=home,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    started = Server(process, f"http://127.0.0.1:{port}/user/u/", control_group, home, log)
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            started.api("GET", "api")
+            break
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    try:
+        yield started
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        for pid in (control_group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        process.wait()
+        remove_slice(control_group)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with run_server(tmp_path_factory.mktemp("home")) as running:
+        yield running

@@ -1,0 +1,129 @@
+"""The API, in a real Jupyter server."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import urllib.error
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def foreign():
+    """A process that is not in the slice."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def identity(pid):
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return f"{pid}-{stat.rpartition(')')[2].split()[19]}"
+
+
+def refusal(server, method, path, token="secret"):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.api(method, path, token=token)
+    return refused.value.code
+
+
+def programs(server, kind):
+    return [program for program in server.api("GET", "api/session/programs") if program["kind"] == kind]
+
+
+def test_usage_is_that_of_all_in_the_slice(server):
+    usage = server.api("GET", "api/session/usage")
+    assert usage["memory"]["limit"] == 500 << 20
+    assert 20 << 20 < usage["memory"]["used"] < 500 << 20
+    assert 0 < usage["home"]["used"] < usage["home"]["limit"]
+    assert 7000 < usage["seconds_left"] < 7200
+
+
+def test_questions_are_no_activity(server):
+    before = server.api("GET", "api/status")["last_activity"]
+    time.sleep(0.1)
+    server.api("GET", "api/session/usage")
+    server.api("GET", "api/session/programs")
+    assert server.api("GET", "api/status")["last_activity"] == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"id": 1}', '"text"'])
+def test_a_broken_announcement_is_none(server, content):
+    (server.home / "announcement.json").write_text(content)
+    time.sleep(5.5)
+    assert server.api("GET", "api/session/announcement")["texts"] == {}
+    (server.home / "announcement.json").unlink()
+
+
+def test_programs_are_named_and_shut_down(server):
+    session = {"path": "a.ipynb", "name": "", "type": "notebook", "kernel": {"name": "python3"}}
+    server.api("POST", "api/sessions", session)
+    terminal = server.api("POST", "api/terminals")["name"]
+    command = f'echo $$ >{server.slice}/cgroup.procs; exec python3 -c "import time; time.sleep(600)" --password=x'
+    process = subprocess.Popen(["/bin/sh", "-c", command])
+    try:
+        deadline = time.monotonic() + 10
+        while not programs(server, "process") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (kernel,), (shell,), (other,) = (programs(server, kind) for kind in ("kernel", "terminal", "process"))
+        (own,) = programs(server, "server")
+        assert (kernel["name"], shell["name"], own["address"]) == ("a.ipynb", terminal, "")
+        # Arguments may be secret.
+        assert other["name"] == "python3"
+        assert kernel["memory"] > 5 << 20
+        for program in (kernel, shell, other):
+            server.api("DELETE", program["address"])
+        assert process.wait(10) == -15
+        assert server.api("GET", "api/sessions") == server.api("GET", "api/terminals") == []
+    finally:
+        process.kill()
+
+
+def test_displays_and_other_servers_are_told_apart(server):
+    """By what their processes were started with."""
+    display = {"JUPYTER_DISPLAY_DIR": "/run/u/displays/3", "JUPYTERHUB_SERVICE_PREFIX": "/"}
+    second = {"JUPYTERHUB_SERVICE_PREFIX": "/user/u/second/"}
+    enter = ["/bin/sh", "-c", f"echo $$ >{server.slice}/cgroup.procs; exec sleep 600"]
+    started = [subprocess.Popen(enter, env={**one, "PATH": "/usr/bin:/bin"}) for one in (display, display, second)]
+    try:
+        deadline = time.monotonic() + 10
+        while len(server.slice.joinpath("cgroup.procs").read_text().split()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (found,) = programs(server, "display")
+        assert (found["name"], found["address"]) == ("display/3", "api/displays/3")
+        assert sorted(program["name"] for program in programs(server, "server")) == ["", "second"]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_processes_of_others_are_not_touched(server, foreign):
+    assert refusal(server, "DELETE", f"api/session/processes/{identity(foreign.pid)}") == 404
+    assert refusal(server, "DELETE", f"api/session/processes/{identity(server.process.pid)}") == 404
+    assert refusal(server, "DELETE", f"api/session/processes/{server.process.pid}-1") == 404
+    assert foreign.poll() is None
+    assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("path", ["usage", "programs"])
+def test_nobody_else_gets_an_answer(server, path):
+    assert refusal(server, "GET", f"api/session/{path}", token="guess") == 403
+
+
+def test_a_storm_of_kernels_is_forgotten(server):
+    """Each leaves no descriptor behind."""
+
+    def descriptors():
+        files = Path(f"/proc/{server.process.pid}/fd").iterdir()
+        return len([file for file in files if "pidfd" in str(file.readlink())])
+
+    before = descriptors()
+    for _ in range(3):
+        kernel = server.api("POST", "api/kernels", {"name": "python3"})["id"]
+        server.api("POST", f"api/kernels/{kernel}/restart")
+        server.api("DELETE", f"api/kernels/{kernel}")
+    assert descriptors() == before
