@@ -180,7 +180,7 @@ def server_properties(uid: int, tmp_directory: str) -> dict[str, str]:
         "Requires": unit,
         "After": unit,
         "BindPaths": f"{place}/tmp:/tmp {place}/var-tmp:/var/tmp",  # noqa: S108 (nothing is made there)
-        "TemporaryFileSystem": "/dev/shm:mode=1777,nosuid,nodev",  # noqa: S108
+        "TemporaryFileSystem": "/dev/shm:mode=1777,nosuid,nodev,size=50%",  # noqa: S108
         "PrivateIPC": "yes",
     }
 
