@@ -556,7 +556,8 @@ def test_a_link_that_a_user_left_behind_leads_root_nowhere(
     # Stand-ins: the session is not prepared, and systemd-run(1) starts nothing but tells what it was given.
     monkeypatch.setattr(user_session, "prepare", lambda _account, _limits, _settings: None)
     program = manager.program.with_name("systemd-run")
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/unit\n')
+    copy = f"cp -p {manager.run}/jupyterhub-user-{ME}/*.env {tmp_path}/environment"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/unit\n{copy}\n')
     program.chmod(0o755)
     token = "feed" * 8
     victim = tmp_path / "victim"
@@ -576,9 +577,11 @@ def test_a_link_that_a_user_left_behind_leads_root_nowhere(
     assert f"--slice=jupyterhub-{os.getuid()}.slice" in words
     assert "--property=NoNewPrivileges=yes" in words
     assert f"--property=MemoryMax={2 * 2**30}" in words
-    environment = next(word for word in words if word.startswith("--property=EnvironmentFile=")).split("=", 2)[2]
-    assert f"JUPYTERHUB_API_TOKEN={token}\n" in Path(environment).read_text()
-    assert Path(environment).stat().st_mode & 0o777 == 0o400
+    assert f"--property=EnvironmentFile={directory}/jupyterhub-user-{ME}.env" in words
+    environment = tmp_path / "environment"
+    assert f"JUPYTERHUB_API_TOKEN={token}\n" in environment.read_text()
+    assert environment.stat().st_mode & 0o777 == 0o400
+    assert not directory.exists(), "the service manager does not remove it, because the unit was refused"
     assert not [word for word in words if token in word], "arguments are for everybody to read"
 
 

@@ -84,7 +84,7 @@ def receive(path: str) -> None:
     environment = {name: value for name, value in request["env"].items() if not name.startswith(FORBIDDEN)}
     try:
         for number, limit in enumerate(request["limits"]):
-            # Those of PAM, which the unit does not know.
+            # Those that PAM has set for the session. No process can raise its own.
             resource.setrlimit(number, lower(resource.getrlimit(number), limit))
         os.chdir(environment.get("HOME") or os.path.expanduser("~"))
         os.execve(request["command"][0], request["command"], environment)  # noqa: S606

@@ -23,7 +23,6 @@ import json
 import os
 import pwd
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -35,8 +34,6 @@ RUNTIME_ROOT = Path("/run/jupyterhub-users")
 KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
-# Resource limits by the service manager's names.
-LIMITS = {name[7:]: getattr(resource, name) for name in dir(resource) if re.match("RLIMIT_(?!NICE|OFILE)", name)}
 
 
 class Limits(TypedDict):
@@ -186,7 +183,7 @@ def server_properties(uid: int, tmp_directory: str) -> dict[str, str]:
         "Requires": unit,
         "After": unit,
         "BindPaths": f"{place}/tmp:/tmp {place}/var-tmp:/var/tmp",  # noqa: S108 (nothing is made there)
-        "TemporaryFileSystem": "/dev/shm:mode=1777,nosuid,nodev",  # noqa: S108
+        "TemporaryFileSystem": "/dev/shm:mode=1777,nosuid,nodev,size=50%",  # noqa: S108
         "PrivateIPC": "yes",
     }
 
@@ -220,20 +217,12 @@ def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) ->
         "SyslogIdentifier": f"jupyterhub-user-{account.pw_name}",
         **server_properties(uid, tmp_directory),
     }
-    # The mediator lowers them to what they are in the session, which PAM has not done with.
-    for name, number in LIMITS.items():
-        properties[f"Limit{name}"] = ":".join(map(limit_text, resource.prlimit(sudo, number)))
     command = ["/usr/bin/systemd-run", "--quiet", "--collect", f"--unit=jupyterhub-user-{uid}-{time.time_ns()}"]
     command += [f"--slice={slice_name(uid)}", f"--uid={uid}", f"--gid={account.pw_gid}"]
     command += [f"--property={name}={value}" for name, value in properties.items()]
     mediator = str(Path(__file__).with_name("campushub-mediator"))
     wait_for_removal(uid)
     subprocess.run([*command, "--", mediator, "receive", f"{runtime_directory(uid)}/spawn-{sudo}"], check=True)
-
-
-def limit_text(limit: int) -> str:
-    """Return a resource limit as the service manager writes it."""
-    return "infinity" if limit == resource.RLIM_INFINITY else str(limit)
 
 
 def homes_of_site(document: Path = HOMES) -> Homes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import subprocess
 import time
 from hashlib import sha256
@@ -90,6 +91,9 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         try:
             await self.wait_until_listening()
         except ServerEndedError as error:
+            if self.remains() == [self.unit_directory]:
+                # Of a unit that the service manager has refused nobody else removes what the parent has made.
+                await asyncio.to_thread(shutil.rmtree, self.unit_directory, ignore_errors=True)
             raise await self.explain(error, 0) from None
         return address
 
