@@ -35,8 +35,8 @@ def test_who_may_log_in_is_said_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(
         yaml.safe_dump({"all": {"hosts": {f"{name}-host": v for name, v in HOSTS.items()}}})
     )
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", "play.yml"]
-    run = subprocess.run(command, cwd=tmp_path, env=PRINTING, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", f"{tmp_path}/hosts.yml", f"{tmp_path}/play.yml"]
+    run = subprocess.run(command, cwd=ROOT, env=PRINTING, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     said = printed(run.stdout)
     assert said["nobody-host"].startswith(NOBODY)
