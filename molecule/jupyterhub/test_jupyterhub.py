@@ -374,7 +374,8 @@ user, language, start = sys.argv[1:]
 hub = Hub("{HUB}", user)
 hub.login(user + "-secret")
 header = {{"Accept-Language": language}}
-status, address, page = hub.press_start(start or "/hub/spawn", header)
+show = hub.request if "/hub/spawn-pending" in start else hub.press_start
+status, address, page = show(start or "/hub/spawn", headers=header)
 end = time.monotonic() + 60
 while "/hub/spawn-pending" in address and status == 200 and time.monotonic() < end:
     time.sleep(0.3)
