@@ -249,7 +249,7 @@ PLACES = {"/etc/auto.cvmfs": "auto.cvmfs", "/usr/sbin/mount.cvmfs": "mount.cvmfs
 
 @pytest.fixture(scope="module")
 def stand_in(host: Host) -> Iterator[str]:
-    """A repository that a stand-in for the client mounts, as autofs asks it to; its place."""
+    """A repository that a stand-in for the client mounts as autofs asks it to; the watch looks when it is told to."""
     if os.environ.get("CVMFS_APT_URL"):
         pytest.skip("with the real client nothing stands in for it")
     here = Path(__file__).resolve().parent
@@ -257,8 +257,9 @@ def stand_in(host: Host) -> Iterator[str]:
         file = here / "stand_in" / name if name else here.parents[1] / "tests" / "hanging_files.py"
         text = file.read_text().replace("#!/usr/bin/env python3", "#!/usr/bin/python3")
         host.run_expect([0], f"printf %%s %s >{place}; chmod 755 {place}", text)
-    host.check_output("systemctl restart autofs.service")
+    host.check_output("systemctl restart autofs.service; systemctl stop campushub-watch-cvmfs.timer")
     yield f"/cvmfs/{STAND_IN}"
+    host.check_output("systemctl start campushub-watch-cvmfs.timer")
     # autofs would wait for what is mounted there, and leave a dead trigger behind.
     host.run(f"grep -q ' /cvmfs/{STAND_IN} fuse ' /proc/mounts && umount --lazy /cvmfs/{STAND_IN}")
     host.run(
@@ -285,6 +286,8 @@ def test_a_dead_repository_comes_back_ten_of_ten(host: Host, stand_in: str) -> N
 
 def test_a_dead_repository_comes_back_without_anybody(host: Host, stand_in: str) -> None:
     """The timer of the watch runs once a minute; users see it at their next look."""
+    # The timer's next look is a minute after this one.
+    host.check_output("systemctl start campushub-watch-cvmfs.timer campushub-watch-cvmfs.service")
     assert is_mounted(host, stand_in)
     host.check_output(f"kill -KILL $(pgrep -f '[c]vmfs2 {stand_in}'); sleep 0.3")
     end = time.monotonic() + 90
@@ -297,6 +300,62 @@ def test_a_run_repairs_a_dead_repository(host: Host, stand_in: str, apply_role: 
     assert is_mounted(host, stand_in)
     host.check_output("systemctl stop campushub-watch-cvmfs.timer")
     host.check_output(f"kill -KILL $(pgrep -f '[c]vmfs2 {stand_in}'); sleep 0.3")
+    assert apply_role().returncode == 0
+    assert is_mounted(host, stand_in)
+
+
+# A stand-in for the socket by which a client from 2.13.2 on tells its metrics.
+TALK = """
+import socket
+with socket.create_server("/run/stand-in/cvmfs_io.stand-in.example.org", family=socket.AF_UNIX) as server:
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b'# HELP cvmfs_net_proxy Proxies.\\n# TYPE cvmfs_net_proxy gauge\\n')
+            connection.sendall(b'cvmfs_net_proxy{url="http://me:secret@squid:3128"} 1\\n')
+"""
+
+
+def test_metrics_of_a_client_are_with_those_of_the_watch(host: Host, stand_in: str) -> None:
+    assert is_mounted(host, stand_in)
+    socket = f"/run/stand-in/cvmfs_io.{STAND_IN}"
+    host.check_output("systemd-run --quiet --collect --unit=talk python3 -c %s", TALK)
+    try:
+        host.check_output(f"for i in $(seq 50); do [ -S {socket} ] && break; sleep 0.1; done")
+        host.check_output("systemctl start campushub-watch-cvmfs.service")
+        found = host.file("/var/lib/prometheus/node-exporter/campushub_cvmfs.prom").content_string
+        assert f'campushub_mount_up{{mount="{stand_in}"}} 1' in found
+        assert 'cvmfs_net_proxy{url="http://squid:3128"} 1' in found
+    finally:
+        host.check_output(f"systemctl stop talk; rm -f {socket}")
+
+
+def held_by_autofs(host: Host) -> bool:
+    return "/etc/auto.cvmfs /cvmfs autofs" in str(host.file("/proc/mounts").content_string)
+
+
+def test_a_switch_that_was_cut_off_is_made_up_for(host: Host, stand_in: str, apply_role: ApplyRole) -> None:
+    """The files are those of the new method, and the host still has the other, somebody in a repository included."""
+    path = "/etc/auto.master.d/cvmfs.autofs"
+    master = host.file(path).content_string
+    try:
+        assert apply_role(cvmfs_mount_method="systemd").returncode == 0
+        assert not held_by_autofs(host)
+        host.check_output(f"printf %%s %s >{path}; systemctl restart autofs.service", master)
+        assert is_mounted(host, stand_in)
+        host.check_output(f"systemd-run --quiet --unit=user-of-it --working-directory={stand_in} sleep 600; rm {path}")
+        done = apply_role(cvmfs_mount_method="systemd")
+        assert "changed=1" in done.stdout, done.stdout
+        assert not held_by_autofs(host)
+        assert "changed=0" in apply_role(cvmfs_mount_method="systemd").stdout
+        # As lazily as an instance of EOS.
+        assert host.run("systemctl is-active --quiet user-of-it").rc == 0
+    finally:
+        host.run("systemctl stop user-of-it")
+        assert apply_role().returncode == 0
+    host.check_output(f"mv {path} /run/away; systemctl reload autofs.service; sleep 2; mv /run/away {path}")
+    assert not held_by_autofs(host)
     assert apply_role().returncode == 0
     assert is_mounted(host, stand_in)
 

@@ -92,9 +92,9 @@ def client(host: Host) -> str:
 
 
 @contextlib.contextmanager
-def visitor(host: Host) -> Iterator[None]:
+def visitor(host: Host, place: str = "/eos/home-a") -> Iterator[None]:
     """Somebody works in the instance; a unit that is told so would end with the mount."""
-    stays = "sh -c 'cd /eos/home-a && exec sleep 600'"
+    stays = f"sh -c 'cd {place} && exec sleep 600'"
     host.check_output(f"systemd-run --quiet --collect --unit=visitor --uid=nobody {stays}; sleep 1")
     try:
         yield
@@ -123,16 +123,16 @@ def test_an_instance_that_cannot_be_mounted_holds_up_nobody(host: Host) -> None:
 
 
 @pytest.fixture
-def watched(host: Host, apply_role: ApplyRole) -> Iterator[Callable[[], str]]:
-    """Have the mounts watched, as role homes does; return how to look at once, which returns the metrics."""
-    assert apply_role(role="homes", homes_mount_point="/eos", homes_check_timeout=3).returncode == 0
+def watched(host: Host) -> Iterator[Callable[[], str]]:
+    """Have the watch look only when it is told to; return how to tell it, which returns the metrics."""
+    host.check_output("systemctl stop campushub-watch-eos.timer")
 
     def look() -> str:
-        host.check_output("systemctl start campushub-watch-mounts.service")
-        return str(host.file("/var/lib/prometheus/node-exporter/campushub_mounts.prom").content_string)
+        host.check_output("systemctl start campushub-watch-eos.service")
+        return str(host.file("/var/lib/prometheus/node-exporter/campushub_eos.prom").content_string)
 
     yield look
-    assert apply_role(role="homes", homes_state="absent").returncode == 0
+    host.check_output("systemctl start campushub-watch-eos.timer")
 
 
 def test_an_instance_whose_manager_is_silent_is_told(host: Host, watched: Callable[[], str]) -> None:
@@ -144,7 +144,7 @@ def test_an_instance_whose_manager_is_silent_is_told(host: Host, watched: Callab
         try:
             assert "Permission denied" in host.run("timeout 5 stat --file-system /eos/home-a").stderr
             assert 'campushub_mount_up{mount="/eos/home-a"} 0' in watched()
-            journal = host.check_output("journalctl -u campushub-watch-mounts --since=-60s -o cat --no-pager")
+            journal = host.check_output("journalctl -u campushub-watch-eos --since=-60s -o cat --no-pager")
             assert "/eos/home-a (fuse): it does not answer; " in journal
         finally:
             host.check_output("rm -f /run/manager-is-silent")
@@ -188,9 +188,10 @@ def test_a_dead_instance_comes_back_ten_of_ten(host: Host, apply_role: ApplyRole
     assert apply_role().returncode == 0
 
 
-def test_a_dead_instance_comes_back_without_anybody(host: Host, watched: Callable[[], str]) -> None:
+def test_a_dead_instance_comes_back_without_anybody(host: Host) -> None:
     """The timer of the watch runs once a minute; users see it at their next look."""
-    watched()
+    # The timer's next look is a minute after this one.
+    host.check_output("systemctl start campushub-watch-eos.service")
     assert mounted(host)
     host.check_output(f"kill -KILL {client(host)}; sleep 0.2")
     assert not mounted(host)
@@ -226,6 +227,26 @@ def test_a_place_that_moves_while_it_is_used(host: Host, apply_role: ApplyRole) 
     finally:
         assert apply_role().returncode == 0
     assert mounted(host)
+
+
+def test_a_further_way_changes_its_method_while_used(host: Host, apply_role: ApplyRole) -> None:
+    def ways(method: str) -> list[dict[str, str]]:
+        letter = {"path": "/eos/user/a", "target": "/eos/home-a"}
+        return [letter, {"path": "/eos/bound", "target": "/eos/shared", "method": method}]
+
+    def shown() -> str:
+        assert host.run("timeout 20 sudo -u nobody ls /eos/bound").rc == 0
+        mounts = str(host.file("/proc/mounts").content_string)
+        return "bind" if " /eos/bound fuse " in mounts else host.run("readlink /eos/bound").stdout.strip()
+
+    assert shown() == "bind"
+    with visitor(host, "/eos/bound"):
+        for method, seen in (("link", "/eos/shared"), ("bind", "bind")):
+            done = apply_role(eos_links=ways(method))
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert shown() == seen
+            again = apply_role(eos_links=ways(method))
+            assert "changed=0" in again.stdout, again.stdout
 
 
 def test_on_debian_the_role_says_that_there_are_no_packages(host: Host, apply_role: ApplyRole) -> None:
@@ -312,11 +333,21 @@ def test_what_is_not_wanted_any_more_goes(host: Host, apply_role: ApplyRole) -> 
         mounts = host.check_output("cat /proc/mounts")
         assert "/eos/home-a autofs" in mounts
         assert "/eos/shared" not in mounts
+        # The client would merge it over the settings of that name; it is the site's.
+        host.check_output("echo '{}' >/etc/eos/fuse.home-a.local.conf")
         # Whatever the inventory still says.
-        assert apply_role(eos_state="absent", eos_instances=[], eos_links=[]).returncode == 0
+        done = apply_role(eos_state="absent", eos_instances=[], eos_links=[])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "/etc/eos/fuse.home-a.local.conf is not of this role and stays" in done.stdout
+        host.check_output("rm /etc/eos/fuse.home-a.local.conf")
         assert host.check_output("ls /eos/user") == ""
         assert "/eos/" not in host.check_output("cat /proc/mounts")
         assert host.run("ls /etc/eos/* /etc/auto.campushub-eos /etc/systemd/system/eos-*").stdout.strip() == ""
+        places = "/etc/systemd/system /etc/systemd/system/timers.target.wants /usr/local/lib /var/lib/prometheus"
+        assert (
+            host.check_output(f"find {places} -name '*watch-eos*' -o -name '*watch_eos*' -o -name '*_eos.prom'") == ""
+        )
+        assert host.run("systemctl is-active campushub-watch-eos.timer").stdout.strip() == "inactive"
     finally:
         assert apply_role().returncode == 0
     assert "/eos/home-a autofs" in host.check_output("cat /proc/mounts"), "autofs ends when it has nothing to mount"

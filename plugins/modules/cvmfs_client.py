@@ -37,7 +37,8 @@ options:
     description:
       - V(checked) reads each repository through its mount, fetches an object of it through each proxy, compares the
         object with its hash, what the repository is signed with with the client's keys, and the client's revision with
-        the server's. It fails and says which repositories do not serve or cannot be updated.
+        the server's. It fails and says which repositories do not serve or cannot be updated, and what
+        C(cvmfs_config chksetup) finds wrong then. It warns of versions of the client that are known to hang.
       - V(compared) reports a change when mounted repositories have other settings than those on the disk, as their
         clients say, and when the client of one has ended.
       - V(applied) lets them take over the settings. Those that nobody uses are unmounted, so that the next look mounts
@@ -102,6 +103,10 @@ PINNED = re.compile(r"^CVMFS_(REPOSITORY_(TAG|DATE)|ROOT_HASH)=['\"]?[^'\"\s]|^C
 MEGABYTE = 1 << 20
 # Longer than this a client that runs does not take to say its settings.
 TALK_SECONDS = 10
+# Versions with issue 3993: an unmount that meets an automount can leave a stuck client.
+HANGING = re.compile(r"2\.13\.[012](\D|\Z)")
+# As whom the client's own check of its setup runs, from client 2.14 on; earlier ones want root.
+CLIENT_USER = "cvmfs"
 # Besides the time to live of a revision: caches keep the manifest for a minute, kernels what they know for another.
 SLACK_SECONDS = 300
 # A file of this size is read to its end; of others the first part will do.
@@ -206,10 +211,12 @@ def attribute(directory: Path, name: str) -> str:
 
 
 def serves(repository: str, directory: Path = MOUNTS) -> dict[str, str]:
-    """Read a file of a repository through its mount; return its path, and what the client uses and has."""
+    """Read a file of a repository through its mount; return its path, and what the client uses, has and is."""
     mount = directory / repository
     file = read_something(mount)
-    return {"file": file, "server": attribute(mount, "host"), **{n: attribute(mount, n) for n in ("proxy", "revision")}}
+    # The time of the revision is known from client 2.14 on.
+    names = ("proxy", "revision", "revision_timestamp", "version")
+    return {"file": file, "server": attribute(mount, "host"), **{name: attribute(mount, name) for name in names}}
 
 
 def downloaded(url: str, proxy: str, seconds: float) -> tuple[bytes, Mapping[str, str]]:
@@ -320,14 +327,21 @@ def age_of(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def behind(server: str, ways: list[str], revision: str, seconds: float) -> str:
+def published(timestamp: str) -> str:
+    """Return when a revision was published in words to append, if its client says so."""
+    is_time = re.fullmatch(r"[0-9]{9,10}", timestamp)
+    return time.strftime(" of %Y-%m-%d %H:%M UTC", time.gmtime(int(timestamp))) if is_time else ""
+
+
+def behind(server: str, ways: list[str], revision: str, seconds: float, timestamp: str = "") -> str:
     """Return that a client has an older revision than its server for longer than it should, or nothing."""
     for way in ways:
         with contextlib.suppress(OSError, ValueError):
             manifest, headers = downloaded(f"{server}/.cvmfspublished", way, seconds)
             newest, age = manifest_field(manifest, "S"), age_of(headers)
             if int(newest) > int(revision) and age > int(manifest_field(manifest, "D")) + SLACK_SECONDS:
-                return f"it stays at revision {revision}, and its server has {newest} for {age / 60:.0f} minutes"
+                had = f"{revision}{published(timestamp)}"
+                return f"it stays at revision {had}, and its server has {newest} for {age / 60:.0f} minutes"
             return ""
     return ""
 
@@ -356,6 +370,29 @@ def settings_of(repository: str) -> dict[str, str]:
     """Return the first server of a repository, its public keys, and whether it is to stay at one revision."""
     said = output_of("cvmfs_config", "showconfig", repository)
     return {**server_and_keys(repository, said), "pinned": "yes" if PINNED.search(said) else ""}
+
+
+def setup_errors() -> list[str]:
+    """Return the errors that the client's own check finds in its setup, such as a cache that lacks directories."""
+    command = ["cvmfs_config", "chksetup"]
+    user = pwd.getpwnam(CLIENT_USER)
+    groups = os.getgrouplist(CLIENT_USER, user.pw_gid)
+    run_it = partial(subprocess.run, command, capture_output=True, text=True, check=False, cwd="/")
+    said = run_it(user=user.pw_uid, group=user.pw_gid, extra_groups=groups).stdout
+    if "root privileges required" in said:
+        said = run_it().stdout
+    # Units of systemd mount without autofs.
+    return [line for line in said.splitlines() if line.startswith("Error") and "auto.master" not in line]
+
+
+def hanging(versions: Iterable[str]) -> list[str]:
+    """Return what is to be said of versions of the client."""
+    return [
+        f"Client {version} runs, which can hang for good when an unmount meets an automount (issue 3993 of CVMFS). "
+        "Install 2.13.3 or newer."
+        for version in sorted(set(versions))
+        if HANGING.match(version)
+    ]
 
 
 def shown(proxy: str) -> str:
@@ -399,7 +436,6 @@ def check(
     names = list(repositories)
     found: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
-    remarks: list[str] = []
     begin = time.time()
     reads = at_once({name: partial(serves, name) for name in names}, deadline)
     settings = at_once({name: partial(settings_of, name) for name in names}, deadline)
@@ -412,10 +448,13 @@ def check(
             fetches[f"{name} {way}"] = partial(fetched, server, way, deadline / 2)
         if server and said.get("keys"):
             fetches[name] = partial(distrusted, server, ways, said["keys"], deadline / 2)
-        revision = (reads[name] or {}).get("answer", {}).get("revision", "")
-        if server and revision and not said.get("pinned"):
-            fetches[f"{name} revision"] = partial(behind, server, ways, revision, deadline / 2)
+        had = (reads[name] or {}).get("answer", {})
+        if server and had.get("revision") and not said.get("pinned"):
+            fetches[f"{name} revision"] = partial(
+                behind, server, ways, had["revision"], deadline / 2, had["revision_timestamp"]
+            )
     results = at_once(fetches, deadline)
+    remarks = hanging((read or {}).get("answer", {}).get("version", "") for read in reads.values())
     for name in names:
         trouble = failure(reads[name], deadline)
         found[name] = {"served": not trouble, "problem": trouble, **((reads[name] or {}).get("answer") or {})}
@@ -437,6 +476,10 @@ def check(
         enough = len(dead) < len(asked) or (direct and bool(proxies))
         (remarks if enough else problems).extend(words)
         found[name]["fetched_through"] = [shown(way) or "DIRECT" for way in asked if way not in dead]
+    if not all(read["served"] for read in found.values()):
+        # It asks each server through each proxy, which takes too long while all is well.
+        setup = at_once({"": setup_errors}, deadline / 2)[""] or {}
+        problems += [f"cvmfs_config chksetup says: {line}" for line in setup.get("answer", [])]
     return found, problems, remarks
 
 

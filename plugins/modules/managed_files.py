@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import grp
 import os
@@ -90,6 +91,10 @@ options:
       - A file in which the links of O(files) are listed. A link holds no marker by which it would be known.
       - One that it lists and O(files) does not have any more is removed, if it still leads where it did.
     type: path
+  skip_occupied:
+    description: Whether links where something is mounted are left out and named in RV(occupied), and no failure.
+    type: bool
+    default: false
   marker:
     description: Words by which our files and blocks are known.
     type: str
@@ -112,6 +117,11 @@ EXAMPLES = r"""
 RETURN = r"""
 changed_paths:
   description: Paths of the files that were written, moved or removed.
+  returned: always
+  type: list
+  elements: str
+occupied:
+  description: Paths of links where something is mounted.
   returned: always
   type: list
   elements: str
@@ -139,6 +149,7 @@ class Files:
         self.marker = marker
         self.check = check
         self.changed: list[str] = []
+        self.occupied: list[str] = []
         self.differences: list[dict[str, str]] = []
 
     def apply(self, wanted: Mapping[str, Any]) -> None:
@@ -216,21 +227,35 @@ class Files:
             self._move(path + DIVERTED, path)
 
     def _link(self, path: str, target: str, state: str) -> None:
-        current = os.readlink(path) if os.path.islink(path) else None
+        try:
+            # Where a file system is mounted that hangs, this does not ask it, as a stat would.
+            current = os.readlink(path)
+        except OSError:
+            current = None
         if state == "absent":
             if current == target:
                 self._note(path, f"link to {current}\n", "absent\n")
                 if not self.check:
                     os.unlink(path)
-        elif current != target:
+        elif current != target and (self.check or self._make_link(path, target)):
             self._note(path, f"link to {current}\n" if current else "", f"link to {target}\n")
-            if not self.check:
-                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                temporary = f"{path}.campushub-link"
-                if os.path.lexists(temporary):
-                    os.unlink(temporary)
-                os.symlink(target, temporary)
-                os.replace(temporary, path)
+
+    def _make_link(self, path: str, target: str) -> bool:
+        """Return whether a link could be made, which cannot be where something is mounted."""
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        temporary = f"{path}.campushub-link"
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        try:
+            # An empty directory is what a mount leaves behind.
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                self.occupied.append(path)
+                return False
+        os.symlink(target, temporary)
+        os.replace(temporary, path)
+        return True
 
     def _block(self, path: str, wanted: Mapping[str, Any]) -> None:
         text = read(path)
@@ -327,6 +352,7 @@ def main() -> None:
             "prune": {"type": "list", "elements": "str", "default": []},
             "prune_marked": {"type": "list", "elements": "str", "default": []},
             "links_record": {"type": "path"},
+            "skip_occupied": {"type": "bool", "default": False},
             "marker": {"type": "str", "default": MARKER},
             "cache_key": {"type": "str"},
         },
@@ -345,6 +371,9 @@ def main() -> None:
             files.apply(wanted)
         except (OSError, KeyError, ValidationError) as error:
             module.fail_json(msg=f"{wanted['path']}: {error}", changed_paths=files.changed)
+    if files.occupied and not module.params["skip_occupied"]:
+        places = ", ".join(files.occupied)
+        module.fail_json(msg=f"{places}: no link can be made where something is mounted", changed_paths=files.changed)
     keep = {wanted["path"] for wanted in module.params["files"]}
     files.prune(module.params["prune"], keep)
     files.prune_marked(module.params["prune_marked"], keep)
@@ -352,9 +381,14 @@ def main() -> None:
         links = [wanted for wanted in module.params["files"] if wanted["link"] is not None]
         there = {wanted["path"]: wanted["link"] for wanted in links if wanted["state"] == "present"}
         files.prune_links(module.params["links_record"], there)
-    if not files.changed:
-        entry.store({"changed_paths": []})
-    module.exit_json(changed=bool(files.changed), changed_paths=files.changed, diff=files.differences)
+    if not files.changed and not files.occupied:
+        entry.store({"changed_paths": [], "occupied": []})
+    module.exit_json(
+        changed=bool(files.changed),
+        changed_paths=files.changed,
+        occupied=files.occupied,
+        diff=files.differences,
+    )
 
 
 if __name__ == "__main__":

@@ -291,6 +291,15 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 )
             ],
         ),
+        "number-too-large": (
+            with_instance(options={"flush-wait-open-size": 5000000000, "leasetime": 300, "rm-is-sync": True}),
+            [
+                (
+                    'eos_instances[0].options = {"flush-wait-open-size": 5000000000} (user) has a number of more than '
+                    "32 bits, with which the client does not mount and says nothing. Give at most 2147483647."
+                )
+            ],
+        ),
         "list-as-text": (
             with_instance(options={"no-fsync": ".db"}),
             [f'eos_instances[0].options = {{"no-fsync": ".db"}} (user) {WRONG_TYPE}'],
@@ -302,6 +311,15 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "mode-as-number": (
             with_instance(options={"overlay-mode": 777}),
             [f'eos_instances[0].options = {{"overlay-mode": 777}} (user) {WRONG_TYPE}'],
+        ),
+        "watched-elsewhere": (
+            settings(eos_watched_elsewhere="/eos/user/"),
+            [
+                (
+                    'eos_watched_elsewhere = "/eos/user/" is no absolute path. Write it without a slash at its end, '
+                    "such as /eos/user, or / for everything."
+                )
+            ],
         ),
         "manager-timeout": (
             settings(eos_manager_timeout=0),
@@ -480,6 +498,31 @@ def test_units_mount_the_same(files: dict[str, dict[str, str]]) -> None:
     assert "What=/eos/home-b\nWhere=/eos/user/b\nType=none\nOptions=bind,nodev,nosuid\n" in units["eos-user-b.mount"]
     for text in units.values():
         assert text.startswith("# Managed by CampusHub (eos)\n")
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "watched"),
+    [("", "/eos/home-a:/eos/home-b:/eos/user/b"), ("/eos/user", "/eos/home-a:/eos/home-b"), ("/eos", ""), ("/", "")],
+)
+def test_what_nothing_else_watches_is_watched(elsewhere: str, watched: str) -> None:
+    given = settings(
+        eos_instances=HOMES, eos_links=LETTERS, eos_kerberos_realm="EXAMPLE.ORG", eos_watched_elsewhere=elsewhere
+    )
+    files = rendered("eos", {"host": given}, "__eos_watch_files")["host"]
+    if not watched:
+        assert files == {}
+        return
+    assert set(files) == {
+        "/usr/local/lib/campushub/watch_eos.py",
+        "/etc/systemd/system/campushub-watch-eos.service",
+        "/etc/systemd/system/campushub-watch-eos.timer",
+    }
+    # By this they are known when they are no longer wanted.
+    assert all("# Managed by CampusHub (eos)\n" in text for text in files.values())
+    service = files["/etc/systemd/system/campushub-watch-eos.service"]
+    metrics = "/var/lib/prometheus/node-exporter/campushub_eos.prom"
+    assert f"\nExecStart=/usr/local/lib/campushub/watch_eos.py {watched} 5 {metrics} log\n" in service
+    assert files["/usr/local/lib/campushub/watch_eos.py"].startswith("#!/usr/bin/python3 -IS\n# Managed by")
 
 
 def test_what_is_secret_is_nowhere_else() -> None:

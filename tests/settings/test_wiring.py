@@ -69,6 +69,26 @@ def test_servers_get_tokens_where_an_instance_wants_them(tmp_path: Path) -> None
     assert found["node2"] == "oauth2:{token}:{userinfo}"
 
 
+def test_mounts_are_watched_once(tmp_path: Path) -> None:
+    """The metrics of a mount that two watches know would be refused."""
+    hosts = {"both": {}, "none": {"homes_watch": "none"}, "absent": {"homes_state": "absent"}}
+    inventory = {
+        "all": {
+            "children": {
+                "eos_clients": {"hosts": {**hosts, "data": {}}},
+                "network_homes": {"hosts": hosts, "vars": {"homes_mount_point": "/eos/user"}},
+            }
+        }
+    }
+    found = wired(tmp_path, inventory, ["eos_watched_elsewhere"])
+    assert {host: said["eos_watched_elsewhere"] for host, said in found.items()} == {
+        "both": "/eos/user",
+        "none": "",
+        "absent": "",
+        "data": "",
+    }
+
+
 def test_without_the_groups_nothing_is_said(tmp_path: Path) -> None:
     found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": {"hub1": {}}}}}}, NAMES)
     assert found["hub1"] == {**{name: [] for name in LISTS}, "jupyterhub_oidc_token_format": ""}

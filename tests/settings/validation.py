@@ -107,7 +107,8 @@ def run_for(
                 # All answers of one host are quicker to have than an answer of each.
                 "ansible.builtin.debug": {"msg": f"{{{{ {expression or 'dict(groups.all | zip(collected))'} }}}}"},
                 "vars": {
-                    "collected": "{{ groups.all | map('extract', hostvars, ['ansible_facts', 'preflight_errors']) }}"
+                    "role_path": str(ROOT / "roles" / role),
+                    "collected": "{{ groups.all | map('extract', hostvars, ['ansible_facts', 'preflight_errors']) }}",
                 },
                 "run_once": not expression,
             },

@@ -213,6 +213,8 @@ def test_a_client_that_stays_behind_its_server_is_found(server: str, tmp_path: P
         return behind(url, [""], revision, 5)
 
     assert said("6", minutes=30) == "it stays at revision 6, and its server has 7 for 30 minutes"
+    # Clients from 2.14 on say when it was published.
+    assert behind(url, [""], "6", 5, "1795860000").startswith("it stays at revision 6 of 2026-11-28 10:00 UTC, and ")
     assert said("6", minutes=3) == "", "its time to live is four minutes"
     assert said("7", minutes=30) == ""
     Server.headers_of_all = {}
@@ -265,6 +267,46 @@ def test_a_repository_that_serves(stand_in: Path, server: str) -> None:
     assert (problems, remarks) == ([], [])
     assert found["software.example.org"]["file"] == str(stand_in / "software.example.org" / "file")
     assert found["software.example.org"]["fetched_through"] == [server]
+
+
+@pytest.mark.parametrize("least", ["root", "any user"])
+def test_errors_of_the_setup_are_passed_on(
+    stand_in: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: str
+) -> None:
+    """A stand-in for cvmfs_config: up to 2.13 it refuses to look as anybody but root, from 2.14 on it does not."""
+    if os.getuid() != 0:
+        pytest.skip("only root can act as another user")
+    del stand_in
+    for parent in tmp_path.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    tmp_path.chmod(0o755)
+    tool = tmp_path / "bin" / "cvmfs_config"
+    tool.parent.mkdir()
+    refusal = '[ "$(id -u)" = 0 ] || { echo "root privileges required"; exit 1; }\n' if least == "root" else ""
+    tool.write_text(
+        f"#!/bin/sh\n{refusal}"
+        "echo 'Warning: failed to use Geo-API with s1.example.org'\n"
+        'echo "Error: chunk directory /var/lib/cvmfs/shared/00 missing, says $(id -un)"\nexit 1\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(cvmfs_client, "CLIENT_USER", "nobody")
+    _, problems, _ = check(["absent.example.org"], [server], False, 5)
+    who = "root" if least == "root" else "nobody"
+    assert [problem for problem in problems if "chksetup" in problem] == [
+        f"cvmfs_config chksetup says: Error: chunk directory /var/lib/cvmfs/shared/00 missing, says {who}"
+    ]
+
+
+@pytest.mark.parametrize("version", ["2.13.1.0", "2.13.3.0", "2.12.0.0"])
+@pytest.mark.usefixtures("stand_in")
+def test_a_client_that_is_known_to_hang_is_named(server: str, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(cvmfs_client, "attribute", lambda _, name: version if name == "version" else "")
+    _, problems, remarks = check(["software.example.org"], [server], False, 5)
+    assert problems == []
+    assert [remark.partition(",")[0] for remark in remarks] == (
+        ["Client 2.13.1.0 runs"] if version == "2.13.1.0" else []
+    )
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,21 @@ def test_of_files_among_others_only_ours_are_removed(tmp_path: Path) -> None:
     done.prune_marked(patterns, keep)
     assert done.changed == trial.changed == [str(tmp_path / "link"), str(tmp_path / "ours" / "kernel.json")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "theirs"]
+
+
+def test_a_link_takes_the_place_of_a_mount_once_it_is_gone(path: Path) -> None:
+    """A mount is not looked at, for it may hang, and what it leaves behind is an empty directory."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount")
+    path.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", path.parent, path], check=True)
+    try:
+        done = apply(path, link="/one")
+        assert (done.changed, done.occupied) == ([], [str(path)])
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert apply(path, link="/one").changed == [str(path)]
+    assert path.readlink() == Path("/one")
 
 
 def test_an_unlisted_link_is_removed_unless_it_was_changed(tmp_path: Path) -> None:

@@ -35,13 +35,15 @@ TABLE = """\
 def test_the_table_of_mounts_is_read_and_nothing_touched(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
-    found = MODULE["read_table"]("/net", table)
+    found = MODULE["read_table"](["/net"], table)
     assert [(mount.place, mount.kind, mount.device, mount.is_fuse) for mount in found.mounts] == [
         ("/net/home", "fuse.glusterfs", "0:41", True),
         ("/net/data", "nfs4", "0:44", False),
     ]
     assert found.triggers == {"/net/home", "/net/other"}
-    assert [mount.place for mount in MODULE["read_table"]("/net/data", table).mounts] == ["/net/data"]
+    assert [mount.place for mount in MODULE["read_table"](["/net/data"], table).mounts] == ["/net/data"]
+    both = MODULE["read_table"](["/net/data", "/network"], table).mounts
+    assert [mount.place for mount in both] == ["/network", "/net/data"]
 
 
 def test_triggers_are_expected_where_maps_and_units_say_so(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_triggers_are_expected_where_maps_and_units_say_so(tmp_path: Path) -> No
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    assert MODULE["expected_triggers"]("/net", f"{tmp_path}/") == {
+    assert MODULE["expected_triggers"](["/net"], f"{tmp_path}/") == {
         "/net/home-a": "autofs.service",
         "/net/letters": "autofs.service",
         "/net/b": "net-b.automount",
@@ -67,7 +69,7 @@ def test_what_fstab_mounts_is_known(tmp_path: Path) -> None:
     (tmp_path / "fstab").write_text(
         "# homes\nserver:/a /net/a nfs4 defaults 0 0\nserver:/b /net/b nfs4 ro,noauto 0 0\n/dev/sda1 / ext4 rw\n"
     )
-    assert MODULE["mounts_of_fstab"]("/net", str(tmp_path / "fstab")) == ["/net/a"]
+    assert MODULE["mounts_of_fstab"](["/net"], str(tmp_path / "fstab")) == ["/net/a"]
 
 
 class Watched:
@@ -90,7 +92,7 @@ sys.argv = ["watch", {str(self.place.parent)!r}, "0.7", {str(self.metrics)!r}, {
 module = runpy.run_path({str(PROGRAM)!r})
 module["main"].__globals__["STATE"] = {str(self.directory / "state")!r}
 module["main"].__globals__["CONNECTIONS"] = {str(self.connections)!r}
-module["main"](sys.argv[1], 0.7, sys.argv[3], sys.argv[4])
+module["main"]([sys.argv[1]], 0.7, sys.argv[3], sys.argv[4])
 """
         begin = time.monotonic()
         done = subprocess.run([sys.executable, "-c", driver], capture_output=True, text=True, check=True)
@@ -193,22 +195,128 @@ def test_a_mount_whose_client_is_dead_is_told(watched: Watched) -> None:
     watched.storage.die()
     assert "Transport endpoint is not connected" in watched.look()
     assert watched.measured() == {"up": 0, "waiting_requests": 0}
-    assert MODULE["read_table"](str(watched.place)).mounts, "nothing would mount it again"
+    assert MODULE["read_table"]([str(watched.place)]).mounts, "nothing would mount it again"
 
 
 @pytest.mark.parametrize("client", ["dead", "disconnected"])
 def test_a_dead_mount_with_a_trigger_is_given_up(watched: Watched, client: str) -> None:
     """The trigger is only said to be there. A client of GlusterFS says the same while its servers are away."""
     watched.storage.die()
-    table = MODULE["read_table"](str(watched.place))
+    table = MODULE["read_table"]([str(watched.place)])
     (mount,) = table.mounts
     said = {mount: "Transport endpoint is not connected"}
-    processes = MODULE["Processes"]({}, {str(watched.place)} if client == "disconnected" else set())
+    processes = MODULE["Processes"]({}, {mount.device: "1"} if client == "disconnected" else {})
     triggered = MODULE["Table"](table.mounts, {str(watched.place)})
-    MODULE["repair"](said, triggered, processes, str(watched.place), "log")
-    assert bool(MODULE["read_table"](str(watched.place)).mounts) == (client == "disconnected")
+    MODULE["repair"](said, triggered, processes, [str(watched.place)], "log")
+    assert bool(MODULE["read_table"]([str(watched.place)]).mounts) == (client == "disconnected")
     if client == "dead":
         watched.storage.mount()
+
+
+def test_a_client_is_known_by_what_it_serves(watched: Watched) -> None:
+    """Whoever only names its place, such as an administrator's ls, must not pass for it."""
+    beside = watched.directory / "net" / "bound"
+    beside.mkdir()
+    subprocess.run(["mount", "--bind", watched.place, beside], check=True)
+    table = MODULE["read_table"]([str(beside.parent)])
+    told = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", watched.place])
+    try:
+        assert {mount.place for mount in table.mounts} == {str(watched.place), str(beside)}
+        clients = MODULE["read_processes"](table.mounts).clients
+        assert clients == {table.mounts[0].device: str(watched.storage.server.pid)}
+        # A bind mount is the same file system, and as idle.
+        watched.storage.hang()
+        assert watched.look() == ""
+        watched.storage.die()
+        assert MODULE["read_processes"](table.mounts).clients == {}
+    finally:
+        subprocess.run(["umount", "--lazy", beside], check=True)
+        with told:
+            told.kill()
+
+
+OF_A_CLIENT = """\
+# HELP cvmfs_cache_cached_bytes CVMFS currently cached bytes.
+# TYPE cvmfs_cache_cached_bytes gauge
+cvmfs_cache_cached_bytes{{repo="{0}"}} 1048576
+# HELP cvmfs_net_active_proxy Shows the active proxy in use for this mount.
+# TYPE cvmfs_net_active_proxy gauge
+cvmfs_net_active_proxy{{repo="{0}",proxy="http://user:secret@squid:3128"}} 1
+# HELP cvmfs_cache_hitrate CVMFS cache hit rate (%)
+# TYPE cvmfs_cache_hitrate gauge
+cvmfs_cache_hitrate{{repo="{0}"}} n/a
+internal error: cannot say more
+"""
+
+
+def test_metrics_of_clients_are_one_text_without_passwords() -> None:
+    """Of a metric that is described twice, or that has no number, the collector would refuse the whole file."""
+    found = MODULE["merged"]([OF_A_CLIENT.format("a.example.org"), "unknown command\n", OF_A_CLIENT.format("b.org")])
+    assert found == [
+        "# HELP cvmfs_cache_cached_bytes CVMFS currently cached bytes.",
+        "# TYPE cvmfs_cache_cached_bytes gauge",
+        'cvmfs_cache_cached_bytes{repo="a.example.org"} 1048576',
+        'cvmfs_cache_cached_bytes{repo="b.org"} 1048576',
+        "# HELP cvmfs_net_active_proxy Shows the active proxy in use for this mount.",
+        "# TYPE cvmfs_net_active_proxy gauge",
+        'cvmfs_net_active_proxy{repo="a.example.org",proxy="http://squid:3128"} 1',
+        'cvmfs_net_active_proxy{repo="b.org",proxy="http://squid:3128"} 1',
+    ]
+
+
+# A stand-in for the socket of a client of CVMFS, in its working directory.
+TALK = """
+import os, socket, sys, time
+os.chdir(sys.argv[1])
+with socket.create_server("cvmfs_io.homes", family=socket.AF_UNIX) as server:
+    print("listens", flush=True)
+    while True:
+        connection, _ = server.accept()
+        asked = connection.recv(4096)
+        with connection:
+            if asked == b"metrics prometheus" and sys.argv[2] == "says":
+                connection.sendall(sys.argv[3].encode())
+            elif sys.argv[2] == "hangs":
+                connection.sendall(b"cvmfs_pid 1\\n")
+                time.sleep(300)
+            else:
+                connection.sendall(b"unknown command\\n")
+"""
+
+
+@pytest.mark.parametrize("client", ["says", "hangs", "is old"])
+def test_a_client_is_asked_for_its_metrics(tmp_path: Path, client: str) -> None:
+    command = [sys.executable, "-c", TALK, str(tmp_path), client, OF_A_CLIENT.format("homes")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        begin = time.monotonic()
+        said = MODULE["told_by"](str(process.pid), "homes", begin + 0.5)
+        assert time.monotonic() - begin < 3
+        assert MODULE["told_by"](str(process.pid), "another.example.org", begin + 0.5) == ""
+        process.kill()
+    assert said == {"says": OF_A_CLIENT.format("homes"), "hangs": "", "is old": "unknown command\n"}[client]
+
+
+def test_mounts_that_hang_hide_none_that_are_well(watched: Watched) -> None:
+    """One process asks all of them, and comes to none after one that hangs."""
+    others = [Storage(watched.place.parent / name) for name in ("a", "b", "z")]
+    try:
+        for storage in [watched.storage, *others]:
+            watched.visitors.append(subprocess.Popen(["sleep", "300"], cwd=storage.directory))
+        for storage in others[:2]:
+            storage.hang()
+        assert watched.look().count("it does not answer") == 2
+        metrics = watched.metrics.read_text()
+        for storage in [watched.storage, *others]:
+            up = 0 if storage in others[:2] else 1
+            assert f'campushub_mount_up{{mount="{storage.directory}"}} {up}\n' in metrics
+        assert len(at_mounts()) == 2
+    finally:
+        for storage in others:
+            storage.die()
+            storage.unmount()
+    all_leave()
 
 
 @pytest.mark.parametrize("fault", ["hangs", "dead"])

@@ -7,11 +7,15 @@ held() { awk -v map=$map '$1 == map && $3 == "autofs" { print $2 }' /proc/mounts
 stale() { held | while read -r place; do grep -qs "^$place " $map || echo "$place"; done; }
 # Only after this it is known which units have lost their files.
 [ "$1" = False ] || systemctl daemon-reload
-gone=$(systemctl list-units --plain --no-legend --all --state=not-found '*.automount' | cut -d ' ' -f 1)
+gone=$(systemctl list-units --plain --no-legend --all --state=not-found '*.automount' campushub-watch-eos.timer | cut -d ' ' -f 1)
 if [ "$1" = False ] && [ -z "$gone" ] && [ -z "$(stale)" ]; then exit; fi
-# A name of a unit has no spaces.
-# shellcheck disable=SC2086
-[ -z "$gone" ] || systemctl stop $gone
+if [ -n "$gone" ]; then
+  # A name of a unit has no spaces. A timer without its file has failed, and would be named in each look at the host.
+  # shellcheck disable=SC2086
+  systemctl stop $gone
+  # shellcheck disable=SC2086
+  systemctl reset-failed $gone 2>/dev/null || :
+fi
 if systemctl is-active --quiet autofs.service; then
   for place in $(stale); do
     # What was mounted last is on top.

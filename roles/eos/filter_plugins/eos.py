@@ -60,6 +60,11 @@ def eos_open_keytabs(instances: Iterable[Entry]) -> list[str]:
     ]
 
 
+def eos_unwatched(mounts: Iterable[Entry], directory: str) -> list[str]:
+    """Return the places that are not at or below a directory; of none at all if it is empty."""
+    return [mount["where"] for mount in mounts if not directory or not within(mount["where"], directory.rstrip("/"))]
+
+
 class FilterModule:
     """What Ansible asks for."""
 
@@ -71,4 +76,5 @@ class FilterModule:
             "eos_mounts": eos_mounts,
             "eos_open_keytabs": eos_open_keytabs,
             "eos_overlapping": eos_overlapping,
+            "eos_unwatched": eos_unwatched,
         }
