@@ -173,6 +173,6 @@ def test_list_names_parts_and_runs_nothing(checkout: Checkout) -> None:
 
 
 def test_needs_follow_from_the_parts(checkout: Checkout) -> None:
-    assert checkout.run("--needs", "unit")[1].split() == ["environment", "visudo"]
+    assert checkout.run("--needs", "unit")[1].split() == ["environment", "gpg", "visudo"]
     assert checkout.run("--needs", "base")[1].split() == ["environment", "hosts"]
     assert checkout.run("--needs", "--list")[1].split() == []
