@@ -229,6 +229,10 @@ def test_launcher_starts_a_desktop_that_fills_its_tab(host: Host, alice: Person,
     # While it starts, the panel is laid out several times.
     wait_until(still, "a desktop that has settled")
     alice.picture("displays-desktop")
+    viewer.get_by_role("button", name="Keys").click()
+    expect(viewer.locator("dialog")).to_contain_text("Ctrl+Alt+Del")
+    alice.picture("displays-keys")
+    viewer.locator("dialog").get_by_role("button", name="Close").click()
 
 
 def test_screen_has_the_pixels_of_the_monitor(alice: Person, displays: Displays, browser: Browser) -> None:

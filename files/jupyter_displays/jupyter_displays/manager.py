@@ -22,7 +22,7 @@ from tornado import ioloop, web
 from traitlets import Bool, Dict, Float, Integer, List, Unicode, default, observe
 from traitlets.config import LoggingConfigurable
 
-from . import session_cleanup, x11
+from . import programs, session_cleanup, x11
 from .engines import ENGINES, Engine, Screen
 from .keyboard import Keyboard
 from .processes import Process, memory, start_time, with_variable
@@ -43,6 +43,8 @@ _NOT_INHERITED = (
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
 _SIZE_STABLE_SECONDS = 5.0
+# An application without a window is not waited for any longer.
+_WINDOW_SECONDS = 30.0
 _NUMBERS = 10000
 # What an X server says whose number somebody has taken in the meantime.
 _NUMBER_TAKEN = (
@@ -143,6 +145,7 @@ class Display:
         self.state = "starting"
         self.reason = ""
         self.running_since = 0.0
+        self.shown = False
         self.last_activity = time.time()
         self.viewers: dict[object, dict[str, str]] = {}
         self.close_viewer: dict[object, Callable[[int, str], None]] = {}
@@ -227,6 +230,7 @@ class Display:
             "protocol": self.engine.protocol,
             "state": self.state,
             "reason": self.reason,
+            "shown": self.shown,
             "created": self.created,
             "last_activity": moment(self.last_activity),
             "width": self.width,
@@ -474,6 +478,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                 display.sound.open(Process(*record["sound"]) if record.get("sound") else None)
             (self._prewarmed if display.prewarmed else self.displays)[display.id] = display
             display.last_activity = time.time()
+            display.shown = True
             display.set_state("running")
             self._watch(display)
             self._run(self._disable_key_repeat(display))
@@ -605,6 +610,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         await self._start_x(display, engine.x_command(screen), env)
         display.x_socket = _x_socket(display.number).stat().st_ino
         env["DISPLAY"] = f":{display.number}"
+        env |= await asyncio.to_thread(programs.provide, display.directory, env)
         if serve:
             size = (screen.width, screen.height, screen.dpi)
             await asyncio.to_thread(x11.set_size, display.number, screen.authority, *size)
@@ -617,6 +623,19 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         self.emit("changed", display)
         self._watch(display)
         self._run(self._disable_key_repeat(display))
+        self._run(self._await_window(display))
+
+    async def _await_window(self, display: Display) -> None:
+        """Note that a program has shown a window: until then a page says that it starts, in place of a black screen."""
+        deadline = time.monotonic() + _WINDOW_SECONDS
+        while display.state == "running" and time.monotonic() < deadline:
+            with contextlib.suppress(x11.XError):
+                if await asyncio.to_thread(x11.has_window, display.number, display.screen.authority):
+                    break
+            await asyncio.sleep(0.1)
+        if display.state == "running":
+            display.shown = True
+            self.emit("changed", display)
 
     async def _disable_key_repeat(self, display: Display) -> None:
         """Leave the repetition of keys to the page, once the start of the engine no longer undoes it."""

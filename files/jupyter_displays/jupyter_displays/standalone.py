@@ -111,8 +111,7 @@ class StartHandler(PageHandler):
         await self.manager.prepare()
         app: StandaloneDisplayApp = self.settings["standalone_app"]
         display = app.current()
-        _ = self.xsrf_token
-        self.show(display.title, id=display.id, display=display.model(self.manager.base_url), mode="control")
+        self.show_own(display.id, display)
 
 
 class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
@@ -173,6 +172,7 @@ class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
             authorizer=AllowAllAuthorizer(parent=self, identity_provider=identity),
             display_manager=self.manager,
             standalone_app=self,
+            hub_home=f"{self.hub_auth.hub_host}{self.hub_auth.hub_prefix}home",
             config=self.config,
             serverapp=None,
             allow_remote_access=True,

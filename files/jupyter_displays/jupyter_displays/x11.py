@@ -25,12 +25,26 @@ _TIMEOUT = 10.0
 # How long programs get to see a changed keyboard, and to read the keys that were typed with it.
 _SETTLE = 0.06
 _KEY_PRESS, _KEY_RELEASE = 2, 3
+_SELECTION_NOTIFY, _PROPERTY_NOTIFY = 31, 28
+# What programs copy, by X's name and by that of MIME, the best first.
+_COPIED = {
+    b"UTF8_STRING": "text/plain",
+    b"text/plain;charset=utf-8": "text/plain",
+    b"STRING": "text/plain",
+    b"image/png": "image/png",
+}
+# Points in either direction.
+_LEAST_TO_SEE = 16
 # What may have the focus in place of a window.
 _NOBODY, _UNDER_POINTER = 0, 1
 
 
 class XError(Exception):
     """The X server is not there, or does not do what it was asked."""
+
+
+class TooLongError(XError):
+    """There is more of it than somebody wants."""
 
 
 def write_authority(path: Path) -> None:
@@ -78,6 +92,8 @@ class Connection:
             raise XError(message)
         vendor, formats = struct.unpack_from("<H3xB", setup, 16)
         screen = 32 + len(_padded(bytes(vendor))) + 8 * formats
+        # The first number that this connection may give to something of its own.
+        self.own: int = struct.unpack_from("<I", setup, 4)[0]
         self.root: int
         (self.root, self.width, self.height) = struct.unpack_from("<I16xHH", setup, screen)
 
@@ -112,17 +128,32 @@ class Connection:
             message = "the X server does not listen"
             raise XError(message) from error
 
+    def _next(self) -> bytes:
+        """Return what the server says next: a reply or an event."""
+        data = self._read(32)
+        if data[0] == 0:
+            message = f"X error {data[1]} for request {data[10]}.{data[8]}"
+            raise XError(message)
+        if data[0] in {1, 35}:
+            data += self._read(4 * int(struct.unpack_from("<I", data, 4)[0]))
+        return data
+
     def reply(self) -> bytes:
         """Return the next reply."""
-        while True:
-            data = self._read(32)
-            if data[0] == 0:
-                message = f"X error {data[1]} for request {data[10]}.{data[8]}"
-                raise XError(message)
-            if data[0] in {1, 35}:
-                data += self._read(4 * int(struct.unpack_from("<I", data, 4)[0]))
-            if data[0] == 1:
-                return data
+        while (data := self._next())[0] != 1:
+            pass
+        return data
+
+    def event(self, code: int) -> bytes:
+        """Return the next event of a kind, also one that a program has sent."""
+        while (data := self._next())[0] & 0x7F != code:
+            pass
+        return data
+
+    def atom(self, name: bytes) -> int:
+        """Return the number by which the server knows a name."""
+        self.send(16, 0, struct.pack("<Hxx", len(name)) + name)
+        return int(struct.unpack_from("<I", self.reply(), 8)[0])
 
     def check(self) -> None:
         """Wait until everything that was sent is done, without an error."""
@@ -236,6 +267,29 @@ def _shows(x: Connection, window: int) -> bool:
     return bool((kind, mapped, unmanaged) == (1, 2, 0))
 
 
+def has_window(number: int, authority: Path) -> bool:
+    """Return whether a program has shown a window that is large enough to be seen."""
+    with Connection(number, authority) as x:
+        for window in _windows(x):
+            try:
+                x.send(3, 0, struct.pack("<I", window))
+                kind, mapped = struct.unpack_from("<H12xB", x.reply(), 12)
+                x.send(14, 0, struct.pack("<I", window))
+                width, height = struct.unpack_from("<HH", x.reply(), 16)
+            except XError:  # It has gone in the meantime.
+                continue
+            if (kind, mapped) == (1, 2) and min(width, height) >= _LEAST_TO_SEE:
+                return True
+    return False
+
+
+def _windows(x: Connection) -> tuple[int, ...]:
+    """Return the windows that are not in another one, the topmost last."""
+    x.send(15, 0, struct.pack("<I", x.root))
+    reply = x.reply()
+    return struct.unpack_from(f"<{struct.unpack_from('<H', reply, 16)[0]}I", reply, 32)
+
+
 def _without_focus(x: Connection) -> int:
     """Return the topmost window if keys would reach none: nobody manages windows, and the pointer is beside them."""
     x.send(43, 0)
@@ -246,10 +300,7 @@ def _without_focus(x: Connection) -> int:
         x.send(38, 0, struct.pack("<I", x.root))
         if struct.unpack_from("<I", x.reply(), 12)[0]:
             return 0
-    x.send(15, 0, struct.pack("<I", x.root))
-    reply = x.reply()
-    windows = struct.unpack_from(f"<{struct.unpack_from('<H', reply, 16)[0]}I", reply, 32)
-    return next((window for window in reversed(windows) if _shows(x, window)), 0)
+    return next((window for window in reversed(_windows(x)) if _shows(x, window)), 0)
 
 
 def _focus(x: Connection, window: int) -> None:
@@ -301,3 +352,66 @@ def keysym(character: str) -> int:
     if character in special:
         return special[character]
     return code if 0x20 <= code <= 0x7E or 0xA0 <= code <= 0xFF else 0x01000000 + code
+
+
+def clipboard(number: int, authority: Path, limit: int) -> tuple[str, bytes]:
+    """Return the kind of what a program has copied, as MIME names it, and its bytes: a text, or else a picture.
+
+    Both are empty if there is neither. Programs hand over much of it in pieces (INCR), which display servers put
+    together wrongly (Xpra) or not at all (TigerVNC).
+
+    Raises:
+        TooLongError: It has more than `limit` bytes.
+        XError: The program does not answer.
+    """
+    with Connection(number, authority) as x:
+        window, property_changes = x.own, 1 << 22
+        x.send(1, 0, struct.pack("<IIhhHHHHIII", window, x.root, 0, 0, 1, 1, 0, 2, 0, 1 << 11, property_changes))
+        offered = _convert(x, window, x.atom(b"TARGETS"), limit)
+        targets = struct.unpack(f"<{len(offered) // 4}I", offered)
+        for name, kind in _COPIED.items():
+            if (target := x.atom(name)) in targets and (data := _convert(x, window, target, limit)):
+                return kind, data.decode("latin-1").encode() if name == b"STRING" else data
+    return "", b""
+
+
+def _convert(x: Connection, window: int, target: int, limit: int) -> bytes:
+    """Return the clipboard's content in one form: nothing if its program has it not in this one, or there is none."""
+    place, pieces = x.atom(b"JUPYTER_DISPLAYS"), x.atom(b"INCR")
+    x.send(24, 0, struct.pack("<IIIII", window, x.atom(b"CLIPBOARD"), target, place, 0))
+    if not struct.unpack_from("<I", x.event(_SELECTION_NOTIFY), 20)[0]:
+        return b""
+    kind, data = _take_property(x, window, place, limit)
+    if kind != pieces:
+        _check_length(len(data), limit)
+        return data
+    deadline = time.monotonic() + _TIMEOUT
+    whole, length = bytearray(), 0
+    while time.monotonic() < deadline:
+        where, deleted = struct.unpack_from("<8xI4xB", x.event(_PROPERTY_NOTIFY))
+        if where == place and not deleted:
+            piece = _take_property(x, window, place, limit)[1]
+            if not piece:
+                _check_length(length, limit)
+                return bytes(whole)
+            length += len(piece)
+            # Some programs end when nobody takes the rest.
+            if length <= limit:
+                whole += piece
+    _check_length(length, limit)
+    message = "the program that has copied it does not hand over all of it"
+    raise XError(message)
+
+
+def _take_property(x: Connection, window: int, name: int, limit: int) -> tuple[int, bytes]:
+    """Return type and value of a window's property, which is then removed."""
+    x.send(20, 1, struct.pack("<IIIII", window, name, 0, 0, limit // 4 + 1))
+    reply = x.reply()
+    kind, count = struct.unpack_from("<I4xI", reply, 8)
+    return kind, reply[32 : 32 + count * reply[1] // 8]
+
+
+def _check_length(length: int, limit: int) -> None:
+    if length > limit:
+        message = f"what was copied has more than {limit} bytes"
+        raise TooLongError(message)

@@ -3,6 +3,7 @@
  */
 
 import type { PROTOCOLS } from './client/registry';
+import type { ClipboardContent } from './client/types';
 import type { Keymap } from './keyboard';
 
 export type DisplayState = 'starting' | 'running' | 'stopping' | 'ended' | 'failed';
@@ -16,6 +17,8 @@ export interface Display {
   protocol: keyof typeof PROTOCOLS;
   state: DisplayState;
   reason: string;
+  /** One of its programs has shown a window. */
+  shown: boolean;
   created: string;
   last_activity: string;
   width: number;
@@ -97,6 +100,10 @@ export class Api {
 
   list(): Promise<DisplayList> {
     return this.fetch('GET', '');
+  }
+
+  get(id: string): Promise<Display> {
+    return this.fetch('GET', `/${id}`);
   }
 
   create(display: NewDisplay): Promise<Display> {
@@ -195,6 +202,15 @@ export class DisplayEndpoint {
   async keymap(): Promise<Keymap> {
     const response = await send(this.connection, 'GET', `${this.url}/keymap`);
     return ((await response.json()) as { keys: Keymap }).keys;
+  }
+
+  /** What a program of the display has copied. */
+  async clipboard(): Promise<ClipboardContent | null> {
+    const content = await (await send(this.connection, 'GET', `${this.url}/clipboard`)).blob();
+    if (content.type.startsWith('image/')) {
+      return { image: content };
+    }
+    return content.size ? { text: await content.text() } : null;
   }
 
   async type(text: string): Promise<void> {

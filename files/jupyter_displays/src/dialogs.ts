@@ -78,6 +78,38 @@ export function showClipboard(
   from.select();
 }
 
+/** What browsers and operating systems keep for themselves, as `Keyboard.chord` takes it. */
+const CHORDS = [
+  ...['Control+Alt+Delete', 'Control+Escape', 'Alt+Tab', 'Alt+F4', 'Meta', 'Escape'],
+  ...['Control+w', 'Control+t', 'Control+n', 'Control+Shift+t', 'Control+Tab', 'Control+Shift+Tab'],
+  ...['F1', 'F5', 'F11', 'F12', 'Control+PageUp', 'Control+PageDown']
+];
+const NAMES: Record<string, string> = { Control: 'Ctrl', Delete: 'Del', Meta: 'Super' };
+
+/** Keys that do not reach a page. */
+export function showKeys(parent: HTMLElement, trans: Translations, press: (keys: string) => void): void {
+  const grid = element('div', { className: 'jp-Display-keys' });
+  const hint = trans.__('Send the display keys that the browser takes:');
+  const dialog = openDialog(
+    parent,
+    trans.__('Keys'),
+    trans.__('Close'),
+    element('p', { textContent: hint }),
+    grid
+  );
+  for (const keys of CHORDS) {
+    const textContent = keys
+      .split('+')
+      .map(key => NAMES[key] ?? (key.length === 1 ? key.toUpperCase() : key))
+      .join('+');
+    const onclick = (): void => {
+      dialog.close();
+      press(keys);
+    };
+    grid.append(element('button', { type: 'button', textContent, onclick }));
+  }
+}
+
 /** Links for others, which can be taken back. */
 export async function showShares(
   parent: HTMLElement,

@@ -274,6 +274,30 @@ export class Keyboard {
     }
   }
 
+  /** Press keys together and let go of them: 'Control+Alt+Delete'. */
+  chord(keys: string): void {
+    const pressed: KeyStroke[] = [];
+    const held = new Set<Modifier>();
+    for (const name of keys.split('+')) {
+      const [keycode, keysym, symbol, modifier] = MODIFIER_KEYS[`${name}Left`] ?? [];
+      const stroke = modifier
+        ? { ...this.plain(keycode, keysym, symbol, new Set(held)), isModifier: true }
+        : NAMED[name]
+          ? this.named(NAMED[name], [...held])
+          : this.character(name);
+      if (typeof stroke !== 'string') {
+        pressed.push({ ...stroke, modifiers: new Set([...held, ...stroke.modifiers]) });
+        this.put(pressed[pressed.length - 1]);
+      }
+      if (modifier) {
+        held.add(modifier);
+      }
+    }
+    for (const stroke of pressed.reverse()) {
+      this.put({ ...stroke, pressed: false });
+    }
+  }
+
   private up(code: string): void {
     const stroke = this.down.get(code);
     if (stroke) {

@@ -14,6 +14,8 @@ interface Config {
   id: string;
   display: Display | null;
   mode: Share['mode'];
+  /** The hub's page, where displays are all that it starts for the user. */
+  home?: string;
   /** Of a share link; the owner has none. */
   token?: string;
 }
@@ -27,7 +29,7 @@ function showProblem({ problem }: Problem): void {
   document.body.append(element('p', { className: 'jp-Display-problem', textContent: trans.__(problem) }));
 }
 
-function show({ baseUrl, id, display, mode, token }: Config): void {
+function show({ baseUrl, id, display, mode, home, token }: Config): void {
   const connection = pageConnection(baseUrl);
   const api = token ? undefined : new Api(connection);
   const endpoint = token
@@ -39,6 +41,7 @@ function show({ baseUrl, id, display, mode, token }: Config): void {
     trans,
     mode: token ? mode : 'owner',
     api,
+    home,
     restart: api && (() => restart(api, display, viewer.size))
   });
   document.body.append(viewer.node);

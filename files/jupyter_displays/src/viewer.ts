@@ -2,12 +2,12 @@
  * A display on the page: its screen, a toolbar and what there is to say about the connection.
  */
 
-import { type Api, type Display, type DisplayEndpoint } from './api';
+import { type Api, ApiError, type Display, type DisplayEndpoint } from './api';
 import { Channel } from './client/channel';
 import { PROTOCOLS } from './client/registry';
 import type { ClipboardContent, DisplayClient } from './client/types';
-import { confirmShutDown, showClipboard, showFiles, showShares } from './dialogs';
-import { element, toolButton } from './dom';
+import { confirmShutDown, showClipboard, showFiles, showKeys, showShares } from './dialogs';
+import { element, icon, toolButton } from './dom';
 import { Keyboard } from './keyboard';
 import { Sound } from './sound';
 import type { Translations } from './translation';
@@ -18,6 +18,8 @@ export interface ViewerOptions {
   mode: 'owner' | 'control' | 'view';
   /** For the owner: files, links, size and end of the display. */
   api?: Api;
+  /** The hub's page, where nothing else leads there. */
+  home?: string;
   /** For the owner: start it again after it has ended. */
   restart?: () => Promise<void>;
 }
@@ -34,6 +36,11 @@ const OVER: Record<number, (trans: Translations) => string> = {
   4410: trans => trans.__('The display has ended.')
 };
 const LONGEST_WAIT = 5_000;
+const NOTICE_MS = 10_000;
+const COPY_DELAY = 50;
+const WINDOW_POLL_MS = 250;
+/** What both engines carry. */
+const LONGEST_COPY_MB = 8;
 const RESIZE_DELAY = 150;
 
 export class Viewer {
@@ -54,8 +61,12 @@ export class Viewer {
   /** Counts connections, so that a late one is known as such. */
   private attempts = 0;
   private failures = 0;
+  /** A timer while the screen is empty. */
+  private waiting = 0;
   private retry = 0;
   private resizing = 0;
+  private noticed = 0;
+  private copying = 0;
   private asked: Size = { width: 0, height: 0 };
   private copied = '';
   private offered = '';
@@ -149,6 +160,8 @@ export class Viewer {
     this.sound.update(display, this.endpoint!.sound);
     if (display.state === 'ended' || display.state === 'failed') {
       this.end(display.reason);
+    } else if (this.waiting) {
+      this.awaitWindow();
     }
   }
 
@@ -172,6 +185,8 @@ export class Viewer {
     this.retry = 0;
     this.client?.disconnect();
     this.client = null;
+    clearTimeout(this.waiting);
+    this.waiting = 0;
     this.sound.stop();
     this.attempts++;
     this.showStatus(
@@ -187,10 +202,33 @@ export class Viewer {
     this.observer.disconnect();
     clearTimeout(this.retry);
     clearTimeout(this.resizing);
+    clearTimeout(this.noticed);
+    clearTimeout(this.copying);
+    clearTimeout(this.waiting);
     this.client?.disconnect();
     this.client = null;
     this.sound.stop();
     this.node.remove();
+  }
+
+  /** Take the message away when there is more to see than an empty screen. Others who look come later. */
+  private awaitWindow(): void {
+    const { api, trans } = this.options;
+    const display = this.display!;
+    clearTimeout(this.waiting);
+    this.waiting = 0;
+    if (!api || display.shown) {
+      this.showStatus('');
+      return;
+    }
+    this.showStatus(trans.__('Starting…'));
+    // A page of its own hears of no events.
+    this.waiting = window.setTimeout(() => {
+      api.get(display.id).then(
+        found => this.update(found),
+        () => this.waiting && this.awaitWindow()
+      );
+    }, WINDOW_POLL_MS);
   }
 
   // The connection
@@ -213,7 +251,7 @@ export class Viewer {
           // What was there stays until there is something new.
           [...this.stage.children].filter(child => child !== screen).forEach(child => child.remove());
           this.failures = 0;
-          this.showStatus('');
+          this.awaitWindow();
           this.node.dataset.painted = String(attempt);
         },
         resized: (width, height) => {
@@ -229,7 +267,11 @@ export class Viewer {
           this.stage.classList.remove('jp-mod-bell');
           requestAnimationFrame(() => this.stage.classList.add('jp-mod-bell'));
         },
-        clipboard: clip => void this.takeClip(clip)
+        copied: () => {
+          // Xpra says so several times.
+          clearTimeout(this.copying);
+          this.copying = window.setTimeout(() => void this.fetchClip(), COPY_DELAY);
+        }
       },
       {
         viewOnly: mode === 'view',
@@ -247,6 +289,8 @@ export class Viewer {
 
   private onDisconnect(code: number, reason: string): void {
     const { trans } = this.options;
+    clearTimeout(this.waiting);
+    this.waiting = 0;
     this.keyboard.release();
     if (OVER[code]) {
       this.end(reason || OVER[code](trans));
@@ -318,8 +362,13 @@ export class Viewer {
   // The toolbar
 
   private toolbar(): HTMLElement {
-    const { trans, mode, api } = this.options;
-    const bar = element('div', { className: 'jp-Display-toolbar', role: 'toolbar' }, this.title, this.notice);
+    const { trans, mode, api, home } = this.options;
+    const bar = element('div', { className: 'jp-Display-toolbar', role: 'toolbar' });
+    if (home) {
+      const label = trans.__('Home page of the hub');
+      bar.append(element('a', { href: home, title: label, 'aria-label': label }, icon('home')));
+    }
+    bar.append(this.title, this.notice);
     if (mode === 'view') {
       bar.append(element('span', { className: 'jp-Display-badge', textContent: trans.__('Only looking') }));
     }
@@ -329,6 +378,13 @@ export class Viewer {
         showClipboard(this.node, trans, this.copied, mode === 'view' ? null : text => this.offer({ text }))
       )
     );
+    if (mode !== 'view') {
+      const press = (keys: string): void => {
+        this.focus();
+        this.keyboard.chord(keys);
+      };
+      bar.append(toolButton('keys', trans.__('Keys'), () => showKeys(this.node, trans, press)));
+    }
     if (api) {
       const id = (): string => this.display?.id ?? '';
       const input = element('input', { type: 'file', multiple: true, hidden: true });
@@ -348,6 +404,13 @@ export class Viewer {
     }
     bar.append(toolButton('full', trans.__('Full screen'), () => void this.toggleFullScreen()));
     return bar;
+  }
+
+  /** Say something beside the buttons for a while. */
+  private notify(text: string): void {
+    this.notice.textContent = text;
+    clearTimeout(this.noticed);
+    this.noticed = window.setTimeout(() => (this.notice.textContent = ''), NOTICE_MS);
   }
 
   private async toggleFullScreen(): Promise<void> {
@@ -418,11 +481,15 @@ export class Viewer {
     if (text) {
       this.offer({ text });
     } else if (image) {
-      this.client?.offer({ image });
+      this.offer({ image });
     }
   }
 
   private offer(clip: ClipboardContent): void {
+    if (new Blob([clip.image ?? clip.text]).size > LONGEST_COPY_MB << 20) {
+      this.notify(this.tooLong());
+      return;
+    }
     if (clip.text !== undefined) {
       if (clip.text === this.offered || clip.text === this.copied) {
         // The display has it already.
@@ -450,6 +517,26 @@ export class Viewer {
     }
   }
 
+  private async fetchClip(): Promise<void> {
+    const { trans } = this.options;
+    try {
+      const clip = await this.endpoint?.clipboard();
+      if (clip) {
+        await this.takeClip(clip);
+      }
+    } catch (error) {
+      const tooLong = error instanceof ApiError && error.status === 413;
+      this.notify(tooLong ? this.tooLong() : trans.__('What was copied did not arrive.'));
+    }
+  }
+
+  private tooLong(): string {
+    return this.options.trans.__(
+      'This is too long for the clipboard (at most %1 MB). Move it as a file.',
+      LONGEST_COPY_MB
+    );
+  }
+
   /** What the user has copied elsewhere, where the browser lets it be read without asking. */
   private async readClipboard(): Promise<void> {
     try {
@@ -461,7 +548,7 @@ export class Viewer {
         if (item.types.includes('text/plain')) {
           this.offer({ text: await (await item.getType('text/plain')).text() });
         } else if (item.types.includes('image/png')) {
-          this.client?.offer({ image: await item.getType('image/png') });
+          this.offer({ image: await item.getType('image/png') });
         }
       }
     } catch {

@@ -210,6 +210,7 @@ async def test_a_browser_logs_in_and_gets_the_page(desktop):
     assert page.code == 200
     config = json.loads(re.search(r'type="application/json">(.*?)</script>', page.body.decode())[1])
     assert (config["id"], config["display"]["name"], config["baseUrl"]) == ("1", "display/1", desktop.prefix)
+    assert config["home"].endswith("/hub/home")
     stream = desktop.url("api/displays/1/stream", "ws")
     for origin, allowed in ((f"http://127.0.0.1:{desktop.port}", True), ("https://evil.example", False)):
         headers = {"Cookie": cookie, "Origin": origin, "Sec-Fetch-Mode": "websocket"}

@@ -673,3 +673,34 @@ def test_the_installed_xpra_writes_what_was_recorded():
     if answer.returncode:
         pytest.skip(f"the installed Xpra has no rencodeplus: {answer.stderr.splitlines()[-1]}")
     assert json.loads(answer.stdout)["values"] == json.loads(RECORDED[-1].read_text(encoding="utf-8"))["values"]
+
+
+@pytest.mark.skipif(not shutil.which("xclip"), reason="not installed: xclip")
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_what_was_copied_is_read_by_who_may_use_it(api, jp_fetch, manager, engine):
+    await api.running()
+    display = manager.displays["1"]
+    assert await api("GET", "1", "clipboard") == (204, b"")
+    picture = await asyncio.to_thread(x11.png, display.number, display.screen.authority, 320)
+    links = {
+        mode: (await api("POST", "1", "shares", body={"mode": mode}))[1]["url"].rpartition("/")[2]
+        for mode in ("view", "control")
+    }
+    x = os.environ | {"DISPLAY": f":{display.number}", "XAUTHORITY": str(display.screen.authority)}
+    for target, data in (("UTF8_STRING", "secret, ß, 漢字\n".encode()), ("STRING", b"old"), ("image/png", picture)):
+        command = ["xclip", "-selection", "clipboard", "-target", target, "-quiet"]
+        program = await asyncio.create_subprocess_exec(*command, env=x, stdin=asyncio.subprocess.PIPE, stderr=-3)
+        program.stdin.write(data)
+        program.stdin.close()
+        for _ in range(100):
+            status, read = await api("GET", "1", "clipboard")
+            if status == 200:
+                break
+            await asyncio.sleep(0.02)
+        shared = await jp_fetch("displays", "shared", links["control"], "clipboard", headers={})
+        refused = await jp_fetch("displays", "shared", links["view"], "clipboard", headers={}, raise_error=False)
+        program.kill()
+        await program.wait()
+        assert read == shared.body == data
+        assert shared.headers["Content-Type"].startswith("image/png" if data == picture else "text/plain")
+        assert (refused.code, b"secret" in refused.body) == (403, False)

@@ -32,4 +32,6 @@ class TigerVNCEngine(Engine):
             *("-FrameRate", "75"),
             # A text of more than the default, 256 kB, would be dropped with what the clipboard had before.
             *("-MaxCutText", str(20 * 2**20)),
+            # A page is told of what is copied, not of each word that is marked.
+            "-SendPrimary=0",
         ]

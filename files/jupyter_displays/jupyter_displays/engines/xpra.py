@@ -68,6 +68,8 @@ _OPTIONS = {
     "xsettings": "no",
 }
 _ENVIRONMENT = {
+    # Milliseconds that a program on a busy host has to say what it has copied. Without an answer no page is told.
+    "XPRA_CLIPBOARD_CONVERT_TIMEOUT": "5000",
     "XPRA_SYSTEM_CONF_DIRS": "/nonexistent",
     "XPRA_EXPOSE_IBUS_LAYOUTS": "0",
     "XPRA_IBUS": "0",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from .api import (
+    ClipboardHandler,
     DisplayHandler,
     DisplaysHandler,
     FileHandler,
     FilesHandler,
     KeymapHandler,
     ScreenHandler,
-    SharedKeyboardHandler,
+    SharedInputHandler,
     ShareHandler,
     SharesHandler,
     TextHandler,
@@ -34,6 +35,7 @@ def handlers() -> list[tuple[Any, ...]]:
         (rf"/api/displays/{_ID}/sound", SoundHandler),
         (rf"/api/displays/{_ID}/keymap", KeymapHandler),
         (rf"/api/displays/{_ID}/text", TextHandler),
+        (rf"/api/displays/{_ID}/clipboard", ClipboardHandler),
         (rf"/api/displays/{_ID}/files", FilesHandler),
         (rf"/api/displays/{_ID}/files/([^/]+)", FileHandler),
         (rf"/api/displays/{_ID}/shares", SharesHandler),
@@ -42,6 +44,6 @@ def handlers() -> list[tuple[Any, ...]]:
         (rf"/displays/shared/{_TOKEN}", SharedPageHandler),
         (rf"/displays/shared/{_TOKEN}/stream", SharedStreamHandler),
         (rf"/displays/shared/{_TOKEN}/sound", SharedSoundHandler),
-        (rf"/displays/shared/{_TOKEN}/(keymap|text)", SharedKeyboardHandler),
+        (rf"/displays/shared/{_TOKEN}/(keymap|text|clipboard)", SharedInputHandler),
         (r"/displays/static/(.+)", StaticHandler, {"path": str(STATIC)}),
     ]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LARGEST_REQUEST = 1 << 16
 _LONGEST_TEXT = 10_000
+# As in viewer.ts: what both engines and the page's clipboard carry in either direction.
+_LONGEST_COPY = 8 << 20
 _LONGEST_TITLE = 100
 
 
@@ -203,12 +205,14 @@ async def _ask_x(display: Display, function: Callable[..., Any], *arguments: Any
     call = asyncio.to_thread(function, display.number, display.screen.authority, *arguments)
     try:
         return await asyncio.wait_for(call, 20)
+    except x11.TooLongError as error:
+        raise web.HTTPError(413, f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
     except (x11.XError, OSError, asyncio.TimeoutError) as error:
         raise web.HTTPError(503, f"The display does not answer: {error or 'it takes too long'}.") from error
 
 
-class _Keyboard:
-    """What pages of owners and of guests do with keys."""
+class _Input(APIHandler):  # type: ignore[misc]
+    """What pages of owners and of guests do with keys and with what was copied."""
 
     manager: DisplayManager
 
@@ -228,8 +232,19 @@ class _Keyboard:
             await _ask_x(display, x11.type_text, text, self.manager.keyboard.free)
         self.manager.record_activity(display)
 
+    async def clipboard(self, display: Display) -> None:
+        """Send what a program has copied: a text, a picture, or nothing."""
+        await _until_running(display)
+        kind, data = await _ask_x(display, x11.clipboard, _LONGEST_COPY)
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        if kind:
+            self.finish(data, set_content_type=kind)
+        else:
+            self.set_status(204)
 
-class KeymapHandler(_Keyboard, _API):
+
+class KeymapHandler(_Input, _API):
     """The keyboard of a display."""
 
     @web.authenticated
@@ -240,7 +255,17 @@ class KeymapHandler(_Keyboard, _API):
         self.reply(await self.keymap())
 
 
-class TextHandler(_Keyboard, _API):
+class ClipboardHandler(_Input, _API):
+    """What a program of a display has copied."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, display_id: str) -> None:
+        """Send it."""
+        await self.clipboard(self.manager.get(display_id))
+
+
+class TextHandler(_Input, _API):
     """Text that is typed into a display."""
 
     @web.authenticated
@@ -446,8 +471,8 @@ class FileHandler(_API):
         self.finish(set_content_type="application/octet-stream")
 
 
-class SharedKeyboardHandler(_Keyboard, _API):
-    """The keyboard of a display for who has a link."""
+class SharedInputHandler(_Input, _API):
+    """The keyboard and the clipboard of a display for who has a link."""
 
     def _display(self, token: str) -> Display:
         share = self.manager.shares.by_token(token)
@@ -460,11 +485,14 @@ class SharedKeyboardHandler(_Keyboard, _API):
 
     @allow_unauthenticated
     async def get(self, token: str, what: str) -> None:
-        """Tell which key makes which character."""
-        if what != "keymap":
+        """Tell which key makes which character, or what was copied."""
+        display = self._display(token)
+        if what == "keymap":
+            self.reply(await self.keymap())
+        elif what == "clipboard":
+            await self.clipboard(display)
+        else:
             raise web.HTTPError(405)
-        self._display(token)
-        self.reply(await self.keymap())
 
     @allow_unauthenticated
     async def post(self, token: str, what: str) -> None:

@@ -6,7 +6,7 @@ import html
 import json
 import mimetypes
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
@@ -15,6 +15,9 @@ from tornado import web
 
 from ..translation import gettext_noop
 from .base import HasManager
+
+if TYPE_CHECKING:
+    from ..manager import Display
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -64,10 +67,15 @@ class PageHandler(_Page):
         await self.manager.started.wait()
         await self.manager.prepare()
         display = self.manager.displays.get(display_id)
+        self.show_own(display_id, display)
+
+    def show_own(self, display_id: str, display: Display | None) -> None:
+        """Send the page of its owner, with a way back to the hub where there is nothing else of the user's."""
         # The cookie by which the page's requests are told from those of other sites.
         _ = self.xsrf_token
         model = display.model(self.manager.base_url) if display else None
-        self.show(display.title if display else "Display", id=display_id, display=model, mode="control")
+        home = self.settings.get("hub_home", "")
+        self.show(display.title if display else "Display", id=display_id, display=model, mode="control", home=home)
 
 
 class SharedPageHandler(_Page):

@@ -14,6 +14,13 @@ import type {
   KeyStroke
 } from './types';
 
+/**
+ * By noVNC's connections: who is told of what the server announces on its clipboard. It is not asked for: TigerVNC drops
+ * a text that it gets in pieces.
+ */
+const announced = new WeakMap<object, () => void>();
+RFB.messages.extendedClipboardRequest = socket => announced.get(socket)?.();
+
 class RfbClient implements DisplayClient {
   private rfb: RFB | null = null;
   private closed = { code: 1006, reason: '' };
@@ -52,9 +59,7 @@ class RfbClient implements DisplayClient {
         rfb.clipboardPasteFrom(this.copied);
       }
     });
-    rfb.addEventListener('clipboard', event => {
-      this.events.clipboard({ text: (event as CustomEvent<{ text: string }>).detail.text });
-    });
+    announced.set(rfb._sock, () => this.events.copied());
   }
 
   disconnect(): void {

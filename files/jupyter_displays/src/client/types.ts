@@ -35,7 +35,8 @@ export interface ClientEvents {
   /** The stream has ended. */
   closed(code: number, reason: string): void;
   bell(): void;
-  clipboard(clip: ClipboardContent): void;
+  /** A program has copied something, which the server of the page has. */
+  copied(): void;
 }
 
 export interface ClientOptions {

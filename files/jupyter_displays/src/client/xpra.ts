@@ -40,7 +40,8 @@ const INPUT: Dict = {
   clipboard: {
     enabled: true,
     selections: SELECTIONS,
-    greedy: true,
+    // To be told what there is, and not what it says: the server asks for that twice at once.
+    greedy: false,
     want_targets: true,
     'preferred-targets': [...TEXT_TARGETS, PNG]
   }
@@ -154,7 +155,7 @@ class XpraClient implements DisplayClient {
       // The middle button and Shift+Insert of terminals paste the primary selection.
       for (const selection of SELECTIONS) {
         const content = [targets[0], targets[0], 8, 'bytes', data];
-        this.send('clipboard-token', selection, targets, ...content, true, true, true);
+        this.send('clipboard-token', selection, targets, ...content, true, false, true);
       }
     };
     if (clip.image) {
@@ -259,18 +260,14 @@ class XpraClient implements DisplayClient {
         break;
       case 'clipboard-token':
         if (text(packet[1]) === SELECTIONS[0]) {
-          this.takeClip(text(packet[3]), packet[7]);
-          if (!packet[7] && Array.isArray(packet[2])) {
-            this.askForClip(packet[2].map(text));
+          const targets = Array.isArray(packet[2]) ? packet[2].map(text) : [];
+          if ([...TEXT_TARGETS, PNG].some(target => targets.includes(target))) {
+            this.events.copied();
           }
         }
         break;
       case 'clipboard-request':
         void this.answerRequest(packet[1], text(packet[2]), text(packet[3]));
-        break;
-      case 'clipboard-contents':
-        this.finish(packet[1]);
-        this.takeClip(text(packet[3]), packet[6]);
         break;
       case 'clipboard-contents-none':
         this.finish(packet[1]);
@@ -466,24 +463,6 @@ class XpraClient implements DisplayClient {
   }
 
   // Clipboard
-
-  private takeClip(type: string, data: Value | undefined): void {
-    if (!data || !text(data).length) {
-      return;
-    }
-    if (type === PNG) {
-      this.events.clipboard({ image: new Blob([bytes(data)], { type: PNG }) });
-    } else if (TEXT_TARGETS.includes(type)) {
-      this.events.clipboard({ text: text(data) });
-    }
-  }
-
-  private askForClip(targets: string[]): void {
-    const target = [...TEXT_TARGETS, PNG].find(wanted => targets.includes(wanted));
-    if (target) {
-      this.send('clipboard-request', ++this.requestId, 'CLIPBOARD', target);
-    }
-  }
 
   private async answerRequest(id: Value, selection: string, target: string): Promise<void> {
     const clip = this.clip;

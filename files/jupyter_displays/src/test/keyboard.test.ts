@@ -8,6 +8,7 @@ const KEYMAP: Keymap = {
   a: [38, 0],
   A: [38, 1],
   c: [54, 0],
+  w: [25, 0],
   q: [24, 0],
   v: [55, 0],
   '1': [10, 0],
@@ -205,4 +206,14 @@ void test('characters have the numbers that X gives them', () => {
     ['a', 'é', 'я', '€', '😀'].map(keysymOf),
     [0x61, 0xe9, 0x0100044f, 0x010020ac, 0x0101f600]
   );
+});
+
+void test('keys that browsers take are pressed together, and nothing stays down', () => {
+  const { got, keyboard } = arriving();
+  keyboard.chord('Control+Alt+Delete');
+  assert.deepEqual(got.splice(0), ['+37', '+64 control', '+119 control alt', '-119', '-64', '-37']);
+  keyboard.chord('Control+w');
+  assert.deepEqual(got.splice(0), ['+37', '+25 control', '-25', '-37']);
+  keyboard.chord('Meta');
+  assert.deepEqual(got, ['+133', '-133']);
 });
