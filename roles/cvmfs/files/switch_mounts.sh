@@ -6,12 +6,15 @@ held() { grep -q '^/etc/auto.cvmfs /cvmfs autofs ' /proc/mounts; }
 named() { grep -qs '^/cvmfs[[:space:]]' /etc/auto.master /etc/auto.master.d/*.autofs; }
 stale() { held && ! named; }
 # A host without the client has no map, which autofs would miss.
-unread() { [ -e /etc/auto.cvmfs ] && named && ! held; }
+wanted() { [ -e /etc/auto.cvmfs ] && named; }
+unread() { wanted && ! held; }
+# autofs ends by itself when a reload leaves it without any map.
+started() { systemctl is-enabled --quiet autofs.service && systemctl is-active --quiet autofs.service; }
 # Only after this it is known which units have lost their files.
 [ "$1" = False ] || systemctl daemon-reload
 gone=$(systemctl list-units --plain --no-legend --all --state=not-found 'cvmfs-*.automount' | cut -d ' ' -f 1)
 autofs=$(systemctl is-active autofs.service || :)
-if [ -z "$gone" ] && { [ "$autofs" != active ] || { ! stale && ! unread; }; }; then exit; fi
+if [ -z "$gone" ] && { started || ! wanted; } && { [ "$autofs" != active ] || { ! stale && ! unread; }; }; then exit; fi
 if [ -n "$gone" ] || stale; then
   # Lazily: who uses a repository goes on, and a hung one holds up nobody.
   awk '$2 ~ "^/cvmfs/" && $3 ~ "^fuse" { print $2 }' /proc/mounts | xargs -r -n 1 umount --lazy
@@ -20,10 +23,12 @@ fi
 # shellcheck disable=SC2086
 [ -z "$gone" ] || systemctl stop $gone
 if [ "$autofs" = active ]; then
-  systemctl reload autofs.service
+  # autofs takes no notice of a reload while it is at another.
   for _ in $(seq 20); do
-    stale || unread || break
+    systemctl reload autofs.service || break
     sleep 0.5
+    stale || unread || break
   done
 fi
+! wanted || started || systemctl enable --quiet --now autofs.service
 echo changed
