@@ -511,32 +511,47 @@ def test_memory_limit_kills_the_kernel_and_spares_the_server(host: Host, alice: 
     """The slice has the limit; a kernel beyond it dies, the server and a kernel within it go on."""
     assert slice_property(host, "alice", "MemoryMax") == str(700 * 2**20)
     alice("alice", "run", ALLOCATE.format(megabytes=1200), succeeds=False)
-    told = host.check_output("journalctl --output=cat --since=-2min | grep 'was killed for want of memory'")
-    assert f"limit {700 * 2**20} bytes" in told.splitlines()[-1]
+    journal = host.check_output("journalctl --output=cat --since=-2min")
+    assert re.search(rf"kernel \S+ was killed for want of memory: .*limit {700 * 2**20} bytes", journal)
     assert alice("alice", "run", ALLOCATE.format(megabytes=100)) == f"allocated {100 * 2**20}\n"
 
 
-def session_of_carol(client: Client, what: str) -> Any:
+def session_of_carol(host: Host, what: str) -> Any:
     """Return what Carol's server says about her limits and programs."""
-    # After status and address.
-    return json.loads(client("carol", "get", f"/user/carol/api/session/{what}").split(" ", 2)[2])
+    code = f"""
+import json
+hub.request("/user/carol/lab")
+print(json.dumps(hub.api("/user/carol/api/session/{what}")))
+"""
+    done = as_person(host, "carol", code)
+    assert done.rc == 0, done.stderr
+    return json.loads(done.stdout)
 
 
-def test_users_see_what_all_their_servers_use(client: Client) -> None:
+def counts_cpu(host: Host) -> bool:
+    """Return whether groups of version 1 are as systemd takes them to be: what counts CPU and what limits it are one."""
+    path = "/sys/fs/cgroup/cpu"
+    return not host.file(path).exists or host.check_output(f"realpath {path}acct") == host.check_output(f"realpath {path}")
+
+
+def test_users_see_what_all_their_servers_use(host: Host, client: Client) -> None:
     """In the bar of each server, whichever of them it is that works."""
     client("carol", "start")
     client("carol", "start", "second")
-    wait_until(lambda: session_of_carol(client, "usage")["cpu"], "a second look at the use of CPU")
-    usage = session_of_carol(client, "usage")
-    assert usage["cpu"]["limit"] == 0.5
-    assert usage["memory"]["limit"] == 700 * 2**20
-    programs = session_of_carol(client, "programs")
-    servers = sorted(program["name"] for program in programs if program["kind"] == "server")
-    assert servers == ["", "second"]
-    own = sum(program["memory"] for program in programs)
-    assert 0.5 * own < usage["memory"]["used"] < 2 * own + 100 * 2**20
-    client("carol", "stop", "second")
-    client("carol", "stop")
+    try:
+        if counts_cpu(host):
+            wait_until(lambda: session_of_carol(host, "usage")["cpu"], "a second look at the use of CPU")
+            assert session_of_carol(host, "usage")["cpu"]["limit"] == 0.5
+        usage = session_of_carol(host, "usage")
+        assert usage["memory"]["limit"] == 700 * 2**20
+        programs = session_of_carol(host, "programs")
+        servers = sorted(program["name"] for program in programs if program["kind"] == "server")
+        assert servers == ["", "second"]
+        own = sum(program["memory"] for program in programs)
+        assert 0.5 * own < usage["memory"]["used"] < 2 * own + 100 * 2**20
+    finally:
+        client("carol", "stop", "second")
+        client("carol", "stop")
 
 
 @pytest.mark.one_host
