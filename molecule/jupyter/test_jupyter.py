@@ -108,7 +108,7 @@ def test_environment_can_be_read_by_all_and_written_by_root_only(host: Host) -> 
 
 
 def test_build_leaves_no_cache_behind(host: Host) -> None:
-    assert host.check_output("ls -A /opt/campushub | grep -v -e '^user' -e '^uv$' || true") == ""
+    assert host.check_output("ls -A /opt/campushub | grep -v -e '^user' -e '^uv$' -e '^wheels$' || true") == ""
     assert not host.file("/root/.cache/uv").exists
 
 
@@ -187,18 +187,16 @@ def test_files_whose_names_are_no_text_are_reached(host: Host, start: Callable[[
 def test_a_save_on_a_full_disk_is_told(host: Host, start: Callable[[str], Server]) -> None:
     """Nothing of a new file stays, which would be a broken notebook."""
     server = start("alice")
-    host.check_output(
-        "mkdir -p /home/alice/full && mount -t tmpfs -o size=100k,uid=$(id -u alice) full /home/alice/full"
-    )
+    host.check_output("mkdir -p /home/alice/full && mount -t tmpfs -o size=8k,uid=$(id -u alice) full /home/alice/full")
     try:
-        body = json.dumps({"type": "file", "format": "text", "content": "x" * 200_000})
+        body = json.dumps({"type": "file", "format": "text", "content": "x" * 20_000})
         host.run(f"echo {shlex.quote(body)} >/run/jupyter-tests/body")
         command = "curl -s -X PUT -H 'Authorization: token secret' -d @/run/jupyter-tests/body %s"
         answer = json.loads(host.check_output(command, f"{server.url}api/contents/full/new.txt"))
         assert answer["message"] == "Not saved: the disk, or your quota of it, is full. (full/new.txt)"
         assert host.check_output("ls -A /home/alice/full") == ""
     finally:
-        host.check_output("umount /home/alice/full")
+        host.check_output("umount /home/alice/full && rmdir /home/alice/full")
 
 
 def test_lab_notebook_and_terminals_are_served(host: Host, start: Callable[[str], Server]) -> None:

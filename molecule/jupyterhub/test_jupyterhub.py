@@ -529,9 +529,9 @@ print(json.dumps(hub.api("/user/carol/api/session/{what}")))
 
 
 def counts_cpu(host: Host) -> bool:
-    """Return whether groups of version 1 are as systemd takes them to be: what counts CPU and what limits it are one."""
-    path = "/sys/fs/cgroup/cpu"
-    return not host.file(path).exists or host.check_output(f"realpath {path}acct") == host.check_output(f"realpath {path}")
+    """Return whether what limits CPU also counts it, as systemd takes for granted with control groups of version 1."""
+    limits, counts = (host.run(f"realpath -e /sys/fs/cgroup/{name}").stdout for name in ("cpu", "cpuacct"))
+    return limits == counts
 
 
 def test_users_see_what_all_their_servers_use(host: Host, client: Client) -> None:
