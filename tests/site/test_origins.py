@@ -37,6 +37,7 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+@pytest.mark.attack
 def test_a_hostile_page_gets_nothing_of_its_visitor(browse: BrowserSession, host: Host, trap: str) -> None:
     """With one name for all it gets nothing of the hub; what it still gets is in docs/design/security.md."""
     alice = browse()
