@@ -17,6 +17,7 @@ import pytest
 from testinfra.host import Host
 
 MADE = runpy.run_path(str(Path(__file__).with_name("server.py")))
+DOMAIN = runpy.run_path(str(Path(__file__).with_name("domain.py")))
 CERTIFICATE = f"{os.environ.get('MOLECULE_EPHEMERAL_DIRECTORY')}/ca.pem"
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 NO_NAME = "This is no user name that can be used here"
@@ -83,6 +84,51 @@ def test_the_directory_itself_checks_passwords(hub: Host, door: Door) -> None:
     journal = hub.check_output("journalctl -u jupyterhub --since=-30s --no-pager")
     assert "CERTIFICATE_VERIFY_FAILED" in journal
     assert "carl-secret" not in journal
+
+
+# What an administrator of the domain does to an account, and what its user reads, whose password is right.
+STATES = {
+    "open": ("true", "True"),
+    "disabled": (
+        "samba-tool user disable {name}",
+        "You may not use this service. Please ask its administrator for access.",
+    ),
+    "over": ("samba-tool user setexpiry {name} --days=0", "Your account has expired."),
+    "fresh": (
+        "samba-tool user setpassword {name} --newpassword=Secret-4711 --must-change-at-next-login",
+        "Your password is right, but it has expired.",
+    ),
+}
+ASK = """
+import asyncio, sys
+from tornado.web import HTTPError
+from campushub_hub.auth.ldap import CampusLDAPAuthenticator
+realm, *names = sys.argv[1:]
+door = CampusLDAPAuthenticator(
+    uris=["ldaps://directory-ad"], allow_insecure=True, bind_templates=["{username}@" + realm]
+)
+for name in names:
+    for password in ("Secret-4711", "wrong"):
+        try:
+            print(asyncio.run(door.check_password(name, password)))
+        except HTTPError as error:
+            print(error.log_message)
+"""
+
+
+@pytest.mark.usefixtures("door")
+def test_a_domain_says_why_a_right_password_is_refused(hub: Host, named: Callable[[str], Host]) -> None:
+    """And says nothing to who does not know the password."""
+    domain = named("directory-ad")
+    for name, (change, _) in STATES.items():
+        domain.check_output(f"samba-tool user create {name} Secret-4711 && {change.format(name=name)}")
+    words = shlex.join(["/opt/campushub/hub/bin/python", "-c", ASK, DOMAIN["REALM"].lower(), *STATES])
+    done = hub.run(words)
+    assert done.rc == 0, done.stderr
+    answers = done.stdout.splitlines()
+    assert answers[1::2] == ["False"] * len(STATES)
+    for (name, (_, told)), answer in zip(STATES.items(), answers[::2], strict=True):
+        assert answer.startswith(told), f"{name}: {answer}"
 
 
 OIDC = {

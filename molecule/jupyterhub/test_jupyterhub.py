@@ -548,7 +548,7 @@ print(json.dumps(hub.api("/user/carol/api/session/{what}")))
 def counts_cpu(host: Host) -> bool:
     """Return whether what limits CPU also counts it, as systemd takes for granted with control groups of version 1."""
     limits, counts = (host.run(f"realpath -e /sys/fs/cgroup/{name}").stdout for name in ("cpu", "cpuacct"))
-    return limits == counts
+    return bool(limits == counts)
 
 
 def test_users_see_what_all_their_servers_use(host: Host, client: Client) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tornado.web import HTTPError
@@ -429,8 +430,6 @@ def test_ldap_verifies_certificates_and_asks_each_server(
 ) -> None:
     import ssl
 
-    from ldap3.core.exceptions import LDAPBindError
-
     config = Config()
     configuration.configure(config, rendered["ldap"]["settings"])
     assert import_item(config.JupyterHub.authenticator_class) is ldap.CampusLDAPAuthenticator
@@ -442,12 +441,57 @@ def test_ldap_verifies_certificates_and_asks_each_server(
     assert asked.bind_dn_template == ["uid={username},ou=people,dc=example,dc=org"]
     asked.lookup_dn, asked.lookup_dn_search_user = True, "cn=reader"
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise LDAPBindError
+    class Refusing:
+        """A stand-in for a connection to a server that refuses."""
+
+        result: ClassVar[dict[str, Any]] = {"result": 49, "description": "invalidCredentials", "message": ""}
+        encrypts = True
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def open(self, **_: Any) -> None:
+            pass
+
+        def start_tls(self, **_: Any) -> bool:
+            return self.encrypts
+
+        def bind(self, **_: Any) -> bool:
+            assert self.encrypts, "the password would be sent without encryption"
+            return False
+
+        def unbind(self) -> None:
+            pass
 
     with monkeypatch.context() as patch:
-        patch.setattr("ldap3.Connection", refuse)
+        patch.setattr("ldap3.Connection", Refusing)
         with pytest.raises(accounts.DirectoryTimeoutError, match="refuses cn=reader, as whom users are looked up"):
+            run(door.check_password("ann", "right"))
+        asked.lookup_dn = False
+        assert run(door.check_password("ann", "right")) is False
+        comment = "8009030C: LdapErr: DSID-0C0904DC, comment: AcceptSecurityContext error, data {}, v1db1"
+        reasons = {
+            "52e": "",
+            "525": "",
+            "532": base.PASSWORD_EXPIRED,
+            "533": base.NOT_ALLOWED,
+            "701": base.ACCOUNT_EXPIRED,
+            "773": base.PASSWORD_EXPIRED,
+            "775": base.LOCKED,
+        }
+        for code, reason in reasons.items():
+            Refusing.result["message"] = comment.format(code)
+            if reason:
+                with pytest.raises(HTTPError, match=re.escape(reason)):
+                    run(door.check_password("ann", "right"))
+            else:
+                assert run(door.check_password("ann", "wrong")) is False
+        Refusing.result |= {"result": 52, "description": "unavailable", "message": ""}
+        with pytest.raises(accounts.DirectoryTimeoutError, match=r"ldap2.*: unavailable"):
+            run(door.check_password("ann", "right"))
+        Refusing.encrypts = False
+        asked.uris = ["ldap://ldap2.example.org"]
+        with pytest.raises(accounts.DirectoryTimeoutError, match="refuses StartTLS"):
             run(door.check_password("ann", "right"))
     asked.lookup_dn = False
     # Nothing listens at either; the reason is told apart from a wrong password.

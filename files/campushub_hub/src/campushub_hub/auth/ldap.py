@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from pathlib import Path
 from typing import Any
 
 import ldap3
-from ldap3.core.exceptions import LDAPBindError, LDAPException
+from ldap3.core.exceptions import LDAPException
 from ldapauthenticator import LDAPAuthenticator
+from tornado.web import HTTPError
 from traitlets import Bool, Instance, List, Unicode, default
 
 from campushub_hub.accounts import DirectoryTimeoutError, check_password
 
-from .base import CampusAuthenticator
+from .base import ACCOUNT_EXPIRED, LOCKED, NOT_ALLOWED, PASSWORD_EXPIRED, CampusAuthenticator
+
+# Results of a bind that say nothing about the password (RFC 4511): strongerAuthRequired, confidentialityRequired, busy
+# and unavailable.
+UNABLE = {8, 13, 51, 52}
+# Active Directory answers each of these like a wrong password, with an error code of Windows (winerror.h) in the text
+# beside it. But for the last, it does so only if the password is right.
+REFUSED = {
+    "530": NOT_ALLOWED,  # ERROR_INVALID_LOGON_HOURS
+    "531": NOT_ALLOWED,  # ERROR_INVALID_WORKSTATION
+    "532": PASSWORD_EXPIRED,  # ERROR_PASSWORD_EXPIRED
+    "533": NOT_ALLOWED,  # ERROR_ACCOUNT_DISABLED
+    "701": ACCOUNT_EXPIRED,  # ERROR_ACCOUNT_EXPIRED
+    "773": PASSWORD_EXPIRED,  # ERROR_PASSWORD_MUST_CHANGE
+    "775": LOCKED,  # ERROR_ACCOUNT_LOCKED_OUT
+}
+
+
+def refusal(message: str) -> str:
+    """Return the reason that Active Directory gives for a refused bind, if it is another than a wrong password."""
+    found = re.search(r"AcceptSecurityContext error, data ([0-9a-f]+),", message)
+    return REFUSED.get(found[1], "") if found else ""
 
 
 class DirectoryError(DirectoryTimeoutError):
@@ -33,28 +56,45 @@ class LDAPDirectory(LDAPAuthenticator):  # type: ignore[misc]
     uris: Any = List()
 
     def get_connection(self, userdn: str, password: str) -> Any:
-        """Return a connection as that user; nothing if the password is wrong. Raises DirectoryError."""
+        """
+        Return a connection as that user; nothing if the password is wrong.
+
+        Raises DirectoryError, and HTTPError with the reason if the directory refuses the user for another one.
+        """
         reasons = []
         for uri in self.uris:
             server = ldap3.Server(uri, tls=ldap3.Tls(**self.tls_kwargs), connect_timeout=2, get_info=ldap3.NONE)
             encrypt = not server.ssl and self.tls_strategy.name == "before_bind"
             try:
-                return ldap3.Connection(
+                connection = ldap3.Connection(
                     server,
                     user=userdn,
                     password=password,
-                    auto_bind=ldap3.AUTO_BIND_TLS_BEFORE_BIND if encrypt else ldap3.AUTO_BIND_NO_TLS,
                     receive_timeout=3,
                     # With referrals a server could have the password sent elsewhere.
                     auto_referrals=False,
                 )
-            except LDAPBindError:
-                if userdn != self.lookup_dn_search_user or not self.lookup_dn:
-                    return None
-                # It refuses the hub's own account, not the user.
-                reasons.append(f"{uri}: refuses {userdn or 'anonymous'}, as whom users are looked up")
+                connection.open(read_server_info=False)
+                if encrypt and not connection.start_tls(read_server_info=False):
+                    reasons.append(f"{uri}: refuses StartTLS")
+                    continue
+                if connection.bind(read_server_info=False):
+                    return connection
             except (LDAPException, OSError, ssl.SSLError) as error:
                 reasons.append(f"{uri}: {error}")
+                continue
+            code, description, message = (connection.result[field] for field in ("result", "description", "message"))
+            connection.unbind()
+            if code in UNABLE:
+                reasons.append(f"{uri}: {description} {message}".rstrip())
+                continue
+            if userdn != self.lookup_dn_search_user or not self.lookup_dn:
+                if reason := refusal(message):
+                    self.log.info("%s refuses %s: %s", uri, userdn, message)
+                    raise HTTPError(403, reason)
+                return None
+            # It refuses the hub's own account, not the user.
+            reasons.append(f"{uri}: refuses {userdn or 'anonymous'}, as whom users are looked up")
         raise DirectoryError(reasons)
 
 
