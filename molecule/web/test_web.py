@@ -313,11 +313,15 @@ def test_headers_protect_the_browser_and_hide_the_version(door: Door) -> None:
 @pytest.mark.attack
 def test_pages_of_users_get_no_hold_of_the_hub(door: Door) -> None:
     """All have one origin here. Calls of the API, which must have what is in its pages, and its pictures are served."""
-    status, headers, _ = door.ask("/hub/login", Sec_Fetch_Mode="navigate", Sec_Fetch_Site="same-origin")
-    assert (status, headers["cross-origin-opener-policy"]) == (200, "same-origin")
+    for path in ("/hub/login", "/hub/..%2fx"):
+        status, headers, _ = door.ask(path, Sec_Fetch_Mode="navigate", Sec_Fetch_Site="same-origin")
+        assert (status, headers["cross-origin-opener-policy"]) == (200, "same-origin")
     for mode in ("cors", "no-cors", "same-origin"):
-        for path in ("/hub/login", "/hub/home", "/hub/%68ome", "//hub/home", "/hub/api/oauth2/authorize?client_id=x"):
-            assert door.ask(path, Sec_Fetch_Mode=mode)[0] == 403, (mode, path)
+        for path in ("login", "home", "%68ome", "..%2fx", "x/..%2fapi/x", "api/oauth2/authorize?client_id=x"):
+            assert door.ask(f"/hub/{path}", Sec_Fetch_Mode=mode)[0] == 403, (mode, path)
+        # As the hub tells Lab that a server has ended.
+        assert door.ask("/hub/user/ada/api/kernels", Sec_Fetch_Mode=mode)[0] == 424
+        assert door.ask("/hub/announcement", Sec_Fetch_Mode=mode)[0] == 200
         assert door.ask("/hub/api/headers", Sec_Fetch_Mode=mode)[0] == 200
         assert door.ask("/hub/static/headers", Sec_Fetch_Mode=mode)[0] == 200
         assert door.ask("/user/ada/headers", Sec_Fetch_Mode=mode)[0] == 200

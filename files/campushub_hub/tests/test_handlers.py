@@ -431,6 +431,13 @@ def test_administrators_open_others_servers_if_they_may(site: Site, access: bool
             else:
                 with pytest.raises(HubError, match=r"^40[34]"):
                     boss.api(f"/hub/api/{path}", "POST", body)
+        # Nor by becoming the other, or by what opens the other's things elsewhere.
+        with pytest.raises(HubError, match=r"^403 .*named as the account of the host"):
+            boss.api("/hub/api/users/bob", "PATCH", {"name": "somebody"})
+        assert ("auth_state" in boss.api("/hub/api/users/ann")) == access
+        if not access:
+            with pytest.raises(HubError, match=r"^403"):
+                boss.api("/hub/api/proxy", "PATCH", {"api_url": "http://127.0.0.1:1"})
         boss.api("/hub/api/users/ann/server", "DELETE")
         wait_for(lambda: servers(boss, "ann") == {})
 

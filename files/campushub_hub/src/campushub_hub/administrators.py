@@ -13,8 +13,9 @@ from typing import Any
 
 from jupyterhub import roles
 
-# With each of these an administrator can open other people's servers: at once, by a token of theirs, by a share.
-ACCESS_SCOPES = {"access:servers", "tokens", "shares"}
+# With each of these an administrator can open other people's servers: at once, by a token of theirs, by a share, by
+# sending the proxy's token to a program of their own, by a service that acts for people.
+ACCESS_SCOPES = {"access:servers", "tokens", "shares", "proxy", "admin:services"}
 
 jupyterhub_roles = roles.get_default_roles
 

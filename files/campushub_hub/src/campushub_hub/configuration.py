@@ -108,7 +108,8 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
                     f"prepares the sessions. Set it in the inventory.",
                     file=sys.stderr,
                 )
-    set_access(c.CampusAuthenticator.get("admin_access", False))
+    kinds = import_item(document["JupyterHub"]["authenticator_class"]).__mro__
+    set_access(next((c[kind.__name__].admin_access for kind in kinds if "admin_access" in c[kind.__name__]), False))
     # Our templates need it, whatever the site sets.
     hub.jinja_environment_options = extended(hub.get("jinja_environment_options", {}))
     add_service(hub, "proxy-routes", ["proxy"], api_token=os.environ.get("CAMPUSHUB_ROUTES_TOKEN", ""))

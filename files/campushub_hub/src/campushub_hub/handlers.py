@@ -15,6 +15,7 @@ from typing import Any
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.orm import Service
 from jupyterhub.scopes import needs_scope
 from jupyterhub.utils import maybe_future
 from tornado.httputil import url_concat
@@ -205,7 +206,18 @@ class CampusUserServerAPIHandler(ServerStarter, UserServerAPIHandler):  # type: 
 
 
 class CampusUserAPIHandler(UserAPIHandler):  # type: ignore[misc]
-    """The API call that deletes a user, which the administrators' page uses as well."""
+    """The API calls that show, change and delete a user, which the administrators' page uses as well."""
+
+    def user_model(self, user: Any) -> dict[str, Any]:
+        """Return what may be shown of a user. The tokens of a login elsewhere open what the user has there."""
+        model: dict[str, Any] = super().user_model(user)
+        if not self.authenticator.admin_access and not isinstance(self.current_user, Service):
+            model.pop("auth_state", None)
+        return model
+
+    async def patch(self, user_name: str) -> None:
+        """Refuse: with the name of somebody else a session would be theirs."""
+        raise HTTPError(403, f"{user_name} is named as the account of the host. Settings say who is an administrator.")
 
     @needs_scope("delete:users")  # type: ignore[untyped-decorator]
     async def delete(self, user_name: str) -> None:
@@ -233,6 +245,9 @@ class CampusUserAPIHandler(UserAPIHandler):  # type: ignore[misc]
 
 class AnnouncementHandler(BaseHandler):  # type: ignore[misc]
     """What administrators announce; the pages of the hub ask for it, that of the login as well."""
+
+    async def prepare(self) -> None:
+        """Look up nobody: a page that asks is no activity of who has left it open."""
 
     def get(self) -> None:
         """Return the file that `campushub announce` has written."""
