@@ -238,9 +238,9 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             acme(web_user_subdomains=True, web_acme_dns_hook=note),
             [
                 (
-                    f'web_acme_dns_hook = "{note}" cannot be read on the controller, or is no program in a script '
-                    "language. Give the absolute path of a script whose first line names its interpreter, such as "
-                    "#!/bin/sh."
+                    f'web_acme_dns_hook = "{note}" cannot be read on the controller, or is no script for a shell, '
+                    "Python, Perl or Ruby. Give the absolute path of a script whose first line names its interpreter, such "
+                    "as #!/bin/sh. It may call any other program."
                 )
             ],
         ),

@@ -102,3 +102,31 @@ def test_a_full_disk_is_named_and_leaves_no_piece(
     assert raised.value.status_code == 507
     assert raised.value.log_message == "Not saved: the disk, or your quota of it, is full. (new.txt)"
     assert not (tmp_path / "new.txt").exists()
+
+
+def test_of_an_upload_that_fails_later_nothing_is_left(
+    manager: CampusContentsManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large files come in pieces; what has been there before the first stays."""
+
+    async def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    piece = {"type": "file", "format": "text", "content": "piece"}
+    run(manager.save(piece | {"chunk": 1}, "whole.txt"))
+    run(manager.save(piece | {"chunk": -1}, "whole.txt"))
+    run(manager.save(piece | {"chunk": 1}, "new.txt"))
+    monkeypatch.setattr(manager, "_save_large_file", full)
+    for name in ("new.txt", "whole.txt"):
+        with pytest.raises(HTTPError, match="is full"):
+            run(manager.save(piece | {"chunk": 2}, name))
+    assert not (tmp_path / "new.txt").exists()
+    assert (tmp_path / "whole.txt").read_text() == "piecepiece"
+
+
+def test_checkpoints_lie_beside_their_file(manager: CampusContentsManager, tmp_path: Path) -> None:
+    for folder in [path for path in listed(manager) if "folder" in path]:
+        (path,) = listed(manager, folder)
+        run(manager.create_checkpoint(path))
+        assert len(run(manager.list_checkpoints(path))) == 1
+    assert len(list(tmp_path.glob("*/.ipynb_checkpoints/*"))) == len(NAMES)

@@ -85,6 +85,6 @@ def test_sockets_of_kernels_fit_into_the_runtime_directory() -> None:
 
 def test_servers_of_a_user_share_temporary_files_of_their_own() -> None:
     properties = server_properties(2001, "/scratch/tmp")
-    assert properties["BindPaths"] == "/scratch/tmp/2001/tmp:/tmp /scratch/tmp/2001/var-tmp:/var/tmp"
+    assert properties["BindPaths"] == "/run/jupyterhub-tmp/2001/tmp:/tmp /run/jupyterhub-tmp/2001/var-tmp:/var/tmp"
     assert properties["Requires"] == properties["After"] == "jupyterhub-tmp@2001.service"
     assert server_properties(2001, "") == {}, "the site wants the host's"

@@ -101,7 +101,7 @@ def _other(process: Process, prefix: str) -> Owner:
     theirs = found.get("JUPYTERHUB_SERVICE_PREFIX", prefix)
     if theirs != prefix:
         # By the name of the server, which the hub's home page has.
-        return Owner("server", theirs.rstrip("/").split("/", 3)[-1], "")
+        return Owner("server", theirs.strip("/").partition("/")[2].partition("/")[2], "")
     if "JUPYTER_DISPLAY_DIR" in found:
         number = Path(found["JUPYTER_DISPLAY_DIR"]).name
         return Owner("display", f"display/{number}", f"api/displays/{number}")

@@ -74,9 +74,10 @@ class Process(PtyProcessUnicode):  # type: ignore[misc]
 
     def write(self, text: str) -> int:
         """Pass input on as far as the program reads it, and keep the rest until then."""
-        data = text.encode(errors="replace")
-        if self.closed or len(self._input) + len(data) > INPUT_LIMIT:
+        # One piece, such as a text that is pasted, may be longer.
+        if self.closed or len(self._input) > INPUT_LIMIT:
             return 0
+        data = text.encode(errors="replace")
         self._input += data
         self._pass_on()
         return len(data)

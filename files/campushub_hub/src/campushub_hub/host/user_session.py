@@ -174,11 +174,11 @@ def server_properties(uid: int, tmp_directory: str) -> dict[str, str]:
     Return the properties of the unit of a server that keep its temporary files from other users, and from the next one.
 
     The directories are those of the unit jupyterhub-tmp@UID, which makes them for the first server and removes them
-    after the last. Shared memory is each server's own.
+    after the last; see `user_tmp`. Shared memory is each server's own.
     """
     if not tmp_directory:
         return {}
-    place, unit = f"{tmp_directory}/{uid}", f"jupyterhub-tmp@{uid}.service"
+    place, unit = f"/run/jupyterhub-tmp/{uid}", f"jupyterhub-tmp@{uid}.service"
     return {
         "Requires": unit,
         "After": unit,

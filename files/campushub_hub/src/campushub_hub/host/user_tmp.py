@@ -2,36 +2,52 @@
 """
 Make or remove the temporary directories that the servers of one user share. Runs as root.
 
-``campushub-user-tmp make DIRECTORY UID`` and ``remove`` are the start and the end of the unit jupyterhub-tmp@UID. The
-units of the user's servers require it: the service manager starts it for the first of them and stops it after the last.
+``campushub-user-tmp make UID DIRECTORY`` and ``remove UID`` are the start and the end of the unit jupyterhub-tmp@UID.
+The units of the user's servers require it: the service manager starts it for the first and stops it after the last.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 RUNTIME_ROOT = Path("/run/jupyterhub-users")
+# A link for each user who has such directories, to where they are: another setting counts from the next first server.
+PLACES = Path("/run/jupyterhub-tmp")
 # The hub publishes it before the first server starts.
 TOKEN = "oauth2_token"  # noqa: S105 (the name of a file)
+# A program of its own, because users can make directories that are deeper than Python can go.
+DELETE = ["/bin/rm", "-rf", "--one-file-system", "--"]
 
 
-def delete(*paths: Path) -> None:
-    """Delete files and directories, with whatever their user has put into them."""
-    # A program of its own, because users can make directories that are deeper than Python can go.
-    subprocess.run(["/bin/rm", "-rf", "--one-file-system", "--", *map(str, paths)], check=False)
+def discard(place: Path) -> None:
+    """
+    Delete a user's directory, which may hold millions of files, without waiting for it.
+
+    The unit lets the program run on, because the user's next server cannot start while the unit stops.
+    """
+    if place.is_dir() and not place.is_symlink():
+        place.rename(place.with_name(f".{place.name}-{time.time_ns()}"))
+    # What an earlier one, cut off by the end of the host, has left as well.
+    gone = [str(path) for path in place.parent.glob(f".{place.name}-*")]
+    subprocess.Popen(["/usr/bin/nice", *DELETE, *gone], start_new_session=True)
 
 
-def make(place: Path) -> None:
+def make(place: Path, link: Path) -> None:
     """Make the directories: as open as those of the host, in one that nobody but root can enter."""
-    # A host that went down has left them.
-    delete(place)
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (place.parent, link.parent):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if place.exists():
+        # A host that went down has left them.
+        discard(place)
     place.mkdir(mode=0o700)
     for name in ("tmp", "var-tmp"):
         (place / name).mkdir()
         (place / name).chmod(0o1777)
+    link.unlink(missing_ok=True)
+    link.symlink_to(place)
 
 
 def runs_anything(uid: str) -> bool:
@@ -41,17 +57,19 @@ def runs_anything(uid: str) -> bool:
     return shown.strip() not in ("", "0", "[not set]")
 
 
-def remove(place: Path, uid: str, runtime_root: Path = RUNTIME_ROOT) -> None:
+def remove(link: Path, runtime: Path) -> None:
     """Remove the directories, and what is left in the user's runtime directory, which is in memory."""
-    delete(place)
-    runtime = runtime_root / uid
-    if runtime.is_dir() and not runs_anything(uid):
-        delete(*(path for path in runtime.iterdir() if path.name != TOKEN))
+    if link.is_symlink():
+        discard(link.readlink())
+        link.unlink()
+    if runtime.is_dir() and not runs_anything(runtime.name):
+        left = [str(path) for path in runtime.iterdir() if path.name != TOKEN]
+        subprocess.run([*DELETE, *left], check=False)
 
 
 if __name__ == "__main__":
-    action, directory, user = sys.argv[1:]
+    action, user, *directory = sys.argv[1:]
     if action == "make":
-        make(Path(directory, user))
+        make(Path(directory[0], user), PLACES / user)
     else:
-        remove(Path(directory, user), user)
+        remove(PLACES / user, RUNTIME_ROOT / user)

@@ -448,7 +448,7 @@ class CampusSpawner(LoggingConfigurable):
         try:
             # This page is no activity of the user's.
             writer.write(f"GET {self.server.base_url}api HTTP/1.0\r\n\r\n".encode())
-            return (await reader.readline()).startswith(b"HTTP/")
+            return await reader.read(5) == b"HTTP/"
         finally:
             writer.close()
 
