@@ -239,8 +239,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             [
                 (
                     f'web_acme_dns_hook = "{note}" cannot be read on the controller, or is no script for a shell, '
-                    "Python, Perl or Ruby. Give the absolute path of a script whose first line names its interpreter, such "
-                    "as #!/bin/sh. It may call any other program."
+                    "Python, Perl or Ruby. Give the absolute path of a script whose first line names its interpreter, "
+                    "such as #!/bin/sh. It may call any other program."
                 )
             ],
         ),
