@@ -74,7 +74,8 @@ def test_running_cell_and_open_page_outlive_hub_and_proxy(browse: BrowserSession
     keeps_printing(cell, after="its start")
     server = host.server_pid("alice")
     # While the proxy is away Lab may say that the server is, and ask whether to start it. It goes on meanwhile.
-    alice.page.add_locator_handler(alice.page.get_by_role("button", name="Dismiss"), lambda button: button.click())
+    dismiss = alice.page.locator(".jp-Dialog").get_by_role("button", name="Dismiss")
+    alice.page.add_locator_handler(dismiss, lambda button: button.click())
 
     # The page that is open goes on by itself, and others can come in.
     for fault, may_be_lost in ((restart_hub, 0), (kill_hub, 0), (kill_proxy, 2)):

@@ -50,7 +50,7 @@ def bob(host: Host) -> Hub:
 def test_others_server_is_refused_in_the_browser(browse: BrowserSession, host: Host, alice: Hub) -> None:
     bob = browse("bob")
     bob.start_lab()
-    answer = bob.page.goto("/user/alice/lab")
+    answer = bob.page.goto(f"{host.origin('alice')}/user/alice/lab")
     assert answer
     assert answer.status == 403
     bob.picture("forbidden")
