@@ -46,12 +46,19 @@ def _mounts(text: str) -> dict[str, tuple[str, Path]]:
     return found
 
 
+def _below(top: Path | None) -> list[Path]:
+    """Return a control group and all below it."""
+    return [Path(directory) for directory, _, _ in os.walk(top)] if top else []
+
+
 class Slice:
     """The control groups of a slice, or those of this process where it is in no such slice."""
 
     def __init__(self, name: str, process: Path = Path("/proc/self")) -> None:
         self._name = name
         self._directories: dict[str, Path] = {}
+        # Those of this process itself.
+        self._own: dict[str, Path] = {}
         try:
             mounts = _mounts((process / "mountinfo").read_text())
             lines = (process / "cgroup").read_text().splitlines()
@@ -67,6 +74,7 @@ class Slice:
                 if controller in mounts:
                     root, point = mounts[controller]
                     self._directories[controller] = point / self._top(path).removeprefix(root).lstrip("/")
+                    self._own[controller] = point / path.removeprefix(root).lstrip("/")
         self._unified = "" in self._directories and (self._directories[""] / "memory.current").exists()
 
     _unified = False
@@ -117,28 +125,28 @@ class Slice:
         return quota / period if quota > 0 else None
 
     def out_of_memory_kills(self) -> dict[str, int]:
-        """Return how many processes were killed for the limit, by control group."""
+        """
+        Return how many processes of this server were killed for the limit, by control group.
+
+        The user's other servers tell of theirs.
+        """
         if self._unified:
             # With those below it.
-            groups, name = [self._directories[""]], "memory.events"
+            groups, name = [self._own[""]], "memory.events"
         else:
             # Counted where the killed process was, and not above.
-            groups, name = self._groups(), "memory.oom_control"
+            groups, name = _below(self._own.get("memory")), "memory.oom_control"
         return {str(group): kills for group in groups if (kills := _field(group / name, "oom_kill")) is not None}
 
     def processes(self) -> list[int]:
         """Return the numbers of all processes."""
         found = []
-        for group in self._groups():
+        for group in _below(self._directories.get("" if self._unified else "memory")):
             try:
                 found += [int(line) for line in (group / "cgroup.procs").read_text().split()]
             except OSError:
                 continue
         return found
-
-    def _groups(self) -> list[Path]:
-        top = self._directories.get("" if self._unified else "memory")
-        return [Path(directory) for directory, _, _ in os.walk(top)] if top else []
 
 
 class KillCounter:

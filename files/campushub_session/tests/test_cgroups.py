@@ -27,7 +27,8 @@ def unified(tmp_path):
     """Version 2, alone."""
     top = tmp_path / "sys"
     write(top / UNIT / "..", memory__current=3000, memory__stat="anon 1\ninactive_file 1000", memory__max=5000)
-    write(top / UNIT / "..", memory__peak=4000, memory__events="oom 1\noom_kill 2\noom_group_kill 0", cgroup__procs="")
+    write(top / UNIT / "..", memory__peak=4000, memory__events="oom 1\noom_kill 5\noom_group_kill 0", cgroup__procs="")
+    write(top / UNIT, memory__events="oom 1\noom_kill 2\noom_group_kill 0")
     write(top / UNIT / "..", cpu__stat="usage_usec 1500000\nuser_usec 1", cpu__max="150000 100000")
     write(top / UNIT, cgroup__procs="7\n8", memory__current=1, memory__max="max", cpu__stat="usage_usec 1")
     mounts = [("/", top, "cgroup2", "nsdelegate")]
@@ -46,6 +47,8 @@ def version_1(tmp_path):
     write(group, memory__usage_in_bytes=3000, memory__stat="inactive_file 5\ntotal_inactive_file 1000")
     write(group, memory__limit_in_bytes=5000, memory__max_usage_in_bytes=4000, memory__oom_control="oom_kill 0")
     write(top / "memory" / container / UNIT, memory__oom_control="oom_kill_disable 0\noom_kill 2")
+    # Another server of the user's.
+    write(group / "jupyterhub-user-v.service", cgroup__procs="", memory__oom_control="oom_kill 3")
     write(top / "cpu" / container / UNIT / "..", cpu__cfs_quota_us=150000, cpu__cfs_period_us=100000)
     write(top / "cpuacct" / container, cpuacct__usage=99)
     (top / "unified" / container / UNIT).mkdir(parents=True)
