@@ -9,7 +9,7 @@ import subprocess
 from playwright.sync_api import expect
 
 from tests.site.browser_user import outputs
-from tests.site.centre import ROOT
+from tests.site.centre import ROOT, write_inventory
 from tests.site.conftest import BrowserSession, Centre
 
 NOTEBOOK = "Oscillation.ipynb"
@@ -65,6 +65,8 @@ def test_terminal_runs_what_is_typed(browse: BrowserSession) -> None:
 
 def announce(site: Centre, **values: str) -> None:
     """Run the playbook of `campushub announce`."""
+    # A host may have another address since it was restarted.
+    write_inventory(list(site.hosts.values()), site.inventory.parent)
     command = ["ansible-playbook", "--inventory", str(site.inventory), "playbooks/announce.yml"]
     command += ["--extra-vars", json.dumps(values)]
     done = subprocess.run(command, check=False, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
