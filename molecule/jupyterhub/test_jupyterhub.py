@@ -717,9 +717,6 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     assert not host.file("/run/jupyterhub/failed").exists, "it restarts"
     assert alice("alice", "run", "print('alive')") == "alive\n"
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
-    # The one that was killed leaves no culler behind that would work for nobody.
-    cullers = "pgrep -fc '[j]upyterhub_idle_culler'"
-    wait_until(lambda: bool(host.run(cullers).stdout.strip() == "1"), "one idle culler", seconds=15)
 
 
 @pytest.mark.chaos
@@ -1064,13 +1061,39 @@ def test_users_cannot_gain_rights(alice: Client) -> None:
     assert "NoNewPrivs:\t1" in alice("alice", "shell", "grep NoNewPrivs /proc/self/status")
 
 
+# The server says that it ends, is given more time, and ends after that.
+PROLONGED = """
+import time
+hub.start()
+begin = time.monotonic()
+path = hub.server_path() + "api/session/end"
+def end():
+    return hub.api(path)
+while not end()["reason"]:
+    time.sleep(0.5)
+before = end()
+after = hub.api(path, "POST", {})
+while hub.api("/hub/api/users/bob")["servers"]:
+    time.sleep(0.5)
+print(before["reason"], before["stays"], after["reason"], 17 < time.monotonic() - begin < 30)
+"""
+
+
 @pytest.mark.one_host
-def test_idle_culler_may_do_its_work(host: Host) -> None:
-    """It runs with the timeout of the settings, and the hub lets it list servers."""
-    assert "--timeout=43200" in host.check_output("pgrep -af jupyterhub_idle_culler")
-    journal = host.check_output("journalctl -u jupyterhub --no-pager -o cat")
-    assert "(idle-culler@127.0.0.1)" in journal
-    assert not [line for line in journal.splitlines() if "idle-culler@" in line and " 403 " in line]
+def test_a_server_ends_in_time_and_may_be_prolonged(host: Host, client: Client) -> None:
+    addition = "/etc/jupyterhub/config.d/70-ends.py"
+    client("bob", "stop")
+    lines = "c.CampusSpawner.max_age = 14\nc.CampusSpawner.extension_limit = 6\n"
+    host.check_output(f"printf '{lines}' >{addition} && systemctl restart jupyterhub")
+    try:
+        done = as_person(host, "bob", PROLONGED)
+        assert done.stdout == "max_age True None True\n", done.stderr
+        journal = host.check_output("journalctl -u jupyterhub -n 200 --no-pager")
+        assert "runs 6 s longer, as its user wishes" in journal
+        assert "ends: max_age" in journal
+    finally:
+        client("bob", "stop")
+        host.check_output(f"rm {addition} && systemctl restart jupyterhub")
 
 
 # The administrator changes something

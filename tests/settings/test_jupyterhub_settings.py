@@ -86,6 +86,9 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_start_timeout": 5,
                 "jupyterhub_named_servers": "3",
                 "jupyterhub_idle_timeout": 0,
+                "jupyterhub_max_age": 3600,
+                "jupyterhub_extension_limit": "3600",
+                "jupyterhub_end_warnings": [],
                 "jupyterhub_help_url": "mailto:help@example.org",
                 "jupyterhub_password_url": "https://id.example.org/password",
                 "jupyterhub_logo": str(logo),
@@ -424,6 +427,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_active_servers": -1,
                 "jupyterhub_idle_timeout": -60,
                 "jupyterhub_max_age": -1,
+                "jupyterhub_extension_limit": -1,
+                "jupyterhub_end_warnings": [600, 5],
             },
             [
                 (
@@ -440,6 +445,20 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ),
                 "jupyterhub_idle_timeout = -60 is not a time. Give seconds, such as 43200 for 12 hours; 0 is never.",
                 "jupyterhub_max_age = -1 is not a time. Give seconds, such as 604800 for a week; 0 is never.",
+                "jupyterhub_extension_limit = -1 is not a time. Give seconds, such as 86400 for a day; 0 is none.",
+                (
+                    "jupyterhub_end_warnings[1] = 5 leaves nobody the time to do anything. "
+                    "Give seconds, such as 1800, 600 and 120; an empty list announces nothing."
+                ),
+            ],
+        ),
+        "extension": (
+            {"jupyterhub_max_age": 3600, "jupyterhub_extension_limit": 7200},
+            [
+                (
+                    "jupyterhub_extension_limit = 7200 is more than jupyterhub_max_age, beyond which it keeps servers. "
+                    "Give at most what a server has anyway, or raise jupyterhub_max_age."
+                )
             ],
         ),
         "help": ({"jupyterhub_help_url": "help.example.org"}, [f'jupyterhub_help_url = "help.example.org" {ADDRESS}']),

@@ -325,21 +325,20 @@ def test_a_login_that_is_given_up_leaves_its_slot() -> None:
     run(whole())
 
 
-class Spawner(SimpleNamespace):
-    ready = True
-
-
 def refreshed(door: Door, name: str = "ann") -> tuple[Any, list[str]]:
     """Ask whether somebody who is logged in still may be; return the answer, and which servers were stopped."""
     stopped: list[str] = []
 
-    async def stop(_user: Any, server: str) -> None:
-        stopped.append(server)
+    def spawner(server: str) -> SimpleNamespace:
+        async def end(reason: str) -> None:
+            assert reason == "revoked"
+            stopped.append(server)
+
+        return SimpleNamespace(ready=True, end=end)
 
     async def ask() -> Any:
-        user = SimpleNamespace(name=name, spawners={"": Spawner(), "second": Spawner()})
-        handler = SimpleNamespace(stop_single_user=stop)
-        answer = await door.refresh_user(user, handler)
+        user = SimpleNamespace(name=name, spawners={server: spawner(server) for server in ("", "second")})
+        answer = await door.refresh_user(user, SimpleNamespace())
         await asyncio.gather(*door.pending_revocations.values())
         return answer
 

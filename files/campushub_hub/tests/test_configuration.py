@@ -120,9 +120,7 @@ def test_the_configuration_file_is_the_whole_configuration(
     assert app.cookie_secret == bytes.fromhex("c" * 64)
     assert not (tmp_path / "jupyterhub_cookie_secret").exists()
     assert (app.allow_named_servers, app.named_server_limit_per_user) == (True, 2)
-    assert [service["name"] for service in app.services] == ["proxy-routes"], (
-        "no culler where servers may be idle for ever"
-    )
+    assert [service["name"] for service in app.services] == ["proxy-routes"]
     scopes = {role.name: set(role.scopes) for role in app.db.query(orm.Role)}
     assert scopes["proxy-routes"] == {"proxy"}
     user = app.db.query(orm.User).filter(orm.User.name == ME).one()
@@ -138,9 +136,6 @@ def test_the_configuration_file_is_the_whole_configuration(
     secrets = {"p" * 64, "r" * 64, "c" * 64}
     assert not secrets & set(environment.values()), "the hub's secrets are none of the users' business"
     assert "CONFIGPROXY_AUTH_TOKEN" not in environment
-    assert "CAMPUSHUB_MAX_AGE" not in environment, "without a culler nothing ends the server"
-    spawner.idle_timeout, spawner.max_age = 600, 86400
-    assert spawner.get_env()["CAMPUSHUB_MAX_AGE"] == "86400"
     spawner.choose_limits()
     assert (spawner.mem_limit, spawner.cpu_limit) == (None, 0.5)
     spawner.choose_limits(frozenset({"physics"}))
@@ -160,31 +155,16 @@ def test_names_of_users_are_known_to_hub_and_provider(
     assert (plain.public_url, CampusOIDCAuthenticator(config=plain.config).admin_access) == ("", False)
 
 
-def test_defaults_give_systemd_and_a_culler(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_give_systemd_and_end_idle_servers(rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     app = hub(monkeypatch, rendered["systemd"]["settings"])
     assert app.spawner_class is CampusSystemdSpawner
     assert app.authenticator_class is CampusPAMAuthenticator
     assert app.allow_named_servers is False
-    culler = next(service for service in app.services if service["name"] == "idle-culler")
-    assert culler["command"] == [
-        *(sys.executable, "-m", "jupyterhub_idle_culler", "--timeout=43200", "--cull-every=600")
-    ]
-    role = next(role for role in app.load_roles if role["name"] == "idle-culler")
-    assert "admin:users" not in role["scopes"]
+    user = SimpleNamespace(name=ME, id=1, settings={})
+    spawner = CampusSystemdSpawner(config=app.config, user=user, orm_spawner=SimpleNamespace(name="", server=None))
+    assert (spawner.idle_timeout, spawner.max_age, spawner.extension_limit) == (43200, 0, 0)
+    assert spawner.end_warnings == [1800, 600, 120]
     assert app.db_url.startswith("sqlite:///")
-
-
-@pytest.mark.parametrize(
-    ("timeout", "age", "options"),
-    [
-        (43200, 0, ["--timeout=43200", "--cull-every=600"]),
-        (1200, 86400, ["--timeout=1200", "--cull-every=120", "--max-age=86400"]),
-        (90, 0, ["--timeout=90", "--cull-every=60"]),
-        (5, 0, ["--timeout=5", "--cull-every=5"]),
-    ],
-)
-def test_culler_looks_often_enough(timeout: int, age: int, options: list[str]) -> None:
-    assert configuration.culler(timeout, age)[3:] == options
 
 
 def test_url_of_the_database_is_a_file_of_its_own(tmp_path: Path) -> None:

@@ -23,13 +23,14 @@ from jupyterhub.utils import random_port
 from tests.chromium import chromium
 from tests.hub_client import Hub, HubError
 from tornado.httpserver import HTTPServer
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, HTTPError, RequestHandler
 
 from campushub_hub import accounts, configuration, handlers
 from campushub_hub.auth import pam
 from campushub_hub.handlers import remember_click
 from campushub_hub.spawners import ServerStartError
 from campushub_hub.spawners.base import ENDED
+from campushub_hub.spawners.lifetime import ServerLifetime
 
 from .conftest import merged
 
@@ -37,13 +38,28 @@ UIDS = {"ann": 2001, "bob": 2002, "dora": 2003, "root": 0}
 
 
 class Server(RequestHandler):
+    """A stand-in for a server with campushub_session: says what its test wants, and keeps what it hears."""
+
+    def initialize(self, spawner: StagedSpawner) -> None:
+        self.spawner = spawner
+
     def get(self) -> None:
         self.write({})
 
+    def put(self) -> None:
+        assert self.request.path.endswith("/api/session/hub")
+        self.spawner.told.append(json.loads(self.request.body))
+        self.spawner.headers.append(dict(self.request.headers))
+        if self.spawner.said is None:
+            raise HTTPError(404)
+        self.write(json.dumps(self.spawner.said))
 
-class StagedSpawner(Spawner):  # type: ignore[misc]
+
+class StagedSpawner(ServerLifetime, Spawner):  # type: ignore[misc]
     """A stand-in for users' servers: starts when it is told to, or fails, and counts."""
 
+    newest: StagedSpawner
+    first_said: Any = None
     held = False
     failure: Exception | None = None
     starts: list[str]
@@ -57,7 +73,13 @@ class StagedSpawner(Spawner):  # type: ignore[misc]
         if StagedSpawner.failure:
             raise StagedSpawner.failure
         port = random_port()
-        self.served = HTTPServer(Application([(".*", Server)]))
+        # The hub gives its secret in it.
+        self.get_env()
+        self.said: Any = StagedSpawner.first_said
+        self.told: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        StagedSpawner.newest = self
+        self.served = HTTPServer(Application([(".*", Server, {"spawner": self})]))
         self.served.listen(port, "127.0.0.1")
         StagedSpawner.running.add(self.name)
         return "127.0.0.1", port
@@ -92,6 +114,7 @@ class Site:
         def with_stand_in(c: Any, document: dict[str, Any]) -> None:
             finish(c, document)
             c.JupyterHub.spawner_class = StagedSpawner
+            c.StagedSpawner = c.CampusSpawner
             c.JupyterHub.tornado_settings = {**c.JupyterHub.tornado_settings, "slow_spawn_timeout": 0.5}
 
         monkeypatch.setattr(configuration, "finish", with_stand_in)
@@ -104,6 +127,7 @@ class Site:
 
         monkeypatch.setattr(accounts, "find", find)
         StagedSpawner.held, StagedSpawner.failure = False, None
+        StagedSpawner.first_said = {"idle": 0.0, "saving": 0}
         StagedSpawner.starts, StagedSpawner.running = [], set()
 
     def run(self, act: Callable[[str], None]) -> None:

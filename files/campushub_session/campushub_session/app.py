@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Float, Unicode
+from traitlets import Unicode
 
 from .announcements import AnnouncementFile
 from .cgroups import Slice
@@ -29,11 +29,6 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
         config=True,
         help="The slice in which everything of the user runs. Elsewhere the control group of the server counts.",
     )
-    max_age = Float(
-        float(os.environ.get("CAMPUSHUB_MAX_AGE", "0")),
-        config=True,
-        help="Seconds after its start at which the hub stops this server. 0 is never.",
-    )
     announcement_file = Unicode(
         "/etc/campushub/announcement.json", config=True, help="What administrators announce, as the event describes it."
     )
@@ -47,7 +42,7 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
             server.event_logger.register_event_schema(schema)
 
         announcements = AnnouncementFile(Path(self.announcement_file))
-        self.monitor = Monitor(server, Slice(self.slice_name), announcements, self.max_age)
+        self.monitor = Monitor(server, Slice(self.slice_name), announcements)
         self.settings["session_monitor"] = self.monitor
         server.io_loop.add_callback(self.monitor.start)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from jupyter_server.auth.decorator import authorized
+from jupyter_server.auth.decorator import allow_unauthenticated, authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
+from .ends import NO_RULES
+
 if TYPE_CHECKING:
+    from .ends import Rules
     from .monitor import Monitor
 
 
@@ -49,6 +52,68 @@ class AnnouncementHandler(_API):
         self.reply(self.monitor.announcements.announcement)
 
 
+class EndHandler(_API):
+    """The end of the server."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Return it as events do later."""
+        self.reply(self.monitor.ends.current())
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Put it off."""
+        await self.monitor.ends.stay()
+        self.reply(self.monitor.ends.current())
+
+    @web.authenticated
+    @authorized
+    async def put(self) -> None:
+        """Let it come now."""
+        await self.monitor.ends.stop()
+        self.set_status(202)
+        self.finish()
+
+
+class SaveHandler(_API):
+    """A page that saves, for which the end of the server waits."""
+
+    @web.authenticated
+    @authorized
+    async def put(self, page: str) -> None:
+        """It begins."""
+        self.monitor.ends.begin_save(page)
+        self.set_status(204)
+        self.finish()
+
+    @web.authenticated
+    @authorized
+    async def delete(self, page: str) -> None:
+        """It is done."""
+        self.monitor.ends.finish_save(page)
+        self.set_status(204)
+        self.finish()
+
+
+class HubHandler(_API):
+    """What the hub says; it is known by a secret of the server, and by no login."""
+
+    def check_xsrf_cookie(self) -> None:
+        """Accept a request without one: no browser has the secret."""
+
+    @allow_unauthenticated
+    async def put(self) -> None:
+        """Take it, and answer with what the hub wants to know."""
+        if not self.monitor.ends.knows(self.request.headers.get("X-Campushub-Session-Secret", "")):
+            raise web.HTTPError(403)
+        rules = self.get_json_body()
+        if not isinstance(rules, dict) or not NO_RULES.keys() <= rules.keys():
+            raise web.HTTPError(400, "These are no rules.")
+        self.reply(self.monitor.ends.update(cast("Rules", rules)))
+
+
 class ProgramsHandler(_API):
     """What the user runs."""
 
@@ -74,6 +139,9 @@ class ProcessHandler(_API):
 HANDLERS = [
     (r"/api/session/announcement", AnnouncementHandler),
     (r"/api/session/usage", UsageHandler),
+    (r"/api/session/end", EndHandler),
+    (r"/api/session/hub", HubHandler),
+    (r"/api/session/saves/([0-9a-f-]{1,40})", SaveHandler),
     (r"/api/session/programs", ProgramsHandler),
     (r"/api/session/processes/([0-9]+-[0-9]+)", ProcessHandler),
 ]

@@ -26,6 +26,15 @@ Announcement = TypedDict(
 )
 
 
+class End(TypedDict):
+    """The end of the server: soon, now (no seconds left), or none (no reason)."""
+
+    reason: str | None
+    message: str
+    seconds_left: float
+    stays: bool
+
+
 class Program(TypedDict):
     """Something that a user runs. A DELETE request to its address, below the server's, shuts it down."""
 

@@ -15,7 +15,8 @@ from tornado.web import HTTPError
 from . import programs
 from .announcements import AnnouncementFile
 from .cgroups import KillCounter, Slice
-from .events import ANNOUNCEMENT, OUT_OF_MEMORY, USAGE
+from .ends import Ends
+from .events import ANNOUNCEMENT, END, OUT_OF_MEMORY, USAGE
 from .home import Home
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from .model import Amount, Program, Usage
 
 KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
-# Milliseconds between two looks at kills, at usage, at announcements and at the home, which may be remote.
-KILLS_INTERVAL, USAGE_INTERVAL, ANNOUNCEMENT_INTERVAL, HOME_INTERVAL = 1_000, 5_000, 5_000, 60_000
+# Milliseconds between two looks at kills, at usage, at announcements, at ends and at the home, which may be remote.
+KILLS_INTERVAL, USAGE_INTERVAL, ANNOUNCEMENT_INTERVAL, ENDS_INTERVAL, HOME_INTERVAL = 1_000, 5_000, 5_000, 1_000, 60_000
 # Seconds that a kernel which was killed has to end, before the kill counts as that of another program.
 KERNEL_END = 1.5
 # Seconds over which the use of CPU by single programs is measured when somebody asks.
@@ -41,14 +42,14 @@ PATIENCE = 5.0
 class Monitor:
     """Tells open pages, by events, what has changed. Without a page that listens an event costs nothing."""
 
-    def __init__(self, server: Any, control_groups: Slice, announcements: AnnouncementFile, max_age: float) -> None:
-        self._server, self._log, self.slice, self._max_age = server, server.log, control_groups, max_age
+    def __init__(self, server: Any, control_groups: Slice, announcements: AnnouncementFile) -> None:
+        self._server, self._log, self.slice = server, server.log, control_groups
         self.announcements = announcements
-        self._started = time.monotonic()
+        self.ends = Ends(server, lambda end: self._emit(END, end))
         self._kills = KillCounter(control_groups)
         self._home = Home(Path.home())
         self._processes: dict[int, programs.Process] = {}
-        self._cpu_read: tuple[float, float | None] = (self._started, control_groups.cpu_seconds())
+        self._cpu_read: tuple[float, float | None] = (time.monotonic(), control_groups.cpu_seconds())
         self._cores: float | None = None
         self._kernels: dict[str, int] = {}
         self._told: Any = None
@@ -57,6 +58,7 @@ class Monitor:
             PeriodicCallback(self.look_for_kills, KILLS_INTERVAL),
             PeriodicCallback(self.look_at_usage, USAGE_INTERVAL),
             PeriodicCallback(self.look_for_announcement, ANNOUNCEMENT_INTERVAL),
+            PeriodicCallback(self.ends.check, ENDS_INTERVAL),
             PeriodicCallback(self._home.refresh, HOME_INTERVAL),
         ]
 
@@ -83,12 +85,11 @@ class Monitor:
     def usage(self) -> Usage:
         """Return what is in use now."""
         memory = self.slice.memory()
-        left = max(0.0, self._max_age - (time.monotonic() - self._started)) if self._max_age else None
         return {
             "memory": None if memory is None else {"used": memory, "limit": self.slice.memory_limit()},
             "cpu": None if self._cores is None else {"used": self._cores, "limit": self.slice.cpu_limit()},
             "home": self._home.amount(),
-            "seconds_left": left,
+            "seconds_left": self.ends.age_left(),
         }
 
     def look_at_usage(self) -> None:
@@ -98,7 +99,10 @@ class Monitor:
         self._cores = None if total is None or seconds is None else max(0.0, total - seconds) / (now - before)
         self._remember_programs()
         usage = self.usage()
-        seen = [_rounded(usage["memory"]), _rounded(usage["cpu"]), _rounded(usage["home"])]
+        left = usage["seconds_left"]
+        # Pages count down by themselves.
+        ends = None if left is None else round((time.monotonic() + left) / 60)
+        seen = [_rounded(usage["memory"]), _rounded(usage["cpu"]), _rounded(usage["home"]), ends]
         if seen != self._told:
             self._told = seen
             self._emit(USAGE, usage)

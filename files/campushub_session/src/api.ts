@@ -10,6 +10,15 @@ export const OUT_OF_MEMORY = 'https://schema.campushub.org/campushub_session/out
 
 export const ANNOUNCEMENT = 'https://schema.campushub.org/campushub_session/announcement/v1';
 
+export const END = 'https://schema.campushub.org/campushub_session/end/v1';
+
+export interface End {
+  reason: string | null;
+  message: string;
+  seconds_left: number;
+  stays: boolean;
+}
+
 export interface Announcement {
   id: string;
   /** By the code of the language; an empty one is that for all others. */
@@ -56,6 +65,26 @@ export class Api {
 
   async announcement(): Promise<Announcement> {
     return (await this.send('GET', 'api/session/announcement')).json() as Promise<Announcement>;
+  }
+
+  async end(): Promise<End> {
+    return (await this.send('GET', 'api/session/end')).json() as Promise<End>;
+  }
+
+  async stay(): Promise<void> {
+    await this.send('POST', 'api/session/end');
+  }
+
+  async stop(): Promise<void> {
+    await this.send('PUT', 'api/session/end');
+  }
+
+  async beginSave(page: string): Promise<void> {
+    await this.send('PUT', `api/session/saves/${page}`);
+  }
+
+  async finishSave(page: string): Promise<void> {
+    await this.send('DELETE', `api/session/saves/${page}`);
   }
 
   async programs(): Promise<Program[]> {

@@ -3,6 +3,7 @@
  */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { IDocumentManager } from '@jupyterlab/docmanager';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
@@ -11,29 +12,34 @@ import {
   ANNOUNCEMENT,
   type Announcement,
   Api,
+  END,
+  type End,
   OUT_OF_MEMORY,
   type OutOfMemory,
   USAGE,
   type Usage
 } from './api';
 import { UsageBar } from './bar';
+import { EndBox } from './end';
 import { EndReporter } from './ended';
 import { Format } from './format';
 import { showPrograms } from './programs';
+import { Saver } from './saving';
 import { type Translations, fill, ownTranslations } from './translation';
 
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'campushub-session:plugin',
   description: 'What users use of their limits, and why a kernel ended.',
   autoStart: true,
-  optional: [INotebookTracker, ITranslator],
+  optional: [INotebookTracker, ITranslator, IDocumentManager],
   activate
 };
 
 function activate(
   app: JupyterFrontEnd,
   notebooks: INotebookTracker | null,
-  maybeTranslator: ITranslator | null
+  maybeTranslator: ITranslator | null,
+  documents: IDocumentManager | null
 ): void {
   const translator = maybeTranslator ?? nullTranslator;
   const { serverSettings, events } = app.serviceManager;
@@ -41,15 +47,17 @@ function activate(
   const format = new Format(trans, translator.languageCode);
   const api = new Api(serverSettings);
   const open = (): void => void showPrograms(api, trans, format);
-  const ends = new EndReporter(notebooks, trans, format, translator, open);
+  const kills = new EndReporter(notebooks, trans, format, translator, open);
   const bar = new UsageBar(trans, format, open);
   app.shell.add(bar, 'top', { rank: 1000 });
   const announcements = new AnnouncementBox(trans, translator.languageCode);
+  const end = new EndBox(api, trans, format, new Saver(app, documents, api, trans));
   const refresh = (): void => {
-    Promise.all([api.usage(), api.announcement()])
-      .then(([usage, announcement]) => {
+    Promise.all([api.usage(), api.announcement(), api.end()])
+      .then(([usage, announcement, state]) => {
         bar.showUsage(usage);
         announcements.show(announcement);
+        end.show(state, false);
       })
       .catch((error: unknown) => {
         console.warn('Limits and announcements are not known.', error);
@@ -59,9 +67,11 @@ function activate(
     if (emission.schema_id === USAGE) {
       bar.showUsage(emission as unknown as Usage);
     } else if (emission.schema_id === OUT_OF_MEMORY) {
-      ends.report(emission as unknown as OutOfMemory);
+      kills.report(emission as unknown as OutOfMemory);
     } else if (emission.schema_id === ANNOUNCEMENT) {
       announcements.show(emission as unknown as Announcement);
+    } else if (emission.schema_id === END) {
+      end.show(emission as unknown as End);
     }
   });
   refresh();

@@ -21,11 +21,13 @@ from typing import Any
 import pytest
 
 import campushub_session
+from campushub_session.ends import NO_RULES
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = Path(campushub_session.__file__).parent
 SLICE = f"jupyterhub-{os.getuid()}.slice"
 MEMORY_LIMIT = 500 << 20
+HUB_SECRET = "hub-secret"
 
 
 def make_slice() -> Path:
@@ -80,6 +82,15 @@ class Server:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def hear_from_hub(self, secret: str = HUB_SECRET, **rules: Any) -> Any:
+        """Tell it what holds for it, as the hub does; nothing where no rules are given."""
+        rules = {**NO_RULES, "warnings": [1800, 600, 120], **rules}
+        headers = {"X-Campushub-Session-Secret": secret, "Content-Type": "application/json"}
+        data = json.dumps(rules).encode()
+        request = urllib.request.Request(f"{self.url}api/session/hub", data, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
     def out_of_memory_kills(self) -> int:
         """Return how many processes were killed in the slice."""
         for name in ("memory.events", "memory.oom_control"):
@@ -110,7 +121,6 @@ def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
         "ServerApp.jpserver_extensions": str(active),
         "ServerApp.open_browser": "False",
         "IdentityProvider.token": "secret",
-        "SessionApp.max_age": "7200",
         "SessionApp.announcement_file": str(home / "announcement.json"),
     }
     environment = {
@@ -121,6 +131,10 @@ def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "LANG": "C.UTF-8",
+        "CAMPUSHUB_SESSION_SECRET": HUB_SECRET,
+        "JUPYTERHUB_API_URL": f"http://127.0.0.1:{port + 1000}/hub/api",
+        "JUPYTERHUB_API_TOKEN": "own",
+        "JUPYTERHUB_USER": "u",
     }
     command = [sys.executable, "-m", "jupyter_server", "--allow-root", *(f"--{k}={v}" for k, v in options.items())]
     with log.open("wb") as output:

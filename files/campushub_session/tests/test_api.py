@@ -35,6 +35,7 @@ def programs(server, kind):
 
 
 def test_usage_is_that_of_all_in_the_slice(server):
+    server.hear_from_hub(max_age=7200, age_left=7150)
     usage = server.api("GET", "api/session/usage")
     assert usage["memory"]["limit"] == 500 << 20
     assert 20 << 20 < usage["memory"]["used"] < 500 << 20

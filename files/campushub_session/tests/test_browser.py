@@ -84,6 +84,7 @@ def run_until_killed(page, server):
 
 
 def test_bar_has_what_is_used_and_names_the_largest(page, server, application):
+    server.hear_from_hub(max_age=7200, age_left=7200)
     name = f"much-{application[:3]}.ipynb"
     write_notebook(server, name, "block = bytearray(b'x') * int(open('size').read())")
     open_notebook(page, server, application, name)

@@ -22,7 +22,6 @@ LIBRARY = Path(__file__).resolve().parent
 SITE_DIRECTORY = Path("/etc/jupyterhub")
 STATE_DIRECTORY = Path("/var/lib/jupyterhub")
 REVOKE_SCOPES = ["delete:users", "read:servers", "delete:servers"]
-CULLER_SCOPES = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
 
 
 class SettingsError(Exception):
@@ -115,23 +114,12 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
     add_service(hub, "proxy-routes", ["proxy"], api_token=os.environ.get("CAMPUSHUB_ROUTES_TOKEN", ""))
     if "CAMPUSHUB_REVOKE_TOKEN" in os.environ:
         add_service(hub, "revoke", REVOKE_SCOPES, api_token=os.environ["CAMPUSHUB_REVOKE_TOKEN"])
-    if settings.idle_timeout:
-        add_service(hub, "idle-culler", CULLER_SCOPES, command=culler(settings.idle_timeout, settings.max_age))
 
 
 def add_service(hub: Config, name: str, scopes: list[str], **settings: Any) -> None:
     """Add a service of the hub and a role with what it may do."""
     hub.services = [*hub.services, {"name": name, **settings}]
     hub.load_roles = [*hub.load_roles, {"name": name, "services": [name], "scopes": scopes}]
-
-
-def culler(timeout: int, max_age: int) -> list[str]:
-    """Return the command of the idle culler; it checks ten times within the timeout, at most once a minute."""
-    command = [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={timeout}"]
-    command.append(f"--cull-every={min(600, max(60, timeout // 10)) if timeout >= 60 else timeout}")
-    if max_age:
-        command.append(f"--max-age={max_age}")
-    return command
 
 
 def check(settings: dict[str, dict[str, Any]]) -> None:

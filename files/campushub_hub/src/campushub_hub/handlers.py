@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.pages import SpawnHandler
@@ -31,6 +32,8 @@ RETRY_SECONDS = 30
 # Tells, after a login elsewhere, that it began with a click here; so many seconds later it no longer does.
 CLICK_COOKIE = "campushub-click"
 CLICK_SECONDS = 600
+# What an administrator says to the user of a server that they end.
+MESSAGE_LENGTH = 500
 
 
 def is_click(handler: BaseHandler) -> bool:
@@ -83,6 +86,28 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
             raise ServerStartError(SYSTEM_ACCOUNT, status_code=403, user=user.name)
         if not await self.authenticator.refresh_user(user):
             raise ServerStartError(NOT_ALLOWED, status_code=403, user=user.name)
+
+
+class ServerStopper(BaseHandler):  # type: ignore[misc]
+    """Stops servers after their open pages have been told why, and have saved."""
+
+    async def stop_single_user(self, user: Any, server_name: str = "") -> Any:
+        """Stop a server, or join the stop that is under way."""
+        spawner = user.spawners[server_name]
+        if spawner.ready:
+            await spawner.announce_end(*self.ending(user))
+            if not spawner.ready:
+                return spawner._stop_future
+        return await super().stop_single_user(user, server_name)
+
+    def ending(self, user: Any) -> tuple[str, str]:
+        """Return why this request ends a server, with words for its user."""
+        who = self.current_user
+        if who.kind == "user" and who.name == user.name:
+            return "self", ""
+        if who.kind == "service" and who.name == "revoke":
+            return "revoked", ""
+        return "administrator", str((self.get_json_body() or {}).get("message") or "")[:MESSAGE_LENGTH]
 
 
 class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
@@ -201,11 +226,39 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
         self.finish(page)
 
 
-class CampusUserServerAPIHandler(ServerStarter, UserServerAPIHandler):  # type: ignore[misc]
-    """The API call that starts a server."""
+class CampusUserServerAPIHandler(ServerStarter, ServerStopper, UserServerAPIHandler):  # type: ignore[misc]
+    """The API calls that start and stop a server."""
 
 
-class CampusUserAPIHandler(UserAPIHandler):  # type: ignore[misc]
+class LifetimeHandler(APIHandler):  # type: ignore[misc]
+    """What a server asks for in the name of its user: more time, or its end. It does so with the token of its own."""
+
+    @needs_scope("access:servers")  # type: ignore[untyped-decorator]
+    async def post(self, user_name: str, server_name: str) -> None:
+        """Give it more time, as far as it may have more."""
+        seconds = await self.own_server(user_name, server_name).extend()
+        if not seconds:
+            raise HTTPError(403, "This server gets no more time.")
+        self.finish({"seconds": seconds})
+
+    @needs_scope("access:servers")  # type: ignore[untyped-decorator]
+    async def delete(self, user_name: str, server_name: str) -> None:
+        """End it."""
+        self.own_server(user_name, server_name).begin_end("self")
+        self.set_status(202)
+
+    def own_server(self, user_name: str, server_name: str) -> Any:
+        """Return a server that runs, of the one who asks: a share, or a right of administrators, is not enough."""
+        user = self.current_user
+        if user.kind != "user" or user.name != user_name or not user.spawners.get(server_name):
+            raise HTTPError(404, "No such server of yours.")
+        spawner = user.spawners[server_name]
+        if not spawner.ready:
+            raise HTTPError(409, "This server does not run.")
+        return spawner
+
+
+class CampusUserAPIHandler(ServerStopper, UserAPIHandler):  # type: ignore[misc]
     """The API calls that show, change and delete a user, which the administrators' page uses as well."""
 
     def user_model(self, user: Any) -> dict[str, Any]:
@@ -266,4 +319,5 @@ HANDLERS: list[tuple[str, type]] = [
     (r"/api/users/([^/]+)", CampusUserAPIHandler),
     (r"/api/users/([^/]+)/server", CampusUserServerAPIHandler),
     (r"/api/users/([^/]+)/servers/([^/]*)", CampusUserServerAPIHandler),
+    (r"/api/users/([^/]+)/servers/([^/]*)/lifetime", LifetimeHandler),
 ]

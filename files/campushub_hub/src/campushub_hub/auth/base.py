@@ -235,19 +235,19 @@ class CampusAuthenticator(LocalAuthenticator):  # type: ignore[misc]
             return {"name": user.name, "admin": self.is_admin_account(account)}
         self.log.warning("User %s is not allowed any more", user.name)
         if handler is not None and user.name not in self.pending_revocations:
-            self.pending_revocations[user.name] = asyncio.ensure_future(self.stop_servers(user, handler))
+            self.pending_revocations[user.name] = asyncio.ensure_future(self.stop_servers(user))
         return False
 
-    async def stop_servers(self, user: Any, handler: Any) -> None:
+    async def stop_servers(self, user: Any) -> None:
         """Stop the servers of a user who is not allowed any more, unless the directory corrects itself meanwhile."""
         try:
             await asyncio.sleep(2 * REFRESH_SECONDS)
             account = await self.current_account(user)
             if (account and self.is_allowed(account)) or (account is None and await self.directory.outage()):
                 return
-            for name, spawner in list(user.spawners.items()):
+            for spawner in list(user.spawners.values()):
                 if spawner.ready:
-                    await handler.stop_single_user(user, name)
+                    await spawner.end("revoked")
         except accounts.DirectoryTimeoutError:
             return
         finally:

@@ -10,6 +10,7 @@ Compared with SystemdSpawner and SudoSpawner:
 - The hub learns at once, not within 30 s, that a server has ended: until then it sends the browser of the server's user
   to whoever listens on that port next.
 - A server that runs and does not answer is named in the hub's journal and on its user's home page.
+- A server ends for its age or for want of activity, and its open pages are told before; see `lifetime`.
 - Memory, CPU and task limits hold for the user, over all their servers; see `campushub_hub.host.user_session`.
 - The token that a login has brought is published to the user's servers, and renewed as long as a server runs.
 - Where homes are on a network file system, a home is probed before the server starts, in a way that cannot hang, and
@@ -32,12 +33,12 @@ from typing import Any
 
 from jupyterhub.spawner import SpawnException
 from traitlets import Bool, Dict, Float, Instance, Integer, List, TraitError, Unicode, validate
-from traitlets.config import LoggingConfigurable
 
 from campushub_hub import accounts
 from campushub_hub.host import mediator, user_session
 from campushub_hub.translation import gettext_noop
 
+from .lifetime import ServerLifetime
 from .listeners import socket_owners
 
 # Messages; not_running.html and error.html translate them and put the values in.
@@ -87,19 +88,14 @@ class ServerEndedError(ServerStartError):
     """A server that ended before it listened, or that could not be executed at all."""
 
 
-class CampusSpawner(LoggingConfigurable):
+class CampusSpawner(ServerLifetime):
     """What the spawners of CampusHub have in common, to be mixed into a Spawner of JupyterHub."""
 
     # Attributes of the Spawner that this is mixed into.
-    user: Any
     authenticator: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
     _callbacks: list[Callable[[], Any]]
-    orm_spawner: Any
-    server: Any
-    _log_name: str
-    db: Any
     user_options: dict[str, Any]
     _watch: asyncio.Task[None] | None = None
     _notifying = Instance(asyncio.Lock, ())
@@ -141,12 +137,6 @@ class CampusSpawner(LoggingConfigurable):
 
         The unit jupyterhub-tmp@.service names the same directory.
         """,
-    )
-    idle_timeout = Integer(
-        0, config=True, help="Seconds without activity after which the culler stops a server. 0 is never."
-    )
-    max_age = Integer(
-        0, config=True, help="Seconds after which the culler stops a server even if it is busy. 0 is never."
     )
     listen_interval = Float(0.05, config=True, help="Seconds between two checks whether a server listens on its port.")
     answer_interval = Float(20, config=True, help="Seconds between two checks whether a running server answers.")
@@ -222,12 +212,9 @@ class CampusSpawner(LoggingConfigurable):
 
     def get_env(self) -> dict[str, str]:
         """Add the user's directories on the host to the environment of the server."""
-        environment: dict[str, str] = super().get_env()  # type: ignore[misc]
+        environment = super().get_env()
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
         environment["JUPYTER_RUNTIME_DIR"] = runtime = str(user_session.runtime_directory(self.account.pw_uid))
-        if self.idle_timeout and self.max_age:
-            # The server shows how much of it is left; the culler that ends it runs only with both.
-            environment["CAMPUSHUB_MAX_AGE"] = str(self.max_age)
         if self.user_options.get(WITHOUT_SETTINGS):
             # An empty place for settings, and nothing of ~/.local. What the site has set counts as always.
             environment |= {"JUPYTER_CONFIG_DIR": f"{runtime}/without-settings", "PYTHONNOUSERSITE": "1"}
@@ -408,7 +395,7 @@ class CampusSpawner(LoggingConfigurable):
 
     def start_polling(self) -> None:
         """Watch the server's process, in addition to polling it as every spawner does."""
-        super().start_polling()  # type: ignore[misc]
+        super().start_polling()
         self._watch = asyncio.ensure_future(self.watch())
         self._answers = asyncio.ensure_future(self.watch_answers())
         if hasattr(self.authenticator, "token_of"):
@@ -416,7 +403,7 @@ class CampusSpawner(LoggingConfigurable):
 
     def stop_polling(self) -> None:
         """End the watch, because the server is being stopped or has ended."""
-        super().stop_polling()  # type: ignore[misc]
+        super().stop_polling()
         # The watch itself calls this when the server has ended, and must not be cancelled then.
         if self._watch and self._watch is not asyncio.current_task():
             self._watch.cancel()

@@ -1,0 +1,244 @@
+"""
+How long servers run: the hub ends them for their age or for want of activity, and tells their open pages before.
+
+The hub decides. It tells a server's extension, package `campushub_session`, what holds for the server, and is told when
+somebody was active last and whether pages are saving. A server without the extension ends all the same, by the activity
+that JupyterHub knows of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import secrets
+import time
+from typing import Any, TypedDict
+
+from jupyterhub.utils import utcnow
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from traitlets import Float, Integer, List
+from traitlets.config import LoggingConfigurable
+
+SECRET_VARIABLE = "CAMPUSHUB_SESSION_SECRET"  # noqa: S105 (a name)
+SECRET_HEADER = "X-Campushub-Session-Secret"  # noqa: S105 (a name)
+# Seconds that a server has to answer, and the most bytes of its answer: it is a program of its user's.
+ANSWER_SECONDS, ANSWER_SIZE = 5.0, 10_000
+# Seconds between two questions to a server: one that has not answered, and the longest.
+RETRY_INTERVAL, LONGEST_INTERVAL = 60.0, 3600.0
+# What one request for more time brings at most.
+EXTENSION_STEP = 3600
+# Seconds between the news of an end and the first look whether pages are saving, and between two looks.
+SAVE_INTERVAL = 0.5
+
+
+class Ending(TypedDict):
+    """Why a server is ended: one of the reasons that home.html has words for, and words of whoever ended it."""
+
+    reason: str
+    message: str
+
+
+class Report(TypedDict):
+    """What a server says: seconds since somebody or something was active, and how many pages are saving."""
+
+    idle: float
+    saving: int
+
+
+class ServerLifetime(LoggingConfigurable):
+    """Ends servers in time, to be mixed into a Spawner of JupyterHub."""
+
+    # Attributes of the Spawner that this is mixed into.
+    user: Any
+    name: str
+    server: Any
+    db: Any
+    orm_spawner: Any
+    ready: bool
+    pending: str | None
+    _log_name: str
+    _stop_future: asyncio.Task[None] | None
+    _stop_pending: bool
+
+    idle_timeout = Integer(
+        0, config=True, help="Seconds without activity after which the hub stops a server. 0 is never."
+    )
+    max_age = Integer(0, config=True, help="Seconds after which the hub stops a server even if it is busy. 0 is never.")
+    extension_limit = Integer(
+        0, config=True, help="Seconds beyond `max_age` that users may keep a server for, over all their requests."
+    )
+    end_warnings = List(
+        Integer(),
+        [1800, 600, 120],
+        config=True,
+        help="Seconds before such an end at which open pages announce it; at most half of the time that a server has.",
+    )
+    save_timeout = Float(15, config=True, help="Seconds that open pages have to save when a server is ended.")
+
+    # Of this run of the server.
+    extended = 0
+    _secret = ""
+    _began = 0.0
+    _lifetime: asyncio.Task[None] | None = None
+    _farewell: asyncio.Task[None] | None = None
+    _ends: asyncio.Task[None] | None = None
+    # JupyterHub's last_activity, and when it changed by a clock that does not jump.
+    _activity: tuple[Any, float] | None = None
+
+    def get_env(self) -> dict[str, str]:
+        """Add the secret by which the server knows the hub."""
+        environment: dict[str, str] = super().get_env()  # type: ignore[misc]
+        self._secret = self._secret or secrets.token_urlsafe(32)
+        return {**environment, SECRET_VARIABLE: self._secret}
+
+    def get_state(self) -> dict[str, Any]:
+        """Remember what a hub that is restarted must know."""
+        state: dict[str, Any] = super().get_state()  # type: ignore[misc]
+        kept = {"session_secret": self._secret, "extended": self.extended}
+        return {**state, **{name: value for name, value in kept.items() if value}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read what `get_state` wrote."""
+        super().load_state(state)  # type: ignore[misc]
+        self._secret, self.extended = state.get("session_secret", ""), state.get("extended", 0)
+
+    def clear_state(self) -> None:
+        """Forget the run that is over."""
+        super().clear_state()  # type: ignore[misc]
+        self._secret, self.extended, self._farewell, self._activity = "", 0, None, None
+
+    def start_polling(self) -> None:
+        """Watch the time of the server as well."""
+        super().start_polling()  # type: ignore[misc]
+        started = self.orm_spawner.started
+        age = (utcnow(with_tz=False) - started).total_seconds() if started else 0.0
+        self._began = time.monotonic() - max(0.0, age)
+        self._lifetime = asyncio.ensure_future(self.watch_lifetime())
+
+    def stop_polling(self) -> None:
+        """End the watch, because the server is being stopped or has ended."""
+        super().stop_polling()  # type: ignore[misc]
+        if self._lifetime:
+            self._lifetime.cancel()
+        self._lifetime = None
+
+    async def watch_lifetime(self) -> None:
+        """End the server when its time is over."""
+        while True:
+            report = await self.exchange()
+            left, reason = self.next_end(report["idle"] if report else self.known_idle())
+            if left <= 0:
+                # Not by this task, which the stop ends.
+                self.begin_end(reason)
+                left = RETRY_INTERVAL
+            # It ends no earlier, whoever is active or asks for more time.
+            await asyncio.sleep(min(left, LONGEST_INTERVAL if report else RETRY_INTERVAL))
+
+    def next_end(self, idle: float) -> tuple[float, str]:
+        """Return in how many seconds the server ends if nothing happens, and why."""
+        ends = [(self.idle_timeout - idle, "idle")] if self.idle_timeout else []
+        if (age_left := self.age_left()) is not None:
+            ends.append((age_left, "max_age"))
+        return min(ends, default=(math.inf, ""))
+
+    def age_left(self) -> float | None:
+        """Return the seconds until the server has reached its age; None is no limit."""
+        return self.max_age + self.extended - (time.monotonic() - self._began) if self.max_age else None
+
+    def known_idle(self) -> float:
+        """Return the seconds since the last activity that JupyterHub knows of."""
+        last, now = self.orm_spawner.last_activity, time.monotonic()
+        if self._activity is None:
+            ago = (utcnow(with_tz=False) - last).total_seconds() if last else now - self._began
+            self._activity = last, now - max(0.0, ago)
+        elif last != self._activity[0]:
+            self._activity = last, now
+        return now - self._activity[1]
+
+    def extension_left(self) -> int:
+        """Return how many seconds a request for more time brings."""
+        return max(0, min(EXTENSION_STEP, self.extension_limit - self.extended)) if self.max_age else 0
+
+    async def extend(self) -> int:
+        """Give the server more time, as far as it may have more, and return how many seconds."""
+        granted = self.extension_left()
+        if granted:
+            self.extended += granted
+            self.orm_spawner.state = self.get_state()
+            self.db.commit()
+            self.log.info("The server %s runs %d s longer, as its user wishes", self._log_name, granted)
+            await self.exchange()
+        return granted
+
+    async def exchange(self, ending: Ending | None = None) -> Report | None:
+        """Tell the server what holds for it, and return what it says; None if that is nothing of use."""
+        if not self._secret:
+            return None
+        document = {
+            "max_age": self.max_age,
+            "age_left": self.age_left(),
+            "idle_timeout": self.idle_timeout,
+            "extension": self.extension_left(),
+            "warnings": self.end_warnings,
+            "ending": ending,
+        }
+        headers = {SECRET_HEADER: self._secret, "Content-Type": "application/json"}
+        request = HTTPRequest(
+            f"{self.server.url}api/session/hub",
+            "PUT",
+            headers,
+            json.dumps(document),
+            request_timeout=ANSWER_SECONDS,
+            connect_timeout=ANSWER_SECONDS,
+            follow_redirects=False,
+        )
+        # Of its own: the hub's has a queue, which servers that hang would fill.
+        client = SimpleAsyncHTTPClient(force_instance=True, max_body_size=ANSWER_SIZE)
+        try:
+            answer = json.loads((await client.fetch(request)).body)
+            idle, saving = float(answer["idle"]), int(answer["saving"])
+        except (OSError, HTTPClientError, ValueError, TypeError, LookupError, RecursionError):
+            return None
+        finally:
+            client.close()
+        return {"idle": idle, "saving": saving} if idle >= 0 else None
+
+    async def announce_end(self, reason: str, message: str = "") -> None:
+        """Tell the server's pages why it ends, and wait until they have saved. Once: the first reason counts."""
+        if self._farewell is None:
+            self.log.info("The server %s ends: %s%s", self._log_name, reason, f" ({message})" if message else "")
+            self._farewell = asyncio.ensure_future(self._say_goodbye({"reason": reason, "message": message}))
+        await asyncio.shield(self._farewell)
+
+    async def _say_goodbye(self, ending: Ending) -> None:
+        end = time.monotonic() + self.save_timeout
+        report = await self.exchange(ending)
+        first = True
+        while report and (first or report["saving"]) and time.monotonic() < end:
+            first = False
+            await asyncio.sleep(SAVE_INTERVAL)
+            report = await self.exchange(ending)
+
+    def begin_end(self, reason: str) -> None:
+        """Have the server ended, without waiting for it."""
+        if not self._ends or self._ends.done():
+            self._ends = asyncio.ensure_future(self.end(reason))
+
+    async def end(self, reason: str) -> None:
+        """End the server as the handlers of JupyterHub do, none of which is at hand here."""
+        await self.announce_end(reason)
+        if self.ready and not self.pending:
+            self._stop_pending = True
+            self._stop_future = asyncio.ensure_future(self._stop())
+            await self._stop_future
+
+    async def _stop(self) -> None:
+        try:
+            await self.user.settings["proxy"].delete_user(self.user, self.name)
+            await self.user.stop(self.name)
+        except Exception:
+            self.log.exception("The server %s could not be stopped", self._log_name)
+        finally:
+            self._stop_future, self._stop_pending = None, False

@@ -1,0 +1,205 @@
+"""Ends of servers: a real hub, with real web servers in the place of users' servers and their extension."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyterhub import orm
+from tests.hub_client import Hub, HubError
+
+from campushub_hub.spawners import lifetime
+from campushub_hub.spawners.lifetime import SECRET_HEADER
+
+from .conftest import merged
+from .test_handlers import Site, StagedSpawner, servers, session, wait_for
+
+
+@pytest.fixture
+def site(tmp_path: Path, rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(tmp_path, rendered["systemd"]["settings"], monkeypatch)
+
+
+def limited(site: Site, **settings: Any) -> None:
+    site.settings = merged(site.settings, CampusSpawner=settings)
+
+
+def start(hub: Hub, name: str = "") -> StagedSpawner:
+    hub.api(f"/hub/api/users/{hub.user}/servers/{name}", "POST", {})
+    wait_for(lambda: servers(hub, hub.user).get(name) is True)
+    return StagedSpawner.newest
+
+
+def test_an_idle_server_ends_and_a_busy_one_stays(site: Site) -> None:
+    """By what the server says: JupyterHub takes an open page, which asks through the proxy, for activity."""
+    limited(site, idle_timeout=3)
+
+    def act(url: str) -> None:
+        ann, bob = session(url, "ann"), session(url, "bob")
+        idle, busy = start(ann), start(bob)
+        idle.said = {"idle": 1000.0, "saving": 0}
+        busy.said = {"idle": 0.0, "saving": 0}
+        wait_for(lambda: servers(ann, "ann") == {})
+        assert idle.told[-1]["ending"] == {"reason": "idle", "message": ""}
+        assert servers(bob, "bob") == {"": True}
+        assert not busy.told[-1]["ending"]
+
+    site.run(act)
+
+
+@pytest.mark.parametrize("said", [None, {}, {"idle": "nan", "saving": 0}, {"idle": -5, "saving": 0}, "x" * 20_000])
+def test_a_server_that_says_nothing_of_use_ends_as_well(site: Site, said: Any) -> None:
+    """By the activity that JupyterHub knows of."""
+    limited(site, idle_timeout=2)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        start(hub).said = said
+        wait_for(lambda: servers(hub, "ann") == {})
+
+    StagedSpawner.first_said = said
+    site.run(act)
+
+
+def test_a_server_ends_at_its_age_though_it_is_busy(site: Site) -> None:
+    limited(site, max_age=3)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        server = start(hub)
+        began = time.monotonic()
+        assert 2 < server.told[0]["age_left"] <= 3
+        wait_for(lambda: servers(hub, "ann") == {})
+        assert time.monotonic() - began < 6
+        assert server.told[-1]["ending"]["reason"] == "max_age"
+
+    site.run(act)
+
+
+def test_pages_that_save_are_waited_for(site: Site) -> None:
+    """Not indefinitely."""
+    limited(site, save_timeout=4)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        for done in (True, False):
+            server = start(hub)
+            server.said = {"idle": 0.0, "saving": 1}
+            began = time.monotonic()
+            if done:
+                threading.Timer(2, lambda: server.said.update(saving=0)).start()  # noqa: B023 (is of this turn)
+            hub.stop()
+            wait_for(lambda: servers(hub, "ann") == {})
+            assert (2 if done else 4) <= time.monotonic() - began < (4 if done else 8)
+
+    site.run(act)
+
+
+def ask(server: StagedSpawner, url: str, method: str, path: str) -> int:
+    """Ask the hub as a server does, with its own token; return the status."""
+    hub = Hub(url, "nobody")
+    headers = {"Authorization": f"token {server.api_token}"}
+    return hub.request(f"/hub/api/users/{path}/lifetime", method, b"" if method == "POST" else None, headers)[0]
+
+
+def test_more_time_is_given_within_the_policy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To one's own server, by its token; the hub remembers it through a restart."""
+    monkeypatch.setattr(lifetime, "EXTENSION_STEP", 60)
+    limited(site, max_age=100, extension_limit=90)
+
+    def act(url: str) -> None:
+        ann, bob = session(url, "ann"), session(url, "bob")
+        first, second, other = start(ann), start(ann, "second"), start(bob)
+        assert first.told[0]["extension"] == 60
+        # Neither that of somebody else, though they administer the hub, nor another of one's own.
+        assert [ask(other, url, "POST", "ann/servers/"), ask(second, url, "POST", "ann/servers/")] == [404, 404]
+        with pytest.raises(HubError, match=r"^404"):
+            bob.api("/hub/api/users/ann/servers//lifetime", "POST", {})
+        assert ask(first, url, "POST", "ann/servers/") == 200
+        assert (first.told[-1]["extension"], first.extended) == (30, 60)
+        assert 150 < first.told[-1]["age_left"] <= 160
+        assert first.orm_spawner.state["extended"] == 60
+        assert [ask(first, url, "POST", "ann/servers/") for _ in range(2)] == [200, 403]
+        assert first.extended == 90
+        assert second.extended == 0
+        # Another run has all of it again.
+        ann.stop()
+        wait_for(lambda: servers(ann, "ann") == {"second": True})
+        assert start(ann).told[0]["extension"] == 60
+
+    site.run(act)
+
+
+def test_without_a_policy_there_is_no_more_time(site: Site) -> None:
+    limited(site, max_age=100)
+
+    def act(url: str) -> None:
+        server = start(session(url, "ann"))
+        assert server.told[0]["extension"] == 0
+        assert ask(server, url, "POST", "ann/servers/") == 403
+
+    site.run(act)
+
+
+def test_a_server_ends_at_its_own_wish(site: Site) -> None:
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        server = start(hub, "second")
+        assert ask(server, url, "DELETE", "ann/servers/second") == 202
+        wait_for(lambda: not servers(hub, "ann").get("second"))
+        assert server.told[-1]["ending"] == {"reason": "self", "message": ""}
+
+    site.run(act)
+
+
+def test_a_stop_tells_why_before_it_comes(site: Site) -> None:
+    """With the words of the administrator."""
+
+    def act(url: str) -> None:
+        ann, boss = session(url, "ann"), session(url, "bob")
+        server = start(ann)
+        boss.api("/hub/api/users/ann/server", "DELETE", {"message": "New <b>memory</b> at noon"})
+        assert server.told[-1]["ending"] == {"reason": "administrator", "message": "New <b>memory</b> at noon"}
+        wait_for(lambda: servers(ann, "ann") == {})
+        server = start(ann)
+        ann.stop()
+        assert server.told[-1]["ending"] == {"reason": "self", "message": ""}
+
+    site.run(act)
+
+
+def test_the_hub_names_a_secret_of_that_run_alone(site: Site) -> None:
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        secrets = []
+        for _ in range(2):
+            server = start(hub)
+            secrets.append({headers[SECRET_HEADER] for headers in server.headers})
+            hub.stop()
+            wait_for(lambda: servers(hub, "ann") == {})
+        assert [len(one) for one in secrets] == [1, 1]
+        assert secrets[0] != secrets[1]
+
+    site.run(act)
+
+
+def test_the_secret_outlives_a_restart_of_the_hub(site: Site) -> None:
+    """It is kept with the server, and gone with it."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        server = start(hub)
+        kept = StagedSpawner(user=server.user, orm_spawner=server.orm_spawner)
+        kept.load_state(json.loads(json.dumps(server.orm_spawner.state)))
+        assert kept.get_state() == server.get_state()
+        assert kept.get_state()["session_secret"]
+        hub.stop()
+        wait_for(lambda: servers(hub, "ann") == {})
+        (stopped,) = server.db.query(orm.Spawner).all()
+        assert "session_secret" not in (stopped.state or {})
+
+    site.run(act)

@@ -1,0 +1,167 @@
+"""When this server ends and why, which the hub decides, and pages that save before it does."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hmac
+import json
+import math
+import os
+import time
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import quote
+
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
+from tornado.web import HTTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .model import End
+
+# The hub gives it to each server, and names it when it speaks to the server.
+SECRET_VARIABLE = "CAMPUSHUB_SESSION_SECRET"  # noqa: S105 (a name)
+# More pages than anybody has.
+MOST_SAVES = 100
+# An end that moves by fewer seconds than this is not told again.
+LEAST_MOVE = 3.0
+HUB_TIMEOUT = 10.0
+
+
+class Rules(TypedDict):
+    """What the hub says that holds for this server; 0 is no limit."""
+
+    max_age: float
+    age_left: float | None
+    idle_timeout: float
+    extension: float
+    warnings: list[float]
+    ending: dict[str, str] | None
+
+
+NO_RULES: Rules = {
+    "max_age": 0,
+    "age_left": None,
+    "idle_timeout": 0,
+    "extension": 0,
+    "warnings": [],
+    "ending": None,
+}
+
+
+class Ends:
+    """Tells pages of an end when it comes near; without a hub there is none."""
+
+    def __init__(self, server: Any, emit: Callable[[Any], None]) -> None:
+        self._server, self._emit = server, emit
+        # Programs of the user do not get it.
+        self._secret = os.environ.pop(SECRET_VARIABLE, "")
+        self.rules: Rules = NO_RULES
+        self._told_rules = time.monotonic()
+        self._last_activity: dt.datetime | None = None
+        self._active = time.monotonic()
+        self._told: tuple[str | None, int, float] = (None, 0, 0.0)
+        self.saves: set[str] = set()
+
+    def knows(self, secret: str) -> bool:
+        """Return whether somebody who names a secret is the hub."""
+        return bool(self._secret) and hmac.compare_digest(secret.encode(), self._secret.encode())
+
+    def update(self, rules: Rules) -> dict[str, float]:
+        """Take what the hub says, and return what it wants to know."""
+        self.rules, self._told_rules = rules, time.monotonic()
+        self.check()
+        return {"idle": self.idle(), "saving": len(self.saves)}
+
+    def idle(self) -> float:
+        """Return the seconds since the last activity, by a clock that does not jump."""
+        last, now = self._server.web_app.last_activity(), time.monotonic()
+        # After the clock was put back, later activity does not change the moment of the last.
+        if last != self._last_activity or last > dt.datetime.now(dt.timezone.utc):
+            self._last_activity, self._active = last, now
+        return now - self._active
+
+    def age_left(self) -> float | None:
+        """Return the seconds until this server has reached its age; None is no limit."""
+        left = self.rules["age_left"]
+        return None if left is None else max(0.0, left - (time.monotonic() - self._told_rules))
+
+    def current(self) -> End:
+        """Return what pages are told now."""
+        return self._nearest()[1]
+
+    def _nearest(self) -> tuple[int, End]:
+        """Return how many warnings have been due, and the end that comes first."""
+        rules, idle = self.rules, self.idle()
+        if rules["ending"]:
+            ending = rules["ending"]
+            return 0, {"reason": ending["reason"], "message": ending["message"], "seconds_left": 0.0, "stays": False}
+        age_left, timeout = self.age_left(), rules["idle_timeout"]
+        ends = [(timeout - idle, timeout, "idle", True)] if timeout else []
+        if age_left is not None:
+            ends.append((age_left, rules["max_age"], "max_age", rules["extension"] > 0))
+        left, limit, reason, stays = min(ends, default=(math.inf, 0, "", False))
+        due = sum(left <= min(warning, limit / 2) for warning in rules["warnings"])
+        if not due:
+            return 0, {"reason": None, "message": "", "seconds_left": 0.0, "stays": False}
+        return due, {"reason": reason, "message": "", "seconds_left": max(0.0, left), "stays": stays}
+
+    def check(self) -> None:
+        """Tell of an end with each warning that is due, and when it is off."""
+        due, end = self._nearest()
+        moment = time.monotonic() + end["seconds_left"] if due else 0.0
+        reason, told_due, told_moment = self._told
+        if (end["reason"], due) != (reason, told_due) or abs(moment - told_moment) > LEAST_MOVE:
+            self._told = end["reason"], due, moment
+            self._emit(end)
+
+    async def stay(self) -> None:
+        """Stay longer, because the user asks for it. Raises HTTPError if that is not granted."""
+        self.record_activity()
+        if self._nearest()[1]["reason"] == "max_age":
+            await self._ask_hub("POST")
+        self.check()
+
+    async def stop(self) -> None:
+        """Have the hub end this server."""
+        await self._ask_hub("DELETE")
+
+    def record_activity(self) -> None:
+        """Count this moment as activity of the server."""
+        # Of all such settings Jupyter takes the latest.
+        self._server.web_app.settings["session_last_activity"] = dt.datetime.now(dt.timezone.utc)
+
+    async def _ask_hub(self, method: str) -> None:
+        """Ask the hub with the token of this server, which is for its user's own servers."""
+        variables = ("JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN", "JUPYTERHUB_USER")
+        url, token, user = (os.environ.get(name, "") for name in variables)
+        name = os.environ.get("JUPYTERHUB_SERVER_NAME", "")
+        if not url:
+            raise HTTPError(503, "There is no hub.")
+        request = HTTPRequest(
+            f"{url}/users/{quote(user, safe='')}/servers/{quote(name, safe='')}/lifetime",
+            method,
+            {"Authorization": f"token {token}"},
+            "" if method == "POST" else None,
+            request_timeout=HUB_TIMEOUT,
+        )
+        try:
+            await AsyncHTTPClient().fetch(request)
+        except HTTPClientError as error:
+            body = error.response.body if error.response else b""
+            try:
+                reason = json.loads(body)["message"]
+            except (ValueError, TypeError, LookupError):
+                reason = str(error)
+            raise HTTPError(error.code if 400 <= error.code < 500 else 502, reason) from error
+        except OSError as error:
+            raise HTTPError(502, f"The hub does not answer: {error}") from error
+
+    def begin_save(self, page: str) -> None:
+        """Note that a page saves, for which the hub waits."""
+        if len(self.saves) < MOST_SAVES:
+            self.saves.add(page)
+
+    def finish_save(self, page: str) -> None:
+        """Note that a page has saved."""
+        self.saves.discard(page)

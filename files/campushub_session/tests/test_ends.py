@@ -1,0 +1,194 @@
+"""Ends of the server, in a real Jupyter server with a stand-in for the hub, and in Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+import time
+import urllib.error
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from .test_browser import application, browser, open_notebook, page, wait, write_notebook
+
+__all__ = ["application", "browser", "page"]
+needs_chromium = pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """A stand-in for the hub: notes what a server asks for, and says what its test wants."""
+
+    def answer(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        self.rfile.read(length)
+        self.server.asked.append((self.command, self.path, self.headers["Authorization"]))
+        status, body = self.server.says(self.command)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    do_POST = do_DELETE = answer  # noqa: N815 (the names that the base calls)
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture
+def hub(server):
+    port = int(re.search(r":(\d+)/", server.url)[1]) + 1000
+    with ThreadingHTTPServer(("127.0.0.1", port), HubHandler) as running:
+        running.asked, running.says = [], lambda _: (200, {})
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+    server.hear_from_hub()
+
+
+def end(server):
+    return server.api("GET", "api/session/end")
+
+
+def test_only_the_hub_sets_the_rules(server):
+    for secret in ("", "guess", "secret"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            server.hear_from_hub(secret, max_age=1, age_left=1)
+        assert refused.value.code == 403
+    assert end(server)["reason"] is None
+    # Nor do programs of the user get the secret.
+    server.api("POST", "api/kernels", {"name": "python3"})
+    (kernel,) = server.api("GET", "api/kernels")
+    program = next(p for p in server.api("GET", "api/session/programs") if p["kind"] == "kernel")
+    assert program
+    server.api("DELETE", f"api/kernels/{kernel['id']}")
+
+
+def test_the_hub_is_told_of_activity(server):
+    first = server.hear_from_hub()["idle"]
+    time.sleep(2)
+    server.api("GET", "api/session/usage")
+    assert server.hear_from_hub()["idle"] >= first + 1.9
+    server.api("GET", "api/contents")
+    assert server.hear_from_hub()["idle"] < 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason", "left", "stays"),
+    [
+        ({"max_age": 86400, "age_left": 1900}, None, 0, False),
+        ({"max_age": 86400, "age_left": 1700}, "max_age", 1700, False),
+        ({"max_age": 86400, "age_left": 100, "extension": 60}, "max_age", 100, True),
+        # At most half of the time that a server has.
+        ({"max_age": 120, "age_left": 70}, None, 0, False),
+        ({"max_age": 120, "age_left": 50}, "max_age", 50, False),
+        ({"idle_timeout": 43200}, None, 0, False),
+        ({"idle_timeout": 10}, None, 0, False),
+        ({"max_age": 86400, "age_left": 100, "warnings": []}, None, 0, False),
+        ({"ending": {"reason": "administrator", "message": "<b>"}}, "administrator", 0, False),
+    ],
+)
+def test_an_end_that_is_near_is_known(server, rules, reason, left, stays):
+    server.api("GET", "api/contents")
+    server.hear_from_hub(**rules)
+    found = end(server)
+    assert (found["reason"], found["stays"]) == (reason, stays)
+    assert left - 3 < found["seconds_left"] <= left
+    server.hear_from_hub()
+
+
+def test_staying_longer_is_activity_or_a_request(server, hub):
+    server.api("GET", "api/contents")
+    server.hear_from_hub(idle_timeout=6)
+    time.sleep(4)
+    assert end(server)["reason"] == "idle"
+    assert server.api("POST", "api/session/end")["reason"] is None
+    assert hub.asked == []
+    server.hear_from_hub(max_age=100, age_left=20, extension=60)
+    server.api("POST", "api/session/end")
+    assert hub.asked == [("POST", "/hub/api/users/u/servers//lifetime", "token own")]
+    hub.says = lambda _: (403, {"message": "This server gets no more time."})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.api("POST", "api/session/end")
+    assert refused.value.code == 403
+    assert "no more time" in json.loads(refused.value.read())["message"]
+
+
+def test_the_hub_waits_for_pages_that_save(server):
+    assert server.hear_from_hub()["saving"] == 0
+    server.api("PUT", "api/session/saves/1a-2b")
+    assert server.hear_from_hub()["saving"] == 1
+    server.api("DELETE", "api/session/saves/1a-2b")
+    assert server.hear_from_hub()["saving"] == 0
+
+
+def change(page):
+    """Write into the first cell, without saving."""
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.type("# changed ")
+
+
+@needs_chromium
+def test_an_end_is_announced_and_put_off(page, server, hub, application):
+    name = f"ends-{application[:3]}.ipynb"
+    write_notebook(server, name, "1")
+    open_notebook(page, server, application, name)
+    box = page.locator(".campushub-End")
+    server.hear_from_hub(max_age=86400, age_left=1750)
+    box.get_by_text("Yours stops in 29 min.").wait_for(timeout=3_000)
+    assert box.get_by_role("button", name="Stay longer").count() == 0
+    # Dismissed, until the next warning.
+    box.get_by_role("button", name="Dismiss").click()
+    box.wait_for(state="hidden")
+    server.hear_from_hub(max_age=86400, age_left=590, extension=3600)
+
+    def extend(_):
+        server.hear_from_hub(max_age=86400, age_left=4190, extension=0)
+        return 200, {"seconds": 3600}
+
+    hub.says = extend
+    box.get_by_text("Yours stops in 10 min.").wait_for(timeout=3_000)
+    box.get_by_role("button", name="Stay longer").click()
+    box.wait_for(state="hidden")
+    page.locator("#campushub-usage [data-part=time]").get_by_text("1 h 10 min left").wait_for()
+    server.hear_from_hub(max_age=86400, age_left=100, extension=3600)
+    hub.says = lambda _: (403, {"message": "This server gets no more time."})
+    box.get_by_role("button", name="Stay longer").click()
+    box.get_by_text("This server gets no more time.").wait_for()
+    change(page)
+    box.get_by_role("button", name="Save all and stop").click()
+    wait(lambda: ("DELETE", "/hub/api/users/u/servers//lifetime", "token own") in hub.asked)
+    assert "# changed" in (server.home / name).read_text()
+
+
+@needs_chromium
+def test_unsaved_notebooks_are_saved_at_the_end(page, server, application):
+    name = f"own-{application[:3]}.ipynb"
+    write_notebook(server, name, "1")
+    open_notebook(page, server, application, name)
+    change(page)
+    message = "New memory <b>at</b> noon"
+    began = time.monotonic()
+    server.hear_from_hub(ending={"reason": "administrator", "message": message})
+    page.locator(".campushub-End").get_by_text(f"An administrator has stopped your server: {message}").wait_for()
+    assert time.monotonic() - began < 3
+    wait(lambda: "# changed" in (server.home / name).read_text())
+    wait(lambda: server.hear_from_hub()["saving"] == 0)
+
+
+@needs_chromium
+def test_two_unsaved_texts_are_both_kept_at_the_end(page, server, application):
+    """What another page has saved meanwhile, and beside it that of this page, which asks nothing."""
+    name = f"two-{application[:3]}"
+    write_notebook(server, f"{name}.ipynb", "1")
+    open_notebook(page, server, application, f"{name}.ipynb")
+    change(page)
+    write_notebook(server, f"{name}.ipynb", "'theirs'")
+    server.hear_from_hub(ending={"reason": "idle", "message": ""})
+    wait(lambda: [*server.home.glob(f"{name} (unsaved *).ipynb")])
+    wait(lambda: server.hear_from_hub()["saving"] == 0)
+    (copy,) = server.home.glob(f"{name} (unsaved *).ipynb")
+    assert "# changed" in copy.read_text()
+    assert "theirs" in (server.home / f"{name}.ipynb").read_text()
+    assert page.locator(".jp-Dialog").count() == 0
