@@ -319,6 +319,31 @@ def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: C
     client("bob", "stop")
 
 
+# What the home page says after a stop, and after the server was killed.
+LAST_ENDS = """
+import subprocess, time
+def shown(*texts):
+    end = time.monotonic() + 20
+    while not all(text in hub.request("/hub/home")[2] for text in texts):
+        assert time.monotonic() < end, hub.request("/hub/home")[2]
+        time.sleep(0.5)
+hub.start()
+hub.stop()
+shown("You have stopped it.")
+hub.start()
+assert "last-end" not in hub.request("/hub/home")[2]
+subprocess.run(["pkill", "-KILL", "-u", "bob", "-f", "singleuser"], check=True)
+shown("It ended by itself.", "Its last words were:")
+"""
+
+
+def test_the_home_page_says_why_a_server_ended(host: Host, client: Client) -> None:
+    client("bob", "stop")
+    done = as_person(host, "bob", LAST_ENDS)
+    assert done.rc == 0, done.stderr
+    assert "ended by itself, or with the host: ended" in host.check_output("journalctl -u jupyterhub -n 200 --no-pager")
+
+
 KILLED = f"""
 import subprocess, time
 def start():

@@ -88,6 +88,10 @@ class StagedSpawner(ServerLifetime, Spawner):  # type: ignore[misc]
         return None if self.served else 0
 
     async def stop(self, now: bool = False) -> None:  # noqa: ARG002 (JupyterHub's signature)
+        self.vanish()
+
+    def vanish(self) -> None:
+        """End, as a server that is killed."""
         assert self.served
         self.served.stop()
         self.served = None

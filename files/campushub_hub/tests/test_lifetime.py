@@ -30,7 +30,7 @@ def limited(site: Site, **settings: Any) -> None:
 
 def start(hub: Hub, name: str = "") -> StagedSpawner:
     hub.api(f"/hub/api/users/{hub.user}/servers/{name}", "POST", {})
-    wait_for(lambda: servers(hub, hub.user).get(name) is True)
+    wait_for(lambda: bool(StagedSpawner.newest.told))
     return StagedSpawner.newest
 
 
@@ -199,7 +199,60 @@ def test_the_secret_outlives_a_restart_of_the_hub(site: Site) -> None:
         assert kept.get_state()["session_secret"]
         hub.stop()
         wait_for(lambda: servers(hub, "ann") == {})
-        (stopped,) = server.db.query(orm.Spawner).all()
+        (stopped,) = server.user.db.query(orm.Spawner).all()
         assert "session_secret" not in (stopped.state or {})
+
+    site.run(act)
+
+
+@pytest.mark.parametrize(
+    ("reason", "english", "russian"),
+    [
+        ("self", "You have stopped it.", "Вы его остановили."),
+        ("administrator", "An administrator has stopped it.", "Его остановил администратор."),
+        ("idle", "nothing happened there for a long time", "долго ничего не происходило"),
+        ("ended", "Its last words were: <code", "Его последние слова:"),
+        ("reboot", "The host was restarted.", "Узел был перезагружен."),
+    ],
+)
+def test_the_last_end_has_its_reason_at_the_next_visit(
+    site: Site, monkeypatch: pytest.MonkeyPatch, reason: str, english: str, russian: str
+) -> None:
+    """On the home page, and where the server's address leads; until it runs again."""
+    if reason == "idle":
+        limited(site, idle_timeout=2)
+
+    async def last_words(*_: Any) -> str:
+        return "<Killed>"
+
+    def act(url: str) -> None:
+        ann, boss = session(url, "ann"), session(url, "bob")
+        server = start(ann)
+        assert "last-end" not in ann.request("/hub/home")[2]
+        monkeypatch.setattr(StagedSpawner, "last_words", last_words)
+        if reason == "self":
+            ann.stop()
+        elif reason == "administrator":
+            boss.api("/hub/api/users/ann/server", "DELETE", {"message": "<Noon>"})
+        elif reason == "idle":
+            server.said = {"idle": 100.0, "saving": 0}
+        else:
+            if reason == "reboot":
+                monkeypatch.setattr(lifetime, "boot_time", time.time)
+            server.vanish()
+            # JupyterHub looks at each server twice a minute, and before it stops one.
+            ann.api("/hub/api/users/ann/server", "DELETE", {})
+        wait_for(lambda: servers(ann, "ann") == {})
+        words = {"administrator": "&lt;Noon&gt;", "ended": "&lt;Killed&gt;"}.get(reason, "")
+        for page in ("/hub/home", "/hub/spawn", "/hub/user/ann/lab"):
+            for language, text in (("en", english), ("ru", russian)):
+                shown = ann.request(page, headers={"Accept-Language": language})[2]
+                assert text in shown, (page, language)
+                assert words in shown
+        server.said = StagedSpawner.first_said
+        start(ann)
+        ann.stop()
+        wait_for(lambda: servers(ann, "ann") == {})
+        assert "You have stopped it." in ann.request("/hub/home")[2]
 
     site.run(act)

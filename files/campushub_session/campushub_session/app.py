@@ -52,4 +52,5 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
 
     async def stop_extension(self) -> None:
         """End with the server."""
+        await self.monitor.ends.say_goodbye()
         self.monitor.stop()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import hmac
 import json
 import math
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import quote
@@ -26,6 +28,20 @@ MOST_SAVES = 100
 # An end that moves by fewer seconds than this is not told again.
 LEAST_MOVE = 3.0
 HUB_TIMEOUT = 10.0
+# Seconds in which an event reaches the pages before the server ends.
+FAREWELL = 0.3
+
+
+async def _host_stops() -> bool:
+    """Return whether the host is being shut down or restarted."""
+    try:
+        asked = await asyncio.create_subprocess_exec(
+            *("systemctl", "is-system-running"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        printed, _ = await asked.communicate()
+    except OSError:
+        return False
+    return printed.strip() == b"stopping"
 
 
 class Rules(TypedDict):
@@ -125,6 +141,13 @@ class Ends:
     async def stop(self) -> None:
         """Have the hub end this server."""
         await self._ask_hub("DELETE")
+
+    async def say_goodbye(self) -> None:
+        """Tell of an end that comes with that of the host; of another one the hub has said why."""
+        if not self.rules["ending"] and await _host_stops():
+            self.rules = {**self.rules, "ending": {"reason": "reboot", "message": ""}}
+            self.check()
+            await asyncio.sleep(FAREWELL)
 
     def record_activity(self) -> None:
         """Count this moment as activity of the server."""

@@ -95,6 +95,8 @@ export class EndBox {
         return trans.__('Your server was stopped because the time that a server has was over.');
       case 'self':
         return trans.__('You have stopped your server.');
+      case 'reboot':
+        return trans.__('Your server ends because its host is restarted or switched off.');
       case 'revoked':
         return trans.__('Your server was stopped because you may not use this service any more.');
       default:

@@ -125,7 +125,8 @@ def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
     }
     environment = {
         "HOME": str(home),
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        # A test can put a program there.
+        "PATH": f"{home}/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
         "PYTHONPATH": str(PACKAGE.parent),
         "JUPYTER_PATH": str(home / "share"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),

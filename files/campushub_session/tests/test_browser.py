@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -22,8 +23,8 @@ def browser(server, tmp_path_factory):
         yield browser
 
 
-@pytest.fixture
-def page(browser, server):
+@contextlib.contextmanager
+def page_of(browser, server):
     context = browser.new_context(viewport={"width": 1300, "height": 800})
     page = context.new_page()
     page.set_default_timeout(30_000)
@@ -31,6 +32,12 @@ def page(browser, server):
     page.goto(f"{server.url}api/status?token=secret")
     yield page
     context.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    with page_of(browser, server) as page:
+        yield page
     (server.home / "announcement.json").unlink(missing_ok=True)
     for session in server.api("GET", "api/sessions"):
         server.api("DELETE", f"api/sessions/{session['id']}")

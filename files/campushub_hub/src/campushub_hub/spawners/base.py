@@ -93,6 +93,7 @@ class CampusSpawner(ServerLifetime):
 
     # Attributes of the Spawner that this is mixed into.
     authenticator: Any
+    db: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
     _callbacks: list[Callable[[], Any]]
@@ -342,6 +343,17 @@ class CampusSpawner(ServerLifetime):
             )
             error.number = int(answer["number"])
         return error
+
+    async def last_words(self, pid: int) -> str:
+        """Return the last line that the server has printed, if that can be known."""
+        try:
+            # A hub that has been restarted has not looked it up.
+            await accounts.look_up(lambda: self.account)
+        except (ServerStartError, accounts.DirectoryTimeoutError):
+            return ""
+        error = ServerEndedError(ENDED)
+        await self.explain(error, pid)
+        return error.line
 
     def choose_limits(self, provider_groups: frozenset[str] = frozenset()) -> None:
         """Look up the user's limits, by Unix groups and those of the provider, so that the server can show them."""

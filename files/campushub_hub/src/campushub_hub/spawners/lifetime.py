@@ -13,6 +13,7 @@ import json
 import math
 import secrets
 import time
+from pathlib import Path
 from typing import Any, TypedDict
 
 from jupyterhub.utils import utcnow
@@ -34,10 +35,16 @@ SAVE_INTERVAL = 0.5
 
 
 class Ending(TypedDict):
-    """Why a server is ended: one of the reasons that home.html has words for, and words of whoever ended it."""
+    """Why a server ends: one of the reasons that end_reason.html has words for, and words of whoever ended it."""
 
     reason: str
     message: str
+
+
+class LastEnd(Ending):
+    """Why a server ended last, and when, in seconds since 1970."""
+
+    at: float
 
 
 class Report(TypedDict):
@@ -47,6 +54,12 @@ class Report(TypedDict):
     saving: int
 
 
+def boot_time() -> float:
+    """Return when this host was started, in seconds since 1970."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("btime "))
+
+
 class ServerLifetime(LoggingConfigurable):
     """Ends servers in time, to be mixed into a Spawner of JupyterHub."""
 
@@ -54,7 +67,6 @@ class ServerLifetime(LoggingConfigurable):
     user: Any
     name: str
     server: Any
-    db: Any
     orm_spawner: Any
     ready: bool
     pending: str | None
@@ -82,8 +94,14 @@ class ServerLifetime(LoggingConfigurable):
     _secret = ""
     _began = 0.0
     _lifetime: asyncio.Task[None] | None = None
+    # Since when it runs, in seconds since 1970; 0 until it does.
+    _started = 0.0
+    _ending: Ending | None = None
     _farewell: asyncio.Task[None] | None = None
     _ends: asyncio.Task[None] | None = None
+    _explanation: asyncio.Task[None] | None = None
+    # The end of the last run, until the next one.
+    last_end: LastEnd | None = None
     # JupyterHub's last_activity, and when it changed by a clock that does not jump.
     _activity: tuple[Any, float] | None = None
 
@@ -97,17 +115,49 @@ class ServerLifetime(LoggingConfigurable):
         """Remember what a hub that is restarted must know."""
         state: dict[str, Any] = super().get_state()  # type: ignore[misc]
         kept = {"session_secret": self._secret, "extended": self.extended}
+        kept |= {"started": self._started, "last_end": self.last_end}
         return {**state, **{name: value for name, value in kept.items() if value}}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)  # type: ignore[misc]
         self._secret, self.extended = state.get("session_secret", ""), state.get("extended", 0)
+        self._started, self.last_end = state.get("started", 0.0), state.get("last_end")
 
     def clear_state(self) -> None:
-        """Forget the run that is over."""
+        """Forget the run that is over, but for the reason of its end."""
+        pid = getattr(self, "pid", 0)
         super().clear_state()  # type: ignore[misc]
-        self._secret, self.extended, self._farewell, self._activity = "", 0, None, None
+        if self._started:
+            self.note_end(pid)
+        self._secret, self.extended, self._started = "", 0, 0.0
+        self._ending = self._farewell = self._activity = None
+
+    def note_end(self, pid: int) -> None:
+        """Note why the server has ended, which the hub's pages say until it runs again."""
+        ending = self._ending
+        if ending is None:
+            reason = "reboot" if boot_time() > self._started else "ended"
+            ending = {"reason": reason, "message": ""}
+            self.log.warning("The server %s ended by itself, or with the host: %s", self._log_name, reason)
+        self.last_end = {**ending, "at": time.time()}
+        if ending["reason"] == "ended":
+            self._explanation = asyncio.ensure_future(self._explain_end(self.last_end, pid))
+
+    async def last_words(self, pid: int) -> str:  # noqa: ARG002 (for those that have some)
+        """Return the last line that the server has printed, if that can be known."""
+        return ""
+
+    async def _explain_end(self, end: LastEnd, pid: int) -> None:
+        """Add the server's last words, without holding up its next start."""
+        end["message"] = await self.last_words(pid)
+        if end["message"]:
+            self.log.warning("The last words of the server %s were: %s", self._log_name, end["message"])
+        state = self.orm_spawner.state or {}
+        # Unless it runs again.
+        if (state.get("last_end") or {}).get("at") == end["at"]:
+            self.orm_spawner.state = {**state, "last_end": dict(end)}
+            self.user.db.commit()
 
     def start_polling(self) -> None:
         """Watch the time of the server as well."""
@@ -115,6 +165,10 @@ class ServerLifetime(LoggingConfigurable):
         started = self.orm_spawner.started
         age = (utcnow(with_tz=False) - started).total_seconds() if started else 0.0
         self._began = time.monotonic() - max(0.0, age)
+        if not self._started:
+            self._started, self.last_end = time.time() - max(0.0, age), None
+            self.orm_spawner.state = self.get_state()
+            self.user.db.commit()
         self._lifetime = asyncio.ensure_future(self.watch_lifetime())
 
     def stop_polling(self) -> None:
@@ -167,7 +221,7 @@ class ServerLifetime(LoggingConfigurable):
         if granted:
             self.extended += granted
             self.orm_spawner.state = self.get_state()
-            self.db.commit()
+            self.user.db.commit()
             self.log.info("The server %s runs %d s longer, as its user wishes", self._log_name, granted)
             await self.exchange()
         return granted
@@ -209,7 +263,8 @@ class ServerLifetime(LoggingConfigurable):
         """Tell the server's pages why it ends, and wait until they have saved. Once: the first reason counts."""
         if self._farewell is None:
             self.log.info("The server %s ends: %s%s", self._log_name, reason, f" ({message})" if message else "")
-            self._farewell = asyncio.ensure_future(self._say_goodbye({"reason": reason, "message": message}))
+            self._ending = {"reason": reason, "message": message}
+            self._farewell = asyncio.ensure_future(self._say_goodbye(self._ending))
         await asyncio.shield(self._farewell)
 
     async def _say_goodbye(self, ending: Ending) -> None:
