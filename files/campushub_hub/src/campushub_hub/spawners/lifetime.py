@@ -133,6 +133,15 @@ class ServerLifetime(LoggingConfigurable):
         self._secret, self.extended, self._started = "", 0, 0.0
         self._ending = self._farewell = self._activity = None
 
+    async def stop(self, now: bool = False) -> None:
+        """Stop the server."""
+        self.note_stop()
+        await super().stop(now)  # type: ignore[misc]
+
+    def note_stop(self) -> None:
+        """Note that the server does not end by itself, where nobody has said why it is stopped."""
+        self._ending = self._ending or {"reason": "hub", "message": ""}
+
     def note_end(self, pid: int) -> None:
         """Note why the server has ended, which the hub's pages say until it runs again."""
         ending = self._ending

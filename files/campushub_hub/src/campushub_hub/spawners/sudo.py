@@ -107,5 +107,6 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     async def stop(self, now: bool = False) -> None:
         """Stop the server and whatever it left behind."""
         if await self.poll() is None:
+            self.note_stop()
             await self.run_mediator("stop", pid=self.pid, patience=0 if now else self.stop_patience)
         self.clear_state()
