@@ -256,3 +256,39 @@ def test_the_last_end_has_its_reason_at_the_next_visit(
         assert "You have stopped it." in ann.request("/hub/home")[2]
 
     site.run(act)
+
+
+@pytest.mark.parametrize(
+    ("language", "texts"),
+    [
+        ("en", ["My limits", "2.5 GB", "12 h", "1.5 h", "What counts as activity", "unlimited"]),
+        ("ru", ["Мои ограничения", "2.5 ГБ", "12 ч", "Что считается активностью", "без ограничения"]),
+    ],
+)
+def test_my_limits_has_what_holds_for_the_user(
+    site: Site, monkeypatch: pytest.MonkeyPatch, language: str, texts: list[str]
+) -> None:
+    async def look_up_limits(_: Any) -> dict[str, Any]:
+        return {"memory": 5 << 29, "cpu": 1.5, "tasks": None}
+
+    monkeypatch.setattr(StagedSpawner, "look_up_limits", look_up_limits, raising=False)
+    limited(site, idle_timeout=43200, max_age=5400, extension_limit=3600)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        assert 'href="/hub/limits"' in hub.request("/hub/home")[2]
+        status, _, page = hub.request("/hub/limits", headers={"Accept-Language": language})
+        assert status == 200
+        for text in texts:
+            assert text in page, text
+        assert "<td>1.5</td>" in page
+
+    site.run(act)
+
+
+def test_my_limits_are_for_those_who_have_logged_in(site: Site) -> None:
+    site.run(_led_to_the_login)
+
+
+def _led_to_the_login(url: str) -> None:
+    assert "/hub/login" in Hub(url, "ann").request("/hub/limits")[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import hmac
 import json
 import math
@@ -19,6 +18,7 @@ from tornado.web import HTTPError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .activity import Activity
     from .model import End
 
 # The hub gives it to each server, and names it when it speaks to the server.
@@ -68,14 +68,12 @@ NO_RULES: Rules = {
 class Ends:
     """Tells pages of an end when it comes near; without a hub there is none."""
 
-    def __init__(self, server: Any, emit: Callable[[Any], None]) -> None:
-        self._server, self._emit = server, emit
+    def __init__(self, activity: Activity, emit: Callable[[Any], None]) -> None:
+        self._activity, self._emit = activity, emit
         # Programs of the user do not get it.
         self._secret = os.environ.pop(SECRET_VARIABLE, "")
         self.rules: Rules = NO_RULES
         self._told_rules = time.monotonic()
-        self._last_activity: dt.datetime | None = None
-        self._active = time.monotonic()
         self._told: tuple[str | None, int, float] = (None, 0, 0.0)
         self.saves: set[str] = set()
 
@@ -86,16 +84,9 @@ class Ends:
     def update(self, rules: Rules) -> dict[str, float]:
         """Take what the hub says, and return what it wants to know."""
         self.rules, self._told_rules = rules, time.monotonic()
+        self._activity.look()
         self.check()
-        return {"idle": self.idle(), "saving": len(self.saves)}
-
-    def idle(self) -> float:
-        """Return the seconds since the last activity, by a clock that does not jump."""
-        last, now = self._server.web_app.last_activity(), time.monotonic()
-        # After the clock was put back, later activity does not change the moment of the last.
-        if last != self._last_activity or last > dt.datetime.now(dt.timezone.utc):
-            self._last_activity, self._active = last, now
-        return now - self._active
+        return {"idle": self._activity.idle(), "saving": len(self.saves)}
 
     def age_left(self) -> float | None:
         """Return the seconds until this server has reached its age; None is no limit."""
@@ -108,7 +99,7 @@ class Ends:
 
     def _nearest(self) -> tuple[int, End]:
         """Return how many warnings have been due, and the end that comes first."""
-        rules, idle = self.rules, self.idle()
+        rules, idle = self.rules, self._activity.idle()
         if rules["ending"]:
             ending = rules["ending"]
             return 0, {"reason": ending["reason"], "message": ending["message"], "seconds_left": 0.0, "stays": False}
@@ -133,7 +124,7 @@ class Ends:
 
     async def stay(self) -> None:
         """Stay longer, because the user asks for it. Raises HTTPError if that is not granted."""
-        self.record_activity()
+        self._activity.record()
         if self._nearest()[1]["reason"] == "max_age":
             await self._ask_hub("POST")
         self.check()
@@ -148,11 +139,6 @@ class Ends:
             self.rules = {**self.rules, "ending": {"reason": "reboot", "message": ""}}
             self.check()
             await asyncio.sleep(FAREWELL)
-
-    def record_activity(self) -> None:
-        """Count this moment as activity of the server."""
-        # Of all such settings Jupyter takes the latest.
-        self._server.web_app.settings["session_last_activity"] = dt.datetime.now(dt.timezone.utc)
 
     async def _ask_hub(self, method: str) -> None:
         """Ask the hub with the token of this server, which is for its user's own servers."""

@@ -77,6 +77,18 @@ class EndHandler(_API):
         self.finish()
 
 
+class ActivityHandler(_API):
+    """Somebody who is there."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Count that as activity."""
+        self.monitor.activity.record()
+        self.set_status(204)
+        self.finish()
+
+
 class SaveHandler(_API):
     """A page that saves, for which the end of the server waits."""
 
@@ -139,6 +151,7 @@ class ProcessHandler(_API):
 HANDLERS = [
     (r"/api/session/announcement", AnnouncementHandler),
     (r"/api/session/usage", UsageHandler),
+    (r"/api/session/activity", ActivityHandler),
     (r"/api/session/end", EndHandler),
     (r"/api/session/hub", HubHandler),
     (r"/api/session/saves/([0-9a-f-]{1,40})", SaveHandler),

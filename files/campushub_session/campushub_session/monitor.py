@@ -13,6 +13,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import HTTPError
 
 from . import programs
+from .activity import Activity
 from .announcements import AnnouncementFile
 from .cgroups import KillCounter, Slice
 from .ends import Ends
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from .model import Amount, Program, Usage
 
 KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
-# Milliseconds between two looks at kills, at usage, at announcements, at ends and at the home, which may be remote.
-KILLS_INTERVAL, USAGE_INTERVAL, ANNOUNCEMENT_INTERVAL, ENDS_INTERVAL, HOME_INTERVAL = 1_000, 5_000, 5_000, 1_000, 60_000
+# Milliseconds between two looks at kills, at usage, at announcements, at ends, at what computes, and at the home, which
+# may be remote.
+KILLS_INTERVAL, USAGE_INTERVAL, ANNOUNCEMENT_INTERVAL, ENDS_INTERVAL = 1_000, 5_000, 5_000, 1_000
+ACTIVITY_INTERVAL, HOME_INTERVAL = 30_000, 60_000
 # Seconds that a kernel which was killed has to end, before the kill counts as that of another program.
 KERNEL_END = 1.5
 # Seconds over which the use of CPU by single programs is measured when somebody asks.
@@ -45,7 +48,8 @@ class Monitor:
     def __init__(self, server: Any, control_groups: Slice, announcements: AnnouncementFile) -> None:
         self._server, self._log, self.slice = server, server.log, control_groups
         self.announcements = announcements
-        self.ends = Ends(server, lambda end: self._emit(END, end))
+        self.activity = Activity(server, control_groups)
+        self.ends = Ends(self.activity, lambda end: self._emit(END, end))
         self._kills = KillCounter(control_groups)
         self._home = Home(Path.home())
         self._processes: dict[int, programs.Process] = {}
@@ -59,12 +63,14 @@ class Monitor:
             PeriodicCallback(self.look_at_usage, USAGE_INTERVAL),
             PeriodicCallback(self.look_for_announcement, ANNOUNCEMENT_INTERVAL),
             PeriodicCallback(self.ends.check, ENDS_INTERVAL),
+            PeriodicCallback(self.activity.look, ACTIVITY_INTERVAL),
             PeriodicCallback(self._home.refresh, HOME_INTERVAL),
         ]
 
     def start(self) -> None:
         """Begin."""
         self._home.refresh()
+        self.activity.start()
         self.announcements.refresh()
         self._server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=self._on_kernel_action)
         for callback in self._callbacks:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .model import Program
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 # What has a script as an argument is known by that.
@@ -51,7 +51,7 @@ def read(pid: int) -> Process | None:
     command = stat[stat.index("(") + 1 : stat.rindex(")")]
     fields = stat[stat.rindex(")") + 2 :].split()
     # Numbers as in proc(5), less the three first.
-    seconds = (int(fields[11]) + int(fields[12])) / _TICKS
+    seconds = (int(fields[11]) + int(fields[12])) / TICKS
     return Process(pid, int(fields[1]), int(fields[19]), max(0, resident - shared) * _PAGE, seconds, command)
 
 

@@ -67,6 +67,10 @@ export class Api {
     return (await this.send('GET', 'api/session/announcement')).json() as Promise<Announcement>;
   }
 
+  async recordActivity(): Promise<void> {
+    await this.send('POST', 'api/session/activity');
+  }
+
   async end(): Promise<End> {
     return (await this.send('GET', 'api/session/end')).json() as Promise<End>;
   }

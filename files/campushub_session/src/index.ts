@@ -7,6 +7,7 @@ import { IDocumentManager } from '@jupyterlab/docmanager';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
+import { reportActivity } from './activity';
 import { AnnouncementBox } from './announcement';
 import {
   ANNOUNCEMENT,
@@ -75,6 +76,7 @@ function activate(
     }
   });
   refresh();
+  reportActivity(api);
   // What happened while nobody listened, as when a laptop slept.
   document.addEventListener('visibilitychange', () => {
     if (!document.hidden) {

@@ -3,6 +3,7 @@
  */
 
 import { Dialog, showDialog } from '@jupyterlab/apputils';
+import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { Widget } from '@lumino/widgets';
 
 import type { Api, Program, Usage } from './api';
@@ -23,8 +24,22 @@ class ProgramsBody extends Widget {
   ) {
     super();
     this.addClass('campushub-Programs');
-    this.node.append(this.summary, this.table);
+    this.node.append(this.summary, this.table, ...this.hubLink());
     void this.refresh();
+  }
+
+  /** To the hub's page with what holds for the user, where there is a hub. */
+  private hubLink(): HTMLElement[] {
+    const prefix = PageConfig.getOption('hubPrefix');
+    if (!prefix) {
+      return [];
+    }
+    const link = document.createElement('a');
+    link.href = URLExt.join(PageConfig.getOption('hubHost') || '/', prefix, 'limits');
+    link.target = '_blank';
+    link.rel = 'noopener';
+    link.textContent = this.trans.__('My limits');
+    return [link];
   }
 
   private async refresh(): Promise<void> {

@@ -70,7 +70,7 @@ def test_the_hub_is_told_of_activity(server):
     time.sleep(2)
     server.api("GET", "api/session/usage")
     assert server.hear_from_hub()["idle"] >= first + 1.9
-    server.api("GET", "api/contents")
+    server.api("POST", "api/contents", {"type": "file"})
     assert server.hear_from_hub()["idle"] < 1
 
 
@@ -90,7 +90,7 @@ def test_the_hub_is_told_of_activity(server):
     ],
 )
 def test_an_end_that_is_near_is_known(server, rules, reason, left, stays):
-    server.api("GET", "api/contents")
+    server.api("POST", "api/session/activity")
     server.hear_from_hub(**rules)
     found = end(server)
     assert (found["reason"], found["stays"]) == (reason, stays)
@@ -99,7 +99,7 @@ def test_an_end_that_is_near_is_known(server, rules, reason, left, stays):
 
 
 def test_staying_longer_is_activity_or_a_request(server, hub):
-    server.api("GET", "api/contents")
+    server.api("POST", "api/session/activity")
     server.hear_from_hub(idle_timeout=6)
     time.sleep(4)
     assert end(server)["reason"] == "idle"

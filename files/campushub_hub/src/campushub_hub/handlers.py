@@ -19,6 +19,7 @@ from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.orm import Service
 from jupyterhub.scopes import needs_scope
 from jupyterhub.utils import maybe_future
+from tornado import web
 from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
@@ -311,8 +312,25 @@ class AnnouncementHandler(BaseHandler):  # type: ignore[misc]
             self.finish(b"{}")
 
 
+class LimitsHandler(BaseHandler):  # type: ignore[misc]
+    """The page with the limits of whoever looks, and with what counts as activity."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Return the page."""
+        spawner = self.current_user.spawner
+        try:
+            limits = await spawner.look_up_limits()
+        except (accounts.DirectoryTimeoutError, ServerStartError):
+            # The rest is worth a page as well.
+            limits = None
+        page = await self.render_template("limits.html", limits=limits, spawner=spawner)
+        self.finish(page)
+
+
 HANDLERS: list[tuple[str, type]] = [
     (r"/announcement", AnnouncementHandler),
+    (r"/limits", LimitsHandler),
     (r"/spawn", CampusSpawnHandler),
     (r"/spawn/([^/]+)", CampusSpawnHandler),
     (r"/spawn/([^/]+)/([^/]+)", CampusSpawnHandler),

@@ -194,16 +194,21 @@ class CampusSpawner(ServerLifetime):
             }
             # The next request would undo it.
             self.db.commit()
-        # A site may use an authenticator of its own.
-        provider_groups = getattr(self.authenticator, "provider_groups", None)
-        groups = await provider_groups(self.user) if provider_groups else frozenset()
         try:
-            await accounts.look_up(partial(self.choose_limits, groups))
+            await self.look_up_limits()
         except accounts.DirectoryTimeoutError as error:
             self.log.error("Could not look up %s: %s", self.user.name, error)  # noqa: TRY400 (where is known)
             raise ServerStartError(accounts.SILENT) from None
         if self.account.pw_uid < self.uid_minimum:
             raise ServerStartError(SYSTEM_ACCOUNT, status_code=403, user=self.user.name)
+
+    async def look_up_limits(self) -> user_session.Limits:
+        """Look up the account and its limits. Raises DirectoryTimeoutError and ServerStartError."""
+        # A site may use an authenticator of its own.
+        provider_groups = getattr(self.authenticator, "provider_groups", None)
+        groups = await provider_groups(self.user) if provider_groups else frozenset()
+        await accounts.look_up(partial(self.choose_limits, groups))
+        return self._limits
 
     def credentials(self) -> dict[str, str]:
         """Return the variables in which file systems such as EOS look for a user's ticket and token."""

@@ -1,0 +1,96 @@
+"""What counts as activity of a server, in a real Jupyter server, by what the hub is told."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+
+import pytest
+from jupyter_client import BlockingKernelClient
+
+from .test_browser import browser, open_notebook, page, wait, write_notebook
+
+__all__ = ["browser", "page"]
+
+COMPUTES = ["/bin/sh", "-c", "while :; do :; done"]
+SLEEPS = ["/bin/sh", "-c", "while :; do sleep 0.5; done"]
+# Each of its children computes for a moment.
+CHILDREN = ["/bin/sh", "-c", "while :; do timeout 0.1 sh -c 'while :; do :; done'; done"]
+
+
+def idle(server, seconds=6):
+    """How long it is idle after a while, as the hub is told, which asks now and then."""
+    server.hear_from_hub()
+    time.sleep(seconds)
+    return server.hear_from_hub()["idle"]
+
+
+@pytest.fixture
+def run(server):
+    """Start a program in the slice, as a terminal or a display does."""
+    started = []
+
+    def start(command, **environment):
+        enter = ["/bin/sh", "-c", f'echo $$ >{server.slice}/cgroup.procs; exec "$@"', "sh", *command]
+        started.append(subprocess.Popen(enter, env={"PATH": "/usr/bin:/bin", **environment}))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def kernel(server):
+    identity = server.api("POST", "api/kernels", {"name": "python3"})["id"]
+    client = BlockingKernelClient(connection_file=str(server.home / "runtime" / f"kernel-{identity}.json"))
+    client.load_connection_file()
+    client.start_channels()
+    client.wait_for_ready(60)
+    yield client
+    client.stop_channels()
+    server.api("DELETE", f"api/kernels/{identity}")
+
+
+def test_a_busy_kernel_without_output_is_activity(server, kernel):
+    kernel.execute("import time; time.sleep(15)")
+    assert idle(server) < 3
+    time.sleep(10)
+    # It has ended, and waits.
+    assert idle(server) > 5
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "active"),
+    [
+        (COMPUTES, {}, True),
+        (CHILDREN, {}, True),
+        (COMPUTES, {"JUPYTER_DISPLAY_DIR": "/run/u/displays/1", "JUPYTERHUB_SERVICE_PREFIX": "/"}, True),
+        (SLEEPS, {}, False),
+        # That of another server of the user.
+        (COMPUTES, {"JUPYTERHUB_SERVICE_PREFIX": "/user/u/second/"}, False),
+    ],
+    ids=["terminal", "children", "display", "asleep", "elsewhere"],
+)
+def test_a_program_that_computes_is_activity(server, run, command, environment, active):
+    run(command, **environment)
+    time.sleep(2.5)
+    assert (idle(server) < 3) == active
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+def test_an_open_page_is_no_activity(page, server):
+    """JupyterLab asks the server for its kernels every few seconds."""
+    write_notebook(server, "open.ipynb", "1")
+    open_notebook(page, server, "lab/tree", "open.ipynb")
+    # What it does at its start is over.
+    page.wait_for_timeout(5_000)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    server.hear_from_hub()
+    page.wait_for_timeout(25_000)
+    assert server.hear_from_hub()["idle"] > 20
+    assert [url for url in requests if "/api/kernels" in url]
+    page.keyboard.press("ArrowDown")
+    wait(lambda: server.hear_from_hub()["idle"] < 2)
