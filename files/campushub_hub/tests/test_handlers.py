@@ -134,7 +134,7 @@ class Site:
         StagedSpawner.first_said = {"idle": 0.0, "saving": 0}
         StagedSpawner.starts, StagedSpawner.running = [], set()
 
-    def run(self, act: Callable[[str], None]) -> None:
+    def run(self, act: Callable[[str], None], port: int = 0) -> None:
         async def nothing(*_: Any) -> None:
             """What the proxy is told."""
 
@@ -142,11 +142,11 @@ class Site:
             app = JupyterHub(config_file=f"{configuration.LIBRARY}/jupyterhub_config.py")
             await app.initialize([])
             app.proxy.add_user = app.proxy.delete_user = nothing
-            port = random_port()
             listening = HTTPServer(app.tornado_application)
-            listening.listen(port, "127.0.0.1")
+            listens = port or random_port()
+            listening.listen(listens, "127.0.0.1")
             try:
-                await asyncio.to_thread(act, f"http://127.0.0.1:{port}")
+                await asyncio.to_thread(act, f"http://127.0.0.1:{listens}")
             finally:
                 listening.stop()
                 StagedSpawner.held = False

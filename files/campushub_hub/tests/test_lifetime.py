@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jupyterhub import orm
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+from jupyterhub.utils import random_port
 from tests.hub_client import Hub, HubError
+from tests.settings.validation import ROOT
 
+from campushub_hub import configuration
 from campushub_hub.spawners import lifetime
 from campushub_hub.spawners.lifetime import SECRET_HEADER
 
@@ -292,3 +298,65 @@ def test_my_limits_are_for_those_who_have_logged_in(site: Site) -> None:
 
 def _led_to_the_login(url: str) -> None:
     assert "/hub/login" in Hub(url, "ann").request("/hub/limits")[1]
+
+
+class RealSpawner(lifetime.ServerLifetime, SimpleLocalProcessSpawner):  # type: ignore[misc]
+    """Starts real servers with package campushub_session, as the user who runs the tests."""
+
+    newest: RealSpawner
+
+    def get_env(self) -> dict[str, str]:
+        RealSpawner.newest = self
+        environment: dict[str, str] = super().get_env()
+        return {
+            **environment,
+            "PYTHONPATH": str(ROOT / "files" / "campushub_session"),
+            "JUPYTERHUB_ACTIVITY_INTERVAL": "0",
+        }
+
+
+def test_a_real_server_is_told_and_asks_for_more_time(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub listens without a proxy; servers are asked at their own addresses, with their own tokens."""
+    limited(site, max_age=40, extension_limit=30)
+    finish = configuration.finish
+
+    def with_real_servers(c: Any, document: dict[str, Any]) -> None:
+        finish(c, document)
+        c.JupyterHub.spawner_class = RealSpawner
+        c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{port}"
+        c.RealSpawner = c.CampusSpawner
+        c.RealSpawner.home_dir_template = str(tmp_path / "{username}")
+        c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
+        c.Spawner.notebook_dir, c.Spawner.environment = "", {}
+        extensions = {"campushub_session": True, "jupyterlab": True}
+        c.Spawner.args = ["--allow-root", f"--ServerApp.jpserver_extensions={extensions}"]
+
+    port = random_port()
+    monkeypatch.setattr(configuration, "finish", with_real_servers)
+
+    def ask_server(path: str, method: str = "GET") -> Any:
+        server = RealSpawner.newest
+        connection = HTTPConnection(server.server.ip, server.server.port, timeout=30)
+        connection.request(method, f"/user/ann/{path}", "", {"Authorization": f"token {server.api_token}"})
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status < 300, body
+        return json.loads(body) if body else None
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        hub.api("/hub/api/users/ann/server", "POST", {})
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+        wait_for(lambda: ask_server("api/session/usage")["seconds_left"] is not None)
+        wait_for(lambda: ask_server("api/session/end")["reason"] == "max_age")
+        assert ask_server("api/session/end")["stays"]
+        assert ask_server("api/session/end", "POST")["seconds_left"] == 0
+        assert RealSpawner.newest.extended == 30
+        assert ask_server("api/session/usage")["seconds_left"] > 30
+        ask_server("api/session/end", "PUT")
+        wait_for(lambda: servers(hub, "ann") == {})
+        assert "You have stopped it." in hub.request("/hub/home")[2]
+
+    site.run(act, port)

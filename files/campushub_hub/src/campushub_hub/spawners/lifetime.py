@@ -26,8 +26,8 @@ SECRET_VARIABLE = "CAMPUSHUB_SESSION_SECRET"  # noqa: S105 (a name)
 SECRET_HEADER = "X-Campushub-Session-Secret"  # noqa: S105 (a name)
 # Seconds that a server has to answer, and the most bytes of its answer: it is a program of its user's.
 ANSWER_SECONDS, ANSWER_SIZE = 5.0, 10_000
-# Seconds between two questions to a server: one that has not answered, and the longest.
-RETRY_INTERVAL, LONGEST_INTERVAL = 60.0, 3600.0
+# Seconds until a server that has not answered is asked again, at first and at last, and until one that has.
+FIRST_RETRY, LAST_RETRY, LONGEST_INTERVAL = 1.0, 60.0, 3600.0
 # What one request for more time brings at most.
 EXTENSION_STEP = 3600
 # Seconds between the news of an end and the first look whether pages are saving, and between two looks.
@@ -189,15 +189,18 @@ class ServerLifetime(LoggingConfigurable):
 
     async def watch_lifetime(self) -> None:
         """End the server when its time is over."""
+        retry = FIRST_RETRY
         while True:
             report = await self.exchange()
+            # Right after its start it may not listen yet.
+            retry = FIRST_RETRY if report else min(2 * retry, LAST_RETRY)
             left, reason = self.next_end(report["idle"] if report else self.known_idle())
             if left <= 0:
                 # Not by this task, which the stop ends.
                 self.begin_end(reason)
-                left = RETRY_INTERVAL
+                left = LAST_RETRY
             # It ends no earlier, whoever is active or asks for more time.
-            await asyncio.sleep(min(left, LONGEST_INTERVAL if report else RETRY_INTERVAL))
+            await asyncio.sleep(min(left, LONGEST_INTERVAL if report else retry))
 
     def next_end(self, idle: float) -> tuple[float, str]:
         """Return in how many seconds the server ends if nothing happens, and why."""
