@@ -109,7 +109,7 @@ class Server:
         await connection.write_message(json.dumps(message))
         printed = ""
         while True:
-            text = await asyncio.wait_for(asyncio.ensure_future(connection.read_message()), 60)  # type: ignore[arg-type]
+            text = await asyncio.wait_for(asyncio.ensure_future(connection.read_message()), 60)
             received: dict[str, Any] = json.loads(text or "{}")
             if received.get("parent_header", {}).get("msg_id") != "1":
                 continue

@@ -17,6 +17,7 @@ from .announcements import AnnouncementFile
 from .cgroups import KillCounter, Slice
 from .events import ANNOUNCEMENT, OUT_OF_MEMORY, USAGE
 from .home import Home
+from .space import Space
 
 if TYPE_CHECKING:
     import subprocess
@@ -46,7 +47,8 @@ class Monitor:
         self.announcements = announcements
         self._started = time.monotonic()
         self._kills = KillCounter(control_groups)
-        self._home = Home(Path.home())
+        self.home = Home(Path.home())
+        self.space = Space(Path.home())
         self._processes: dict[int, programs.Process] = {}
         self._cpu_read: tuple[float, float | None] = (self._started, control_groups.cpu_seconds())
         self._cores: float | None = None
@@ -57,12 +59,12 @@ class Monitor:
             PeriodicCallback(self.look_for_kills, KILLS_INTERVAL),
             PeriodicCallback(self.look_at_usage, USAGE_INTERVAL),
             PeriodicCallback(self.look_for_announcement, ANNOUNCEMENT_INTERVAL),
-            PeriodicCallback(self._home.refresh, HOME_INTERVAL),
+            PeriodicCallback(self.home.refresh, HOME_INTERVAL),
         ]
 
     def start(self) -> None:
         """Begin."""
-        self._home.refresh()
+        self.home.refresh()
         self.announcements.refresh()
         self._server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=self._on_kernel_action)
         for callback in self._callbacks:
@@ -87,7 +89,8 @@ class Monitor:
         return {
             "memory": None if memory is None else {"used": memory, "limit": self.slice.memory_limit()},
             "cpu": None if self._cores is None else {"used": self._cores, "limit": self.slice.cpu_limit()},
-            "home": self._home.amount(),
+            "home": self.home.amount(),
+            "home_files": self.home.amount("files"),
             "seconds_left": left,
         }
 
@@ -98,7 +101,12 @@ class Monitor:
         self._cores = None if total is None or seconds is None else max(0.0, total - seconds) / (now - before)
         self._remember_programs()
         usage = self.usage()
-        seen = [_rounded(usage["memory"]), _rounded(usage["cpu"]), _rounded(usage["home"])]
+        seen = [
+            _rounded(usage["memory"]),
+            _rounded(usage["cpu"]),
+            _rounded(usage["home"]),
+            _rounded(usage["home_files"]),
+        ]
         if seen != self._told:
             self._told = seen
             self._emit(USAGE, usage)
