@@ -20,6 +20,7 @@ import { UsageBar } from './bar';
 import { EndReporter } from './ended';
 import { Format } from './format';
 import { showPrograms } from './programs';
+import { SpaceGuard } from './space';
 import { type Translations, fill, ownTranslations } from './translation';
 
 const plugin: JupyterFrontEndPlugin<void> = {
@@ -40,15 +41,20 @@ function activate(
   const trans = loadTranslations(translator);
   const format = new Format(trans, translator.languageCode);
   const api = new Api(serverSettings);
-  const open = (): void => void showPrograms(api, trans, format);
+  const space = new SpaceGuard(api, trans, format);
+  const open = (): void => void showPrograms(api, trans, format, space.open);
   const ends = new EndReporter(notebooks, trans, format, translator, open);
   const bar = new UsageBar(trans, format, open);
   app.shell.add(bar, 'top', { rank: 1000 });
   const announcements = new AnnouncementBox(trans, translator.languageCode);
+  const showUsage = (usage: Usage): void => {
+    bar.showUsage(usage);
+    space.check(usage);
+  };
   const refresh = (): void => {
     Promise.all([api.usage(), api.announcement()])
       .then(([usage, announcement]) => {
-        bar.showUsage(usage);
+        showUsage(usage);
         announcements.show(announcement);
       })
       .catch((error: unknown) => {
@@ -57,7 +63,7 @@ function activate(
   };
   events.stream.connect((_, emission) => {
     if (emission.schema_id === USAGE) {
-      bar.showUsage(emission as unknown as Usage);
+      showUsage(emission as unknown as Usage);
     } else if (emission.schema_id === OUT_OF_MEMORY) {
       ends.report(emission as unknown as OutOfMemory);
     } else if (emission.schema_id === ANNOUNCEMENT) {

@@ -27,18 +27,6 @@ def home(tmp_path):
     return path
 
 
-@pytest.fixture
-def small(tmp_path):
-    """A home with a file system of its own."""
-    path = tmp_path / "small"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=100", "x", path]
-    if os.geteuid() or subprocess.run(command, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
-
-
 def act(home, action, path=""):
     """Run the program as the server does."""
     request = json.dumps({"home": str(home), "action": action, "path": path})
