@@ -203,6 +203,8 @@ def refuses_and_keeps(server: Server, home: Home) -> None:
     assert home.files() == before
     assert (home.path / "old.txt").read_text() == OLD
     # Where people make room.
+    assert server.api("PATCH", "api/contents/old.ipynb", {"path": "renamed.ipynb"})[0] == 200
+    assert server.api("DELETE", "api/contents/renamed.ipynb")[0] == 204
     (home.path / "fill" / "1").unlink(missing_ok=True)
     (home.path / "fill" / "block").unlink(missing_ok=True)
     assert server.save("old.txt", "new")[0] == 200

@@ -321,7 +321,7 @@ def scan(home: int) -> dict[str, Any]:
     return {"complete": walk.complete, "items": walk.items(), "home": amounts(home)}
 
 
-def amounts(home: int | str) -> dict[str, Any]:
+def amounts(home: int | os.PathLike[str]) -> dict[str, Any]:
     """Return what is used of the file system, in bytes and in files."""
     status = os.statvfs(home)
     used = (status.f_blocks - status.f_bfree) * status.f_frsize

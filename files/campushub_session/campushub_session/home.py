@@ -36,6 +36,6 @@ class Home:
 
     def _ask(self) -> None:
         try:
-            self._amounts = disk_usage.amounts(str(self._path))
+            self._amounts = disk_usage.amounts(self._path)
         except OSError:
             self._amounts = {}
