@@ -28,7 +28,7 @@ SECONDS, ENTRIES = 20.0, 1_000_000
 DEPTH = 200
 # How many files and folders are named, and from which size on.
 NAMED, LEAST = 20, 1 << 20
-# A folder in which one other has this part of the space is not named in addition to that.
+# A folder in which one file or folder has this part of the space is not named in addition to that.
 DOMINANT = 0.8
 # Checkpoints that were not renewed for so many seconds are old.
 OLD = 30 * 86400
@@ -151,7 +151,6 @@ class Walk:
                 below = f"{path}/{entry.name}" if path else entry.name
                 if stat.S_ISDIR(status.st_mode):
                     size = self._below(directory, below, status, depth, listed)
-                    largest = max(largest, size)
                 else:
                     size = self._file(status, below, listed)
                     if in_checkpoints and status.st_mtime < self._old:
@@ -159,7 +158,7 @@ class Walk:
                         if self._remove and stat.S_ISREG(status.st_mode):
                             with contextlib.suppress(OSError):
                                 os.unlink(entry.name, dir_fd=directory)
-                total += size
+                total, largest = total + size, max(largest, size)
         if listed and path not in ("", ".cache") and largest < total * DOMINANT:
             self._name("folder", path, total)
         return total

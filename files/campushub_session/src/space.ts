@@ -97,10 +97,10 @@ class SpaceBody extends Widget {
   }
 
   /** A button that is pressed once. */
-  private offer(place: HTMLElement, label: string, act: () => void | Promise<void>): void {
+  private offer(place: HTMLElement, label: string, act: () => void | Promise<void>, isFinal = false): void {
     const button = document.createElement('button');
     button.type = 'button';
-    button.className = 'jp-Dialog-button jp-mod-styled jp-mod-warn';
+    button.className = `jp-Dialog-button jp-mod-styled ${isFinal ? 'jp-mod-warn' : 'jp-mod-reject'}`;
     button.textContent = label;
     button.addEventListener('click', () => {
       button.disabled = true;
@@ -133,7 +133,7 @@ class SpaceBody extends Widget {
   private confirm(place: HTMLElement, item: SpaceItem, action: string): void {
     const { trans } = this;
     place.replaceChildren(trans.__('It does not come back.'), ' ');
-    this.offer(place, trans.__('Delete for good'), () => this.change(action, item.path));
+    this.offer(place, trans.__('Delete for good'), () => this.change(action, item.path), true);
     this.offer(place, trans.__('Cancel'), () => this.refresh());
   }
 
@@ -149,7 +149,7 @@ class SpaceBody extends Widget {
   }
 
   private tell(text: string): void {
-    this.message.replaceChildren(text, ' ');
+    this.message.textContent = text;
   }
 
   private explain(error: unknown): string {

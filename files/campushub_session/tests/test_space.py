@@ -62,8 +62,8 @@ def test_the_largest_are_found_once_each(home):
     write(home / "work" / ".ipynb_checkpoints" / "b-checkpoint.ipynb", 2)
     write(home / ".local" / "share" / "Trash" / "files" / "gone", 4)
     assert list(found(home, "file").values()) == [5, 2]
-    # Of a folder and the one that has most of it the latter is named.
-    assert found(home, "folder") == {"data": 7, "data/run": 5, "data/other": 2}
+    # A folder that has little else than one file is not named.
+    assert found(home, "folder") == {"data": 7}
     assert found(home, "cache") == {".cache/pip": 3, ".npm": 1, ".cache/mozilla": 1}
     assert list(found(home, "trash").values()) == [4]
     assert list(found(home, "checkpoints").values()) == [2]
