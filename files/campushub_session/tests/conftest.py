@@ -104,7 +104,6 @@ def run_server(directory: Path, with_package: bool = True, home: Path | None = N
         "full_home.do_without(c)\n"
         "full_home.keep_settings()\n"
         "c.ServerApp.contents_manager_class = 'campushub_server.contents.CampusContentsManager'\n"
-        "c.ContentsManager.checkpoints_class = 'campushub_server.contents.CampusCheckpoints'\n"
     )
     control_group = make_slice()
     log = directory / "server.log"
