@@ -246,6 +246,25 @@ def test_desktop_has_a_panel_and_a_wallpaper(alice: Person, desktop: dict[str, A
     assert middle != {b"\0\0\0"}
 
 
+@pytest.mark.chaos
+@pytest.mark.one_host
+def test_desktop_starts_in_a_home_without_room(bob: Person) -> None:
+    """Where no file can be made, and no settings of a desktop are."""
+    options = f"size=2m,nr_inodes=60,mode=700,uid={UIDS['bob']},gid=$(id -g bob)"
+    fill = "cd /home/bob && mkdir fill && touch fill/$(seq -s ' fill/' 100)"
+    assert bob.client("stop").rc == 0
+    bob.host.check_output(f"mount -t tmpfs -o {options} home /home/bob")
+    try:
+        assert as_user(bob.host, "bob", fill).rc != 0
+        assert bob.client("start").rc == 0
+        desktop = bob.display("desktop")
+        until(lambda: "xfce4-panel" in bob.windows(desktop["id"]), 40, lambda: bob.windows(desktop["id"]))
+    finally:
+        bob.client("stop")
+        bob.host.run("umount --lazy /home/bob")
+        bob.client("start")
+
+
 @pytest.mark.parametrize(("application", "window"), [("terminal", "erminal"), ("clock", "xclock")])
 def test_application_is_started_in_a_display_of_its_own(alice: Person, application: str, window: str) -> None:
     """A terminal, and what the site lists."""

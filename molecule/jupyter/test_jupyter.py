@@ -203,6 +203,33 @@ def test_a_save_on_a_full_disk_is_told(host: Host, start: Callable[[str], Server
         host.check_output("umount /home/alice/full && rmdir /home/alice/full")
 
 
+@pytest.fixture(params=["bytes", "inodes"])
+def full_home(host: Host, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give bob a home of his own size, without a byte or an inode left."""
+    options = "size=2m,nr_inodes=60,mode=700,uid=$(id -u bob),gid=$(id -g bob)"
+    host.check_output(f"mount -t tmpfs -o {options} home /home/bob && su bob -c 'echo old >/home/bob/old.txt'")
+    fill = {"bytes": "cat /dev/zero >fill", "inodes": "mkdir fill && touch fill/$(seq -s ' fill/' 100)"}[request.param]
+    assert as_user(host, "bob", fill).rc != 0
+    yield request.param
+    host.check_output("umount --lazy /home/bob")
+
+
+@pytest.mark.chaos
+@pytest.mark.one_host
+def test_a_full_home_locks_nobody_out(host: Host, full_home: str, start: Callable[[str], Server]) -> None:
+    server = start("bob")
+    assert [server.status(page) for page in ("lab", "tree", "api/contents/old.txt")] == ["200", "200", "200"]
+    assert server.run_cell("print(6 * 7)")["text"] == "42\n"
+    assert server.status("api/terminals", "POST") == "200"
+    assert server.status("api/contents", "POST") == "507"
+    assert as_user(host, "bob", "cat old.txt; find . -type f -size 0 ! -path './fill/*'").stdout == "old\n"
+    found = server.get("api/session/space")
+    part = found["home"]["bytes" if full_home == "bytes" else "files"]
+    assert part["used"] == part["limit"]
+    # The next start, in a home where a server has been.
+    assert start("bob").run_cell("print(6 * 7)")["text"] == "42\n"
+
+
 def test_lab_notebook_and_terminals_are_served(host: Host, start: Callable[[str], Server]) -> None:
     server = start("alice")
     assert [server.status(page) for page in ("lab", "tree", "api/terminals")] == ["200", "200", "200"]

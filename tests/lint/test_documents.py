@@ -18,7 +18,15 @@ DEPENDENCIES = (DOCS / "reference" / "dependencies.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("roles/*/*.md"), *ROOT.glob("files/*/README.md")])
 README_LINES = 150
 # Groups, programs and packages whose names look like settings.
-NO_SETTINGS = {"cvmfs_clients", "cvmfs_config", "cvmfs_talk", "eos_clients", "jupyter_client", "jupyter_server"}
+NO_SETTINGS = {
+    "cvmfs_clients",
+    "cvmfs_config",
+    "cvmfs_talk",
+    "eos_clients",
+    "jupyter_client",
+    "jupyter_core",
+    "jupyter_server",
+}
 
 
 def prose(page: Path) -> str:

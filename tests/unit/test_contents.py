@@ -130,3 +130,31 @@ def test_checkpoints_lie_beside_their_file(manager: CampusContentsManager, tmp_p
         run(manager.create_checkpoint(path))
         assert len(run(manager.list_checkpoints(path))) == 1
     assert len(list(tmp_path.glob("*/.ipynb_checkpoints/*"))) == len(NAMES)
+
+
+def test_a_save_changes_nothing_but_the_content(manager: CampusContentsManager, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "target.txt").write_text("old")
+    (folder / "target.txt").chmod(0o640)
+    (tmp_path / "link.txt").symlink_to("folder/target.txt")
+    (folder / "one.txt").write_text("old")
+    (folder / "other.txt").hardlink_to(folder / "one.txt")
+    os.setxattr(folder / "target.txt", "user.origin", b"here")
+    for path in ("link.txt", "folder/one.txt"):
+        run(manager.save({"type": "file", "format": "text", "content": "new\n"}, path))
+    assert (tmp_path / "link.txt").is_symlink()
+    assert [(folder / name).read_text() for name in ("target.txt", "one.txt", "other.txt")] == ["new\n"] * 3
+    assert (folder / "target.txt").stat().st_mode & 0o777 == 0o640
+    assert os.getxattr(folder / "target.txt", "user.origin") == b"here"
+    assert sorted(path.name for path in folder.iterdir()) == ["one.txt", "other.txt", "target.txt"]
+
+
+def test_a_link_in_the_way_of_a_save_leads_nowhere(manager: CampusContentsManager, tmp_path: Path) -> None:
+    """In a folder of a group somebody else may put it there."""
+    (tmp_path / "victim.txt").write_text("theirs")
+    (tmp_path / "shared.txt").write_text("old")
+    (tmp_path / ".~shared.txt").symlink_to("victim.txt")
+    run(manager.save({"type": "file", "format": "text", "content": "new"}, "shared.txt"))
+    assert (tmp_path / "victim.txt").read_text() == "theirs"
+    assert (tmp_path / "shared.txt").read_text() == "new"

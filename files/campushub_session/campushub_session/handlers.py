@@ -136,6 +136,28 @@ class ProgramsHandler(_API):
         self.reply(await self.monitor.list_programs())
 
 
+class SpaceHandler(_API):
+    """What takes the space in the home directory."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Look for it."""
+        self.reply(await self.monitor.space.report())
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Remove some of it, or bring it back."""
+        request = self.get_json_body() or {}
+        action, path = request.get("action"), request.get("path", "")
+        if not isinstance(action, str) or not isinstance(path, str):
+            raise web.HTTPError(400, "action and path are texts.")
+        answer = await self.monitor.space.change(action, path)
+        self.monitor.home.refresh()
+        self.reply(answer)
+
+
 class ProcessHandler(_API):
     """A program that is no kernel, terminal or display."""
 
@@ -156,5 +178,6 @@ HANDLERS = [
     (r"/api/session/hub", HubHandler),
     (r"/api/session/saves/([0-9a-f-]{1,40})", SaveHandler),
     (r"/api/session/programs", ProgramsHandler),
+    (r"/api/session/space", SpaceHandler),
     (r"/api/session/processes/([0-9]+-[0-9]+)", ProcessHandler),
 ]

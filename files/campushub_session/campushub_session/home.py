@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
 
+from . import disk_usage
 from .model import Amount
 
 # Storage that has not answered for so many seconds is not asked again, and what it said before does not count.
@@ -20,12 +20,12 @@ class Home:
         self._path = path
         self._thread: threading.Thread | None = None
         self._asked = 0.0
-        self._amount: Amount | None = None
+        self._amounts: dict[str, Amount | None] = {}
 
-    def amount(self) -> Amount | None:
-        """Return what was found last; None while the storage does not answer."""
+    def amount(self, of: str = "bytes") -> Amount | None:
+        """Return what was found last, of bytes or files; None while the storage does not answer."""
         hangs = self._thread and self._thread.is_alive() and time.monotonic() - self._asked > PATIENCE
-        return None if hangs else self._amount
+        return None if hangs else self._amounts.get(of)
 
     def refresh(self) -> None:
         """Ask again, unless the last question has no answer yet."""
@@ -36,10 +36,6 @@ class Home:
 
     def _ask(self) -> None:
         try:
-            status = os.statvfs(self._path)
+            self._amounts = disk_usage.amounts(self._path)
         except OSError:
-            self._amount = None
-            return
-        used = (status.f_blocks - status.f_bfree) * status.f_frsize
-        # Without what is kept for root.
-        self._amount = {"used": used, "limit": used + status.f_bavail * status.f_frsize}
+            self._amounts = {}

@@ -18,6 +18,7 @@ class Usage(TypedDict):
     memory: Amount | None
     cpu: Amount | None
     home: Amount | None
+    home_files: Amount | None
     seconds_left: float | None
 
 

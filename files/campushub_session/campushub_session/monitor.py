@@ -19,6 +19,7 @@ from .cgroups import KillCounter, Slice
 from .ends import Ends
 from .events import ANNOUNCEMENT, END, OUT_OF_MEMORY, USAGE
 from .home import Home
+from .space import Space
 
 if TYPE_CHECKING:
     import subprocess
@@ -51,7 +52,8 @@ class Monitor:
         self.activity = Activity(server, control_groups)
         self.ends = Ends(self.activity, lambda end: self._emit(END, end))
         self._kills = KillCounter(control_groups)
-        self._home = Home(Path.home())
+        self.home = Home(Path.home())
+        self.space = Space(Path.home())
         self._processes: dict[int, programs.Process] = {}
         self._cpu_read: tuple[float, float | None] = (time.monotonic(), control_groups.cpu_seconds())
         self._cores: float | None = None
@@ -64,12 +66,12 @@ class Monitor:
             PeriodicCallback(self.look_for_announcement, ANNOUNCEMENT_INTERVAL),
             PeriodicCallback(self.ends.check, ENDS_INTERVAL),
             PeriodicCallback(self.activity.look, ACTIVITY_INTERVAL),
-            PeriodicCallback(self._home.refresh, HOME_INTERVAL),
+            PeriodicCallback(self.home.refresh, HOME_INTERVAL),
         ]
 
     def start(self) -> None:
         """Begin."""
-        self._home.refresh()
+        self.home.refresh()
         self.activity.start()
         self.announcements.refresh()
         self._server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=self._on_kernel_action)
@@ -94,7 +96,8 @@ class Monitor:
         return {
             "memory": None if memory is None else {"used": memory, "limit": self.slice.memory_limit()},
             "cpu": None if self._cores is None else {"used": self._cores, "limit": self.slice.cpu_limit()},
-            "home": self._home.amount(),
+            "home": self.home.amount(),
+            "home_files": self.home.amount("files"),
             "seconds_left": self.ends.age_left(),
         }
 
@@ -108,7 +111,8 @@ class Monitor:
         left = usage["seconds_left"]
         # Pages count down by themselves.
         ends = None if left is None else round((time.monotonic() + left) / 60)
-        seen = [_rounded(usage["memory"]), _rounded(usage["cpu"]), _rounded(usage["home"]), ends]
+        amounts = (usage["memory"], usage["cpu"], usage["home"], usage["home_files"])
+        seen = [*map(_rounded, amounts), ends]
         if seen != self._told:
             self._told = seen
             self._emit(USAGE, usage)

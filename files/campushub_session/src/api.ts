@@ -37,6 +37,8 @@ export interface Usage {
   memory: Amount | null;
   cpu: Amount | null;
   home: Amount | null;
+  /** Files and directories. */
+  home_files: Amount | null;
   seconds_left: number | null;
 }
 
@@ -54,6 +56,21 @@ export interface Program {
   cpu: number;
   /** Where a DELETE request shuts it down, below the server's address; nothing where none does. */
   address: string;
+}
+
+/** Something in the home directory, with the path from there. */
+export interface SpaceItem {
+  kind: 'folder' | 'file' | 'cache' | 'trash' | 'checkpoints';
+  path: string;
+  name: string;
+  size: number;
+}
+
+export interface SpaceReport {
+  /** The largest first. */
+  items: SpaceItem[];
+  complete: boolean;
+  home: { bytes: Amount; files: Amount | null };
 }
 
 export class Api {
@@ -99,9 +116,19 @@ export class Api {
     await this.send('DELETE', program.address);
   }
 
-  private async send(method: string, address: string): Promise<Response> {
+  async space(): Promise<SpaceReport> {
+    return (await this.send('GET', 'api/session/space')).json() as Promise<SpaceReport>;
+  }
+
+  /** `name` is that in the trash, `left` how much could not be deleted. */
+  async changeSpace(action: string, path: string): Promise<{ name?: string; left?: number }> {
+    const answer = await this.send('POST', 'api/session/space', JSON.stringify({ action, path }));
+    return answer.json() as Promise<{ name?: string; left?: number }>;
+  }
+
+  private async send(method: string, address: string, body?: string): Promise<Response> {
     const url = URLExt.join(this.settings.baseUrl, address);
-    const response = await ServerConnection.makeRequest(url, { method }, this.settings);
+    const response = await ServerConnection.makeRequest(url, { method, body }, this.settings);
     if (!response.ok) {
       throw await ServerConnection.ResponseError.create(response);
     }

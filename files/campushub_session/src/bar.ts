@@ -49,6 +49,11 @@ export class UsageBar extends Widget {
     if (usage?.home) {
       items.push(['home', trans.__('Home %1', format.percent(usage.home)), level(usage.home)]);
     }
+    if (usage?.home_files && level(usage.home_files)) {
+      // Hardly anybody knows that there is such a limit, until it is near.
+      const text = trans.__('Files in the home directory %1', format.percent(usage.home_files));
+      items.push(['home-files', text, level(usage.home_files)]);
+    }
     if (this.ends !== null) {
       const left = Math.max(0, (this.ends - performance.now()) / 1000);
       items.push(['time', trans.__('%1 left', format.duration(left)), levelOfTime(left)]);

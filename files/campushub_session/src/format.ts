@@ -41,6 +41,10 @@ export class Format {
       : this.trans.__('%1 of %2', this.number(used), this.number(limit));
   }
 
+  count({ used, limit }: Amount): string {
+    return this.trans.__('%1 of %2', this.number(used, 0), this.number(limit ?? used, 0));
+  }
+
   percent({ used, limit }: Amount): string {
     return new Intl.NumberFormat(this.language, { style: 'percent' }).format(limit ? used / limit : 1);
   }

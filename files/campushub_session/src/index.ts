@@ -26,6 +26,7 @@ import { EndReporter } from './ended';
 import { Format } from './format';
 import { showPrograms } from './programs';
 import { Saver } from './saving';
+import { SpaceGuard } from './space';
 import { type Translations, fill, ownTranslations } from './translation';
 
 const plugin: JupyterFrontEndPlugin<void> = {
@@ -47,16 +48,21 @@ function activate(
   const trans = loadTranslations(translator);
   const format = new Format(trans, translator.languageCode);
   const api = new Api(serverSettings);
-  const open = (): void => void showPrograms(api, trans, format);
+  const space = new SpaceGuard(api, trans, format);
+  const open = (): void => void showPrograms(api, trans, format, space.open);
   const kills = new EndReporter(notebooks, trans, format, translator, open);
   const bar = new UsageBar(trans, format, open);
   app.shell.add(bar, 'top', { rank: 1000 });
   const announcements = new AnnouncementBox(trans, translator.languageCode);
   const end = new EndBox(api, trans, format, new Saver(app, documents, api, trans));
+  const showUsage = (usage: Usage): void => {
+    bar.showUsage(usage);
+    space.check(usage);
+  };
   const refresh = (): void => {
     Promise.all([api.usage(), api.announcement(), api.end()])
       .then(([usage, announcement, state]) => {
-        bar.showUsage(usage);
+        showUsage(usage);
         announcements.show(announcement);
         end.show(state, false);
       })
@@ -66,7 +72,7 @@ function activate(
   };
   events.stream.connect((_, emission) => {
     if (emission.schema_id === USAGE) {
-      bar.showUsage(emission as unknown as Usage);
+      showUsage(emission as unknown as Usage);
     } else if (emission.schema_id === OUT_OF_MEMORY) {
       kills.report(emission as unknown as OutOfMemory);
     } else if (emission.schema_id === ANNOUNCEMENT) {

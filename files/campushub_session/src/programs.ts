@@ -113,10 +113,19 @@ class ProgramsBody extends Widget {
   }
 }
 
-export async function showPrograms(api: Api, trans: Translations, format: Format): Promise<void> {
-  await showDialog({
+export async function showPrograms(
+  api: Api,
+  trans: Translations,
+  format: Format,
+  showSpace: () => Promise<void>
+): Promise<void> {
+  const space = Dialog.createButton({ label: trans.__('What takes the space') });
+  const { button } = await showDialog({
     title: trans.__('What you run'),
     body: new ProgramsBody(api, trans, format),
-    buttons: [Dialog.okButton({ label: trans.__('Close') })]
+    buttons: [space, Dialog.okButton({ label: trans.__('Close') })]
   });
+  if (button.label === space.label) {
+    await showSpace();
+  }
 }

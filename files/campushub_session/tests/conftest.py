@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,16 +100,24 @@ class Server:
 
 
 @contextlib.contextmanager
-def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
-    """Run Jupyter as users get it in a slice that has a limit."""
-    extensions = home / "share" / "labextensions"
+def run_server(directory: Path, with_package: bool = True, home: Path | None = None) -> Iterator[Server]:
+    """Run Jupyter as users get it in a slice that has a limit, with the home in the directory or elsewhere."""
+    home = home or directory
+    extensions = directory / "share" / "labextensions"
     extensions.mkdir(parents=True)
     (extensions / "campushub-session").symlink_to(PACKAGE / "labextension")
     # No question whether there may be news.
-    (home / "config" / "labconfig").mkdir(parents=True)
-    shutil.copy(ROOT / "roles/jupyter/files/default_setting_overrides.json", home / "config" / "labconfig")
+    (directory / "config" / "labconfig").mkdir(parents=True)
+    shutil.copy(ROOT / "roles/jupyter/files/default_setting_overrides.json", directory / "config" / "labconfig")
+    # Files as users have them.
+    (directory / "config" / "jupyter_server_config.py").write_text(
+        "from campushub_server import full_home\n"
+        "full_home.do_without(c)\n"
+        "full_home.keep_settings()\n"
+        "c.ServerApp.contents_manager_class = 'campushub_server.contents.CampusContentsManager'\n"
+    )
     control_group = make_slice()
-    log = home / "server.log"
+    log = directory / "server.log"
     port = 18_800 + os.getpid() % 1000
     active = {"campushub_session": with_package, "jupyterlab": True, "notebook": True}
     options = {
@@ -127,10 +135,10 @@ def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
         "HOME": str(home),
         # A test can put a program there.
         "PATH": f"{home}/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
-        "PYTHONPATH": str(PACKAGE.parent),
-        "JUPYTER_PATH": str(home / "share"),
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "PYTHONPATH": f"{PACKAGE.parent}:{ROOT / 'roles/jupyter/files'}",
+        "JUPYTER_PATH": str(directory / "share"),
+        "JUPYTER_CONFIG_DIR": str(directory / "config"),
+        "JUPYTER_RUNTIME_DIR": str(directory / "runtime"),
         "LANG": "C.UTF-8",
         "CAMPUSHUB_SESSION_SECRET": HUB_SECRET,
         "JUPYTERHUB_API_URL": f"http://127.0.0.1:{port + 1000}/hub/api",
@@ -165,6 +173,23 @@ def run_server(home: Path, with_package: bool = True) -> Iterator[Server]:
                 os.kill(int(pid), signal.SIGKILL)
         process.wait()
         remove_slice(control_group)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A home with a file system of its own, of 4 MB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=100", "x", path]
+    if os.geteuid() or subprocess.run(command, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.fixture
+def start_server() -> Callable[..., contextlib.AbstractContextManager[Server]]:
+    return run_server
 
 
 @pytest.fixture(scope="module")

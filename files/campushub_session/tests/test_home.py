@@ -38,7 +38,7 @@ def test_storage_that_hangs_is_unknown_and_asked_once(tmp_path, monkeypatch):
         hanging.wait()
         return real(path)
 
-    monkeypatch.setattr(home.os, "statvfs", statvfs)
+    monkeypatch.setattr(os, "statvfs", statvfs)
     monkeypatch.setattr(home, "PATIENCE", 0.1)
     for _ in range(3):
         disk.refresh()

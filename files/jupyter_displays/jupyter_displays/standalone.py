@@ -138,6 +138,9 @@ class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
         """Read the settings of a site that has the class's name of 1.0 in its configuration, too."""
         return ["DesktopApp", *super().section_names()]
 
+    def migrate_config(self) -> None:
+        """Look for no settings of IPython 3: to note in a full home that it was done would end the start."""
+
     @property
     def base_url(self) -> str:
         """The URL path that JupyterHub gave to this server."""

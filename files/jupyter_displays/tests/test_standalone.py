@@ -18,6 +18,8 @@ from tornado import httpclient, httpserver, netutil, web
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from jupyter_displays.standalone import StandaloneDisplayApp
+
 pytest.importorskip("jupyterhub", reason="JupyterHub is not installed")
 
 USER = {"kind": "user", "name": "ann@b", "groups": [], "admin": False}
@@ -337,3 +339,11 @@ async def test_the_next_one_finds_the_desktop_of_one_that_was_killed(desktop, hu
         ws.close()
     finally:
         assert again.stop() == 0
+
+
+def test_its_start_notes_nothing_in_the_home(tmp_path, monkeypatch):
+    """Where Jupyter notes that it has looked for settings of IPython 3, a full home would end the start."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ipython").mkdir()
+    StandaloneDisplayApp().migrate_config()
+    assert not (tmp_path / ".jupyter").exists()

@@ -10,9 +10,11 @@ which ipykernel has no setting for. All Python kernels read this file, those in 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import sys
+import tempfile
 from typing import Any
 
 import zmq
@@ -68,3 +70,11 @@ if "debugpy" not in sys.modules:
     with contextlib.suppress(ImportError):
         import ipykernel.debugger  # noqa: F401
     del sys.modules["debugpy"]
+
+# Without room for it the history of inputs would be an empty file, or an old one be put away as corrupt.
+try:
+    with tempfile.TemporaryFile(dir=os.path.expanduser(os.environ.get("IPYTHONDIR") or "~/.ipython")) as file:
+        os.posix_fallocate(file.fileno(), 0, 64 * 1024)
+except OSError as error:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        get_config().HistoryManager.hist_file = ":memory:"  # noqa: F821 (IPython gives it to this file)

@@ -12,6 +12,7 @@ import sys
 import types
 from typing import TYPE_CHECKING
 
+from jupyter_core.application import JupyterApp
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ from jupyterhub.singleuser import main  # noqa: E402  # the names must be there 
 # A user's extension may want the real ones.
 for module in LIBRARIES:
     del sys.modules[module]
+
+# Looks for settings of IPython 3, of 2015, and notes in the home that it did. A full home would end the server there.
+JupyterApp.migrate_config = lambda self: None  # type: ignore[method-assign]  # noqa: ARG005
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,9 @@
 """
 Files of users in JupyterLab, also those with names that are no text, and on a full disk.
 
+A save writes a new file and puts it in the place of the old one, which is whole until then. Jupyter writes over the old
+one, and with small files notices a full disk only when the copy that it has made is not put back any more.
+
 The name of a file is bytes, and need not be UTF-8: old archives and other systems bring such names. Python keeps a byte
 that is no text as a lone surrogate, which no browser can put into an address. Here it is shown as a letter of the
 private use area, and an address with that letter leads back to the file.
@@ -10,11 +13,17 @@ private use area, and an address with that letter leads back to the file.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator
 from typing import Any
 
 from jupyter_server.services.contents.filecheckpoints import AsyncFileCheckpoints
+from jupyter_server.services.contents.fileio import path_to_intermediate
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.web import HTTPError
 from traitlets import default
@@ -22,6 +31,37 @@ from traitlets import default
 # Bytes from 0x80 as Python has them, and how they are shown.
 SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 RAW = {shown: raw for raw, shown in SHOWN.items()}
+
+
+def is_replaceable(path: str) -> bool:
+    """Return whether another file can take the place of a file, or of none, without a change of more than content."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return (
+        stat.S_ISREG(found.st_mode)
+        and found.st_nlink == 1
+        and found.st_uid == os.geteuid()
+        and found.st_gid in (os.getegid(), *os.getgroups())
+        and os.access(path, os.W_OK)
+        and os.access(os.path.dirname(path), os.W_OK)
+    )
+
+
+def intermediate(path: str) -> str:
+    """Return where the new content of a file is until it is whole; Jupyter hides these names."""
+    return str(path_to_intermediate(path))  # type: ignore[no-untyped-call]
+
+
+def copy_attributes(source: str, target: str) -> None:
+    """Give a file the group, mode and extended attributes, such as access lists, of another."""
+    try:
+        os.chown(target, -1, os.stat(source).st_gid)
+        shutil.copystat(source, target)
+    except OSError as error:
+        if is_full(error):
+            raise
 
 
 class Names:
@@ -43,7 +83,32 @@ class Names:
 
 
 class CampusCheckpoints(Names, AsyncFileCheckpoints):
-    """Jupyter's own checkpoints, which lie beside their files."""
+    """Jupyter's own checkpoints, which lie beside their files; the old one stays until the new one is there."""
+
+    async def list_checkpoints(self, path: str) -> list[dict[str, Any]]:
+        """List the checkpoints of a file. Jupyter makes a directory for them first, also before it deletes a file."""
+        try:
+            found: list[dict[str, Any]] = await super().list_checkpoints(path)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            if not is_full(error):
+                raise
+            return []
+        return found
+
+    async def _copy(self, src: str, dest: str) -> None:
+        """Copy a file to its checkpoint, or back."""
+        dest = os.path.realpath(dest)  # noqa: ASYNC240 (as Jupyter does)
+        if not is_replaceable(dest):
+            await super()._copy(src, dest)  # type: ignore[no-untyped-call]
+            return
+        new = intermediate(dest)
+        try:
+            await super()._copy(src, new)  # type: ignore[no-untyped-call]
+            os.replace(new, dest)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
 
 
 class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
@@ -64,6 +129,36 @@ class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
         model: dict[str, Any] = await super().get(path.translate(SHOWN), *args, **kwargs)  # type: ignore[no-untyped-call]
         return model
 
+    @contextlib.contextmanager
+    def atomic_writing(self, os_path: str, text: bool = True, encoding: str = "utf-8", **options: Any) -> Iterator[Any]:
+        """Open a file for new content, which takes the place of the old one at the end."""
+        path = os.path.realpath(os_path)
+        if not self.use_atomic_writing or not is_replaceable(path):
+            with super().atomic_writing(os_path, text=text, encoding=encoding, **options) as file:
+                yield file
+                # Here Jupyter puts the old content back if this fails.
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        new = intermediate(path)
+        with self.perm_to_403(os_path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new)
+            try:
+                handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                mode, encoded = ("w", {"encoding": encoding, "newline": "\n"}) if text else ("wb", {})
+                with open(handle, mode, **encoded) as file:  # type: ignore[call-overload]
+                    if os.path.exists(path):
+                        copy_attributes(path, new)
+                    yield file
+                    file.flush()
+                    os.fsync(handle)
+                os.replace(new, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(new)
+                raise
+
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
         """Save a file. Of a new one that could not be saved nothing is left, and a full disk is called so."""
         place, chunk = self._get_os_path(path), model.get("chunk")
@@ -81,6 +176,24 @@ class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
                 raise HTTPError(507, f"Not saved: the disk, or your quota of it, is full. ({path})") from error
             raise
         return saved
+
+    async def create_checkpoint(self, path: str) -> dict[str, Any]:
+        """Make a checkpoint of a file, or do without: JupyterLab opens no file for which there is none."""
+        try:
+            made: dict[str, Any] = await super().create_checkpoint(path)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.log.warning("There is no room for a checkpoint of %s", path)
+            return {"id": "checkpoint", "last_modified": dt.datetime.now(dt.timezone.utc)}
+        return made
+
+    def check_and_sign(self, nb: Any, path: str = "", **options: Any) -> None:
+        """Note that a notebook is trusted, or do without: it is asked about once more."""
+        try:
+            super().check_and_sign(nb, path, **options)  # type: ignore[no-untyped-call]
+        except sqlite3.OperationalError as error:
+            self.log.warning("It is not noted that %s is trusted: %s", path, error)
 
 
 def is_full(error: BaseException | None) -> bool:
