@@ -119,7 +119,8 @@ def run_server(directory: Path, with_package: bool = True, home: Path | None = N
     control_group = make_slice()
     log = directory / "server.log"
     port = 18_800 + os.getpid() % 1000
-    active = {"campushub_session": with_package, "jupyterlab": True, "notebook": True}
+    # The last one is left out of users' environments; its npm would be one of the user's programs for a moment.
+    active = {"campushub_session": with_package, "jupyterlab": True, "notebook": True, "jupyter_lsp": False}
     options = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": str(port),

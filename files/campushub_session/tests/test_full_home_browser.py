@@ -92,4 +92,14 @@ def test_a_full_home_is_made_room_in_and_nothing_is_lost(page, server):
     while "kept in the page" not in (server.home / "plan.ipynb").read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "kept in the page" in (server.home / "plan.ipynb").read_text()
-    page.locator("#campushub-usage [data-part=home][data-level='']").wait_for()
+    home = page.locator("#campushub-usage [data-part=home]")
+    home.and_(page.locator("[data-level='']")).wait_for()
+    # A warning, early enough.
+    (server.home / "third.bin").write_bytes(bytes(27 << 17))
+    (server.home / "spare").touch()
+    # After a change the server looks again at once.
+    server.api("POST", "api/session/space", {"action": "delete", "path": "spare"})
+    home.and_(page.locator("[data-level=warning]")).wait_for()
+    page.locator(".Toastify__toast").get_by_text("The disk of your home directory is 8").wait_for()
+    page.get_by_role("button", name="What takes the space").click()
+    row.filter(has_text="third.bin").wait_for()

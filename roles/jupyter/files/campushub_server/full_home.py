@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -54,8 +55,10 @@ def do_without(c: Any) -> None:
         c.NotebookNotary.secret = os.urandom(1024)
 
 
+@functools.cache
 def keep_settings() -> None:
     """Leave JupyterLab's settings and layout as they are where there is no room for new ones."""
+    # Once: each extension of the server reads the file that calls this.
     try:
         from jupyterlab_server import settings_handler, workspaces_handler
     except ImportError:
