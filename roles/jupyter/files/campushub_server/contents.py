@@ -20,6 +20,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from jupyter_server.services.contents.filecheckpoints import AsyncFileCheckpoints
@@ -31,10 +32,19 @@ from traitlets import default
 # Bytes from 0x80 as Python has them, and how they are shown.
 SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 RAW = {shown: raw for raw, shown in SHOWN.items()}
+# Bytes of a name in a directory.
+NAME_MAX = 255
+
+
+def intermediate(path: str) -> str:
+    """Return where the new content of a file is until it is whole; Jupyter hides these names."""
+    return str(path_to_intermediate(path))  # type: ignore[no-untyped-call]
 
 
 def is_replaceable(path: str) -> bool:
     """Return whether another file can take the place of a file, or of none, without a change of more than content."""
+    if len(os.fsencode(os.path.basename(intermediate(path)))) > NAME_MAX:
+        return False
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -49,19 +59,21 @@ def is_replaceable(path: str) -> bool:
     )
 
 
-def intermediate(path: str) -> str:
-    """Return where the new content of a file is until it is whole; Jupyter hides these names."""
-    return str(path_to_intermediate(path))  # type: ignore[no-untyped-call]
-
-
 def copy_attributes(source: str, target: str) -> None:
-    """Give a file the group, mode and extended attributes, such as access lists, of another."""
-    try:
-        os.chown(target, -1, os.stat(source).st_gid)
-        shutil.copystat(source, target)
-    except OSError as error:
-        if is_full(error):
-            raise
+    """Give a file the group, mode and extended attributes, such as access lists, of another, where that can be."""
+    found = os.stat(source)
+    for copy in (
+        partial(os.chown, target, -1, found.st_gid),
+        partial(shutil.copystat, source, target),
+        # An attribute that cannot be copied ends the copy of the rest; and the times are those of the old content.
+        partial(os.chmod, target, stat.S_IMODE(found.st_mode)),
+        partial(os.utime, target),
+    ):
+        try:
+            copy()
+        except OSError as error:
+            if is_full(error):
+                raise
 
 
 class Names:
