@@ -148,6 +148,18 @@ def test_a_save_changes_nothing_but_the_content(manager: CampusContentsManager, 
     assert (folder / "target.txt").stat().st_mode & 0o777 == 0o640
     assert os.getxattr(folder / "target.txt", "user.origin") == b"here"
     assert sorted(path.name for path in folder.iterdir()) == ["one.txt", "other.txt", "target.txt"]
+    os.utime(folder / "target.txt", (1, 1))
+    run(manager.save({"type": "file", "format": "text", "content": ""}, "link.txt"))
+    assert (folder / "target.txt").read_text() == ""
+    assert (folder / "target.txt").stat().st_mtime > 1
+
+
+def test_the_longest_names_can_be_saved_again(manager: CampusContentsManager, tmp_path: Path) -> None:
+    for name in ("n" * 251 + ".txt", "n" * 249 + ".txt"):
+        run(manager.save({"type": "file", "format": "text", "content": "first"}, name))
+        assert (tmp_path / name).read_text() == "first"
+    run(manager.save({"type": "file", "format": "text", "content": "second"}, "n" * 249 + ".txt"))
+    assert (tmp_path / ("n" * 249 + ".txt")).read_text() == "second"
 
 
 def test_a_link_in_the_way_of_a_save_leads_nowhere(manager: CampusContentsManager, tmp_path: Path) -> None:
@@ -155,6 +167,12 @@ def test_a_link_in_the_way_of_a_save_leads_nowhere(manager: CampusContentsManage
     (tmp_path / "victim.txt").write_text("theirs")
     (tmp_path / "shared.txt").write_text("old")
     (tmp_path / ".~shared.txt").symlink_to("victim.txt")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / ".~shared-checkpoint.txt").symlink_to("../victim.txt")
     run(manager.save({"type": "file", "format": "text", "content": "new"}, "shared.txt"))
+    run(manager.create_checkpoint("shared.txt"))
     assert (tmp_path / "victim.txt").read_text() == "theirs"
+    assert (tmp_path / "shared.txt").read_text() == "new"
+    (tmp_path / "shared.txt").write_text("newer")
+    run(manager.restore_checkpoint("checkpoint", "shared.txt"))
     assert (tmp_path / "shared.txt").read_text() == "new"

@@ -12,6 +12,7 @@ private use area, and an address with that letter leads back to the file.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import errno
@@ -20,6 +21,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from jupyter_server.services.contents.filecheckpoints import AsyncFileCheckpoints
@@ -31,10 +33,19 @@ from traitlets import default
 # Bytes from 0x80 as Python has them, and how they are shown.
 SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 RAW = {shown: raw for raw, shown in SHOWN.items()}
+# Bytes of a name in a directory.
+NAME_MAX = 255
+
+
+def intermediate(path: str) -> str:
+    """Return where the new content of a file is until it is whole; Jupyter hides these names."""
+    return str(path_to_intermediate(path))  # type: ignore[no-untyped-call]
 
 
 def is_replaceable(path: str) -> bool:
     """Return whether another file can take the place of a file, or of none, without a change of more than content."""
+    if len(os.fsencode(os.path.basename(intermediate(path)))) > NAME_MAX:
+        return False
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -49,19 +60,44 @@ def is_replaceable(path: str) -> bool:
     )
 
 
-def intermediate(path: str) -> str:
-    """Return where the new content of a file is until it is whole; Jupyter hides these names."""
-    return str(path_to_intermediate(path))  # type: ignore[no-untyped-call]
-
-
 def copy_attributes(source: str, target: str) -> None:
-    """Give a file the group, mode and extended attributes, such as access lists, of another."""
+    """Give a file the group, mode and extended attributes, such as access lists, of another, where that can be."""
+    found = os.stat(source)
+    for copy in (
+        partial(os.chown, target, -1, found.st_gid),
+        partial(shutil.copystat, source, target),
+        # An attribute that cannot be copied ends the copy of the rest; and the times are those of the old content.
+        partial(os.chmod, target, stat.S_IMODE(found.st_mode)),
+        partial(os.utime, target),
+    ):
+        try:
+            copy()
+        except OSError as error:
+            if is_full(error):
+                raise
+
+
+@contextlib.contextmanager
+def replacement(path: str) -> Iterator[int]:
+    """Open a new file, which takes the place of another at the end. Of one that fails nothing stays."""
+    new = intermediate(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
     try:
-        os.chown(target, -1, os.stat(source).st_gid)
-        shutil.copystat(source, target)
-    except OSError as error:
-        if is_full(error):
-            raise
+        # In a directory of a group others may put a link there.
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            if os.path.exists(path):
+                copy_attributes(path, f"/proc/self/fd/{handle}")
+            yield handle
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
 
 
 class Names:
@@ -98,17 +134,23 @@ class CampusCheckpoints(Names, AsyncFileCheckpoints):
     async def _copy(self, src: str, dest: str) -> None:
         """Copy a file to its checkpoint, or back."""
         dest = os.path.realpath(dest)  # noqa: ASYNC240 (as Jupyter does)
-        if not is_replaceable(dest):
+        if is_replaceable(dest):
+            await asyncio.to_thread(self._replace, src, dest)
+        else:
             await super()._copy(src, dest)  # type: ignore[no-untyped-call]
-            return
-        new = intermediate(dest)
-        try:
-            await super()._copy(src, new)  # type: ignore[no-untyped-call]
-            os.replace(new, dest)
-        except BaseException:
+
+    def _replace(self, source: str, target: str) -> None:
+        with (
+            self.perm_to_403(target),
+            open(source, "rb") as old,
+            replacement(target) as handle,
+            open(handle, "wb", closefd=False) as new,
+        ):
+            shutil.copyfileobj(old, new)
+            new.flush()
+            # With its time, as Jupyter does: a checkpoint is as old as what it has.
             with contextlib.suppress(OSError):
-                os.unlink(new)
-            raise
+                shutil.copystat(source, f"/proc/self/fd/{handle}")
 
 
 class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
@@ -140,24 +182,13 @@ class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
                 file.flush()
                 os.fsync(file.fileno())
             return
-        new = intermediate(path)
-        with self.perm_to_403(os_path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            try:
-                handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-                mode, encoded = ("w", {"encoding": encoding, "newline": "\n"}) if text else ("wb", {})
-                with open(handle, mode, **encoded) as file:  # type: ignore[call-overload]
-                    if os.path.exists(path):
-                        copy_attributes(path, new)
-                    yield file
-                    file.flush()
-                    os.fsync(handle)
-                os.replace(new, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(new)
-                raise
+        mode, encoded = ("w", {"encoding": encoding, "newline": "\n"}) if text else ("wb", {})
+        with (
+            self.perm_to_403(os_path),
+            replacement(path) as handle,
+            open(handle, mode, closefd=False, **encoded) as file,  # type: ignore[call-overload]
+        ):
+            yield file
 
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
         """Save a file. Of a new one that could not be saved nothing is left, and a full disk is called so."""
