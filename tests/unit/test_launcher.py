@@ -448,3 +448,18 @@ def test_announce_without_a_text_says_what_to_write(machine: Machine) -> None:
     assert "--until needs a value" in answer.stderr
     assert machine.run("announce", "--clear", "-i", "hosts.yml").returncode == 0
     assert '{"announce_translations": {}, "announce_clear": "yes"}' in machine.called()[-1]
+
+
+def test_maintenance_takes_a_state_and_a_time(machine: Machine) -> None:
+    machine.complete()
+    assert machine.run("maintenance", "on", "--at", "18:00", "-i", "hosts.yml").returncode == 0
+    assert machine.run("maintenance", "off", "-i", "hosts.yml", "--keep-servers").returncode == 0
+    calls = [call for call in machine.called() if "maintenance.yml" in call]
+    assert "/playbooks/maintenance.yml -i hosts.yml --extra-vars" in calls[0]
+    assert [json.loads(call.partition(" --extra-vars ")[2]) for call in calls] == [
+        {"maintenance_state": "on", "maintenance_at": "18:00", "maintenance_keep_servers": False},
+        {"maintenance_state": "off", "maintenance_at": "", "maintenance_keep_servers": True},
+    ]
+    for words in ((), ("-i", "hosts.yml"), ("maybe",)):
+        assert "say on or off" in machine.run("maintenance", *words).stderr
+    assert "--at needs a value" in machine.run("maintenance", "on", "--at").stderr

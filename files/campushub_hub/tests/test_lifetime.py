@@ -17,7 +17,7 @@ from jupyterhub.utils import random_port
 from tests.hub_client import Hub, HubError
 from tests.settings.validation import ROOT
 
-from campushub_hub import configuration
+from campushub_hub import configuration, maintenance
 from campushub_hub.spawners import lifetime
 from campushub_hub.spawners.lifetime import SECRET_HEADER
 
@@ -156,7 +156,7 @@ def test_a_server_ends_at_its_own_wish(site: Site) -> None:
         hub = session(url, "ann")
         server = start(hub, "second")
         assert ask(server, url, "DELETE", "ann/servers/second") == 202
-        wait_for(lambda: not servers(hub, "ann").get("second"))
+        wait_for(lambda: servers(hub, "ann") == {})
         assert server.told[-1]["ending"] == {"reason": "self", "message": ""}
 
     site.run(act)
@@ -298,6 +298,64 @@ def test_my_limits_are_for_those_who_have_logged_in(site: Site) -> None:
 
 def _led_to_the_login(url: str) -> None:
     assert "/hub/login" in Hub(url, "ann").request("/hub/limits")[1]
+
+
+def test_maintenance_refuses_starts_and_ends_servers(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its time, and not those of administrators; called off, it is as before."""
+    file = tmp_path / "maintenance.json"
+    monkeypatch.setattr(maintenance, "FILE", file)
+    monkeypatch.setattr(lifetime, "MAINTENANCE_INTERVAL", 0.2)
+
+    def act(url: str) -> None:
+        ann, boss = session(url, "ann"), session(url, "bob")
+        running, own = start(ann), start(boss)
+        file.write_text(json.dumps({"from": time.time() + 4, "stop": True}))
+        wait_for(lambda: running.told[-1]["maintenance_left"] is not None)
+        assert 2 < running.told[-1]["maintenance_left"] <= 4
+        status, _, page = ann.press_start("/hub/spawn/ann/second")
+        assert status == 503
+        assert "There is maintenance from 20" in page
+        assert ">Maintenance</h1>" in page
+        russian = ann.press_start("/hub/spawn/ann/second", headers={"Accept-Language": "ru"})[2]
+        assert "проводятся работы" in russian
+        with pytest.raises(HubError, match=r"^503 .*maintenance"):
+            ann.api("/hub/api/users/ann/servers/second", "POST", {})
+        wait_for(lambda: servers(ann, "ann") == {})
+        assert running.told[-1]["ending"] == {"reason": "maintenance", "message": ""}
+        assert "It was stopped for maintenance." in ann.request("/hub/home")[2]
+        start(boss, "second")
+        assert servers(boss, "bob") == {"": True, "second": True}
+        assert own.told[-1]["maintenance_left"] is None
+        file.unlink()
+        start(ann)
+
+    site.run(act)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"from": "noon", "stop": true}', '{"from": 0}'])
+def test_a_broken_maintenance_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setattr(maintenance, "FILE", tmp_path / "maintenance.json")
+    assert maintenance.current() is None
+    maintenance.FILE.write_text(content)
+    assert maintenance.current() is None
+
+
+def test_servers_are_left_alone_where_that_is_said(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "maintenance.json"
+    monkeypatch.setattr(maintenance, "FILE", file)
+
+    def act(url: str) -> None:
+        file.write_text(json.dumps({"from": None, "stop": False}))
+        hub = session(url, "ann")
+        assert hub.press_start()[0] == 503
+        file.unlink()
+        server = start(hub)
+        file.write_text(json.dumps({"from": None, "stop": False}))
+        assert server.maintenance_left() is None
+
+    site.run(act)
 
 
 class RealSpawner(lifetime.ServerLifetime, SimpleLocalProcessSpawner):  # type: ignore[misc]

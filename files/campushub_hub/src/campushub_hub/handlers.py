@@ -23,8 +23,12 @@ from tornado import web
 from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
-from . import accounts
+from . import accounts, maintenance
 from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
+from .translation import gettext_noop
+
+# error.html and not_running.html translate it.
+MAINTENANCE = gettext_noop("There is maintenance from %(time)s on: no server is started until it is over.")
 
 # Servers of users tell their pages of it themselves.
 ANNOUNCEMENT = Path("/etc/campushub/announcement.json")
@@ -63,6 +67,11 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         """Start a server, or join the start that is under way."""
         if user is not self.current_user:
             await self.check_user(user)
+        planned = maintenance.current()
+        if planned and not user.admin:
+            error = ServerStartError(MAINTENANCE, status_code=503, time=maintenance.begins(planned))
+            error.title = gettext_noop("Maintenance")
+            raise error
         try:
             await super().spawn_single_user(user, server_name, display_name, options)
         except RuntimeError:

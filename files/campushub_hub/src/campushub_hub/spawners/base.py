@@ -65,6 +65,8 @@ class ServerStartError(SpawnException):  # type: ignore[misc]
 
     line = file = ""
     number = 0
+    # Of the page that shows it, if that of its status does not fit.
+    title = ""
 
     def __init__(self, template: str, status_code: int = 500, **values: str) -> None:
         self.template, self.values = template, values

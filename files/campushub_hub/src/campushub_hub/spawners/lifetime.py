@@ -22,12 +22,16 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from traitlets import Float, Integer, List
 from traitlets.config import LoggingConfigurable
 
+from campushub_hub import maintenance
+
 SECRET_VARIABLE = "CAMPUSHUB_SESSION_SECRET"  # noqa: S105 (a name)
 SECRET_HEADER = "X-Campushub-Session-Secret"  # noqa: S105 (a name)
 # Seconds that a server has to answer, and the most bytes of its answer: it is a program of its user's.
 ANSWER_SECONDS, ANSWER_SIZE = 5.0, 10_000
 # Seconds until a server that has not answered is asked again, at first and at last, and until one that has.
 FIRST_RETRY, LAST_RETRY, LONGEST_INTERVAL = 1.0, 60.0, 3600.0
+# Seconds between two looks whether there is a maintenance.
+MAINTENANCE_INTERVAL = 10.0
 # What one request for more time brings at most.
 EXTENSION_STEP = 3600
 # Seconds between the news of an end and the first look whether pages are saving, and between two looks.
@@ -191,6 +195,7 @@ class ServerLifetime(LoggingConfigurable):
         """End the server when its time is over."""
         retry = FIRST_RETRY
         while True:
+            known = maintenance.current()
             report = await self.exchange()
             # Right after its start it may not listen yet.
             retry = FIRST_RETRY if report else min(2 * retry, LAST_RETRY)
@@ -200,18 +205,28 @@ class ServerLifetime(LoggingConfigurable):
                 self.begin_end(reason)
                 left = LAST_RETRY
             # It ends no earlier, whoever is active or asks for more time.
-            await asyncio.sleep(min(left, LONGEST_INTERVAL if report else retry))
+            end = time.monotonic() + min(left, LONGEST_INTERVAL if report else retry)
+            # A maintenance that is announced, or called off, changes that.
+            while (left := end - time.monotonic()) > 0 and maintenance.current() == known:  # noqa: ASYNC110 (it is a file)
+                await asyncio.sleep(min(left, MAINTENANCE_INTERVAL))
 
     def next_end(self, idle: float) -> tuple[float, str]:
         """Return in how many seconds the server ends if nothing happens, and why."""
         ends = [(self.idle_timeout - idle, "idle")] if self.idle_timeout else []
         if (age_left := self.age_left()) is not None:
             ends.append((age_left, "max_age"))
+        if (maintenance_left := self.maintenance_left()) is not None:
+            ends.append((maintenance_left, "maintenance"))
         return min(ends, default=(math.inf, ""))
 
     def age_left(self) -> float | None:
         """Return the seconds until the server has reached its age; None is no limit."""
         return self.max_age + self.extended - (time.monotonic() - self._began) if self.max_age else None
+
+    def maintenance_left(self) -> float | None:
+        """Return the seconds until a maintenance ends the server; None is never. Administrators go on."""
+        planned = maintenance.current()
+        return planned["at"] - time.time() if planned and planned["stop"] and not self.user.admin else None
 
     def known_idle(self) -> float:
         """Return the seconds since the last activity that JupyterHub knows of."""
@@ -245,6 +260,7 @@ class ServerLifetime(LoggingConfigurable):
         document = {
             "max_age": self.max_age,
             "age_left": self.age_left(),
+            "maintenance_left": self.maintenance_left(),
             "idle_timeout": self.idle_timeout,
             "extension": self.extension_left(),
             "warnings": self.end_warnings,
