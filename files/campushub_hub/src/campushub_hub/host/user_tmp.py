@@ -8,6 +8,7 @@ The units of the user's servers require it: the service manager starts it for th
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ DELETE = ["/bin/rm", "-rf", "--one-file-system", "--"]
 
 def discard(place: Path) -> None:
     """
-    Delete a user's directory, which may hold millions of files, without waiting for it.
+    Delete a user's directory, which may hold millions of files, without waiting for more than a second.
 
     The unit lets the program run on, because the user's next server cannot start while the unit stops.
     """
@@ -32,7 +33,9 @@ def discard(place: Path) -> None:
         place.rename(place.with_name(f".{place.name}-{time.time_ns()}"))
     # What an earlier one, cut off by the end of the host, has left as well.
     gone = [str(path) for path in place.parent.glob(f".{place.name}-*")]
-    subprocess.Popen(["/usr/bin/nice", *DELETE, *gone], start_new_session=True)
+    deletion = subprocess.Popen(["/usr/bin/nice", *DELETE, *gone], start_new_session=True)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        deletion.wait(1)
 
 
 def make(place: Path, link: Path) -> None:
