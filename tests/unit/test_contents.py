@@ -167,6 +167,12 @@ def test_a_link_in_the_way_of_a_save_leads_nowhere(manager: CampusContentsManage
     (tmp_path / "victim.txt").write_text("theirs")
     (tmp_path / "shared.txt").write_text("old")
     (tmp_path / ".~shared.txt").symlink_to("victim.txt")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / ".~shared-checkpoint.txt").symlink_to("../victim.txt")
     run(manager.save({"type": "file", "format": "text", "content": "new"}, "shared.txt"))
+    run(manager.create_checkpoint("shared.txt"))
     assert (tmp_path / "victim.txt").read_text() == "theirs"
+    assert (tmp_path / "shared.txt").read_text() == "new"
+    (tmp_path / "shared.txt").write_text("newer")
+    run(manager.restore_checkpoint("checkpoint", "shared.txt"))
     assert (tmp_path / "shared.txt").read_text() == "new"

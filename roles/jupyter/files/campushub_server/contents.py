@@ -12,6 +12,7 @@ private use area, and an address with that letter leads back to the file.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import errno
@@ -76,6 +77,29 @@ def copy_attributes(source: str, target: str) -> None:
                 raise
 
 
+@contextlib.contextmanager
+def replacement(path: str) -> Iterator[int]:
+    """Open a new file, which takes the place of another at the end. Of one that fails nothing stays."""
+    new = intermediate(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    try:
+        # In a directory of a group others may put a link there.
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            if os.path.exists(path):
+                copy_attributes(path, f"/proc/self/fd/{handle}")
+            yield handle
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
 class Names:
     """Finds files of all names; for Jupyter's classes that know where files are."""
 
@@ -110,17 +134,23 @@ class CampusCheckpoints(Names, AsyncFileCheckpoints):
     async def _copy(self, src: str, dest: str) -> None:
         """Copy a file to its checkpoint, or back."""
         dest = os.path.realpath(dest)  # noqa: ASYNC240 (as Jupyter does)
-        if not is_replaceable(dest):
+        if is_replaceable(dest):
+            await asyncio.to_thread(self._replace, src, dest)
+        else:
             await super()._copy(src, dest)  # type: ignore[no-untyped-call]
-            return
-        new = intermediate(dest)
-        try:
-            await super()._copy(src, new)  # type: ignore[no-untyped-call]
-            os.replace(new, dest)
-        except BaseException:
+
+    def _replace(self, source: str, target: str) -> None:
+        with (
+            self.perm_to_403(target),
+            open(source, "rb") as old,
+            replacement(target) as handle,
+            open(handle, "wb", closefd=False) as new,
+        ):
+            shutil.copyfileobj(old, new)
+            new.flush()
+            # With its time, as Jupyter does: a checkpoint is as old as what it has.
             with contextlib.suppress(OSError):
-                os.unlink(new)
-            raise
+                shutil.copystat(source, f"/proc/self/fd/{handle}")
 
 
 class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
@@ -152,24 +182,13 @@ class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
                 file.flush()
                 os.fsync(file.fileno())
             return
-        new = intermediate(path)
-        with self.perm_to_403(os_path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            try:
-                handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-                mode, encoded = ("w", {"encoding": encoding, "newline": "\n"}) if text else ("wb", {})
-                with open(handle, mode, **encoded) as file:  # type: ignore[call-overload]
-                    if os.path.exists(path):
-                        copy_attributes(path, new)
-                    yield file
-                    file.flush()
-                    os.fsync(handle)
-                os.replace(new, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(new)
-                raise
+        mode, encoded = ("w", {"encoding": encoding, "newline": "\n"}) if text else ("wb", {})
+        with (
+            self.perm_to_403(os_path),
+            replacement(path) as handle,
+            open(handle, mode, closefd=False, **encoded) as file,  # type: ignore[call-overload]
+        ):
+            yield file
 
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
         """Save a file. Of a new one that could not be saved nothing is left, and a full disk is called so."""
