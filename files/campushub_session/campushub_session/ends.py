@@ -49,6 +49,7 @@ class Rules(TypedDict):
 
     max_age: float
     age_left: float | None
+    maintenance_left: float | None
     idle_timeout: float
     extension: float
     warnings: list[float]
@@ -58,6 +59,7 @@ class Rules(TypedDict):
 NO_RULES: Rules = {
     "max_age": 0,
     "age_left": None,
+    "maintenance_left": None,
     "idle_timeout": 0,
     "extension": 0,
     "warnings": [],
@@ -90,7 +92,10 @@ class Ends:
 
     def age_left(self) -> float | None:
         """Return the seconds until this server has reached its age; None is no limit."""
-        left = self.rules["age_left"]
+        return self._until(self.rules["age_left"])
+
+    def _until(self, left: float | None) -> float | None:
+        """Return what is left now of the seconds that the hub has named."""
         return None if left is None else max(0.0, left - (time.monotonic() - self._told_rules))
 
     def current(self) -> End:
@@ -107,6 +112,8 @@ class Ends:
         ends = [(timeout - idle, timeout, "idle", True)] if timeout else []
         if age_left is not None:
             ends.append((age_left, rules["max_age"], "max_age", rules["extension"] > 0))
+        if (left := self._until(rules["maintenance_left"])) is not None:
+            ends.append((left, math.inf, "maintenance", False))
         left, limit, reason, stays = min(ends, default=(math.inf, 0, "", False))
         due = sum(left <= min(warning, limit / 2) for warning in rules["warnings"])
         if not due:

@@ -81,9 +81,14 @@ export class EndBox {
   private warning(end: End): string {
     const { trans, format } = this;
     const left = format.duration(Math.max(60, (this.moment - performance.now()) / 1000));
-    return end.reason === 'idle'
-      ? trans.__('Nothing has happened here for a long time. Your server stops in %1.', left)
-      : trans.__('The time that a server has is nearly over. Yours stops in %1.', left);
+    switch (end.reason) {
+      case 'idle':
+        return trans.__('Nothing has happened here for a long time. Your server stops in %1.', left);
+      case 'maintenance':
+        return trans.__('Maintenance begins. Your server stops in %1.', left);
+      default:
+        return trans.__('The time that a server has is nearly over. Yours stops in %1.', left);
+    }
   }
 
   private farewell({ reason, message }: End): string {
@@ -93,6 +98,8 @@ export class EndBox {
         return trans.__('Your server was stopped because nothing happened there for a long time.');
       case 'max_age':
         return trans.__('Your server was stopped because the time that a server has was over.');
+      case 'maintenance':
+        return trans.__('Your server was stopped for maintenance.');
       case 'self':
         return trans.__('You have stopped your server.');
       case 'reboot':

@@ -84,6 +84,8 @@ def test_the_hub_is_told_of_activity(server):
         ({"max_age": 120, "age_left": 70}, None, 0, False),
         ({"max_age": 120, "age_left": 50}, "max_age", 50, False),
         ({"idle_timeout": 43200}, None, 0, False),
+        ({"idle_timeout": 43200, "maintenance_left": 1000}, "maintenance", 1000, False),
+        ({"max_age": 86400, "age_left": 100, "maintenance_left": 1000}, "max_age", 100, False),
         ({"idle_timeout": 10}, None, 0, False),
         ({"max_age": 86400, "age_left": 100, "warnings": []}, None, 0, False),
         ({"ending": {"reason": "administrator", "message": "<b>"}}, "administrator", 0, False),
