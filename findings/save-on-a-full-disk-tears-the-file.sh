@@ -39,6 +39,8 @@ except Exception as error:
 for name in ("a.txt", ".~a.txt"):
     print(f"{name}: {os.path.getsize(name)} bytes, begins with {open(name).read(3)}")
 PYTHON
+# The inner shell expands them.
+# shellcheck disable=SC2016
 HOME=$folder unshare --map-root-user --mount sh -eu -c '
   mount -t tmpfs -o size=32k disk "$1/disk"
   cd "$1/disk"
