@@ -62,12 +62,13 @@ def runs_anything(uid: str) -> bool:
 
 def remove(link: Path, runtime: Path) -> None:
     """Remove the directories, and what is left in the user's runtime directory, which is in memory."""
-    if link.is_symlink():
-        discard(link.readlink())
-        link.unlink()
+    # First of all: the next server may be about to start.
     if runtime.is_dir() and not runs_anything(runtime.name):
         left = [str(path) for path in runtime.iterdir() if path.name != TOKEN]
         subprocess.run([*DELETE, *left], check=False)
+    if link.is_symlink():
+        discard(link.readlink())
+        link.unlink()
 
 
 if __name__ == "__main__":
