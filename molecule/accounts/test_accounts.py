@@ -60,12 +60,14 @@ def test_a_user_has_the_listed_name_number_and_groups(host: Host) -> None:
     assert host.check_output("getent passwd ann | cut -d: -f5") == "Анна Иванова"
 
 
+@pytest.mark.attack
 def test_only_the_right_password_lets_a_user_in(host: Host) -> None:
     assert accepts(host, "ann", "correct horse")
     assert not accepts(host, "ann", "wrong horse")
     assert not accepts(host, "bob", ""), "an account without a hash cannot be entered with a password"
 
 
+@pytest.mark.attack
 def test_a_user_reaches_the_own_home_and_no_one_elses(host: Host) -> None:
     host.check_output("sudo -u ann sh -c 'echo secret > ~/notes; chmod 0644 ~/notes'")
     assert host.check_output("sudo -u ann cat /home/ann/notes") == "secret"
@@ -75,6 +77,7 @@ def test_a_user_reaches_the_own_home_and_no_one_elses(host: Host) -> None:
         assert "Permission denied" in refused.stderr
 
 
+@pytest.mark.attack
 def test_an_account_made_by_hand_has_a_closed_home_too(host: Host) -> None:
     host.check_output("useradd -m carl")
     try:
@@ -100,6 +103,7 @@ def test_a_changed_password_stays_until_another_is_listed(host: Host, apply_role
     assert not accepts(host, "ann", "her own")
 
 
+@pytest.mark.attack
 @pytest.mark.usefixtures("restored")
 def test_a_hash_is_shown_in_no_output(apply_role: ApplyRole, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANSIBLE_VERBOSITY", "3")
@@ -129,6 +133,7 @@ def test_ssh_keys_admit_their_owner_and_users_own_keys_stay(
     assert host.check_output("cat /home/ann/.ssh/authorized_keys") == "ssh-ed25519 HERS"
 
 
+@pytest.mark.attack
 @pytest.mark.usefixtures("restored")
 def test_a_link_in_place_of_the_keys_leads_root_nowhere(host: Host, apply_role: ApplyRole) -> None:
     key = "ssh-ed25519 " + "A" * 68
@@ -185,6 +190,7 @@ def test_fifty_users_who_are_there_already_take_no_time(host: Host, apply_role: 
     assert host.check_output("ls /home | grep -c user || true") == "0"
 
 
+@pytest.mark.attack
 @pytest.mark.usefixtures("restored")
 def test_no_user_gets_a_group_of_the_system(host: Host, apply_role: ApplyRole) -> None:
     # A group of the kind that any package brings, which no list of names can know.

@@ -164,6 +164,7 @@ FETCH = (
 )
 
 
+@pytest.mark.attack
 @pytest.mark.usefixtures("person")
 def test_uv_runs_for_everybody_and_nobody_can_change_it(host: Host) -> None:
     assert host.check_output(login(f"{UV} --version")).startswith("uv ")
@@ -212,6 +213,7 @@ def wheelhouse(wheels: Path, tmp_path: Path, request: pytest.FixtureRequest) -> 
     return pack
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 @pytest.mark.usefixtures("node")
 def test_a_host_without_internet_lives_on_the_wheelhouse(
@@ -306,6 +308,7 @@ def test_time_zone_and_language_are_those_of_the_site(host: Host, apply_role: Ap
     assert host.check_output(login("date --date 2026-03-01 +%B")) == "March"
 
 
+@pytest.mark.chaos
 def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: ApplyRole, folder: Path) -> None:
     settings = {"base_ca_certificates": [*CONTROLLER, str(folder / "ca.pem")]}
     host.check_output("mv /usr/sbin/update-ca-certificates /tmp/ && ln -s /bin/false /usr/sbin/update-ca-certificates")

@@ -63,10 +63,12 @@ def test_files_can_be_open_as_many_as_a_service_may(host: Host) -> None:
     assert 1024 <= int(wanted) <= 131072
 
 
+@pytest.mark.attack
 def test_the_watch_reaches_little_else_of_the_host(host: Host) -> None:
     assert exposure(host, "campushub-watch-cvmfs.service") <= 4.0
 
 
+@pytest.mark.chaos
 def test_autofs_that_is_killed_comes_back(host: Host) -> None:
     before = host.check_output("systemctl show --value --property MainPID autofs.service")
     host.check_output(f"kill -KILL {before}")
@@ -179,6 +181,7 @@ def test_a_kernel_of_an_environment_listens_on_no_port(host: Host, view: str) ->
     assert re.fullmatch(r"\['127\.0\.0\.1:(\d+)'\] \('127\.0\.0\.1', \1\)\n", said), said
 
 
+@pytest.mark.chaos
 def test_a_kernel_of_a_repository_that_is_not_there_says_so(host: Host, view: str) -> None:
     del view
     answer = run_cell(host, "absent", "print(1)")
@@ -272,6 +275,7 @@ def is_mounted(host: Host, place: str) -> bool:
     return looked.rc == 0 and f" {place} fuse " in str(host.file("/proc/mounts").content_string)
 
 
+@pytest.mark.chaos
 @pytest.mark.skipif("CAMPUSHUB_TEST_EVERYTHING" not in os.environ, reason="takes minutes; --everything runs it")
 def test_a_dead_repository_comes_back_ten_of_ten(host: Host, stand_in: str) -> None:
     for _ in range(10):
@@ -284,6 +288,7 @@ def test_a_dead_repository_comes_back_ten_of_ten(host: Host, stand_in: str) -> N
     assert f"{stand_in}: given up, to be mounted again" in journal
 
 
+@pytest.mark.chaos
 def test_a_dead_repository_comes_back_without_anybody(host: Host, stand_in: str) -> None:
     """The timer of the watch runs once a minute; users see it at their next look."""
     # The timer's next look is a minute after this one.
@@ -296,6 +301,7 @@ def test_a_dead_repository_comes_back_without_anybody(host: Host, stand_in: str)
         time.sleep(1)
 
 
+@pytest.mark.chaos
 def test_a_run_repairs_a_dead_repository(host: Host, stand_in: str, apply_role: ApplyRole) -> None:
     assert is_mounted(host, stand_in)
     host.check_output("systemctl stop campushub-watch-cvmfs.timer")
@@ -335,6 +341,7 @@ def held_by_autofs(host: Host) -> bool:
     return "/etc/auto.cvmfs /cvmfs autofs" in str(host.file("/proc/mounts").content_string)
 
 
+@pytest.mark.chaos
 def test_a_switch_that_was_cut_off_is_made_up_for(host: Host, stand_in: str, apply_role: ApplyRole) -> None:
     """The files are those of the new method, and the host still has the other, somebody in a repository included."""
     path = "/etc/auto.master.d/cvmfs.autofs"
@@ -419,6 +426,7 @@ def test_a_changed_setting_is_known_to_what_is_mounted(host: Host, apply_role: A
         assert apply_role().returncode == 0
 
 
+@pytest.mark.chaos
 @with_packages
 def test_a_wrong_key_is_found(host: Host, apply_role: ApplyRole) -> None:
     right = own(host)
@@ -433,6 +441,7 @@ def test_a_wrong_key_is_found(host: Host, apply_role: ApplyRole) -> None:
     assert back.returncode == 0, back.stdout
 
 
+@pytest.mark.chaos
 @with_packages
 def test_a_dead_server_is_found_though_the_cache_is_warm(host: Host, apply_role: ApplyRole) -> None:
     read_as_alice(host)
@@ -446,6 +455,7 @@ def test_a_dead_server_is_found_though_the_cache_is_warm(host: Host, apply_role:
     assert back.returncode == 0, back.stdout
 
 
+@pytest.mark.chaos
 @with_packages
 def test_a_dead_proxy_is_found_though_the_cache_is_warm(host: Host, apply_role: ApplyRole) -> None:
     read_as_alice(host)
@@ -471,6 +481,7 @@ def test_a_dead_proxy_is_a_warning_where_direct_is_allowed(host: Host, apply_rol
     assert host.run("true").rc == 0
 
 
+@pytest.mark.chaos
 @with_packages
 def test_a_hung_mount_hangs_nothing_else(host: Host, view: str, apply_role: ApplyRole) -> None:
     read_as_alice(host)
@@ -505,6 +516,7 @@ def test_systemd_mounts_it_as_well(host: Host, apply_role: ApplyRole) -> None:
     assert back.returncode == 0, back.stdout
 
 
+@pytest.mark.chaos
 @with_packages
 def test_a_key_with_another_fingerprint_changes_nothing(host: Host, apply_role: ApplyRole) -> None:
     # The host has the right key already; a site that moves to another mirror asks for the new one.

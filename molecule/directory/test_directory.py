@@ -91,6 +91,7 @@ def test_groups_come_from_the_directory(host: Host) -> None:
     assert host.check_output("id -nG dora") == "everybody"
 
 
+@pytest.mark.attack
 def test_a_group_of_the_directory_gives_no_rights_on_the_host(host: Host) -> None:
     """Bob is in the directory's own groups sudo and docker."""
     assert enter(host, "bob", PASSWORDS["bob"])[0]
@@ -109,21 +110,25 @@ def test_a_name_is_the_same_however_it_is_typed(host: Host) -> None:
     assert enter(host, "EMIL", PASSWORDS["Emil"], "id -un; whoami") == (True, "emil\nemil")
 
 
+@pytest.mark.attack
 def test_who_is_in_no_allowed_group_stays_out(host: Host) -> None:
     assert not enter(host, "dora", PASSWORDS["dora"])[0]
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("name", [name for name, _, _ in MADE["HOSTILE"]])
 def test_a_hostile_name_leads_nowhere(host: Host, name: str) -> None:
     assert not enter(host, name, PASSWORDS[name])[0]
 
 
+@pytest.mark.attack
 def test_root_and_the_systems_numbers_are_not_the_directorys(host: Host) -> None:
     assert host.check_output("getent passwd root").startswith("root:x:0:0:")
     assert host.run("getent passwd lowly").rc != 0
     assert host.run("getent passwd 999").stdout.partition(":")[0] != "lowly"
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("name", ["*", "*)(uid=*", "a*", "ann)(|(uid=*", "\\2a"])
 def test_a_name_cannot_change_the_question_to_the_directory(host: Host, name: str) -> None:
     found = host.run(f"getent passwd {shlex.quote(name)}").stdout
@@ -131,6 +136,7 @@ def test_a_name_cannot_change_the_question_to_the_directory(host: Host, name: st
     assert not enter(host, name, PASSWORDS["ann"])[0]
 
 
+@pytest.mark.attack
 def test_a_home_is_made_at_the_first_login_and_closed_to_others(host: Host) -> None:
     host.run("rm -rf /home/u10003")
     assert enter(host, "carl", PASSWORDS["carl"], "pwd; stat -c '%a %U' .") == (True, "/home/u10003\n700 carl")
@@ -142,6 +148,7 @@ def test_local_accounts_stand_beside_those_of_the_directory(host: Host) -> None:
     assert host.check_output("id -u local") == "2001"
 
 
+@pytest.mark.attack
 def test_the_secret_is_in_one_file_that_root_alone_can_read(host: Host) -> None:
     # In letters of its own, for sudo writes the commands of these tests into the journal.
     pattern = base64.b64encode(MADE["SECRET"].encode()).decode()
@@ -154,6 +161,7 @@ def test_the_secret_is_in_one_file_that_root_alone_can_read(host: Host) -> None:
     assert host.run("{ journalctl --no-pager; ps -ef; } | grep -aFf /run/pattern").stdout == ""
 
 
+@pytest.mark.chaos
 def test_another_server_answers_when_the_first_is_down(host: Host, server: Host) -> None:
     if "directory-server:1389" not in host.file("/etc/sssd/sssd.conf").content_string:
         pytest.skip("this host asks one server")
@@ -169,6 +177,7 @@ def test_another_server_answers_when_the_first_is_down(host: Host, server: Host)
         server.check_output("systemctl start slapd@main")
 
 
+@pytest.mark.chaos
 def test_directory_down_known_users_get_in_others_told_in_time(host: Host, directory_down: Callable[[], None]) -> None:
     assert enter(host, "student01", PASSWORDS["student01"])[0]
     directory_down()
@@ -186,6 +195,7 @@ def test_directory_down_known_users_get_in_others_told_in_time(host: Host, direc
     assert "Connection refused" in status.stdout
 
 
+@pytest.mark.chaos
 def test_with_the_directory_back_everybody_gets_in_at_once(
     host: Host, server: Host, directory_down: Callable[[], None]
 ) -> None:
@@ -199,6 +209,7 @@ def test_with_the_directory_back_everybody_gets_in_at_once(
         time.sleep(0.5)
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 def test_the_secret_is_in_no_output(host: Host, change: ApplyRole, monkeypatch: pytest.MonkeyPatch) -> None:
     host.check_output("rm /etc/sssd/conf.d/campushub-secret.conf")
@@ -211,6 +222,7 @@ def test_the_secret_is_in_no_output(host: Host, change: ApplyRole, monkeypatch: 
         assert secret not in done.stdout + done.stderr
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 def test_server_with_wrong_certificate_is_refused_with_reason(host: Host, change: ApplyRole) -> None:
     reasons = {
@@ -228,6 +240,7 @@ def test_server_with_wrong_certificate_is_refused_with_reason(host: Host, change
     assert "Could not start TLS encryption" in host.check_output("journalctl -u sssd --no-pager")
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_a_group_that_nobody_knows_is_named(change: ApplyRole) -> None:
     done = change(accounts_allowed_groups=["hub users", "hub usres"])
@@ -289,6 +302,7 @@ def test_ad_by_computed_uids_posix_attributes_and_joined_hosts(host: Host, chang
         host.run("rm -f /etc/krb5.keytab; systemctl stop sssd; rm -f /var/lib/sss/db/*")
 
 
+@pytest.mark.attack
 def test_a_ticket_is_its_owners_alone_and_is_renewed(
     host: Host, change: ApplyRole, at: Callable[[Host], Client]
 ) -> None:

@@ -147,6 +147,7 @@ def test_every_character_and_any_case(client: Client) -> None:
     assert "/hub/home" in client("EMIL", "login", password=PASSWORDS["Emil"])
 
 
+@pytest.mark.chaos
 def test_directory_down_known_users_get_in_others_read_why_not(
     client: Client, directory: Callable[[str], None], hub: Host
 ) -> None:
@@ -163,6 +164,7 @@ def test_directory_down_known_users_get_in_others_read_why_not(
     assert "Connection refused" in hub.check_output("journalctl -u jupyterhub --since=-60s --no-pager")
 
 
+@pytest.mark.chaos
 def test_a_directory_that_hangs_holds_up_nobody_else(
     hub: Host, client: Client, directory: Callable[[str], None]
 ) -> None:
@@ -220,6 +222,7 @@ def test_revoke_command_ends_a_user_and_all_servers_at_once(hub: Host, server: H
         member(server, "add", "student17")
 
 
+@pytest.mark.attack
 def test_no_password_is_logged_and_guessing_addresses_are_banned(hub: Host, client: Client) -> None:
     for _ in range(7):
         last = client("student16", "login", password="wr0ng-4711")

@@ -210,6 +210,7 @@ def test_accounts_are_created_and_provider_groups_give_rights(hub: Host, door: D
         hub.check_output("groupdel docker")
 
 
+@pytest.mark.chaos
 def test_a_provider_that_fails_is_told_in_time(hub: Host, server: Host, door: Door) -> None:
     client = door(**OIDC)
     restart_with(hub, "oidc_secret", ("^s3cret", "another-s3cret"))

@@ -540,6 +540,7 @@ def test_two_displays_do_not_mix(alice: Person, displays: Displays) -> None:
     page.close()
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("mode", ["view", "control"])
 def test_somebody_with_a_link(alice: Person, displays: Displays, browser: Browser, mode: str) -> None:
     """They see the screen without an account; their keys arrive if that was said; the end comes at once."""
@@ -613,6 +614,7 @@ def test_what_programs_play_is_heard_where_it_is_switched_on(
 # What goes wrong
 
 
+@pytest.mark.chaos
 def test_a_bad_network(alice: Person, displays: Displays, wire: Wire) -> None:
     """Slow, standing still, broken: keys arrive in order, and the page connects again and says so meanwhile."""
     page = alice.page
@@ -633,6 +635,7 @@ def test_a_bad_network(alice: Person, displays: Displays, wire: Wire) -> None:
     displays.save(path, "a slow network; one that stands still; one that broke")
 
 
+@pytest.mark.chaos
 def test_hub_restarts(host: Host, alice: Person, displays: Displays) -> None:
     """Nobody's display notices."""
     _, path = displays.edit()
@@ -643,6 +646,7 @@ def test_hub_restarts(host: Host, alice: Person, displays: Displays) -> None:
     painted(alice.page)
 
 
+@pytest.mark.chaos
 def test_a_display_that_dies_says_why_and_is_started_anew(host: Host, alice: Person, displays: Displays) -> None:
     """In the tab of its own, by a click."""
     number = displays.start("clock")

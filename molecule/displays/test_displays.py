@@ -190,6 +190,7 @@ def engine(host: Host) -> str:
 # What the host was given
 
 
+@pytest.mark.chaos
 def test_a_dead_repository_costs_a_later_run_nothing(prepared: Host, apply_role: ApplyRole) -> None:
     """It is asked once, said once, and left alone for a day."""
     if not prepared.file("/var/cache/campushub/campushub-xpra.unreachable").exists:
@@ -324,6 +325,7 @@ def test_display_counts_towards_its_users_limits(alice: Person, desktop: dict[st
 # The neighbour
 
 
+@pytest.mark.attack
 def test_neighbour_reaches_no_socket_and_no_screen(alice: Person, desktop: dict[str, Any]) -> None:
     """Neither the display's socket nor the X server, by whatever name."""
     host, directory = alice.host, f"{alice.directory}/{desktop['id']}"
@@ -346,6 +348,7 @@ def test_neighbour_reaches_no_socket_and_no_screen(alice: Person, desktop: dict[
             assert as_user(host, "bob", f"DISPLAY={name} XAUTHORITY={authority} timeout 20 xwininfo -root").rc != 0
 
 
+@pytest.mark.attack
 def test_neighbour_finds_no_port_and_no_abstract_socket(alice: Person, desktop: dict[str, Any]) -> None:
     """No process of a display listens where everybody of the host, or of the network, could knock."""
     until(lambda: "xfce4-panel" in alice.windows(desktop["id"]), 40, "the panel")
@@ -381,6 +384,7 @@ def test_neighbour_finds_no_port_and_no_abstract_socket(alice: Person, desktop: 
             assert as_user(host, "bob", command).rc != 0
 
 
+@pytest.mark.attack
 def test_neighbour_is_shared_no_memory_with(alice: Person, desktop: dict[str, Any]) -> None:
     """No memory of a display can be had by its number in the system's list, where its screen would be to be seen."""
     until(lambda: "xfdesktop" in alice.windows(desktop["id"]), 40, "a desktop")
@@ -390,6 +394,7 @@ def test_neighbour_is_shared_no_memory_with(alice: Person, desktop: dict[str, An
     assert not [segment for segment in segments[1:] if segment[uid] == str(UIDS["alice"])]
 
 
+@pytest.mark.attack
 def test_neighbour_reads_no_secret_in_proc(alice: Person, desktop: dict[str, Any]) -> None:
     """Command lines can be read and say nothing; environments cannot."""
     share = alice.call("POST", f"/{desktop['id']}/shares", {"mode": "view"}, status=201)
@@ -410,6 +415,7 @@ def test_neighbour_reads_no_secret_in_proc(alice: Person, desktop: dict[str, Any
     assert "environ" in as_user(host, "alice", look).stdout
 
 
+@pytest.mark.attack
 def test_neighbour_is_refused_by_the_api(alice: Person, bob: Person, desktop: dict[str, Any]) -> None:
     """With a token of his own for another's display, and without any; pages and WebSockets alike."""
     for path in ("", f"/{desktop['id']}", f"/{desktop['id']}/screen", f"/{desktop['id']}/keymap"):

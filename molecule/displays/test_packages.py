@@ -57,6 +57,7 @@ def test_xpra_is_new_enough_and_was_checked(host: Host) -> None:
     assert engine(host) == "xpra"
 
 
+@pytest.mark.attack
 def test_apt_refuses_packages_that_were_changed(host: Host, built: str) -> None:
     """One that is not what was signed, and a list of them that is not."""
     package = host.check_output(f"ls {built}pool/xpra-codecs_*.deb")
@@ -91,6 +92,7 @@ def test_building_left_nothing_but_the_packages(host: Host, built: str) -> None:
     assert host.run("systemctl list-units --all --no-legend 'campushub-*xpra*' 'campushub-displays*'").stdout == ""
 
 
+@pytest.mark.attack
 def test_users_change_nothing_of_the_packages(host: Host, built: str) -> None:
     """All of it is root's, where they are kept and where they are installed."""
     places = f"{REPOSITORIES} /usr/lib/python3/dist-packages/xpra /etc/apt/keyrings /etc/xpra"
@@ -99,6 +101,7 @@ def test_users_change_nothing_of_the_packages(host: Host, built: str) -> None:
         assert host.run(f"runuser -u bob -- touch {place}/mine").rc != 0
 
 
+@pytest.mark.attack
 def test_what_builds_can_do_nothing_else(host: Host, built: str) -> None:
     """It is a user who exists meanwhile; and when it fails, what was installed for it goes all the same."""
     recipe = "/opt/probe"
@@ -128,6 +131,7 @@ def test_what_builds_can_do_nothing_else(host: Host, built: str) -> None:
     test_building_left_nothing_but_the_packages(host, built)
 
 
+@pytest.mark.chaos
 def test_where_xpra_fails_tigervnc_takes_its_place(host: Host, apply_role: ApplyRole) -> None:
     """It is said, a second run changes nothing, and a version that works is used again."""
     before = host.file(SETTINGS).content_string

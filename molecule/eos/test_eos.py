@@ -108,6 +108,7 @@ def test_whoever_looks_mounts_an_instance(host: Host) -> None:
     assert "nosuid,nodev" in host.check_output("grep ' /eos/home-a fuse ' /proc/mounts")
 
 
+@pytest.mark.chaos
 def test_an_instance_that_cannot_be_mounted_holds_up_nobody(host: Host) -> None:
     host.check_output("umount --lazy /eos/home-a; mv /usr/local/bin/eosxd /usr/local/bin/eosxd.away")
     try:
@@ -135,6 +136,7 @@ def watched(host: Host) -> Iterator[Callable[[], str]]:
     host.check_output("systemctl start campushub-watch-eos.timer")
 
 
+@pytest.mark.chaos
 def test_an_instance_whose_manager_is_silent_is_told(host: Host, watched: Callable[[], str]) -> None:
     """The client answers statfs all the while."""
     assert mounted(host)
@@ -171,6 +173,7 @@ def test_autofs_expires_a_watched_mount(host: Host, apply_role: ApplyRole, watch
 ENDS = [(0, "KILL", 2), (0, "SEGV", 2), (0, "TERM", 1), (1, "SEGV", 3), (1, "TERM", 2)]
 
 
+@pytest.mark.chaos
 @pytest.mark.skipif("CAMPUSHUB_TEST_EVERYTHING" not in os.environ, reason="takes minutes; --everything runs it")
 def test_a_dead_instance_comes_back_ten_of_ten(host: Host, apply_role: ApplyRole, watched: Callable[[], str]) -> None:
     for backtrace, number, times in ENDS:
@@ -188,6 +191,7 @@ def test_a_dead_instance_comes_back_ten_of_ten(host: Host, apply_role: ApplyRole
     assert apply_role().returncode == 0
 
 
+@pytest.mark.chaos
 def test_a_dead_instance_comes_back_without_anybody(host: Host) -> None:
     """The timer of the watch runs once a minute; users see it at their next look."""
     # The timer's next look is a minute after this one.
@@ -198,6 +202,7 @@ def test_a_dead_instance_comes_back_without_anybody(host: Host) -> None:
     wait_until(lambda: mounted(host), "the timer has repaired it", seconds=90)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("is_used", [False, True])
 def test_each_change_of_the_method_finishes(host: Host, apply_role: ApplyRole, is_used: bool) -> None:
     methods = ["autofs", "systemd"]
@@ -215,6 +220,7 @@ def test_each_change_of_the_method_finishes(host: Host, apply_role: ApplyRole, i
         assert "changed=0" in again.stdout, again.stdout
 
 
+@pytest.mark.chaos
 def test_a_place_that_moves_while_it_is_used(host: Host, apply_role: ApplyRole) -> None:
     moved = [{**HOME_A, "local_directory": "/eos/moved"}]
     assert mounted(host)
@@ -229,6 +235,7 @@ def test_a_place_that_moves_while_it_is_used(host: Host, apply_role: ApplyRole) 
     assert mounted(host)
 
 
+@pytest.mark.chaos
 def test_a_further_way_changes_its_method_while_used(host: Host, apply_role: ApplyRole) -> None:
     def ways(method: str) -> list[dict[str, str]]:
         letter = {"path": "/eos/user/a", "target": "/eos/home-a"}
@@ -316,6 +323,7 @@ def test_a_server_of_xrootd_takes_the_keytab(autofs: Host) -> None:
         host.run("umount --lazy /mnt/xrootd; systemctl stop xrootd@campus")
 
 
+@pytest.mark.attack
 def test_a_keytab_is_in_no_output(host: Host, apply_role: ApplyRole) -> None:
     host.check_output("rm /etc/eos/campushub.shared.keytab")
     done = apply_role()

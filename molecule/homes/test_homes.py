@@ -120,6 +120,7 @@ def test_databases_and_sockets_are_on_the_local_disk(host: Host, client: Client)
     assert '"mine"' in client("alice", "shell", "jupyter kernelspec list --json")
 
 
+@pytest.mark.chaos
 def test_a_frozen_file_server_holds_up_nobody_else(host: Host, client: Client, storage: Callable[[str], None]) -> None:
     stopped(client, "bob", "carol")
     client("carol", "start")
@@ -152,6 +153,7 @@ def test_a_frozen_file_server_holds_up_nobody_else(host: Host, client: Client, s
     assert client("alice", "shell", "seq 0 99 | cmp - lines && echo complete").strip() == "complete"
 
 
+@pytest.mark.chaos
 def test_a_killed_file_server_loses_nothing_that_was_written(client: Client, storage: Callable[[str], None]) -> None:
     stopped(client, "bob")
     client("alice", "shell", "rm -f lines")
@@ -175,6 +177,7 @@ def visitor(host: Host) -> Iterator[None]:
     host.run("systemctl kill --signal=KILL visitor")
 
 
+@pytest.mark.chaos
 @pytest.mark.usefixtures("visitor")
 def test_a_mount_that_is_not_well_is_in_the_journal_and_a_metric(host: Host, storage: Callable[[str], None]) -> None:
     def watched() -> str:
@@ -191,10 +194,12 @@ def test_a_mount_that_is_not_well_is_in_the_journal_and_a_metric(host: Host, sto
     wait_until(lambda: 'campushub_mount_up{mount="/net/homes"} 1' in watched(), "the metric is well again", seconds=20)
 
 
+@pytest.mark.attack
 def test_the_watch_reaches_little_else_of_the_host(host: Host) -> None:
     assert exposure(host, "campushub-watch-mounts.service") <= 4.0
 
 
+@pytest.mark.chaos
 @pytest.mark.usefixtures("visitor")
 def test_a_mount_that_hangs_is_given_up_and_mounted_again(
     host: Host, client: Client, storage: Callable[[str], None]
@@ -215,6 +220,7 @@ def test_a_mount_that_hangs_is_given_up_and_mounted_again(
     has_his_files(client)
 
 
+@pytest.mark.chaos
 def test_nobody_works_in_what_the_mount_hides(host: Host, client: Client) -> None:
     stopped(client, "alice", "bob")
     host.check_output("umount --lazy /net/homes; install -d -o bob /net/homes/b/bob")

@@ -98,6 +98,7 @@ def start(host: Host) -> Iterator[Callable[[str], Server]]:
         host.run(f"systemctl stop {unit}")
 
 
+@pytest.mark.attack
 def test_environment_can_be_read_by_all_and_written_by_root_only(host: Host) -> None:
     assert host.file(LINK).is_symlink
     assert host.check_output(f"find {LINK}/ ! -user root -o ! -type l -perm /022") == ""
@@ -133,6 +134,7 @@ def test_output_of_child_processes_arrives(start: Callable[[str], Server]) -> No
     assert (result["error"], result["text"]) == (None, "from a child\n")
 
 
+@pytest.mark.attack
 def test_other_user_cannot_reach_a_kernel(host: Host, start: Callable[[str], Server]) -> None:
     server = start("alice")
     server.run_cell("1")
@@ -147,6 +149,7 @@ def test_other_user_cannot_reach_a_kernel(host: Host, start: Callable[[str], Ser
         assert "PermissionError" in refused.stderr
 
 
+@pytest.mark.attack
 def test_debugger_that_would_listen_without_a_password_is_off(start: Callable[[str], Server]) -> None:
     server = start("alice")
     result = server.run_cell("import ipykernel.debugger; print(ipykernel.debugger._is_debugpy_available)")
@@ -190,6 +193,7 @@ def test_idle_server_takes_at_most_90_mb(host: Host, start: Callable[[str], Serv
     assert resident * 1024 < 90e6
 
 
+@pytest.mark.attack
 def test_command_line_programs_keep_kernels_off_the_network_too(host: Host) -> None:
     notebook = {
         "cells": [
@@ -249,6 +253,7 @@ def test_packages_of_the_distribution_are_not_seen(host: Host, start: Callable[[
     assert start("alice").run_cell("import apt")["error"].startswith("ModuleNotFoundError")
 
 
+@pytest.mark.chaos
 def test_broken_packages_of_a_user_do_not_stop_the_server(host: Host, start: Callable[[str], Server]) -> None:
     folder = as_user(host, "alice", "python -m site --user-site").stdout.strip()
     broken = (
@@ -263,6 +268,7 @@ def test_broken_packages_of_a_user_do_not_stop_the_server(host: Host, start: Cal
         assert as_user(host, "alice", f"rm -r {folder}").rc == 0
 
 
+@pytest.mark.chaos
 def test_upgrade_and_way_back_disturb_no_running_server(
     host: Host, start: Callable[[str], Server], apply_role: ApplyRole
 ) -> None:
@@ -302,6 +308,7 @@ def test_upgrade_and_way_back_disturb_no_running_server(
     assert host.check_output(f"readlink /opt/campushub/{new}") == "user"
 
 
+@pytest.mark.chaos
 def test_refused_package_leaves_the_environment_as_it_is(host: Host, apply_role: ApplyRole) -> None:
     old = host.check_output(f"readlink {LINK}")
     refused = apply_role(jupyter_extra_packages=["pandas<1"])

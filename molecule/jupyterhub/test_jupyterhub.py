@@ -71,6 +71,7 @@ MADE_BY_OTHERS = re.compile(
 
 
 # The first test, before others make files there.
+@pytest.mark.attack
 def test_an_installation_leaves_the_shared_tmp_alone(host: Host) -> None:
     host.run("systemctl stop watch-tmp")
     made = host.check_output("cat /run/made-in-tmp").splitlines()
@@ -145,12 +146,14 @@ def test_wrong_password_is_refused(client: Client) -> None:
     assert "Invalid username or password" in client("alice", "login", password="wrong", succeeds=False)
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 def test_user_outside_of_the_allowed_groups_is_refused(client: Client) -> None:
     """Dave has an account and a password, but is in no group that may log in."""
     client("dave", "login", succeeds=False)
 
 
+@pytest.mark.attack
 def test_system_accounts_cannot_log_in(host: Host, client: Client) -> None:
     """Not even with a password and in the right group."""
     host.check_output("id sysadm || useradd --system --no-create-home --groups jupyter-users sysadm")
@@ -159,6 +162,7 @@ def test_system_accounts_cannot_log_in(host: Host, client: Client) -> None:
     host.check_output("userdel sysadm")
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 @pytest.mark.parametrize(
     ("change", "words"),
@@ -180,6 +184,7 @@ def test_expired_accounts_are_told_and_not_locked(host: Host, client: Client, ch
     client("carol", "login")
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_a_broken_pam_is_told_and_locks_nobody(host: Host, client: Client) -> None:
     service = "/etc/pam.d/jupyterhub"
@@ -221,6 +226,7 @@ print({{guess.result() for guess in guesses}}, max(took))
 """
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 @pytest.mark.usefixtures("client")
 def test_many_guesses_shut_out_nobody_else(host: Host) -> None:
@@ -232,6 +238,7 @@ def test_many_guesses_shut_out_nobody_else(host: Host) -> None:
     assert float(done.stdout.split()[-1]) < 5, done.stdout
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 def test_failed_login_leaves_no_password_in_the_journal(host: Host, client: Client) -> None:
     """The journal names user and address, not the password."""
@@ -262,6 +269,7 @@ def test_node_is_not_on_users_path(alice: Client) -> None:
     assert "no node" in alice("alice", "shell", "command -v node || echo no node")
 
 
+@pytest.mark.attack
 def test_kernels_listen_on_no_tcp_port(alice: Client) -> None:
     """Asked of the kernel itself: none of its sockets is one that the host listens on."""
     code = """
@@ -294,6 +302,7 @@ def test_stop_leaves_nothing_running(host: Host, client: Client) -> None:
     wait_until(lambda: not processes(host, "bob"), f"no process of bob's: {processes(host, 'bob')}", seconds=15)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_server_that_ends_is_taken_off_the_proxy_at_once(host: Host, client: Client, restarted: bool) -> None:
     """Who listens on its port next must not be sent bob's browser; also when the hub was restarted meanwhile."""
@@ -327,6 +336,7 @@ print("started", number + 1)
 """
 
 
+@pytest.mark.chaos
 def test_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
     """As after each kill for memory: what the service manager still does with the last unit harms no start."""
     client("bob", "stop")
@@ -337,6 +347,7 @@ def test_starts_after_a_kill_succeed(host: Host, client: Client) -> None:
     assert units == "", "a failed unit stays"
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 def test_two_accounts_with_one_uid_do_not_share_files(host: Host, client: Client) -> None:
     """The second is told at login; the first, whom the host takes both for, works on."""
@@ -393,6 +404,7 @@ def closed(host: Host, client: Client) -> Iterator[None]:
     client("bob", "stop")
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(
     ("line", "last"),
     [
@@ -425,6 +437,7 @@ def test_settings_that_end_the_server_are_told(host: Host, line: str, last: str)
     assert f"{HUB}/user/bob/" in pending_page(host, "bob", link)
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 @pytest.mark.parametrize(
     ("change", "words"),
@@ -443,6 +456,7 @@ def test_a_home_that_cannot_be_used_is_told(host: Host, client: Client, change: 
     assert words in client("bob", "start", succeeds=False)
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 def test_a_server_of_a_system_account_is_refused_in_words(host: Host) -> None:
     """An administrator has added root on the administrators' page, and presses Start."""
@@ -460,6 +474,7 @@ hub.api("/hub/api/users/root", "DELETE")
     assert "root is an account of the system and not of a person" in done.stdout
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_ten_starts_at_one_moment_are_one(host: Host, client: Client) -> None:
     client("bob", "stop")
@@ -475,6 +490,7 @@ with ThreadPoolExecutor(10) as pool:
     client("bob", "stop")
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 @pytest.mark.usefixtures("alice")
 def test_cookies_are_not_sent_from_other_sites(host: Host) -> None:
@@ -505,6 +521,7 @@ def test_a_user_is_deleted_with_all_servers(host: Host, client: Client) -> None:
 # Limits
 
 
+@pytest.mark.chaos
 def test_memory_limit_kills_the_kernel_and_spares_the_server(host: Host, alice: Client) -> None:
     """The slice has the limit; a kernel beyond it dies, the server and a kernel within it go on."""
     assert slice_property(host, "alice", "MemoryMax") == str(700 * 2**20)
@@ -550,6 +567,7 @@ print(hub.run("{ALLOCATE.format(megabytes=450)}", name="second"))
 """
 
 
+@pytest.mark.chaos
 def test_tasks_limit_stops_a_fork_bomb(host: Host, alice: Client) -> None:
     """Alice cannot have more processes than her limit; the host goes on."""
     bomb = (
@@ -574,6 +592,7 @@ def test_cpu_limit_is_enforced(alice: Client) -> None:
 # Restarts
 
 
+@pytest.mark.chaos
 def test_hub_restart_lets_a_running_cell_finish(host: Host, alice: Client) -> None:
     """A cell that runs while the hub restarts writes its result; the server answers afterwards as before."""
     host.run("rm -f /home/alice/started /home/alice/finished")
@@ -588,6 +607,7 @@ def test_hub_restart_lets_a_running_cell_finish(host: Host, alice: Client) -> No
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
 @pytest.mark.usefixtures("alice")
 def test_proxy_that_ends_comes_back_with_its_routes(host: Host, signal: str) -> None:
@@ -602,6 +622,7 @@ def test_proxy_that_ends_comes_back_with_its_routes(host: Host, signal: str) -> 
     wait_until(reached, "a route to alice's server", seconds=10)
 
 
+@pytest.mark.chaos
 def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) -> None:
     """A crash is no restart by the book."""
     started = [line for line in processes(host, "alice") if "singleuser" in line]
@@ -614,6 +635,7 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     wait_until(lambda: bool(host.run(cullers).stdout.strip() == "1"), "one idle culler", seconds=15)
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_a_hub_that_starts_slowly_is_not_ended_for_it(host: Host) -> None:
     """Longer than the 60 s that were its limit, and than the 90 s that are the service manager's."""
@@ -627,6 +649,7 @@ def test_a_hub_that_starts_slowly_is_not_ended_for_it(host: Host) -> None:
         host.check_output(f"rm {addition}; systemctl restart jupyterhub")
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_a_hub_that_fails_at_its_start_is_told_at_once(host: Host) -> None:
     addition = "/etc/jupyterhub/config.d/99-fails.py"
@@ -642,6 +665,7 @@ def test_a_hub_that_fails_at_its_start_is_told_at_once(host: Host) -> None:
 # The neighbour
 
 
+@pytest.mark.attack
 def test_another_user_is_refused_at_the_server(host: Host, alice: Client) -> None:
     """Through the hub and at the port itself."""
     assert alice("carol", "get", "/user/alice/api/kernels").split()[0] in ("401", "403")
@@ -658,6 +682,7 @@ def test_another_user_is_refused_at_the_server(host: Host, alice: Client) -> Non
         assert code in ("401", "403")
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize(
     "path",
     [
@@ -678,6 +703,7 @@ def test_another_user_cannot_read(host: Host, path: str) -> None:
     assert status != 0
 
 
+@pytest.mark.attack
 @pytest.mark.usefixtures("alice")
 def test_another_user_sees_no_token(host: Host) -> None:
     """Neither in environments nor in command lines."""
@@ -694,12 +720,14 @@ def test_another_user_sees_no_token(host: Host) -> None:
             assert line.partition("=")[2] not in lines
 
 
+@pytest.mark.attack
 def test_the_proxys_own_interface_wants_its_token(host: Host) -> None:
     """Who could add routes could read everybody's traffic."""
     _, code = as_user(host, "carol", "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:981/api/routes")
     assert code == "403"
 
 
+@pytest.mark.attack
 def test_nobody_can_listen_in_the_place_of_hub_or_proxy(host: Host) -> None:
     """While the hub is down its port is nobody else's: who took it would be sent passwords."""
     host.check_output("systemctl stop jupyterhub")
@@ -712,6 +740,7 @@ def test_nobody_can_listen_in_the_place_of_hub_or_proxy(host: Host) -> None:
         host.check_output("systemctl start jupyterhub")
 
 
+@pytest.mark.attack
 @pytest.mark.one_host
 def test_an_ordinary_user_cannot_administrate(client: Client) -> None:
     """Alice is an administrator, carol is not."""
@@ -722,6 +751,7 @@ def test_an_ordinary_user_cannot_administrate(client: Client) -> None:
 # What the host runs
 
 
+@pytest.mark.attack
 def test_units_are_valid_and_shut_in(host: Host) -> None:
     """As systemd itself sees them."""
     assert (
@@ -741,6 +771,7 @@ def test_units_are_valid_and_shut_in(host: Host) -> None:
     }
 
 
+@pytest.mark.attack
 def test_hub_user_can_do_one_thing_only(host: Host) -> None:
     """SudoSpawner's rule: the mediator, for those who may log in."""
     if spawner(host) != "sudo":
@@ -772,6 +803,7 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
         assert "no server" not in answer, other
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("name", ["mediator", "user-session", "revoke", "restore-routes", "backup-database"])
 def test_programs_import_nothing_of_users(host: Host, name: str) -> None:
     """Neither the environment, nor the current directory, nor a user's own packages have a say in them."""
@@ -817,6 +849,7 @@ def test_a_setting_is_a_line_in_config_d(host: Host, client: Client) -> None:
         host.check_output(f"rm {addition} && systemctl restart jupyterhub")
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_settings_that_no_class_has_are_refused_by_name(host: Host) -> None:
     change = 's/"create_homes"/"creat_homes"/'
@@ -826,6 +859,7 @@ def test_settings_that_no_class_has_are_refused_by_name(host: Host) -> None:
     assert checked.stderr.strip() == "CampusSpawner.creat_homes is no setting. Did you mean create_homes?"
 
 
+@pytest.mark.chaos
 def test_a_user_without_a_process_left_can_still_be_stopped(host: Host, client: Client) -> None:
     """All of carol's tasks are taken; stop and start help, as she would try."""
     client("carol", "start")
@@ -850,6 +884,7 @@ def small_disk(host: Host) -> Iterator[str]:
     host.check_output(f"systemctl stop jupyterhub; umount {state} /run/state && systemctl start jupyterhub")
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, small_disk: str) -> None:
     assert host.file(f"{small_disk}/.campushub-reserve").size == 64 * 2**20
@@ -866,6 +901,7 @@ def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, small_disk: str)
     wait_until(lambda: host.run(f"curl -sf {HUB}/hub/login").rc == 0, "the hub starts by itself")
 
 
+@pytest.mark.attack
 @pytest.mark.usefixtures("alice")
 def test_hub_proxy_and_servers_reach_little_of_the_host(host: Host) -> None:
     assert exposure(host, "jupyterhub-proxy.service") <= 3.0
@@ -893,6 +929,7 @@ def test_confinement_takes_nothing_from_a_user(host: Host, alice: Client) -> Non
     assert dict(zip(attempts, inside, strict=True)) == dict(zip(attempts, outside, strict=True))
 
 
+@pytest.mark.attack
 @pytest.mark.usefixtures("alice")
 def test_no_mediator_stays(host: Host) -> None:
     """With a server running, there is the server and nothing between it and the hub."""
@@ -902,6 +939,7 @@ def test_no_mediator_stays(host: Host) -> None:
     assert "sudo -u" not in everything
 
 
+@pytest.mark.attack
 def test_users_cannot_gain_rights(alice: Client) -> None:
     """jupyterhub_allow_sudo is off: setuid programs have no effect in servers."""
     assert "NoNewPrivs:\t1" in alice("alice", "shell", "grep NoNewPrivs /proc/self/status")
@@ -943,6 +981,7 @@ def test_a_changed_setting_restarts_the_hub_alone(host: Host, alice: Client, app
     assert alice("alice", "run", "print('alive')") == "alive\n"
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_an_addition_that_is_no_python_never_reaches_the_hub(host: Host, apply_role: ApplyRole, tmp_path: Path) -> None:
     """The run fails with the reason; the hub that runs is left as it is."""
@@ -957,6 +996,7 @@ def test_an_addition_that_is_no_python_never_reaches_the_hub(host: Host, apply_r
     assert not host.file("/etc/jupyterhub/config.d/inventory/60-bad.py").exists
 
 
+@pytest.mark.chaos
 @pytest.mark.one_host
 def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: ApplyRole) -> None:
     """Files were written and no handler has run: the next run sees that the hub is older than its files."""

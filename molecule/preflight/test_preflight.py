@@ -80,6 +80,7 @@ Check the name, /etc/resolv.conf and the proxy settings, or set base_apt_mirror.
 """
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("options", [(), ("--check",)], ids=["run", "check mode"])
 @pytest.mark.parametrize("playbook", ["playbooks/preflight.yml", "site.yml"])
 @pytest.mark.usefixtures("faults")

@@ -79,10 +79,12 @@ def test_squid_has_no_doubts_about_its_configuration(host: Host) -> None:
     assert not [line for line in parsed.stderr.splitlines() if "ERROR" in line or "WARNING" in line]
 
 
+@pytest.mark.attack
 def test_a_client_outside_the_networks_is_refused(host: Host) -> None:
     assert fetch(host, "http://127.0.0.1:8000/x", STRANGER)[0] == "403"
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize(
     "url",
     [
@@ -96,16 +98,19 @@ def test_a_destination_outside_the_list_is_refused(host: Host, url: str) -> None
     assert fetch(host, url)[0] == "403"
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_nothing_can_be_sent_through_it(host: Host, method: str) -> None:
     assert fetch(host, "http://127.0.0.1:8000/x", method=method)[0] == "403"
 
 
+@pytest.mark.attack
 def test_nobody_learns_what_others_read(host: Host) -> None:
     for client in ("127.0.0.1", CLIENT):
         assert fetch(host, "http://127.0.0.1:3128/squid-internal-mgr/objects", client)[0] == "403"
 
 
+@pytest.mark.attack
 def test_nobody_gets_a_tunnel(host: Host) -> None:
     asked = host.run(
         "python3 -c %s",
@@ -115,6 +120,7 @@ def test_nobody_gets_a_tunnel(host: Host) -> None:
     assert asked.stdout.strip() == "403"
 
 
+@pytest.mark.chaos
 def test_a_killed_squid_comes_back(host: Host) -> None:
     before = host.check_output("systemctl show --value --property=MainPID squid")
     host.run("kill -KILL %s", before)
@@ -127,6 +133,7 @@ def test_a_killed_squid_comes_back(host: Host) -> None:
     assert fetch(host, f"http://127.0.0.1:8000/after/{time.time_ns()}")[:2] == ["200", "MISS"]
 
 
+@pytest.mark.chaos
 def test_a_bad_configuration_never_takes_the_place_of_a_good_one(
     host: Host, apply_role: Callable[..., CompletedProcess[str]]
 ) -> None:

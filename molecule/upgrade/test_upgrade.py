@@ -94,6 +94,7 @@ def test_status_shows_what_runs(host: Host, scratch: Path, settings: dict[str, A
         assert re.search(sentence, output), sentence
 
 
+@pytest.mark.chaos
 def test_status_fails_and_says_why_when_something_is_not_well(
     host: Host, scratch: Path, settings: dict[str, Any]
 ) -> None:
@@ -108,6 +109,7 @@ def test_status_fails_and_says_why_when_something_is_not_well(
     assert "hub does not answer (Connection refused) at http://127.0.0.1:982/hub/api/." in output
 
 
+@pytest.mark.attack
 def test_backup_is_for_administrators_only(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
     succeed(host, scratch, "playbooks/backup.yml", **settings)
     (backup,) = backups(scratch)

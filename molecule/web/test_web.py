@@ -245,6 +245,7 @@ def test_plain_http_is_redirected(door: Door) -> None:
     assert (status, headers["location"]) == (301, f"https://{NAME}/hub/login?next=%2Flab")
 
 
+@pytest.mark.attack
 def test_names_that_are_not_ours_are_refused(door: Door) -> None:
     assert door.ask_plainly("/", Host="evil.example.org")[0] == 421
     assert door.ask("/headers", Host="evil.example.org")[0] == 421
@@ -253,6 +254,7 @@ def test_names_that_are_not_ours_are_refused(door: Door) -> None:
     assert door.ask("/headers", sni="localhost", Host="127.0.0.1")[0] == 200
 
 
+@pytest.mark.attack
 def test_only_modern_tls_is_spoken(door: Door) -> None:
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         with door.connect(minimum_version=version, maximum_version=version) as tls:
@@ -264,6 +266,7 @@ def test_only_modern_tls_is_spoken(door: Door) -> None:
     assert nginx_directives(door.host, "ssl_protocols") == {"TLSv1.2 TLSv1.3"}
 
 
+@pytest.mark.attack
 def test_ciphers_without_forward_secrecy_are_refused(door: Door) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -298,6 +301,7 @@ def test_a_self_signed_certificate_brings_no_hsts(door: Door) -> None:
     assert "strict-transport-security" not in door.ask()[1]
 
 
+@pytest.mark.attack
 def test_headers_protect_the_browser_and_hide_the_version(door: Door) -> None:
     headers = door.ask("/hub/login")[1]
     assert headers["x-content-type-options"] == "nosniff"
@@ -306,6 +310,7 @@ def test_headers_protect_the_browser_and_hide_the_version(door: Door) -> None:
     assert door.ask("/user/ada/share")[1]["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.attack
 def test_hub_learns_the_address_from_nginx_not_from_the_client(door: Door) -> None:
     forged: dict[str, Any] = {
         "X_Forwarded_For": "198.51.100.66",
@@ -331,6 +336,7 @@ def test_hub_learns_the_address_from_nginx_not_from_the_client(door: Door) -> No
     assert not {"forwarded", "remote-user", "x-forwarded-prefix"} & set(heard)
 
 
+@pytest.mark.attack
 def test_only_logins_carry_the_word_by_which_the_hub_knows_nginx(door: Door) -> None:
     def carried(path: str) -> str | None:
         found: str | None = json.loads(door.ask(path, X_Campushub_Proxy_Secret="forged")[2]).get(
@@ -356,11 +362,13 @@ def test_only_logins_carry_the_word_by_which_the_hub_knows_nginx(door: Door) -> 
     assert carried("/hub/login?next=headers") is None
 
 
+@pytest.mark.attack
 def test_cookies_are_secure(door: Door) -> None:
     parts = {part.strip().lower() for part in door.ask("/hub/login")[1]["set-cookie"].split(";")}
     assert parts == {"id=1", "path=/hub/", "secure"}
 
 
+@pytest.mark.chaos
 def test_a_websocket_goes_through_and_survives_a_reload(door: Door) -> None:
     socket_ = door.websocket()
     assert socket_.status == "101"
@@ -413,6 +421,7 @@ def test_long_headers_go_through_and_longer_ones_are_explained(door: Door) -> No
         assert ("Delete the cookies" in said) == ("ru" not in given)
 
 
+@pytest.mark.attack
 def test_who_takes_all_connections_keeps_nobody_else_away(door: Door) -> None:
     door.apply(web_connections_per_user=200, web_connections_per_address=300).fine()
     held: list[WebSocket] = []
@@ -444,10 +453,12 @@ def test_nginx_takes_more_connections_than_by_default(door: Door) -> None:
     assert "worker_connections 16384;" in door.host.check_output("nginx -T 2>/dev/null")
 
 
+@pytest.mark.attack
 def test_nginx_reaches_little_of_the_host(door: Door) -> None:
     assert exposure(door.host, "nginx.service") <= 5.0
 
 
+@pytest.mark.chaos
 def test_nginx_that_is_killed_comes_back(door: Door) -> None:
     for _ in range(6):  # More often than systemd starts a unit again by itself.
         door.host.check_output("kill -KILL $(cat /run/nginx.pid)")
@@ -470,6 +481,7 @@ def test_programs_are_compressed_and_pages_are_not(door: Door) -> None:
     assert "content-encoding" not in door.ask("/hub/login", Accept_Encoding="gzip")[1]
 
 
+@pytest.mark.attack
 def test_the_state_of_nginx_is_not_shown(door: Door) -> None:
     for path in ("/nginx_status", "/status", "/stub_status"):
         assert door.ask(path)[::2] == (404, "nothing here")
@@ -484,6 +496,7 @@ def test_errors_of_the_hub_are_explained_others_passed_on(door: Door) -> None:
     assert door.ask("/user/ada/api/kernels")[::2] == (503, "not running")
 
 
+@pytest.mark.chaos
 def test_people_are_told_in_their_language_when_the_hub_is_away(door: Door) -> None:
     door.host.check_output("systemctl stop stub-hub")
     try:
@@ -531,6 +544,7 @@ def test_the_welcome_page_is_gone_and_other_sites_stay(door: Door) -> None:
 # --- with other settings ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.chaos
 def test_additions_are_loaded_and_broken_ones_do_no_harm(door: Door) -> None:
     door.host.check_output("echo 'location = /about { return 200 us; }' >/etc/nginx/campushub.d/about.conf")
     assert door.apply().fine().changed > 0
@@ -549,6 +563,7 @@ def test_additions_are_loaded_and_broken_ones_do_no_harm(door: Door) -> None:
     door.host.check_output("rm /etc/nginx/campushub.d/*.conf")
 
 
+@pytest.mark.chaos
 def test_a_site_that_nginx_refuses_does_not_replace_the_good_one(door: Door) -> None:
     before = door.host.file(SITE).content_string
     refused = door.apply(web_upstream_url="http://no-such-host.invalid:980")
@@ -558,6 +573,7 @@ def test_a_site_that_nginx_refuses_does_not_replace_the_good_one(door: Door) -> 
     assert door.ask()[0] == 200
 
 
+@pytest.mark.chaos
 def test_a_run_that_was_cut_off_is_finished_by_the_next(door: Door) -> None:
     door.apply().fine()
     # The new site is in its place, and the run ended before nginx was told.
@@ -566,6 +582,7 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(door: Door) -> None:
     assert door.ask("/upload", "PUT", Content_Length=str(2 * 1024 * 1024))[0] == 413
 
 
+@pytest.mark.attack
 def test_only_the_networks_of_the_site_come_in(door: Door) -> None:
     door.apply(web_access_networks=["192.0.2.0/24", "2001:db8::/32", "127.0.0.0/8"]).fine()
     assert door.ask()[0] == 403

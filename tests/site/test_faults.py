@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Locator, Route, expect
 
@@ -63,6 +64,7 @@ def keeps_printing(cell: Locator, after: str) -> None:
     wait_until(lambda: len(lines(cell)) > seen + 2, f"new lines in the running cell after {after}", seconds=60)
 
 
+@pytest.mark.chaos
 def test_running_cell_and_open_page_outlive_hub_and_proxy(browse: BrowserSession, host: Host) -> None:
     alice = browse()
     alice.start_lab()
@@ -96,6 +98,7 @@ def test_running_cell_and_open_page_outlive_hub_and_proxy(browse: BrowserSession
     assert host.server_pid("alice") == server
 
 
+@pytest.mark.chaos
 def test_after_a_reboot_all_is_back(browse: BrowserSession, host: Host) -> None:
     alice = browse()
     alice.start_lab()

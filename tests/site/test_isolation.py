@@ -46,6 +46,7 @@ def bob(host: Host) -> Hub:
     return host.hub_with_server("bob")
 
 
+@pytest.mark.attack
 def test_others_server_is_refused_in_the_browser(browse: BrowserSession, alice: Hub) -> None:
     bob = browse("bob")
     bob.start_lab()
@@ -58,6 +59,7 @@ def test_others_server_is_refused_in_the_browser(browse: BrowserSession, alice: 
     assert alice.request("/user/alice/files/diary.txt")[2] == "private"
 
 
+@pytest.mark.attack
 def test_terminal_finds_nothing_of_others(host: Host, alice: Hub, bob: Hub) -> None:
     assert alice.shell("cat ~/diary.txt") == "private"
     assert "Permission denied" in bob.shell("LC_ALL=C cat ~alice/diary.txt")
@@ -68,6 +70,7 @@ def test_terminal_finds_nothing_of_others(host: Host, alice: Hub, bob: Hub) -> N
     assert status == "403"
 
 
+@pytest.mark.attack
 def test_code_of_a_user_reads_no_secrets_and_opens_no_doors(host: Host, alice: Hub, bob: Hub) -> None:
     server = host.server_pid("alice")
     uid = host.run("id --user alice").strip()
@@ -110,6 +113,7 @@ except urllib.error.HTTPError as error:
 """
 
 
+@pytest.mark.attack
 def test_nobody_fails_to_log_in_in_the_name_of_another_address(host: Host, bob: Hub) -> None:
     begin = int(host.run("date +%s"))
     for url in ("http://127.0.0.1:980", "http://127.0.0.1:982"):
@@ -123,6 +127,7 @@ def test_nobody_fails_to_log_in_in_the_name_of_another_address(host: Host, bob: 
     assert [address for address in addresses[2:] if address != "127.0.0.1"] == addresses[2:] != []
 
 
+@pytest.mark.chaos
 def test_kernel_beyond_the_memory_limit_ends_alone(browse: BrowserSession, host: Host, alice: Hub, bob: Hub) -> None:
     carol = browse("carol")
     carol.start_lab()

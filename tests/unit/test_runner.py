@@ -172,6 +172,31 @@ def test_list_names_parts_and_runs_nothing(checkout: Checkout) -> None:
     assert not checkout.calls.exists()
 
 
+def test_chaos_runs_tests_that_are_marked_and_tells_them(checkout: Checkout) -> None:
+    tests = """
+import pytest
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_a_killed_server_comes_back(host): assert host == "a"
+@pytest.mark.chaos
+def test_a_full_disk_is_told(): pass
+def test_others(): pass
+"""
+    (checkout.root / "molecule" / "base" / "test_base.py").write_text(tests)
+    (checkout.root / "pytest.ini").write_text("[pytest]\nmarkers = chaos: x\n")
+    checkout.program(checkout.bin / "molecule", f'[ "$1" = converge ] || exec {checkout.bin}/pytest "molecule/$3"')
+    code, output = checkout.run("chaos")
+    assert code == 1
+    rows = [line.split() for line in output.splitlines() if line.startswith(("base  ", "      all"))]
+    assert ["base", "a", "killed", "server", "comes", "back", "2", "1", "1"] in rows
+    assert ["base", "a", "full", "disk", "is", "told", "1", "1"] in rows
+    assert ["all", "3", "2", "1"] in rows
+    assert "There are: base" in checkout.run("chaos", "unit")[1]
+    assert "base" not in checkout.run("attack", "--list")[1]
+    assert [line.split()[0] for line in checkout.run("--list")[1].splitlines()] == ["lint", "unit", "base", "chaos"]
+
+
 def test_needs_follow_from_the_parts(checkout: Checkout) -> None:
     assert checkout.run("--needs", "unit")[1].split() == ["environment", "gpg", "visudo"]
     assert checkout.run("--needs", "base")[1].split() == ["environment", "hosts"]
