@@ -53,17 +53,20 @@ def make(place: Path, link: Path) -> None:
     link.symlink_to(place)
 
 
-def runs_anything(uid: str) -> bool:
-    """Return whether anything of the user's still runs, such as a server that a former release has started."""
-    command = ["/usr/bin/systemctl", "show", "--value", "--property=TasksCurrent", f"jupyterhub-{uid}.slice"]
+def runs_server(uid: str) -> bool:
+    """Return whether a server of the user still runs, such as one that a former release has started."""
+    # Not whether anything does: the hub looks why a server has ended, by a program in the same slice.
+    command = ["/usr/bin/systemctl", "show", "--property=Slice,ActiveState"]
+    command += ["jupyterhub-user-*.service", "jupyterhub-user-*.scope"]
     shown = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
-    return shown.strip() not in ("", "0", "[not set]")
+    units = [set(unit.splitlines()) for unit in shown.split("\n\n")]
+    return any({f"Slice=jupyterhub-{uid}.slice", "ActiveState=active"} <= unit for unit in units)
 
 
 def remove(link: Path, runtime: Path) -> None:
     """Remove the directories, and what is left in the user's runtime directory, which is in memory."""
     # First of all: the next server may be about to start.
-    if runtime.is_dir() and not runs_anything(runtime.name):
+    if runtime.is_dir() and not runs_server(runtime.name):
         left = [str(path) for path in runtime.iterdir() if path.name != TOKEN]
         subprocess.run([*DELETE, *left], check=False)
     if link.is_symlink():
