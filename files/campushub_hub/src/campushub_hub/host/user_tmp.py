@@ -53,20 +53,33 @@ def make(place: Path, link: Path) -> None:
     link.symlink_to(place)
 
 
-def runs_server(uid: str) -> bool:
-    """Return whether a server of the user still runs, such as one that a former release has started."""
-    # Not whether anything does: the hub looks why a server has ended, by a program in the same slice.
-    command = ["/usr/bin/systemctl", "show", "--property=Slice,ActiveState"]
-    command += ["jupyterhub-user-*.service", "jupyterhub-user-*.scope"]
+def show(*units: str) -> list[dict[str, str]]:
+    """Return what the service manager says about units."""
+    command = ["/usr/bin/systemctl", "show", "--property=Slice,ActiveState,InactiveExitTimestampMonotonic", *units]
     shown = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
-    units = [set(unit.splitlines()) for unit in shown.split("\n\n")]
-    return any({f"Slice=jupyterhub-{uid}.slice", "ActiveState=active"} <= unit for unit in units)
+    return [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n")]
+
+
+def runs_former_server(uid: str) -> bool:
+    """
+    Return whether a server of the user runs that a former release has started, before these directories were made.
+
+    What is younger is a program of the hub's, such as that which looks why a server has ended.
+    """
+    (own,) = show(f"jupyterhub-tmp@{uid}.service")
+    begin = int(own.get("InactiveExitTimestampMonotonic", "0") or 0)
+    return any(
+        unit.get("Slice") == f"jupyterhub-{uid}.slice"
+        and unit["ActiveState"] == "active"
+        and int(unit["InactiveExitTimestampMonotonic"]) < begin
+        for unit in show("jupyterhub-user-*.service", "jupyterhub-user-*.scope")
+    )
 
 
 def remove(link: Path, runtime: Path) -> None:
     """Remove the directories, and what is left in the user's runtime directory, which is in memory."""
     # First of all: the next server may be about to start.
-    if runtime.is_dir() and not runs_server(runtime.name):
+    if runtime.is_dir() and not runs_former_server(runtime.name):
         left = [str(path) for path in runtime.iterdir() if path.name != TOKEN]
         subprocess.run([*DELETE, *left], check=False)
     if link.is_symlink():
