@@ -6,15 +6,18 @@ held() { grep -q '^/etc/auto.cvmfs /cvmfs autofs ' /proc/mounts; }
 named() { grep -qs '^/cvmfs[[:space:]]' /etc/auto.master /etc/auto.master.d/*.autofs; }
 stale() { held && ! named; }
 # A host without the client has no map, which autofs would miss.
-wanted() { [ -e /etc/auto.cvmfs ] && named; }
-unread() { wanted && ! held; }
-# autofs ends by itself when a reload leaves it without any map.
-started() { systemctl is-enabled --quiet autofs.service && systemctl is-active --quiet autofs.service; }
+unread() { [ -e /etc/auto.cvmfs ] && named && ! held; }
+# autofs ends by itself when a reload leaves it without any map. It is started for our own file alone: whoever names /cvmfs
+# elsewhere may have stopped it.
+ended() {
+  [ -e /etc/auto.cvmfs ] && grep -qs '^# Managed by CampusHub' /etc/auto.master.d/cvmfs.autofs &&
+    ! { systemctl is-enabled --quiet autofs.service && systemctl is-active --quiet autofs.service; }
+}
 # Only after this it is known which units have lost their files.
 [ "$1" = False ] || systemctl daemon-reload
 gone=$(systemctl list-units --plain --no-legend --all --state=not-found 'cvmfs-*.automount' | cut -d ' ' -f 1)
 autofs=$(systemctl is-active autofs.service || :)
-if [ -z "$gone" ] && { started || ! wanted; } && { [ "$autofs" != active ] || { ! stale && ! unread; }; }; then exit; fi
+if [ -z "$gone" ] && ! ended && { [ "$autofs" != active ] || { ! stale && ! unread; }; }; then exit; fi
 if [ -n "$gone" ] || stale; then
   # Lazily: who uses a repository goes on, and a hung one holds up nobody.
   awk '$2 ~ "^/cvmfs/" && $3 ~ "^fuse" { print $2 }' /proc/mounts | xargs -r -n 1 umount --lazy
@@ -30,5 +33,5 @@ if [ "$autofs" = active ]; then
     stale || unread || break
   done
 fi
-! wanted || started || systemctl enable --quiet --now autofs.service
+! ended || systemctl enable --quiet --now autofs.service
 echo changed
