@@ -119,11 +119,12 @@ class Site:
             finish(c, document)
             c.JupyterHub.spawner_class = StagedSpawner
             c.StagedSpawner = c.CampusSpawner
-            c.JupyterHub.tornado_settings = {**c.JupyterHub.tornado_settings, "slow_spawn_timeout": 0.5}
+            c.JupyterHub.tornado_settings = {**c.JupyterHub.tornado_settings, "slow_spawn_timeout": self.slow_spawn_timeout}
 
         monkeypatch.setattr(configuration, "finish", with_stand_in)
         monkeypatch.setattr(pam, "ask", lambda *_: (0, True))
         self.directory_seconds = 0.0
+        self.slow_spawn_timeout = 0.5
 
         def find(name: str) -> accounts.Account | None:
             time.sleep(self.directory_seconds)
@@ -260,6 +261,8 @@ def test_a_start_that_fails_is_explained_with_what_helps(
     failure = ServerStartError(ENDED)
     failure.line, failure.file, failure.number = "NameError: <b>", "/home/ann/.jupyter/jupyter_server_config.py", 3
     StagedSpawner.failure = failure
+    if not slow:
+        site.slow_spawn_timeout = 30
 
     def act(url: str) -> None:
         hub = session(url, "ann")
