@@ -237,6 +237,7 @@ def test_launcher_starts_a_desktop_that_fills_its_tab(host: Host, alice: Person,
     viewer.locator("dialog").get_by_role("button", name="Close").click()
 
 
+@pytest.mark.one_host
 def test_screen_has_the_pixels_of_the_monitor(alice: Person, displays: Displays, browser: Browser) -> None:
     """On a monitor with twice as many, the picture is as sharp as the text around it."""
     number = displays.start("clock")
@@ -253,6 +254,7 @@ def test_screen_has_the_pixels_of_the_monitor(alice: Person, displays: Displays,
     context.close()
 
 
+@pytest.mark.one_host
 def test_new_menu_of_notebook_starts_a_display(alice: Person, displays: Displays) -> None:
     """It opens in a tab of the browser, and the tab's title is the display's."""
     page = alice.page
@@ -267,6 +269,7 @@ def test_new_menu_of_notebook_starts_a_display(alice: Person, displays: Displays
     opened.value.close()
 
 
+@pytest.mark.one_host
 def test_palette_starts_renames_and_shuts_down(alice: Person, displays: Displays) -> None:
     """Commands are about the display in front, whose tab says what became of it."""
     alice.open_lab()
@@ -293,6 +296,7 @@ def test_palette_starts_renames_and_shuts_down(alice: Person, displays: Displays
     displays.wait_for_none()
 
 
+@pytest.mark.one_host
 def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -> None:
     """With a picture of the screen, the size and who looks; one is shut down, and all."""
     displays.start("desktop")
@@ -329,6 +333,7 @@ def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -
     expect(page.locator(".jp-Display-status")).to_contain_text("It was shut down.")
 
 
+@pytest.mark.one_host
 def test_every_page_learns_at_once(host: Host, alice: Person, displays: Displays, browser: Browser) -> None:
     """A display that starts, is renamed, dies or is shut down: Lab and Notebook show it within a second."""
     alice.open_lab()
@@ -462,6 +467,7 @@ def test_a_long_text_is_pasted_whole(host: Host, alice: Person, displays: Displa
     wait_until(lambda: host.run(length).stdout.strip() == "300000", "the browser's text")
 
 
+@pytest.mark.one_host
 def test_pictures_are_copied_too(host: Host, alice: Person, displays: Displays, screen: Screen) -> None:
     """A program of the display gets what the browser has, byte for byte, and the browser what a program has copied."""
     page = alice.page
@@ -479,6 +485,7 @@ def test_pictures_are_copied_too(host: Host, alice: Person, displays: Displays, 
     wait_until(lambda: page.evaluate(LOOK_AT_PICTURE) == [37, 21, 200, 30, 60, 255], "the display's picture")
 
 
+@pytest.mark.one_host
 def test_full_screen(alice: Person, displays: Displays, browser: Browser) -> None:
     """The display has all of the window; the toolbar comes out at its upper edge and gives it back."""
     number = displays.start("clock")
@@ -505,6 +512,7 @@ def test_full_screen(alice: Person, displays: Displays, browser: Browser) -> Non
     context.close()
 
 
+@pytest.mark.one_host
 def test_files_go_to_the_desktop_and_back(host: Host, alice: Person, displays: Displays, tmp_path: Path) -> None:
     """Byte for byte; what is there already is not overwritten."""
     number = displays.start("clock")
@@ -526,6 +534,7 @@ def test_files_go_to_the_desktop_and_back(host: Host, alice: Person, displays: D
 # Others
 
 
+@pytest.mark.one_host
 def test_two_displays_do_not_mix(alice: Person, displays: Displays) -> None:
     """Each has its own keys and its own picture."""
     _, first = displays.edit()
@@ -543,6 +552,7 @@ def test_two_displays_do_not_mix(alice: Person, displays: Displays) -> None:
 
 
 @pytest.mark.attack
+@pytest.mark.one_host
 @pytest.mark.parametrize("mode", ["view", "control"])
 def test_somebody_with_a_link(alice: Person, displays: Displays, browser: Browser, mode: str) -> None:
     """They see the screen without an account; their keys arrive if that was said; the end comes at once."""
@@ -617,6 +627,7 @@ def test_what_programs_play_is_heard_where_it_is_switched_on(
 
 
 @pytest.mark.chaos
+@pytest.mark.one_host
 def test_a_bad_network(alice: Person, displays: Displays, wire: Wire) -> None:
     """Slow, standing still, broken: keys arrive in order, and the page connects again and says so meanwhile."""
     page = alice.page
@@ -638,6 +649,7 @@ def test_a_bad_network(alice: Person, displays: Displays, wire: Wire) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.one_host
 def test_hub_restarts(host: Host, alice: Person, displays: Displays) -> None:
     """Nobody's display notices."""
     _, path = displays.edit()
@@ -649,6 +661,7 @@ def test_hub_restarts(host: Host, alice: Person, displays: Displays) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.one_host
 def test_a_display_that_dies_says_why_and_is_started_anew(host: Host, alice: Person, displays: Displays) -> None:
     """In the tab of its own, by a click."""
     number = displays.start("clock")
@@ -662,6 +675,7 @@ def test_a_display_that_dies_says_why_and_is_started_anew(host: Host, alice: Per
     assert [one["application"] for one in displays.call()["displays"] if one["state"] == "running"] == ["clock"]
 
 
+@pytest.mark.one_host
 def test_toolbar_shuts_down(displays: Displays) -> None:
     """After a question."""
     viewer = displays.show(displays.start("clock"))
@@ -671,6 +685,7 @@ def test_toolbar_shuts_down(displays: Displays) -> None:
     displays.wait_for_none()
 
 
+@pytest.mark.one_host
 def test_an_idle_display_is_ended_though_its_page_is_open(host: Host, browser: Browser, wire: Wire) -> None:
     """Keys and pointer are what counts."""
     settings = {"DisplayManager": {"idle_timeout": 10, "check_interval": 0.5}}
