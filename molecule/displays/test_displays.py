@@ -300,6 +300,7 @@ def test_menu_has_the_application_and_the_desktop_no_lock(alice: Person, desktop
         assert unwanted not in running
 
 
+@pytest.mark.one_host
 def test_there_are_no_more_displays_than_the_limit(alice: Person) -> None:
     """The fourth is refused, with words."""
     for _ in range(3):
@@ -485,6 +486,7 @@ def test_stop_of_the_server_leaves_nothing(alice: Person, desktop: dict[str, Any
     assert not alice.host.file("/home/alice/.ICEauthority").exists
 
 
+@pytest.mark.one_host
 def test_desktop_takes_the_place_of_notebooks(
     alice: Person, bob: Person, apply_role: ApplyRole, browser: Browser, wire: Wire
 ) -> None:

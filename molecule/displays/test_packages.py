@@ -132,6 +132,7 @@ def test_what_builds_can_do_nothing_else(host: Host, built: str) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.one_host
 def test_where_xpra_fails_tigervnc_takes_its_place(host: Host, apply_role: ApplyRole) -> None:
     """It is said, a second run changes nothing, and a version that works is used again."""
     before = host.file(SETTINGS).content_string
