@@ -280,3 +280,21 @@ def test_last_words_have_a_place_in_the_users_settings(
     (settings / "jupyter_server_config.json").write_text('{"ServerApp": {\n"ip": "",\n"port": "abc"}}\n')
     found = mediator.last_words(printed.format(home=tmp_path).splitlines(), str(tmp_path))
     assert found == {"line": line, "file": str(settings / place[0]) if place[0] else "", "number": place[1]}
+
+
+def test_a_look_at_a_home_imports_nothing_that_takes_long(tmp_path: Path) -> None:
+    """Whose home is on a network file system waits for two of these programs at each start."""
+    request = {"home": str(tmp_path), "mount_point": "", "timeout": 5, "scratch": "", "env": {}}
+    slow = {"contextlib", "pathlib", "signal", "site", "socket", "typing"}
+    for arguments, unwanted in ((["probe"], slow), (["state", str(tmp_path), ""], slow | {"enum", "json", "re"})):
+        run = subprocess.run(
+            [sys.executable, "-ISX", "importtime", mediator.__file__, *arguments],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "ok" in run.stdout
+        imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
+        assert "select" in imported
+        assert not unwanted & imported

@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -I
+#!/usr/bin/python3 -IS
 """
 Start or stop a server, explain why it did not start, probe a home, or store a token, as the user it belongs to.
 
@@ -9,24 +9,20 @@ request is JSON on standard input and the answer JSON on standard output, as Sud
 the mediator of SudoSpawner, this one imports nothing beyond the standard library, ends as soon as the server is started
 and leaves no process behind: the session has started a unit for the server, in which ``receive`` waits for what
 ``spawn`` has been given, and becomes the server.
+
+To probe a home two Pythons are started, which people wait for. So what takes long to import is imported where it is
+used (no pathlib, no typing, no contextlib; no json for ``state``), and no site-packages are looked for.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import re
 import resource
 import select
-import signal
-import socket
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
-COMMAND = Path("/etc/jupyterhub/server-command.json")
+COMMAND = "/etc/jupyterhub/server-command.json"
 # How long a unit and the one who speaks to it wait for each other.
 RECEIVER_SECONDS = 30
 # How many resource limits a process has (setrlimit(2)).
@@ -41,10 +37,15 @@ def receiver() -> str:
     return f"/run/jupyterhub-users/{os.getuid()}/spawn-{os.getppid()}"
 
 
-def spawn(args: list[str], env: dict[str, str]) -> dict[str, Any]:
+def spawn(args: list[str], env: dict[str, str]) -> dict[str, object]:
     """Hand the server's command line and environment to its unit, and answer with the process number."""
+    import json
+    import socket
+
+    with open(COMMAND) as file:
+        command = [*json.load(file), *args]
     limits = [resource.getrlimit(number) for number in range(RESOURCES)]
-    request = {"command": [*json.loads(COMMAND.read_text()), *args], "env": env, "limits": limits}
+    request = {"command": command, "env": env, "limits": limits}
     end = time.monotonic() + RECEIVER_SECONDS
     with socket.socket(socket.AF_UNIX) as unit:
         while unit.connect_ex(receiver()) and time.monotonic() < end:
@@ -65,6 +66,10 @@ def receive(path: str) -> None:
 
     A failed execve() is told through the connection that a good one closes.
     """
+    import contextlib
+    import json
+    import socket
+
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -105,12 +110,13 @@ def lower(own: tuple[int, int], wanted: list[int]) -> tuple[int, int]:
 def is_mounted(home: str, mount_point: str) -> bool:
     """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
     place, found, kind = os.path.realpath(home), "", ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        where = before.split()[4].rstrip("/")
-        # What is mounted later at the same place hides what was there.
-        if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
-            found, kind = where, after.split()[0]
+    with open("/proc/self/mountinfo") as table:
+        for line in table:
+            before, _, after = line.partition(" - ")
+            where = before.split()[4].rstrip("/")
+            # What is mounted later at the same place hides what was there.
+            if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
+                found, kind = where, after.split()[0]
     # That of autofs only waits for somebody to look.
     return f"{found}/".startswith(f"{mount_point}/") and kind != "autofs"
 
@@ -137,7 +143,7 @@ def state_of(home: str, mount_point: str) -> tuple[str, str]:
     return "ok", ""
 
 
-def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[str, str]) -> dict[str, Any]:
+def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[str, str]) -> dict[str, object]:
     """
     Return whether the user's home can be used. If it is unavailable, create the scratch home, if one is named.
 
@@ -155,7 +161,7 @@ def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[s
                     os.dup2(file, handle)
                 # A new program, because file systems read credentials from the environment at the start of a process.
                 environment = {name: value for name, value in env.items() if not name.startswith(FORBIDDEN)}
-                command = [sys.executable, "-I", __file__, "state", home, mount_point]
+                command = [sys.executable, "-IS", __file__, "state", home, mount_point]
                 os.execve(command[0], command, environment)  # noqa: S606
         finally:
             os._exit(0)
@@ -166,11 +172,13 @@ def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[s
     state, _, problem = (printed or "unavailable\nit does not answer").partition("\n")
     if state == "unavailable" and scratch:
         os.makedirs(scratch, mode=0o700, exist_ok=True)
-        Path(scratch, NOTICE).write_text(
+        text = (
             f"# Your home is not available\n\nYour home directory `{home}` cannot be used at the moment: {problem}.\n\n"
             f"You work in a directory of this host in its place, `{scratch}`. **It is no safe place:** move what you\n"
             "want to keep into your home when that is there again. Stop your server and start it again to get back.\n"
         )
+        with open(f"{scratch}/{NOTICE}", "w") as notice:
+            notice.write(text)
     return {"ok": True, "home": state, "problem": problem}
 
 
@@ -180,6 +188,9 @@ def place_in_settings(line: str, home: str) -> tuple[str, int]:
 
     Jupyter names a setting and its value, in quotation marks, and not where it stands.
     """
+    import re
+    from pathlib import Path
+
     words = [re.escape(word) for word in re.findall(r"['\"]+([^'\"]{2,})['\"]+", line)]
     found, most = ("", 0), 0
     for path in sorted(Path(home, ".jupyter").glob("**/jupyter*config*/*.json")) + sorted(
@@ -192,8 +203,10 @@ def place_in_settings(line: str, home: str) -> tuple[str, int]:
     return found
 
 
-def last_words(lines: list[str], home: str) -> dict[str, Any]:
+def last_words(lines: list[str], home: str) -> dict[str, object]:
     """Return the last line that a server has printed, and the file and line of the user's that it is about."""
+    import re
+
     texts = [re.sub(r"^\[[A-Z] [^\]]*\] ", "", line).strip() for line in lines]
     line = next((text for text in reversed(texts) if text), "")
     places = [found.groups() for text in texts if (found := re.match(r'File "([^"]+)", line (\d+)', text))]
@@ -202,24 +215,30 @@ def last_words(lines: list[str], home: str) -> dict[str, Any]:
     return {"line": line, "file": file, "number": int(number)}
 
 
-def explain(output: str, pid: int, home: str, timeout: float, env: dict[str, str]) -> dict[str, Any]:
+def explain(output: str, pid: int, home: str, timeout: float, env: dict[str, str]) -> dict[str, object]:
     """
     Return whether the home can be used, and the last words of a server that has ended.
 
     `output` is the file that the session (`user_session`) has written; `pid`, unless it is 0, is whose lines count.
     """
+    import json
+
     answer = probe(home, "", timeout, "", env)
-    words: dict[str, Any] = {"line": "", "file": "", "number": 0}
+    words: dict[str, object] = {"line": "", "file": "", "number": 0}
     if answer["home"] == "ok":
-        printed: list[tuple[int, str]] = json.loads(Path(output).read_text())
+        with open(output) as file:
+            printed: list[tuple[int, str]] = json.load(file)
         words = last_words([text for number, text in printed if pid in (0, number)], home)
     return answer | words
 
 
-def store_token(path: str, text: str) -> dict[str, Any]:
+def store_token(path: str, text: str) -> dict[str, object]:
     """Write the user's token into a file that nobody else can read, in one step so that nobody reads half of it."""
+    import contextlib
+
     new = f"{path}.new"
-    Path(new).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     os.replace(new, path)
@@ -229,7 +248,8 @@ def store_token(path: str, text: str) -> dict[str, Any]:
 def control_group(pid: int) -> str:
     """Return the control group of a process as the kernel writes it, or nothing if the process has ended."""
     try:
-        return Path(f"/proc/{pid}/cgroup").read_text()
+        with open(f"/proc/{pid}/cgroup") as file:
+            return file.read()
     except OSError:
         return ""
 
@@ -237,7 +257,8 @@ def control_group(pid: int) -> str:
 def runs(pid: int) -> bool:
     """Return whether a process of this user's is there and has not ended."""
     try:
-        return send(pid, 0) and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        with open(f"/proc/{pid}/stat") as file:
+            return send(pid, 0) and file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         # It ended between the two.
         return False
@@ -252,8 +273,10 @@ def send(pid: int, number: int) -> bool:
     return True
 
 
-def stop(pid: int, patience: float) -> dict[str, Any]:
+def stop(pid: int, patience: float) -> dict[str, object]:
     """End a server, and after it or after `patience` seconds all that it left in its control group."""
+    import signal
+
     if pid <= 1:
         # To kill(2) such a number is everything that the user runs.
         return {"ok": False, "error": f"{pid} is no server"}
@@ -267,7 +290,7 @@ def stop(pid: int, patience: float) -> dict[str, Any]:
     if f"jupyterhub-{os.getuid()}.slice" in group and group != control_group(os.getpid()):
         # More than once, for a process may start another one while it is looked for.
         for _ in range(20):
-            members = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+            members = [int(name) for name in os.listdir("/proc") if name.isdigit()]
             if not [pid for pid in members if control_group(pid) == group and send(pid, signal.SIGKILL)]:
                 break
             time.sleep(0.02)
@@ -276,6 +299,8 @@ def stop(pid: int, patience: float) -> dict[str, Any]:
 
 def main(action: str) -> int:
     """Run the action and print the answer."""
+    import json
+
     request = json.load(sys.stdin)
     # The action is an argument because the session was prepared according to it; see `user_session`.
     if action == "spawn":
