@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.settings.validation import ROOT
 from tests.unit.user_server import FILES, Server, until
 
 OPTIONS = (
+    "--ServerApp.kernel_manager_class=campushub_server.kernels.CampusMappingKernelManager",
     *("--KernelManager.transport=ipc", "--KernelRestarter.random_ports_until_alive=False"),
     "--MappingKernelManager.kernel_manager_class=campushub_server.kernels.CampusKernelManager",
     "--AsyncIOLoopKernelManager.restarter_class=campushub_server.kernels.Restarter",
@@ -78,3 +81,14 @@ def test_a_kernel_that_ends_at_once_is_told(server: Server) -> None:
     result = cell(server, "false")
     assert result["error"].startswith("KernelCannotStart: The kernel false ends as soon as it has started.")
     server.api(f"api/kernels/{result['kernel']}", "DELETE")
+
+
+def test_a_kernel_that_restarts_is_ended(server: Server) -> None:
+    """The page of a notebook asks for its end when it is closed, whatever the kernel does at the moment."""
+    kernel = server.api("api/kernels", "POST")["id"]
+    with ThreadPoolExecutor() as pool:
+        restart = pool.submit(server.api, f"api/kernels/{kernel}/restart", "POST")
+        time.sleep(0.05)
+        server.api(f"api/kernels/{kernel}", "DELETE")
+        assert kernel not in [model["id"] for model in server.api("api/kernels")]
+        assert restart.result()["id"] == kernel

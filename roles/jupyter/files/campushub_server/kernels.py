@@ -9,6 +9,7 @@ way here, because other users of the host could read along.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
-from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
+from jupyter_server.services.kernels.kernelmanager import (
+    AsyncMappingKernelManager,
+    ServerKernelManager,
+)
 
 # A kernel that answers each cell with one message.
 MESSAGE_KERNEL = "/usr/local/lib/campushub/kernels/message_kernel.py"
@@ -76,3 +80,17 @@ class CampusKernelManager(ServerKernelManager):
             message = f"--MessageKernel.message={SILENT.format(name=name)}"
             command = [sys.executable, MESSAGE_KERNEL, "-f", self.connection_file, message]
         return command, options
+
+
+class CampusMappingKernelManager(AsyncMappingKernelManager):
+    """Jupyter's own manager of all kernels, which can end one that restarts."""
+
+    async def _async_shutdown_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> None:
+        """End a kernel after its restart. In the middle of it jupyter_client fails, and the kernel goes on."""
+        kernel = self.get_kernel(kernel_id)
+        # More than once: first the old kernel ends, then the new one starts.
+        while not kernel.ready.done():
+            await asyncio.wait([asyncio.wrap_future(kernel.ready)])
+        await super()._async_shutdown_kernel(kernel_id, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    shutdown_kernel = _async_shutdown_kernel  # type: ignore[assignment]
