@@ -66,12 +66,13 @@ class Provider(RequestHandler):
             self.send_error(400)
 
 
-async def browse(start: str, cookies: dict[str, str]) -> HTTPResponse:
-    """Follow a browser's way from page to page, with its cookies."""
+async def browse(start: str, cookies: dict[str, str], **headers: str) -> HTTPResponse:
+    """Follow a browser's way from page to page, with its cookies; other headers are those of the first request."""
     address = start
     for _ in range(8):
         header = "; ".join(f"{name}={value}" for name, value in cookies.items())
-        request = HTTPRequest(address, follow_redirects=False, headers={"Cookie": header})
+        request = HTTPRequest(address, follow_redirects=False, headers={"Cookie": header, **headers})
+        headers = {}
         answer = await AsyncHTTPClient().fetch(request, raise_error=False)
         for line in answer.headers.get_list("Set-Cookie"):
             name, _, value = line.partition(";")[0].partition("=")
@@ -89,11 +90,13 @@ def log_in(
     claims: dict[str, Any],
     host: dict[str, accounts.Account],
     *,
+    page: str = "home",
+    click: bool = False,
     then: Callable[[JupyterHub, Callable[[], Awaitable[HTTPResponse]]], Awaitable[None]] | None = None,
     **changes: Any,
 ) -> tuple[int, str, JupyterHub]:
     """
-    Go to the hub and on to the provider; return the status and text of the page at the end, and the hub.
+    Go to the hub, with or without a click, and on to the provider; return status and text of the page, and the hub.
 
     What comes `then` can look at the hub's own page with the same browser.
     """
@@ -124,7 +127,8 @@ def log_in(
         hub.add_socket(sockets)
         cookies: dict[str, str] = {}
         home = f"http://127.0.0.1:{port}/hub/home"
-        answer = await browse(f"http://127.0.0.1:{port}/hub/oauth_login?next=%2Fhub%2Fhome", cookies)
+        login = f"http://127.0.0.1:{port}/hub/oauth_login?next=%2Fhub%2F{page}"
+        answer = await browse(login, cookies, **(CLICK if click else {}))
         if then:
             await then(app, lambda: browse(home, cookies))
         hub.stop()
@@ -134,6 +138,8 @@ def log_in(
     return asyncio.run(way())
 
 
+# What a browser says of a click on a page of the hub.
+CLICK = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}
 ANN = {"ann": accounts.Account("ann", 2001, frozenset({"ann"}))}
 GROUPS = {"realm": {"groups": ["hub-users"]}}
 
@@ -253,6 +259,16 @@ def test_what_the_provider_says_later_counts(
     assert code == 200, text
 
 
+@pytest.mark.parametrize("click", [True, False])
+def test_a_login_elsewhere_keeps_the_click_it_began_with(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, click: bool
+) -> None:
+    """A link that leads through the login starts no server."""
+    claims = {"email": "ann@example.org", **GROUPS}
+    code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, ANN, page="spawn", click=click)
+    assert (code, "requestSubmit" in text) == (200, click), text
+
+
 def test_tokens_that_are_being_renewed_are_not_written_over(
     rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +325,7 @@ def test_a_server_gets_a_new_token_before_the_old_one_expires(
         door.token_format = ""
         assert await door.token_of(user) == "", "none where a site wants none"
 
-    changes = {"token_format": "oauth2:{token}:{userinfo}"}
+    changes: dict[str, Any] = {"token_format": "oauth2:{token}:{userinfo}"}
     code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, ANN, then=later, **changes)
     assert code == 200, text
 

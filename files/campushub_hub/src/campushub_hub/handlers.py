@@ -34,9 +34,9 @@ MAINTENANCE = gettext_noop("There is maintenance from %(time)s on: no server is 
 ANNOUNCEMENT = Path("/etc/campushub/announcement.json")
 # After how many seconds a page tries again to start a server when as many run as may.
 RETRY_SECONDS = 30
-# Tells, after a login elsewhere, that it began with a click here; so many seconds later it no longer does.
+# Names, after a login elsewhere, the user whose login began with a click here; so many seconds later it counts no more.
 CLICK_COOKIE = "campushub-click"
-CLICK_SECONDS = 600
+CLICK_SECONDS = 60
 # What an administrator says to the user of a server that they end.
 MESSAGE_LENGTH = 500
 
@@ -47,10 +47,10 @@ def is_click(handler: BaseHandler) -> bool:
     return bool(headers.get("Sec-Fetch-Site") == "same-origin" and headers.get("Sec-Fetch-User") == "?1")
 
 
-def remember_click(handler: BaseHandler) -> None:
-    """Remember a click that leads to another site and back, for the browser then names the other one."""
-    if is_click(handler):
-        handler._set_cookie(CLICK_COOKIE, "1", path=handler.hub.base_url, expires_days=None, max_age=CLICK_SECONDS)
+def remember_click(handler: BaseHandler, user: Any) -> None:
+    """Remember the click of a user who has been to another site and back, for the browser then names the other one."""
+    path = handler.hub.base_url
+    handler._set_cookie(CLICK_COOKIE, user.name, path=path, expires_days=None, max_age=CLICK_SECONDS)
 
 
 def texts(arguments: dict[str, list[bytes]]) -> dict[str, list[str]]:
@@ -155,11 +155,12 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
         self.finish(page)
 
     def forget_click(self) -> bool:
-        """Return whether a click has been remembered, for once."""
-        clicked = self.get_secure_cookie(CLICK_COOKIE, max_age_days=CLICK_SECONDS / 86400) is not None
-        if clicked:
-            self.clear_cookie(CLICK_COOKIE, path=self.hub.base_url)
-        return clicked
+        """Return whether a click of whoever looks has been remembered, for once."""
+        name = self.get_secure_cookie(CLICK_COOKIE, max_age_days=CLICK_SECONDS / 86400)
+        if name is None:
+            return False
+        self.clear_cookie(CLICK_COOKIE, path=self.hub.base_url)
+        return bool(name.decode() == self.current_user.name)
 
     def post(self, user_name: str | None = None, server_name: str = "") -> Awaitable[None]:
         """Start a server with the options in the form."""

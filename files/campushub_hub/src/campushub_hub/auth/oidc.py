@@ -17,13 +17,13 @@ from typing import Any
 
 from jupyterhub.utils import url_path_join
 from oauthenticator.generic import GenericOAuthenticator
-from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
+from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler, _deserialize_state, _serialize_state
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
 
 from campushub_hub import accounts
-from campushub_hub.handlers import remember_click
+from campushub_hub.handlers import is_click, remember_click
 from campushub_hub.translation import gettext_noop
 
 from .base import NO_ACCOUNT, NO_NAME, NOT_ALLOWED, CampusAuthenticator
@@ -45,8 +45,12 @@ class LoginHandler(OAuthLoginHandler):  # type: ignore[misc]
     async def get(self) -> None:
         """Discover the provider and redirect the browser to it."""
         await self.authenticator.discover()
-        remember_click(self)
         super().get()
+
+    def set_state_cookie(self, state_cookie_value: str) -> None:
+        """Store the state of this login, and with it whether it began with a click."""
+        state = _deserialize_state(state_cookie_value) | {"clicked": is_click(self)}
+        super().set_state_cookie(_serialize_state(state))
 
 
 class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
@@ -56,6 +60,13 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
         """Discover the provider and ask it who has logged in."""
         await self.authenticator.discover()
         await super().get()
+
+    async def login_user(self, data: Any = None) -> Any:
+        """Log in whoever the provider names; a click that the login began with is theirs."""
+        user = await super().login_user(data)
+        if user and _deserialize_state(self.get_state_cookie()).get("clicked"):
+            remember_click(self, user)
+        return user
 
 
 class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # type: ignore[misc]
