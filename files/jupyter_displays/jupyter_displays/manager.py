@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -32,7 +33,7 @@ from .sound import Sound
 from .sound import installed as sound_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 
 # Every process of a display is found by this environment variable, whatever its parent is.
 DISPLAY_DIR_VARIABLE = "JUPYTER_DISPLAY_DIR"
@@ -46,7 +47,10 @@ _SOCKET_PATH_LIMIT = 107
 _SIZE_STABLE_SECONDS = 5.0
 # An application without a window is not waited for any longer.
 _WINDOW_SECONDS = 30.0
-_NUMBERS = 10000
+# Numbers of displays: small ones first, then a few of so many that no user can take all their names.
+_NUMBERS = 1000
+_LARGEST_NUMBER = 2**31 - 1
+_RANDOM_NUMBERS = 16
 # Who says something, as in "(xfce4-session:123): " or "xfce4-session: ".
 _SAID = re.compile(r"\(?([\w.+-]+)(?::\d+\)|\[\d+\])?: ")
 # What an X server says whose number somebody has taken in the meantime.
@@ -105,6 +109,13 @@ def _number_taken(number: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _numbers() -> Iterator[int]:
+    """Return the numbers to try for an X server."""
+    yield from range(_NUMBERS)
+    for _ in range(_RANDOM_NUMBERS):
+        yield _NUMBERS + secrets.randbelow(_LARGEST_NUMBER - _NUMBERS)
 
 
 def _take_abstract_name(number: int) -> socket.socket:
@@ -657,7 +668,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         of two that want the same at once, one ends and tries the next.
         """
         log = display.directory / "x.log"
-        for number in range(_NUMBERS):
+        for number in _numbers():
             if _number_taken(number):
                 continue
             try:

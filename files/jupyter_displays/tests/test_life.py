@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_displays import manager as displays_manager
 from jupyter_displays import session_cleanup, x11
 from jupyter_displays.engines import ENGINES, xpra_start
 from jupyter_displays.engines.xpra import XpraEngine
@@ -232,6 +233,21 @@ async def test_numbers_at_whose_names_somebody_listens_are_left_out(api, manager
                 listener.listen()
         await api.running()
         assert manager.displays["1"].number >= 40
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_nobody_can_take_the_names_of_all_numbers(api, manager, monkeypatch, engine):
+    """Of the small numbers there are fewer here, as not every machine lets a process open so many files."""
+    monkeypatch.setattr(displays_manager, "_NUMBERS", 100)
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            name = stack.enter_context(socket.socket(socket.AF_UNIX))
+            with contextlib.suppress(OSError):  # A display has it.
+                name.bind(f"\0/tmp/.X11-unix/X{number}")
+        await api.running()
+    display = manager.displays["1"]
+    assert display.number >= 100
+    assert x11.size(display.number, display.screen.authority) == (display.width, display.height)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user")
