@@ -178,6 +178,19 @@ def test_another_server_answers_when_the_first_is_down(host: Host, server: Host)
 
 
 @pytest.mark.chaos
+def test_sssd_that_is_killed_comes_back(host: Host) -> None:
+    before = host.check_output("systemctl show --value --property=MainPID sssd")
+    host.check_output(f"kill -KILL {before}")
+    end = time.monotonic() + 30
+    while host.check_output("systemctl show --value --property=MainPID sssd") in {"0", before}:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    while not enter(host, "student01", PASSWORDS["student01"])[0]:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+@pytest.mark.chaos
 def test_directory_down_known_users_get_in_others_told_in_time(host: Host, directory_down: Callable[[], None]) -> None:
     assert enter(host, "student01", PASSWORDS["student01"])[0]
     directory_down()
