@@ -65,7 +65,7 @@ def test_output_that_nobody_fetches_is_bounded(server: Server, tmp_path: Path) -
     name, done = server.terminal(), tmp_path / "done"
     with server.look_away(name):
         before = server.memory
-        server.say(name, f"head -c 200000000 /dev/zero | tr '\\0' x; touch {done}\r")
+        server.say(name, f"head -c 100000000 /dev/zero | tr '\\0' x; touch {done}\r")
         time.sleep(3)
         assert server.memory - before < 60
         other = server.terminal()

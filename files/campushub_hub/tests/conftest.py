@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +23,14 @@ ROLE = ROOT / "roles" / "jupyterhub"
 def merged(settings: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
     """Return a settings document with other values in some of its sections."""
     return {**settings, **{name: {**settings.get(name, {}), **values} for name, values in sections.items()}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_packages() -> Iterator[None]:
+    """What is installed, looked up once: a hub that starts asks seven times, and each time takes as long as a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jupyterhub.traitlets.entry_points", functools.cache(importlib.metadata.entry_points))
+        yield
 
 
 @pytest.fixture(scope="session")
