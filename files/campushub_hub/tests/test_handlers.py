@@ -119,7 +119,10 @@ class Site:
             finish(c, document)
             c.JupyterHub.spawner_class = StagedSpawner
             c.StagedSpawner = c.CampusSpawner
-            c.JupyterHub.tornado_settings = {**c.JupyterHub.tornado_settings, "slow_spawn_timeout": self.slow_spawn_timeout}
+            c.JupyterHub.tornado_settings = {
+                **c.JupyterHub.tornado_settings,
+                "slow_spawn_timeout": self.slow_spawn_timeout,
+            }
 
         monkeypatch.setattr(configuration, "finish", with_stand_in)
         monkeypatch.setattr(pam, "ask", lambda *_: (0, True))
@@ -427,6 +430,16 @@ def test_a_remembered_click_counts_once_and_for_its_user(site: Site) -> None:
                 bob.cookies.set_cookie(cookie)
         assert not starts(bob)
         assert [starts(ann), starts(ann)] == [True, False]
+
+    site.run(act)
+
+
+def test_a_link_of_another_site_logs_nobody_out(site: Site) -> None:
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        for origin, home in (("cross-site", True), ("same-site", False)):
+            hub.request("/hub/logout", headers={"Sec-Fetch-Site": origin, "Sec-Fetch-Mode": "navigate"})
+            assert hub.request("/hub/home")[1].endswith("/hub/home") == home
 
     site.run(act)
 

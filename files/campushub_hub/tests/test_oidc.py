@@ -92,7 +92,7 @@ def log_in(
     *,
     page: str = "home",
     click: bool = False,
-    then: Callable[[JupyterHub, Callable[[], Awaitable[HTTPResponse]]], Awaitable[None]] | None = None,
+    then: Callable[[JupyterHub, Callable[..., Awaitable[HTTPResponse]]], Awaitable[None]] | None = None,
     **changes: Any,
 ) -> tuple[int, str, JupyterHub]:
     """
@@ -126,11 +126,11 @@ def log_in(
         hub = HTTPServer(app.tornado_application)
         hub.add_socket(sockets)
         cookies: dict[str, str] = {}
-        home = f"http://127.0.0.1:{port}/hub/home"
-        login = f"http://127.0.0.1:{port}/hub/oauth_login?next=%2Fhub%2F{page}"
+        hub_url = f"http://127.0.0.1:{port}/hub"
+        login = f"{hub_url}/oauth_login?next=%2Fhub%2F{page}"
         answer = await browse(login, cookies, **(CLICK if click else {}))
         if then:
-            await then(app, lambda: browse(home, cookies))
+            await then(app, lambda path="home", **headers: browse(f"{hub_url}/{path}", cookies, **headers))
         hub.stop()
         provider.stop()
         return answer.code, answer.body.decode(), app
@@ -267,6 +267,20 @@ def test_a_login_elsewhere_keeps_the_click_it_began_with(
     claims = {"email": "ann@example.org", **GROUPS}
     code, text, _ = log_in(rendered, tmp_path, monkeypatch, claims, ANN, page="spawn", click=click)
     assert (code, "requestSubmit" in text) == (200, click), text
+
+
+def test_a_link_of_another_site_logs_nobody_out(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave(_: JupyterHub, visit: Callable[..., Awaitable[HTTPResponse]]) -> None:
+        assert (await visit("logout", **{"Sec-Fetch-Site": "cross-site"})).effective_url.endswith("/hub/home")
+        await visit("logout")
+        # Whom the provider lets in at once, or not.
+        claims["down"] = True
+        assert not (await visit()).effective_url.endswith("/hub/home")
+
+    claims: dict[str, Any] = {"email": "ann@example.org", **GROUPS}
+    assert log_in(rendered, tmp_path, monkeypatch, claims, ANN, then=leave)[0] == 200
 
 
 def test_tokens_that_are_being_renewed_are_not_written_over(

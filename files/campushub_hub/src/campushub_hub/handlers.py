@@ -15,6 +15,7 @@ from typing import Any
 from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.login import LogoutHandler
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.orm import Service
 from jupyterhub.scopes import needs_scope
@@ -307,6 +308,21 @@ class CampusUserAPIHandler(ServerStopper, UserAPIHandler):  # type: ignore[misc]
             await stop
 
 
+class LogoutGuard(BaseHandler):  # type: ignore[misc]
+    """Logs nobody out whom a page of another site has led here; cookies go along with such a link."""
+
+    async def get(self) -> None:
+        """Log out, or lead to the home page."""
+        if self.request.headers.get("Sec-Fetch-Site") == "cross-site" and self.current_user:
+            self.redirect(f"{self.hub.base_url}home")
+            return
+        await super().get()
+
+
+class CampusLogoutHandler(LogoutGuard, LogoutHandler):  # type: ignore[misc]
+    """The page that logs out."""
+
+
 class AnnouncementHandler(BaseHandler):  # type: ignore[misc]
     """What administrators announce; the pages of the hub ask for it, that of the login as well."""
 
@@ -341,6 +357,7 @@ class LimitsHandler(BaseHandler):  # type: ignore[misc]
 HANDLERS: list[tuple[str, type]] = [
     (r"/announcement", AnnouncementHandler),
     (r"/limits", LimitsHandler),
+    (r"/logout", CampusLogoutHandler),
     (r"/spawn", CampusSpawnHandler),
     (r"/spawn/([^/]+)", CampusSpawnHandler),
     (r"/spawn/([^/]+)/([^/]+)", CampusSpawnHandler),

@@ -17,13 +17,19 @@ from typing import Any
 
 from jupyterhub.utils import url_path_join
 from oauthenticator.generic import GenericOAuthenticator
-from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler, _deserialize_state, _serialize_state
+from oauthenticator.oauth2 import (
+    OAuthCallbackHandler,
+    OAuthLoginHandler,
+    OAuthLogoutHandler,
+    _deserialize_state,
+    _serialize_state,
+)
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
 
 from campushub_hub import accounts
-from campushub_hub.handlers import is_click, remember_click
+from campushub_hub.handlers import LogoutGuard, is_click, remember_click
 from campushub_hub.translation import gettext_noop
 
 from .base import NO_ACCOUNT, NO_NAME, NOT_ALLOWED, CampusAuthenticator
@@ -69,6 +75,10 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
         return user
 
 
+class GuardedLogoutHandler(LogoutGuard, OAuthLogoutHandler):  # type: ignore[misc]
+    """Logs out here, and at the provider where a site wants that."""
+
+
 class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # type: ignore[misc]
     """GenericOAuthenticator whose users are Unix accounts; `username_claim` names the account."""
 
@@ -95,6 +105,7 @@ class CampusOIDCAuthenticator(CampusAuthenticator, GenericOAuthenticator):  # ty
 
     login_handler = LoginHandler
     callback_handler = CallbackHandler
+    logout_handler = GuardedLogoutHandler
     _discovered = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
