@@ -170,7 +170,7 @@ def is_stuck(mount: Mount) -> bool:
 
 
 def ask(mount: Mount, visitor: Visitor | None) -> str:
-    """Return what is wrong with a mount, or nothing. This may take for ever."""
+    """Return what is wrong with a mount, or nothing. This may take indefinitely."""
     try:
         if mount.is_fuse:
             with os.scandir(visitor.directory if visitor else mount.place) as entries:

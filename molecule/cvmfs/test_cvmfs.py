@@ -413,7 +413,7 @@ def test_the_client_finds_no_fault_in_its_configuration(host: Host) -> None:
 @with_packages
 def test_a_changed_setting_is_known_to_what_is_mounted(host: Host, apply_role: ApplyRole) -> None:
     read_as_alice(host)
-    # Somebody uses it meanwhile, so it cannot be mounted anew.
+    # Somebody uses it meanwhile, so it cannot be mounted again.
     host.run(f"systemd-run --unit=user-of-it --working-directory={MOUNT} sleep 600")
     try:
         run = apply_role(cvmfs_extra={"CVMFS_TIMEOUT": 17})

@@ -1,5 +1,5 @@
 // An OpenID Connect provider for tests: `oidc-provider`, an OpenID certified implementation, with its own pages for login
-// and consent, which take any password. What it says of people is in a file, read anew for each answer.
+// and consent, which take any password. What it says of people is in a file, read again for each answer.
 //
 //     node provider.mjs ISSUER PEOPLE.json KEY.pem CERTIFICATE.pem REDIRECT_URI...
 import { readFileSync } from "node:fs";

@@ -525,7 +525,7 @@ def test_desktop_takes_the_place_of_notebooks(
 
 
 def visit_desktop(host: Host, browser: Browser, url: str) -> None:
-    """Log in, see the desktop come up, and start it anew when it has died."""
+    """Log in, see the desktop come up, and start it again when it has died."""
     visitor = browser_user.Person(browser, url, "alice", "alice-secret")
     visitor.see_login(after="/hub/spawn/alice")
     visitor.log_in()

@@ -111,7 +111,7 @@ def test_environment_can_be_read_by_all_and_written_by_root_only(host: Host) -> 
     assert host.file(LINK).is_symlink
     assert host.check_output(f"find {LINK}/ ! -user root -o ! -type l -perm /022") == ""
     assert host.check_output(f"find {LINK}/ -type f ! -perm -444 -o -type d ! -perm -555") == ""
-    # Compiled, or every start of everybody would compile it anew.
+    # Compiled, or every start of everybody would compile it again.
     assert int(host.check_output(f"find {LINK}/lib/ -name 'serverapp.*.pyc' | wc -l")) == 1
 
 

@@ -1,4 +1,4 @@
-"""What the front door does, seen by browsers before it and by a stand-in for the hub behind it."""
+"""What the reverse proxy does, seen by browsers before it and by a stand-in for the hub behind it."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class WebSocket:
 
 @pytest.fixture(scope="module")
 def door(host: Host) -> Iterator[Door]:
-    """The front door with a stand-in for the hub behind it."""
+    """The reverse proxy with a stand-in for the hub behind it."""
     address = host.backend.hostname
     program = base64.b64encode((HERE / "stub_hub.py").read_bytes()).decode()
     host.check_output(f"echo {program} | base64 -d >/usr/local/lib/stub_hub.py")
@@ -702,7 +702,7 @@ def test_a_self_signed_certificate_follows_the_names_and_its_age(door: Door) -> 
     assert "second.example.test" in named
     assert "IP Address:0:0:0:0:0:0:0:1" in named
     assert named != before
-    # One that expires within 30 days is made anew.
+    # One that expires within 30 days is made again.
     door.host.check_output(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 29 -keyout /tmp/k -out /tmp/c"
         f" -subj '/O=CampusHub self-signed/CN={NAME}' -addext subjectAltName=DNS:{NAME},DNS:localhost,IP:127.0.0.1"

@@ -42,7 +42,7 @@ options:
       - V(compared) reports a change when mounted repositories have other settings than those on the disk, as their
         clients say, and when the client of one has ended.
       - V(applied) lets them take over the settings. Those that nobody uses are unmounted, so that the next look mounts
-        them anew; the others are reloaded, unless a setting differs that a client takes only when it is mounted and
+        them again; the others are reloaded, unless a setting differs that a client takes only when it is mounted and
         on which a reload would end it. These wait, and the module says for whom. A shared cache gets its new limit.
       - V(unmounted) unmounts all.
     type: str
@@ -278,7 +278,7 @@ def distrust(whitelist: bytes, keys: str) -> str:
     if not expires or not signed:
         return "its server has something that is no list of certificates"
     if expires[1] < time.strftime("%Y%m%d%H%M%S", time.gmtime()).encode():
-        return "its list of certificates expired. Those who publish it must sign it anew"
+        return "its list of certificates expired. Those who publish it must sign it again"
     for key in re.findall(r"-----BEGIN .*?-----END [^\n]*\n?", keys, re.DOTALL):
         if recovered(signature, key, "-pubin") == signed:
             return ""
@@ -594,7 +594,7 @@ def renew(repository: str, is_gone: bool) -> dict[str, str]:
 
 
 def waiting_for(repository: str, names: list[str]) -> str:
-    """Return that a repository waits to be mounted anew, and for whom."""
+    """Return that a repository waits to be mounted again, and for whom."""
     settings = ", ".join(name for name in names if name != UNKNOWN) or "the place of its cache"
     return (
         f"{repository} waits with {settings}, which its client takes only when it is mounted, until it is no longer "

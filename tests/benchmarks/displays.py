@@ -304,7 +304,7 @@ class Bench:
         print(*found["failed"], sep="\n")
 
     def serve(self, name: str) -> None:
-        """Start a server anew, with nothing of an earlier one."""
+        """Start a server again, with nothing of an earlier one."""
         self.on_host(f"stop({name!r})")
         settings = []
         if name != PEER:

@@ -81,7 +81,7 @@ class Person:
         self.end_forgotten_kernels()
 
     def open_lab(self) -> None:
-        """Open JupyterLab anew, without what was open in it."""
+        """Open JupyterLab again, without what was open in it."""
         self.page.goto(f"{self.lab_path}?reset")
         self.see_launcher()
 

@@ -12,7 +12,7 @@ MODULES = ["check_host", "local_accounts", "python_environment"]
 
 @pytest.mark.parametrize("options", [["--check", "--diff"], []], ids=["check", "second run"])
 def test_nothing_is_left_to_change(site: Centre, options: list[str]) -> None:
-    # The hosts may have got other addresses when they were started anew.
+    # The hosts may have got other addresses when they were started again.
     write_inventory(list(site.hosts.values()), site.inventory.parent)
     recap = apply_site(site.inventory, *options)
     changed = {host.name: recap[host.name]["changed"] for host in site.hosts.values()}

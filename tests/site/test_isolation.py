@@ -99,7 +99,7 @@ def test_code_of_a_user_reads_no_secrets_and_opens_no_doors(host: Host, alice: H
     assert alice.run(PROBE.format(paths=["diary.txt"], addresses=[])).strip() == '{"diary.txt": "read"}'
 
 
-# A login past the front door, with another's address.
+# A login past the reverse proxy, with another's address.
 FORGE = """
 import http.cookiejar, urllib.error, urllib.parse, urllib.request
 jar = http.cookiejar.CookieJar()
@@ -125,7 +125,7 @@ def test_nobody_fails_to_log_in_in_the_name_of_another_address(host: Host, bob: 
     log = host.run(f"journalctl --unit=jupyterhub --since=@{begin} --output=cat")
     addresses = re.findall(r"Failed login of alice from (\S+)", log)
     assert addresses[:2] == ["127.0.0.1", "127.0.0.1"]
-    # Through the front door it is the address of who asks.
+    # Through the reverse proxy it is the address of who asks.
     assert [address for address in addresses[2:] if address != "127.0.0.1"] == addresses[2:] != []
 
 

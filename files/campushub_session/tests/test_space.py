@@ -101,7 +101,7 @@ def test_what_is_deleted_comes_back_until_the_trash_is_emptied(home):
     assert not (home / "folder" / name).exists()
     assert act(home, "restore", kept) == {}
     assert (home / "folder" / name).stat().st_size == 2 * MEGABYTE
-    # Two of one name, one of which has been written anew.
+    # Two of one name, one of which has been written again.
     first = act(home, "trash", f"folder/{name}")["name"]
     write(home / "folder" / name, 1)
     second = act(home, "trash", f"folder/{name}")["name"]
