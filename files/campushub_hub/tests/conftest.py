@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 import yaml
 from tests.settings.validation import PRINTING, ROOT, printed
 
@@ -23,6 +25,18 @@ ROLE = ROOT / "roles" / "jupyterhub"
 def merged(settings: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
     """Return a settings document with other values in some of its sections."""
     return {**settings, **{name: {**settings.get(name, {}), **values} for name, values in sections.items()}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases() -> Iterator[None]:
+    """Databases that need not outlive a failure of power: on a busy disk tests waited for it half of their time."""
+
+    def wait_for_no_disk(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", wait_for_no_disk)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "connect", wait_for_no_disk)
 
 
 @pytest.fixture(scope="session", autouse=True)
