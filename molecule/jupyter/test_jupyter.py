@@ -252,6 +252,17 @@ def test_lab_notebook_and_terminals_are_served(host: Host, start: Callable[[str]
     assert not host.file("/home/alice/.npm").exists
 
 
+def test_pages_are_in_the_language_of_the_browser(host: Host, start: Callable[[str], Server]) -> None:
+    """With the real language pack."""
+    server = start("alice")
+    setting = f"{server.url}lab/api/settings/@jupyterlab/translation-extension:plugin"
+    for browser, locale in (("ru-RU,ru;q=0.9,en;q=0.8", "ru_RU"), ("en-US,en;q=0.9", "en")):
+        command = "curl -sf -H 'Authorization: token secret' -H %s %s"
+        found = json.loads(host.check_output(command, f"Accept-Language: {browser}", setting))
+        assert found["schema"]["properties"]["locale"]["default"] == locale
+    assert server.get("lab/api/translations/ru_RU")["data"]["jupyterlab"]["File"] == ["Файл"]
+
+
 def test_a_folder_is_deleted_with_what_is_in_it(host: Host, start: Callable[[str], Server]) -> None:
     server = start("alice")
     assert as_user(host, "alice", "mkdir -p old/part && touch old/part/data").rc == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.settings.validation import ROOT, answered_otherwise, facts
+from tests.settings.validation import ROOT, answered_otherwise, facts, run_for
 
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
@@ -16,6 +16,15 @@ PACKAGE = (
     "such as astropy>=6 or jupyterlab-git==0.51.*."
 )
 PATH = "is no absolute path. Write the whole path, such as /usr/bin/python3.12, or leave it out."
+
+FILES = ROOT / "roles/jupyter/files"
+LANGUAGES = re.findall(
+    r"^jupyterlab-language-pack-([a-z-]+)==", (FILES / "languages/requirements.txt").read_text(), re.MULTILINE
+)
+LANGUAGE = (
+    "is no language pack of the lock. Write language and country, such as ru-RU or de-DE. "
+    f"There are: {' '.join(LANGUAGES)}."
+)
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "debian11": (
@@ -52,6 +61,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"jupyter_kernel_idle_timeout": -5},
         ["jupyter_kernel_idle_timeout = -5 is negative. Write a number of seconds, or 0 to stop no kernel."],
     ),
+    "language": (
+        {"jupyter_languages": ["ru-RU", "ru"]},
+        [f'jupyter_languages[1] = "ru" {LANGUAGE}'],
+    ),
     "several": (
         {"jupyter_python": "3.12", "jupyter_keep_versions": -2, "jupyter_extra_packages": ["ok", "-e ."]},
         [
@@ -68,6 +81,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 GOOD: dict[str, dict[str, Any]] = {
     "nothing": {},
+    "languages": {"jupyter_languages": ["ru-RU", "de-DE", "zh-CN"]},
+    "english": {"jupyter_languages": []},
     "debian13": {"facts": facts("Debian", "13", "trixie")},
     "ubuntu2204": {"facts": facts("Ubuntu", "22.04", "jammy")},
     "rocky9": {"facts": facts("Rocky", "9.5", "Blue Onyx")},
@@ -92,6 +107,17 @@ def test_bad_settings_are_named_with_a_remedy_and_good_ones_pass() -> None:
     assert answered_otherwise("jupyter", BAD | good) == {}
 
 
+def test_the_environment_gets_the_languages_of_the_site() -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        "none": {"jupyter_languages": []},
+        "two": {"jupyter_languages": ["ru-RU", "zh-cn"]},
+    }
+    found = run_for("jupyter", hosts, {}, "__jupyter_wanted_packs")
+    assert found["none"] == []
+    assert [text.partition("==")[0][-5:] for text in found["two"]] == ["ru-ru", "zh-cn"]
+    assert all(text.count("--hash=sha256:") == 2 for text in found["two"])
+
+
 def locked(role: str) -> dict[str, str]:
     """Versions of the packages in a role's lock."""
     text = (ROOT / "roles" / role / "files/requirements.txt").read_text()
@@ -103,11 +129,10 @@ def test_users_servers_have_the_version_of_their_hub() -> None:
 
 
 def test_lock_has_what_is_asked_for_and_nothing_that_is_left_out() -> None:
-    files = ROOT / "roles/jupyter/files"
-    text = (files / "requirements.txt").read_text()
-    asked = re.findall(r"^([a-z0-9-]+)", (files / "requirements.in").read_text(), re.MULTILINE)
+    text = (FILES / "requirements.txt").read_text()
+    asked = re.findall(r"^([a-z0-9-]+)", (FILES / "requirements.in").read_text(), re.MULTILINE)
     assert set(asked) <= set(locked("jupyter"))
-    left_out = re.findall(r"^([a-z0-9-]+) ;", (files / "overrides.txt").read_text(), re.MULTILINE)
+    left_out = re.findall(r"^([a-z0-9-]+) ;", (FILES / "overrides.txt").read_text(), re.MULTILINE)
     assert left_out
     for name in left_out:
         assert re.search(rf"^{name}==\S+ ; sys_platform == 'never'", text, re.MULTILINE), name
