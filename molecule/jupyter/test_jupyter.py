@@ -260,7 +260,7 @@ def test_pages_are_in_the_language_of_the_browser(host: Host, start: Callable[[s
         command = "curl -sf -H 'Authorization: token secret' -H %s %s"
         found = json.loads(host.check_output(command, f"Accept-Language: {browser}", setting))
         assert found["schema"]["properties"]["locale"]["default"] == locale
-    assert server.get("lab/api/translations/ru_RU")["data"]["jupyterlab"]["File"] == ["Файл"]
+    assert server.get("lab/api/translations/ru_RU")["data"]["jupyterlab"]["menu\x04File"] == ["Файл"]
 
 
 def test_a_folder_is_deleted_with_what_is_in_it(host: Host, start: Callable[[str], Server]) -> None:
