@@ -11,7 +11,7 @@ from traitlets import Unicode
 from .announcements import AnnouncementFile
 from .cgroups import Slice
 from .events import SCHEMAS
-from .handlers import HANDLERS
+from .handlers import DISPLAY_SCRIPT, HANDLERS
 from .monitor import Monitor
 
 
@@ -44,6 +44,7 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
         announcements = AnnouncementFile(Path(self.announcement_file))
         self.monitor = Monitor(server, Slice(self.slice_name), announcements)
         self.settings["session_monitor"] = self.monitor
+        self.settings["display_page_scripts"] = [DISPLAY_SCRIPT]
         server.io_loop.add_callback(self.monitor.start)
 
     def initialize_handlers(self) -> None:

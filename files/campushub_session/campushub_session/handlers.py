@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated, authorized
@@ -170,6 +171,27 @@ class ProcessHandler(_API):
         self.finish()
 
 
+class StaticHandler(web.StaticFileHandler):
+    """The script that pages of displays load."""
+
+    @allow_unauthenticated
+    async def get(self, path: str, include_body: bool = True) -> None:
+        """Send a file."""
+        await super().get(path, include_body)
+
+    @allow_unauthenticated
+    async def head(self, path: str) -> None:
+        """Send what is known of a file."""
+        await super().head(path)
+
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 (for those that differ)
+        """Have the browser ask whether a file has changed."""
+        self.set_header("Cache-Control", "no-cache")
+
+
+# Below the server's address.
+DISPLAY_SCRIPT = "api/session/static/display.js"
+
 HANDLERS = [
     (r"/api/session/announcement", AnnouncementHandler),
     (r"/api/session/usage", UsageHandler),
@@ -180,4 +202,5 @@ HANDLERS = [
     (r"/api/session/programs", ProgramsHandler),
     (r"/api/session/space", SpaceHandler),
     (r"/api/session/processes/([0-9]+-[0-9]+)", ProcessHandler),
+    (r"/api/session/static/(display\.(?:js|css))", StaticHandler, {"path": str(Path(__file__).parent / "static")}),
 ]

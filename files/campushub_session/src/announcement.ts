@@ -18,7 +18,8 @@ export class AnnouncementBox {
 
   constructor(
     trans: Translations,
-    private readonly language: string
+    private readonly language: string,
+    parent: HTMLElement = document.body
   ) {
     const close = document.createElement('button');
     close.type = 'button';
@@ -33,7 +34,7 @@ export class AnnouncementBox {
     this.node.setAttribute('role', 'status');
     this.node.append(this.text, close);
     this.node.hidden = true;
-    document.body.append(this.node);
+    parent.append(this.node);
     // Dismissed in another page.
     window.addEventListener('storage', () => this.current && this.render());
   }

@@ -2,9 +2,6 @@
  * What the server tells, as the schemas in campushub_session/events describe it, and asks of it.
  */
 
-import { URLExt } from '@jupyterlab/coreutils';
-import { ServerConnection } from '@jupyterlab/services';
-
 export const USAGE = 'https://schema.campushub.org/campushub_session/usage/v1';
 export const OUT_OF_MEMORY = 'https://schema.campushub.org/campushub_session/out_of_memory/v1';
 
@@ -73,8 +70,11 @@ export interface SpaceReport {
   home: { bytes: Amount; files: Amount | null };
 }
 
+/** Makes a request to an address below the server's; rejects with what is wrong. */
+export type Send = (method: string, address: string, body?: string) => Promise<Response>;
+
 export class Api {
-  constructor(private readonly settings: ServerConnection.ISettings) {}
+  constructor(private readonly send: Send) {}
 
   async usage(): Promise<Usage> {
     return (await this.send('GET', 'api/session/usage')).json() as Promise<Usage>;
@@ -124,14 +124,5 @@ export class Api {
   async changeSpace(action: string, path: string): Promise<{ name?: string; left?: number }> {
     const answer = await this.send('POST', 'api/session/space', JSON.stringify({ action, path }));
     return answer.json() as Promise<{ name?: string; left?: number }>;
-  }
-
-  private async send(method: string, address: string, body?: string): Promise<Response> {
-    const url = URLExt.join(this.settings.baseUrl, address);
-    const response = await ServerConnection.makeRequest(url, { method, body }, this.settings);
-    if (!response.ok) {
-      throw await ServerConnection.ResponseError.create(response);
-    }
-    return response;
   }
 }

@@ -2,13 +2,12 @@
  * The bar at the top of the page: what the user uses of their limits.
  */
 
-import { Widget } from '@lumino/widgets';
-
 import type { Usage } from './api';
 import { type Format, type Level, level, levelOfTime } from './format';
 import type { Translations } from './translation';
 
-export class UsageBar extends Widget {
+export class UsageBar {
+  readonly node = document.createElement('div');
   /** When the server ends, by the clock of this page. */
   private ends: number | null = null;
   private usage: Usage | null = null;
@@ -19,16 +18,14 @@ export class UsageBar extends Widget {
     private readonly format: Format,
     open: () => void
   ) {
-    super();
-    this.id = 'campushub-usage';
-    this.addClass('campushub-Usage');
+    this.node.id = 'campushub-usage';
+    this.node.className = 'campushub-Usage';
+    this.node.hidden = true;
     this.button.type = 'button';
     this.button.title = trans.__('What you use of your limits. Click for what uses most.');
     this.button.addEventListener('click', open);
     this.node.append(this.button);
-    this.hide();
-    const timer = setInterval(() => this.render(), 30_000);
-    this.disposed.connect(() => clearInterval(timer));
+    setInterval(() => this.render(), 30_000);
   }
 
   showUsage(usage: Usage): void {
@@ -67,6 +64,6 @@ export class UsageBar extends Widget {
         return item;
       })
     );
-    this.setHidden(items.length === 0);
+    this.node.hidden = items.length === 0;
   }
 }

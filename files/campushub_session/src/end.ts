@@ -23,11 +23,13 @@ export class EndBox {
     private readonly api: Api,
     private readonly trans: Translations,
     private readonly format: Format,
-    private readonly saver: Saver
+    /** A page without documents has none: programs of a display are saved by nobody but their user. */
+    private readonly saver: Saver | null,
+    parent: HTMLElement = document.body
   ) {
     this.stay.textContent = trans.__('Stay longer');
     this.stay.addEventListener('click', () => this.ask(() => api.stay()));
-    this.stop.textContent = trans.__('Save all and stop');
+    this.stop.textContent = saver ? trans.__('Save all and stop') : trans.__('Stop the server');
     this.stop.addEventListener('click', () => this.ask(() => this.saveAndStop()));
     this.dismiss.type = 'button';
     this.dismiss.className = 'campushub-End-dismiss';
@@ -49,7 +51,7 @@ export class EndBox {
     this.node.setAttribute('role', 'alert');
     this.node.append(this.dismiss, this.text, this.problem, buttons);
     this.node.hidden = true;
-    document.body.append(this.node);
+    parent.append(this.node);
     setInterval(() => this.render(), 5_000);
   }
 
@@ -62,7 +64,7 @@ export class EndBox {
     this.problem.textContent = '';
     this.render();
     if (end.reason && end.seconds_left === 0 && !over) {
-      void this.saver.saveAll().then(failed => this.tell(failed));
+      void this.saver?.saveAll().then(failed => this.tell(failed));
     }
   }
 
@@ -73,7 +75,7 @@ export class EndBox {
       return;
     }
     const over = end.seconds_left === 0;
-    this.text.textContent = over ? this.farewell(end) : this.warning(end);
+    this.text.textContent = over ? this.farewell(end) : [this.warning(end), this.advice()].join(' ').trim();
     this.stay.hidden = over || !end.stays;
     this.stop.hidden = over;
   }
@@ -89,6 +91,10 @@ export class EndBox {
       default:
         return trans.__('The time that a server has is nearly over. Yours stops in %1.', left);
     }
+  }
+
+  private advice(): string {
+    return this.saver ? '' : this.trans.__('Save your work in the programs that are open.');
   }
 
   private farewell({ reason, message }: End): string {
@@ -114,7 +120,7 @@ export class EndBox {
   }
 
   private async saveAndStop(): Promise<void> {
-    const failed = await this.saver.saveAll();
+    const failed = (await this.saver?.saveAll()) ?? [];
     if (failed.length > 0) {
       this.tell(failed);
       return;

@@ -15,6 +15,7 @@ import type { ITranslator } from '@jupyterlab/translation';
 
 import type { OutOfMemory } from './api';
 import type { Format } from './format';
+import { advice, headline } from './kill';
 import type { Translations } from './translation';
 
 /** The dialog comes within these milliseconds of the kernel's end, or earlier. */
@@ -54,9 +55,9 @@ export class EndReporter {
     panels.forEach(panel => this.reportIn(panel, event));
     if (panels.length === 0) {
       // Notifications are cut off after 140 characters.
-      const [used] = this.advice(event);
+      const [used] = advice(this.trans, this.format, event);
       const actions = [{ label: this.trans.__('What you run'), callback: this.open }];
-      Notification.error(`${this.headline(event)} ${used}`, { autoClose: false, actions });
+      Notification.error(`${headline(this.trans, event)} ${used}`, { autoClose: false, actions });
     }
   }
 
@@ -69,8 +70,11 @@ export class EndReporter {
       cell.outputArea.model.add({
         output_type: 'error',
         ename: 'OutOfMemory',
-        evalue: this.headline(event),
-        traceback: [`\u001b[0;31m${this.headline(event)}\u001b[0m`, ...this.advice(event)]
+        evalue: headline(this.trans, event),
+        traceback: [
+          `\u001b[0;31m${headline(this.trans, event)}\u001b[0m`,
+          ...advice(this.trans, this.format, event)
+        ]
       });
     }
     Dialog.tracker.forEach(dialog => this.replaceDialog(dialog));
@@ -80,7 +84,7 @@ export class EndReporter {
     const body = dialog.node.querySelector('.jp-Dialog-body');
     for (const [path, event] of this.told) {
       if (body?.textContent === this.diedSentence(path)) {
-        body.textContent = [this.headline(event), ...this.advice(event)].join(' ');
+        body.textContent = [headline(this.trans, event), ...advice(this.trans, this.format, event)].join(' ');
       }
     }
   }
@@ -88,28 +92,5 @@ export class EndReporter {
   /** JupyterLab's sentence about a kernel that ended, of which it does not know why. */
   private diedSentence(path: string): string {
     return this.translator.load('jupyterlab').__(DIED, path);
-  }
-
-  private headline({ kernel_id, name }: OutOfMemory): string {
-    const { trans } = this;
-    if (kernel_id) {
-      return trans.__('The kernel of %1 was ended because your memory was used up.', name || kernel_id);
-    }
-    return name
-      ? trans.__('The program %1 was ended because your memory was used up.', name)
-      : trans.__('A program was ended because your memory was used up.');
-  }
-
-  private advice({ kernel_id, peak, limit }: OutOfMemory): string[] {
-    const { trans, format } = this;
-    return [
-      limit !== null && peak !== null
-        ? trans.__('All that you run used up to %1 of %2.', format.bytes(peak), format.bytes(limit))
-        : '',
-      kernel_id ? trans.__('Its variables are lost; the notebook is not.') : '',
-      trans.__(
-        'Try to load less at a time, or shut down what you do not need: click on the bar at the top of the page.'
-      )
-    ].filter(Boolean);
   }
 }

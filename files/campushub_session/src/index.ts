@@ -3,9 +3,12 @@
  */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { URLExt } from '@jupyterlab/coreutils';
 import { IDocumentManager } from '@jupyterlab/docmanager';
 import { INotebookTracker } from '@jupyterlab/notebook';
+import { ServerConnection } from '@jupyterlab/services';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+import { Widget } from '@lumino/widgets';
 
 import { reportActivity } from './activity';
 import { AnnouncementBox } from './announcement';
@@ -17,14 +20,15 @@ import {
   type End,
   OUT_OF_MEMORY,
   type OutOfMemory,
+  type Send,
   USAGE,
   type Usage
 } from './api';
 import { UsageBar } from './bar';
+import { showPrograms } from './dialog';
 import { EndBox } from './end';
 import { EndReporter } from './ended';
 import { Format } from './format';
-import { showPrograms } from './programs';
 import { Saver } from './saving';
 import { SpaceGuard } from './space';
 import { type Translations, fill, ownTranslations } from './translation';
@@ -47,12 +51,12 @@ function activate(
   const { serverSettings, events } = app.serviceManager;
   const trans = loadTranslations(translator);
   const format = new Format(trans, translator.languageCode);
-  const api = new Api(serverSettings);
+  const api = new Api(sender(serverSettings));
   const space = new SpaceGuard(api, trans, format);
   const open = (): void => void showPrograms(api, trans, format, space.open);
   const kills = new EndReporter(notebooks, trans, format, translator, open);
   const bar = new UsageBar(trans, format, open);
-  app.shell.add(bar, 'top', { rank: 1000 });
+  app.shell.add(new Widget({ node: bar.node }), 'top', { rank: 1000 });
   const announcements = new AnnouncementBox(trans, translator.languageCode);
   const end = new EndBox(api, trans, format, new Saver(app, documents, api, trans));
   const showUsage = (usage: Usage): void => {
@@ -89,6 +93,18 @@ function activate(
       refresh();
     }
   });
+}
+
+/** With the login of JupyterLab. */
+function sender(settings: ServerConnection.ISettings): Send {
+  return async (method, address, body) => {
+    const url = URLExt.join(settings.baseUrl, address);
+    const response = await ServerConnection.makeRequest(url, { method, body }, settings);
+    if (!response.ok) {
+      throw await ServerConnection.ResponseError.create(response);
+    }
+    return response;
+  };
 }
 
 /** JupyterLab's translations, or our own where it has none. */

@@ -1,10 +1,6 @@
 /**
- * The dialog with what uses most of the user's limits.
+ * What uses most of the user's limits, for a dialog.
  */
-
-import { Dialog, showDialog } from '@jupyterlab/apputils';
-import { PageConfig, URLExt } from '@jupyterlab/coreutils';
-import { Widget } from '@lumino/widgets';
 
 import type { Api, Program, Usage } from './api';
 import type { Format } from './format';
@@ -13,33 +9,33 @@ import type { Translations } from './translation';
 /** As many as fit; what is smaller is hardly what somebody looks for. */
 const LONGEST = 12;
 
-class ProgramsBody extends Widget {
+export class ProgramsBody {
+  readonly node = document.createElement('div');
   private readonly summary = document.createElement('p');
   private readonly table = document.createElement('table');
 
   constructor(
     private readonly api: Api,
     private readonly trans: Translations,
-    private readonly format: Format
+    private readonly format: Format,
+    /** The hub's page with what holds for the user, where that is known. */
+    limits?: string
   ) {
-    super();
-    this.addClass('campushub-Programs');
-    this.node.append(this.summary, this.table, ...this.hubLink());
+    this.node.className = 'campushub-Programs';
+    this.node.append(this.summary, this.table);
+    if (limits) {
+      this.node.append(this.limitsLink(limits));
+    }
     void this.refresh();
   }
 
-  /** To the hub's page with what holds for the user, where there is a hub. */
-  private hubLink(): HTMLElement[] {
-    const prefix = PageConfig.getOption('hubPrefix');
-    if (!prefix) {
-      return [];
-    }
+  private limitsLink(limits: string): HTMLElement {
     const link = document.createElement('a');
-    link.href = URLExt.join(PageConfig.getOption('hubHost') || '/', prefix, 'limits');
+    link.href = limits;
     link.target = '_blank';
     link.rel = 'noopener';
     link.textContent = this.trans.__('My limits');
-    return [link];
+    return link;
   }
 
   private async refresh(): Promise<void> {
@@ -110,22 +106,5 @@ class ProgramsBody extends Widget {
       cell.append(button);
     }
     return row;
-  }
-}
-
-export async function showPrograms(
-  api: Api,
-  trans: Translations,
-  format: Format,
-  showSpace: () => Promise<void>
-): Promise<void> {
-  const space = Dialog.createButton({ label: trans.__('What takes the space') });
-  const { button } = await showDialog({
-    title: trans.__('What you run'),
-    body: new ProgramsBody(api, trans, format),
-    buttons: [space, Dialog.okButton({ label: trans.__('Close') })]
-  });
-  if (button.label === space.label) {
-    await showSpace();
   }
 }

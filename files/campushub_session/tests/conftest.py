@@ -100,14 +100,58 @@ class Server:
 
 
 @contextlib.contextmanager
+def run_in_slice(
+    command: list[str],
+    environment: dict[str, str],
+    url: str,
+    home: Path,
+    log: Path,
+    *,
+    first: str = "api",
+    token: str = "secret",
+) -> Iterator[Server]:
+    """Run a server in a slice that has a limit."""
+    control_group = make_slice()
+    with log.open("wb") as output:
+        # A shell enters the control group before it becomes the server.
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(control_group), *command],
+            env=environment,
+            cwd=home,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    started = Server(process, url, control_group, home, log)
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            started.api("GET", first, token=token)
+            break
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    try:
+        yield started
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        for pid in (control_group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        process.wait()
+        remove_slice(control_group)
+
+
+@contextlib.contextmanager
 def run_server(directory: Path, with_package: bool = True, home: Path | None = None) -> Iterator[Server]:
     """Run Jupyter as users get it in a slice that has a limit, with the home in the directory or elsewhere."""
     home = home or directory
     extensions = directory / "share" / "labextensions"
-    extensions.mkdir(parents=True)
-    (extensions / "campushub-session").symlink_to(PACKAGE / "labextension")
+    # A server may have run here before.
+    if not extensions.exists():
+        extensions.mkdir(parents=True)
+        (extensions / "campushub-session").symlink_to(PACKAGE / "labextension")
     # No question whether there may be news.
-    (directory / "config" / "labconfig").mkdir(parents=True)
+    (directory / "config" / "labconfig").mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "roles/jupyter/files/default_setting_overrides.json", directory / "config" / "labconfig")
     # Files as users have them.
     (directory / "config" / "jupyter_server_config.py").write_text(
@@ -116,8 +160,6 @@ def run_server(directory: Path, with_package: bool = True, home: Path | None = N
         "full_home.keep_settings()\n"
         "c.ServerApp.contents_manager_class = 'campushub_server.contents.CampusContentsManager'\n"
     )
-    control_group = make_slice()
-    log = directory / "server.log"
     port = 18_800 + os.getpid() % 1000
     # The last one is left out of users' environments; its npm would be one of the user's programs for a moment.
     active = {"campushub_session": with_package, "jupyterlab": True, "notebook": True, "jupyter_lsp": False}
@@ -147,33 +189,9 @@ def run_server(directory: Path, with_package: bool = True, home: Path | None = N
         "JUPYTERHUB_USER": "u",
     }
     command = [sys.executable, "-m", "jupyter_server", "--allow-root", *(f"--{k}={v}" for k, v in options.items())]
-    with log.open("wb") as output:
-        # A shell enters the control group before it becomes the server.
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(control_group), *command],
-            env=environment,
-            cwd=home,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    started = Server(process, f"http://127.0.0.1:{port}/user/u/", control_group, home, log)
-    for _ in range(600):
-        with contextlib.suppress(OSError):
-            started.api("GET", "api")
-            break
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    try:
+    url = f"http://127.0.0.1:{port}/user/u/"
+    with run_in_slice(command, environment, url, home, directory / "server.log") as started:
         yield started
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        for pid in (control_group / "cgroup.procs").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        process.wait()
-        remove_slice(control_group)
 
 
 @pytest.fixture

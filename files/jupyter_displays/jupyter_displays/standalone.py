@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import importlib
 import json
 import os
 import re
 import secrets
 import signal
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,7 +31,7 @@ from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler
 from jupyterhub.utils import make_ssl_context
 from tornado import httpclient, httpserver, netutil, web
 from tornado.httputil import url_concat
-from traitlets import Float, Instance, Integer, Unicode, default
+from traitlets import Float, Instance, Integer, List, Unicode, default
 
 from .engines import ENGINES
 from .handlers import handlers
@@ -131,6 +133,12 @@ class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
         help="Every so many seconds JupyterHub is told when a key or the pointer was used last.",
     ).tag(config=True)
 
+    extensions = List(
+        Unicode(),
+        help="""Modules that add to this server. Each has a function `extend(app, application, prefix)`, which gets
+        this, its web application and a pattern of the server's address, and returns what is awaited at the end.""",
+    ).tag(config=True)
+
     manager: DisplayManager
 
     @classmethod
@@ -154,11 +162,15 @@ class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
             return max(running, key=lambda display: display.created)
         return self.manager.create(self.application, width=self.width, height=self.height)
 
+    @property
+    def prefix(self) -> str:
+        """A pattern of this server's address: a browser may send it as JupyterHub wrote it, or decoded."""
+        base = self.base_url.rstrip("/")
+        return "(?:" + "|".join({re.escape(base), re.escape(unquote(base))}) + ")"
+
     def make_application(self) -> web.Application:
         """Return the web application."""
-        # A browser may send the prefix as JupyterHub wrote it, or decoded.
-        base = self.base_url.rstrip("/")
-        prefix = "(?:" + "|".join({re.escape(base), re.escape(unquote(base))}) + ")"
+        prefix = self.prefix
         routes: list[tuple[Any, ...]] = [
             (prefix + r"/oauth_callback", CallbackHandler),
             (prefix + r"/?", StartHandler),
@@ -186,6 +198,16 @@ class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
             xsrf_cookies=False,  # Jupyter's handlers check it, once they know who asks.
             log_function=lambda _handler: None,
         )
+
+    def extend(self, application: web.Application) -> list[Callable[[], Awaitable[None]]]:
+        """Add the extensions, and return what they do at the end. The display is there without one that is broken."""
+        ends = []
+        for name in self.extensions:
+            try:
+                ends.append(importlib.import_module(name).extend(self, application, self.prefix))
+            except Exception:
+                self.log.exception("The extension %s does not work", name)
+        return ends
 
     def listen(self, application: web.Application) -> httpserver.HTTPServer:
         """Listen where JupyterHub looks: on a port, or on a unix socket."""
@@ -243,7 +265,9 @@ class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         self.manager = DisplayManager(base_url=self.base_url, parent=self, log=self.log)
-        server = self.listen(self.make_application())
+        application = self.make_application()
+        ends = self.extend(application)
+        server = self.listen(application)
         await self.manager.start()
         try:
             self.current()
@@ -254,6 +278,8 @@ class StandaloneDisplayApp(JupyterApp):  # type: ignore[misc]
         await stop.wait()
         self.log.info("Stopping")
         report.cancel()
+        for end in ends:
+            await end()
         server.stop()
         await self.manager.stop()
         with suppress(OSError, asyncio.TimeoutError):

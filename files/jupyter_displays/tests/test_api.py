@@ -269,3 +269,13 @@ async def test_a_link_that_is_gone_is_told_by_a_page(jp_fetch, manager):
     messages = json.loads((Path(__file__).parents[1] / "src" / "messages.json").read_text(encoding="utf-8"))
     assert messages["ru"][config["problem"]] == "Ссылка больше не действует."
     assert f"<noscript>{config['problem']}</noscript>" in page
+
+
+async def test_other_extensions_add_scripts_to_pages_of_the_owner(api, jp_fetch, jp_serverapp, jp_base_url):
+    jp_serverapp.web_app.settings["display_page_scripts"] = ["api/other/<x>.js"]
+    display = await api.running()
+    page = (await jp_fetch("displays", display["id"])).body.decode()
+    assert f'src="{jp_base_url}api/other/&lt;x&gt;.js"></script>' in page
+    _, share = await api("POST", display["id"], "shares", body={"mode": "view"})
+    path = share["url"].removeprefix(jp_base_url).split("/")
+    assert "api/other" not in (await jp_fetch(*path, headers={"Authorization": ""})).body.decode()

@@ -156,9 +156,16 @@ def hub(jp_asyncio_loop):
 
 
 @pytest.fixture
-def desktop(hub, displays_directory, monkeypatch, tmp_path):
+def extensions(request):
+    """Settings of a test in addition to the application."""
+    return request.getfixturevalue("three_extensions") if "three_extensions" in request.fixturenames else {}
+
+
+@pytest.fixture
+def desktop(hub, displays_directory, monkeypatch, tmp_path, extensions):
+    applications = {"sleep": {"title": "Sleep", "command": ["sleep", "600"]}}
     (tmp_path / "jupyter_displays_config.json").write_text(
-        json.dumps({"DisplayManager": {"applications": {"sleep": {"title": "Sleep", "command": ["sleep", "600"]}}}})
+        json.dumps({"DisplayManager": {"applications": applications}, **extensions})
     )
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path))
     started = Desktop(hub, displays_directory)
@@ -295,6 +302,33 @@ async def test_it_reports_keys_and_pointer_and_not_an_open_page(desktop, hub):
             break
     assert hub.activity[-1][1]["last_activity"] > body["last_activity"]
     ws.close()
+
+
+@pytest.fixture
+def three_extensions(tmp_path, monkeypatch):
+    """One that works, one that does not, and one that is not there."""
+    (tmp_path / "works.py").write_text(
+        "from tornado import web\n"
+        "class Hello(web.RequestHandler):\n"
+        "    def get(self):\n"
+        "        self.write('hello')\n"
+        "def extend(app, application, prefix):\n"
+        "    application.add_handlers('.*', [(prefix + '/api/hello', Hello)])\n"
+        "    async def end():\n"
+        f"        open({str(tmp_path / 'ended')!r}, 'w').close()\n"
+        "    return end\n"
+    )
+    (tmp_path / "broken.py").write_text("def extend(app, application, prefix):\n    raise RuntimeError\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    return {"StandaloneDisplayApp": {"extensions": ["missing", "broken", "works"]}}
+
+
+async def test_extensions_add_to_it_and_a_broken_one_stops_nothing(three_extensions, desktop, tmp_path):
+    await desktop.ready()
+    assert (await desktop.get("api/hello")).body == b"hello"
+    await desktop.running()
+    assert desktop.stop() == 0
+    assert (tmp_path / "ended").exists()
 
 
 async def test_a_stop_leaves_nothing(desktop, displays_directory):

@@ -17,6 +17,8 @@ from ..translation import gettext_noop
 from .base import HasManager
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..manager import Display
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -31,12 +33,15 @@ class _Page(HasManager, JupyterHandler):  # type: ignore[misc]
         message = getattr(error, "log_message", None) or f"Error {status_code}"
         self.show("Display", problem=message)
 
-    def show(self, title: str, **config: Any) -> None:
-        """Send the page, whose script is built with the package and knows the language of the browser."""
+    def show(self, title: str, *, scripts: Sequence[str] = (), **config: Any) -> None:
+        """Send the page, whose script is built with the package and knows the language of the browser; add scripts."""
         base = self.manager.base_url
         config |= {"baseUrl": base, "staticUrl": url_path_join(base, "displays/static/")}
         data = json.dumps(config).replace("<", "\\u003c")
         static = html.escape(config["staticUrl"])
+        further = "".join(
+            f'<script type="module" src="{html.escape(url_path_join(base, script))}"></script>\n' for script in scripts
+        )
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "no-referrer")
@@ -51,7 +56,7 @@ class _Page(HasManager, JupyterHandler):  # type: ignore[misc]
 <link rel="stylesheet" href="{static}page.css">
 <script id="display-config" type="application/json">{data}</script>
 <script type="module" src="{static}page.js"></script>
-</head>
+{further}</head>
 <body><noscript>{html.escape(config.get("problem", ""))}</noscript></body>
 </html>
 """
@@ -75,7 +80,10 @@ class PageHandler(_Page):
         _ = self.xsrf_token
         model = display.model(self.manager.base_url) if display else None
         home = self.settings.get("hub_home", "")
-        self.show(display.title if display else "Display", id=display_id, display=model, mode="control", home=home)
+        # Of other extensions, by their addresses below the server's. Whoever has a link gets none of them.
+        scripts = self.settings.get("display_page_scripts", [])
+        title = display.title if display else "Display"
+        self.show(title, scripts=scripts, id=display_id, display=model, mode="control", home=home)
 
 
 class SharedPageHandler(_Page):
