@@ -70,6 +70,27 @@ def home(tmp_path: Path) -> Iterator[Home]:
     subprocess.run(["umount", "--lazy", path], check=True)
 
 
+@pytest.fixture
+def home_with_quota(tmp_path: Path) -> Iterator[Home]:
+    """A home on a file system that has room, with a quota of 8 MB: btrfs has quotas without those of the kernel."""
+    if not shutil.which("mkfs.btrfs"):
+        pytest.skip("not installed: btrfs-progs")
+    image, top = tmp_path / "image", tmp_path / "top"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    top.mkdir()
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, top], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        for command in (["quota", "enable", top], ["subvolume", "create", top / "home"]):
+            subprocess.run(["btrfs", *command], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["btrfs", "qgroup", "limit", "8M", top / "home"], check=True)
+        yield Home(top / "home")
+    finally:
+        subprocess.run(["umount", "--lazy", top], check=True)
+
+
 class Server:
     """A running server, and what its user asks of it."""
 
@@ -202,11 +223,15 @@ def refuses_and_keeps(server: Server, home: Home) -> None:
     assert server.api("PUT", SETTING, {"raw": '{"locale": "ru_RU"}'})[0] == 500
     assert home.files() == before
     assert (home.path / "old.txt").read_text() == OLD
-    # Where people make room.
-    assert server.api("PATCH", "api/contents/old.ipynb", {"path": "renamed.ipynb"})[0] == 200
-    assert server.api("DELETE", "api/contents/renamed.ipynb")[0] == 204
+
+
+def makes_room(server: Server, home: Home, notebook: str) -> None:
+    """Fail unless a deletion works, and afterwards a save does."""
+    assert server.api("DELETE", f"api/contents/{notebook}")[0] == 204
     (home.path / "fill" / "1").unlink(missing_ok=True)
     (home.path / "fill" / "block").unlink(missing_ok=True)
+    # btrfs counts what was deleted from then on.
+    subprocess.run(["sync", "--file-system", home.path], check=True)
     assert server.save("old.txt", "new")[0] == 200
     assert (home.path / "old.txt").read_text() == "new"
 
@@ -223,6 +248,24 @@ def test_a_first_start_in_a_full_home_works(
         assert server.api("POST", "api/terminals")[0] == 200
         assert 0 not in home.files().values()
         refuses_and_keeps(server, home)
+        assert server.api("PATCH", "api/contents/old.ipynb", {"path": "renamed.ipynb"})[0] == 200
+        makes_room(server, home, "renamed.ipynb")
+
+
+def test_a_home_at_its_quota_locks_nobody_out(home_with_quota: Home, tmp_path: Path) -> None:
+    """Where the file system itself has room, and refuses with another error."""
+    home = home_with_quota
+    home.fill("bytes")
+    with pytest.raises(OSError, match="quota"):
+        (home.path / "more").write_bytes(bytes(1 << 20))
+    (home.path / "more").unlink(missing_ok=True)
+    with run_server(home, tmp_path) as server:
+        assert server.api("GET", "lab")[0] == server.api("GET", "tree")[0] == 200
+        assert server.run("print(6 * 7)") == "42\n"
+        assert server.api("POST", "api/terminals")[0] == 200
+        refuses_and_keeps(server, home)
+        # To rename takes room in this file system.
+        makes_room(server, home, "old.ipynb")
 
 
 def test_a_home_in_use_fills_up_and_locks_nobody_out(

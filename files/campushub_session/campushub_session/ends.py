@@ -28,6 +28,8 @@ MOST_SAVES = 100
 # An end that moves by fewer seconds than this is not told again.
 LEAST_MOVE = 3.0
 HUB_TIMEOUT = 10.0
+# Seconds that a page has to save while others wait; one that has been closed never says that it is done.
+SAVE_TURN = 5.0
 # Seconds in which an event reaches the pages before the server ends.
 FAREWELL = 0.3
 
@@ -77,7 +79,8 @@ class Ends:
         self.rules: Rules = NO_RULES
         self._told_rules = time.monotonic()
         self._told: tuple[str | None, int, float] = (None, 0, 0.0)
-        self.saves: set[str] = set()
+        # Pages that save or wait for it, in their order.
+        self.saves: dict[str, asyncio.Event] = {}
 
     def knows(self, secret: str) -> bool:
         """Return whether somebody who names a secret is the hub."""
@@ -173,11 +176,24 @@ class Ends:
         except OSError as error:
             raise HTTPError(502, f"The hub does not answer: {error}") from error
 
-    def begin_save(self, page: str) -> None:
-        """Note that a page saves, for which the hub waits."""
-        if len(self.saves) < MOST_SAVES:
-            self.saves.add(page)
+    async def begin_save(self, page: str) -> None:
+        """
+        Note that a page saves, for which the hub waits, and wait for its turn.
+
+        Two pages of one notebook that look at the same time whether it has changed would both find that it has not.
+        """
+        others = list(self.saves)
+        if page in others or len(others) >= MOST_SAVES:
+            return
+        self.saves[page] = asyncio.Event()
+        for other in others:
+            if other in self.saves:
+                try:
+                    await asyncio.wait_for(self.saves[other].wait(), SAVE_TURN)
+                except asyncio.TimeoutError:
+                    self.finish_save(other)
 
     def finish_save(self, page: str) -> None:
         """Note that a page has saved."""
-        self.saves.discard(page)
+        if done := self.saves.pop(page, None):
+            done.set()

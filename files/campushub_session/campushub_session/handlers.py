@@ -96,8 +96,8 @@ class SaveHandler(_API):
     @web.authenticated
     @authorized
     async def put(self, page: str) -> None:
-        """It begins."""
-        self.monitor.ends.begin_save(page)
+        """It begins, after those that have begun before."""
+        await self.monitor.ends.begin_save(page)
         self.set_status(204)
         self.finish()
 

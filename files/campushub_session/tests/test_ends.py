@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
 import threading
 import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from .test_browser import application, browser, open_notebook, page, wait, write_notebook
+from .test_browser import application, browser, open_notebook, page, page_of, wait, write_notebook
 
 __all__ = ["application", "browser", "page"]
 needs_chromium = pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
@@ -125,10 +127,33 @@ def test_the_hub_waits_for_pages_that_save(server):
     assert server.hear_from_hub()["saving"] == 0
 
 
-def change(page):
+def test_one_page_saves_after_the_other(server):
+    """And one that was closed meanwhile holds up nobody for long."""
+    begin = functools.partial(server.api, "PUT")
+    with ThreadPoolExecutor() as pages:
+        for closed in (False, True):
+            begin("api/session/saves/1")
+            began = time.monotonic()
+            second = pages.submit(begin, "api/session/saves/2")
+            wait(lambda: server.hear_from_hub()["saving"] == 2)
+            third = pages.submit(begin, "api/session/saves/3")
+            wait(lambda: server.hear_from_hub()["saving"] == 3)
+            assert not second.done()
+            if not closed:
+                server.api("DELETE", "api/session/saves/1")
+            second.result(8)
+            assert (4 < time.monotonic() - began < 8) if closed else time.monotonic() - began < 4
+            assert not third.done()
+            server.api("DELETE", "api/session/saves/2")
+            third.result(2)
+            server.api("DELETE", "api/session/saves/3")
+            assert server.hear_from_hub()["saving"] == 0
+
+
+def change(page, text="# changed "):
     """Write into the first cell, without saving."""
     page.locator(".jp-CodeCell .cm-content").first.click()
-    page.keyboard.type("# changed ")
+    page.keyboard.type(text)
 
 
 @needs_chromium
@@ -194,3 +219,41 @@ def test_two_unsaved_texts_are_both_kept_at_the_end(page, server, application):
     assert "# changed" in copy.read_text()
     assert "theirs" in (server.home / f"{name}.ipynb").read_text()
     assert page.locator(".jp-Dialog").count() == 0
+
+
+@needs_chromium
+def test_two_pages_with_different_texts_lose_neither(browser, page, server):
+    """Both are told at the same moment."""
+    write_notebook(server, "both.ipynb", "1")
+    open_notebook(page, server, "lab/tree", "both.ipynb")
+    with page_of(browser, server) as other:
+        open_notebook(other, server, "notebooks", "both.ipynb")
+        change(page, "# mine ")
+        change(other, "# theirs ")
+        server.hear_from_hub(ending={"reason": "idle", "message": ""})
+        wait(lambda: [*server.home.glob("both (unsaved *).ipynb")])
+        wait(lambda: server.hear_from_hub()["saving"] == 0)
+    texts = [path.read_text() for path in server.home.glob("both*.ipynb")]
+    assert sorted(name for text in texts for name in ("mine", "theirs") if name in text) == ["mine", "theirs"]
+
+
+@needs_chromium
+def test_a_page_closed_while_it_saves_leaves_the_file_whole(browser, server):
+    write_notebook(server, "closed.ipynb", "1")
+    before = (server.home / "closed.ipynb").read_text()
+    with page_of(browser, server) as page:
+        open_notebook(page, server, "lab/tree", "closed.ipynb")
+        change(page)
+        held = []
+        page.route("**/api/contents/closed.ipynb*", held.append)
+        server.hear_from_hub(ending={"reason": "max_age", "message": ""})
+        # It has begun, and its request never gets there.
+        page.wait_for_timeout(1500)
+        assert held
+        assert server.hear_from_hub(ending={"reason": "max_age", "message": ""})["saving"] == 1
+    assert (server.home / "closed.ipynb").read_text() == before
+    # The next page that saves waits for that one only for a moment.
+    server.hear_from_hub()
+    server.api("PUT", "api/session/saves/0")
+    assert server.hear_from_hub()["saving"] == 1
+    server.api("DELETE", "api/session/saves/0")
