@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,30 @@ def test_the_secret_outlives_a_restart_of_the_hub(site: Site) -> None:
     site.run(act)
 
 
+@pytest.mark.parametrize("days", [2, -2])
+def test_a_clock_that_jumps_while_the_hub_restarts_ends_nothing(site: Site, days: int) -> None:
+    """The hub's database has times of the clock."""
+    limited(site, max_age=3600, idle_timeout=1800)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        server = start(hub)
+        began, record = server.age_left(), server.orm_spawner
+        state = json.loads(json.dumps(record.state))
+        jump = timedelta(days=days)
+        record.started, record.last_activity = record.started - jump, (record.last_activity or record.started) - jump
+        again = StagedSpawner(user=server.user, orm_spawner=record, config=server.config)
+        again.load_state(state)
+        again.note_start()
+        assert began is not None
+        assert 0 <= began - (again.age_left() or 0) < 60
+        # Also where the server itself does not say how long it has been idle.
+        assert 0 <= again.known_idle() < 60
+        hub.stop()
+
+    site.run(act)
+
+
 @pytest.mark.parametrize(
     ("reason", "english", "russian"),
     [
@@ -244,7 +269,7 @@ def test_the_last_end_has_its_reason_at_the_next_visit(
             server.said = {"idle": 100.0, "saving": 0}
         else:
             if reason == "reboot":
-                monkeypatch.setattr(lifetime, "boot_time", time.time)
+                monkeypatch.setattr(lifetime, "boot", lambda: "another")
             server.vanish()
             # JupyterHub looks at each server twice a minute, and before it stops one.
             ann.api("/hub/api/users/ann/server", "DELETE", {})

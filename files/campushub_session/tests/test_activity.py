@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 from jupyter_client import BlockingKernelClient
+
+from campushub_session import activity
 
 from .test_browser import browser, open_notebook, page, wait, write_notebook
 
@@ -94,3 +98,29 @@ def test_an_open_page_is_no_activity(page, server):
     assert [url for url in requests if "/api/kernels" in url]
     page.keyboard.press("ArrowDown")
     wait(lambda: server.hear_from_hub()["idle"] < 2)
+
+
+@pytest.mark.parametrize("jump", [86400, -86400])
+def test_a_clock_that_jumps_is_no_activity_and_no_rest(monkeypatch, jump):
+    """A stand-in for the clock, and for a server that has been idle for an hour."""
+    began = dt.datetime.now(dt.timezone.utc)
+    seconds, clock = [0.0], [began]
+    settings = {"started": began, "last_activity_times": {}}
+    kernels = SimpleNamespace(last_kernel_activity=began, list_kernel_ids=list)
+    server = SimpleNamespace(web_app=SimpleNamespace(settings=settings), kernel_manager=kernels)
+    monkeypatch.setattr(activity.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(
+        activity, "dt", SimpleNamespace(datetime=SimpleNamespace(now=lambda _: clock[0]), timezone=dt.timezone)
+    )
+    found = activity.Activity(server, SimpleNamespace(processes=list))
+    found.idle()
+    seconds[0], clock[0] = 3600.0, began + dt.timedelta(hours=1)
+    assert found.idle() == 3600
+    clock[0] += dt.timedelta(seconds=jump)
+    # Put back, the clock makes what was last lie in the future: then nobody can say, and the server goes on.
+    assert found.idle() == (3600 if jump > 0 else 0)
+    seconds[0] += 60
+    found.record()
+    assert found.idle() == 0
+    seconds[0], clock[0] = seconds[0] + 60, clock[0] + dt.timedelta(seconds=60)
+    assert found.idle() == (60 if jump > 0 else 0)

@@ -58,10 +58,14 @@ class Report(TypedDict):
     saving: int
 
 
-def boot_time() -> float:
-    """Return when this host was started, in seconds since 1970."""
-    lines = Path("/proc/stat").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("btime "))
+def boot() -> str:
+    """Return by what this run of the host is known. When it began would change with the clock."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def uptime() -> float:
+    """Return the seconds since the host was started, which do not jump as the clock may."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class ServerLifetime(LoggingConfigurable):
@@ -96,10 +100,10 @@ class ServerLifetime(LoggingConfigurable):
     # Of this run of the server.
     extended = 0
     _secret = ""
-    _began = 0.0
     _lifetime: asyncio.Task[None] | None = None
-    # Since when it runs, in seconds since 1970; 0 until it does.
-    _started = 0.0
+    # In which run of the host it began, and how many seconds after that; nothing until it runs.
+    _boot = ""
+    _began = 0.0
     _ending: Ending | None = None
     _farewell: asyncio.Task[None] | None = None
     _ends: asyncio.Task[None] | None = None
@@ -119,22 +123,23 @@ class ServerLifetime(LoggingConfigurable):
         """Remember what a hub that is restarted must know."""
         state: dict[str, Any] = super().get_state()  # type: ignore[misc]
         kept = {"session_secret": self._secret, "extended": self.extended}
-        kept |= {"started": self._started, "last_end": self.last_end}
+        kept |= {"boot": self._boot, "began": self._began, "last_end": self.last_end}
         return {**state, **{name: value for name, value in kept.items() if value}}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)  # type: ignore[misc]
         self._secret, self.extended = state.get("session_secret", ""), state.get("extended", 0)
-        self._started, self.last_end = state.get("started", 0.0), state.get("last_end")
+        self._boot, self._began = state.get("boot", ""), state.get("began", 0.0)
+        self.last_end = state.get("last_end")
 
     def clear_state(self) -> None:
         """Forget the run that is over, but for the reason of its end."""
         pid = getattr(self, "pid", 0)
         super().clear_state()  # type: ignore[misc]
-        if self._started:
+        if self._boot:
             self.note_end(pid)
-        self._secret, self.extended, self._started = "", 0, 0.0
+        self._secret, self.extended, self._boot, self._began = "", 0, "", 0.0
         self._ending = self._farewell = self._activity = None
 
     async def stop(self, now: bool = False) -> None:
@@ -150,7 +155,7 @@ class ServerLifetime(LoggingConfigurable):
         """Note why the server has ended, which the hub's pages say until it runs again."""
         ending = self._ending
         if ending is None:
-            reason = "reboot" if boot_time() > self._started else "ended"
+            reason = "ended" if self._boot == boot() else "reboot"
             ending = {"reason": reason, "message": ""}
             self.log.warning("The server %s ended by itself, or with the host: %s", self._log_name, reason)
         self.last_end = {**ending, "at": time.time()}
@@ -175,14 +180,18 @@ class ServerLifetime(LoggingConfigurable):
     def start_polling(self) -> None:
         """Watch the time of the server as well."""
         super().start_polling()  # type: ignore[misc]
-        started = self.orm_spawner.started
-        age = (utcnow(with_tz=False) - started).total_seconds() if started else 0.0
-        self._began = time.monotonic() - max(0.0, age)
-        if not self._started:
-            self._started, self.last_end = time.time() - max(0.0, age), None
+        self.note_start()
+        self._lifetime = asyncio.ensure_future(self.watch_lifetime())
+
+    def note_start(self) -> None:
+        """Note since when the server runs, unless that is known."""
+        if self._boot != boot():
+            # It has just begun, or did so before the hub remembered this.
+            started = self.orm_spawner.started
+            age = (utcnow(with_tz=False) - started).total_seconds() if started else 0.0
+            self._boot, self._began, self.last_end = boot(), uptime() - max(0.0, age), None
             self.orm_spawner.state = self.get_state()
             self.user.db.commit()
-        self._lifetime = asyncio.ensure_future(self.watch_lifetime())
 
     def stop_polling(self) -> None:
         """End the watch, because the server is being stopped or has ended."""
@@ -221,7 +230,7 @@ class ServerLifetime(LoggingConfigurable):
 
     def age_left(self) -> float | None:
         """Return the seconds until the server has reached its age; None is no limit."""
-        return self.max_age + self.extended - (time.monotonic() - self._began) if self.max_age else None
+        return self.max_age + self.extended - (uptime() - self._began) if self.max_age else None
 
     def maintenance_left(self) -> float | None:
         """Return the seconds until a maintenance ends the server; None is never. Administrators go on."""
@@ -232,8 +241,10 @@ class ServerLifetime(LoggingConfigurable):
         """Return the seconds since the last activity that JupyterHub knows of."""
         last, now = self.orm_spawner.last_activity, time.monotonic()
         if self._activity is None:
-            ago = (utcnow(with_tz=False) - last).total_seconds() if last else now - self._began
-            self._activity = last, now - max(0.0, ago)
+            # No longer than it runs, whatever the clock says.
+            age = uptime() - self._began
+            ago = (utcnow(with_tz=False) - last).total_seconds() if last else age
+            self._activity = last, now - min(max(0.0, ago), age)
         elif last != self._activity[0]:
             self._activity = last, now
         return now - self._activity[1]
