@@ -1140,6 +1140,7 @@ def main_pids(host: Host) -> tuple[str, str]:
     return hub, proxy
 
 
+@pytest.mark.one_host
 def test_a_changed_setting_restarts_the_hub_alone(host: Host, alice: Client, apply_role: ApplyRole) -> None:
     """The page changes, an addition that is no longer listed goes; proxy and alice's server go on as they were."""
     hub, proxy = main_pids(host)
