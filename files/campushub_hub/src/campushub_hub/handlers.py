@@ -70,7 +70,7 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
             await self.check_user(user)
         planned = maintenance.current()
         if planned and not user.admin:
-            error = ServerStartError(MAINTENANCE, status_code=503, time=maintenance.begins(planned))
+            error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
             error.title = gettext_noop("Maintenance")
             raise error
         try:
