@@ -210,7 +210,7 @@ def test_pages_that_save_are_not_waited_for_indefinitely(site: Site) -> None:
 
 def test_a_server_that_is_busy_saving_need_not_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither to the first question nor in between."""
-    monkeypatch.setattr(lifetime, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(lifetime, "ANSWER_SECONDS", 1)
     limited(site, save_timeout=120)
 
     def act(url: str) -> None:
@@ -265,7 +265,8 @@ def test_an_end_that_failed_is_taken_back(site: Site, who: str) -> None:
 @pytest.mark.parametrize("how", ["desktop", "busy"])
 def test_a_hub_that_was_down_ends_no_server_for_that(site: Site, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """Of a server that says nothing, as of a desktop or one that is busy, it does not know what it did meanwhile."""
-    monkeypatch.setattr(lifetime, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(lifetime, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(lifetime, "LAST_RETRY", 1)
     limited(site, idle_timeout=1000)
 
     def before(url: str) -> None:
@@ -277,7 +278,7 @@ def test_a_hub_that_was_down_ends_no_server_for_that(site: Site, monkeypatch: py
     def after(url: str) -> None:
         hub = session(url, "ann")
         server = StagedSpawner.newest
-        wait_for(lambda: len(server.told) > 2)
+        wait_for(lambda: len(server.told) > 1)
         assert servers(hub, "ann") == {"": True}
         assert not any(told["ending"] for told in server.told)
         # One that answers counts as it says.
