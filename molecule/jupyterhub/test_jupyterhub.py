@@ -204,28 +204,30 @@ EVERYTHING = "CAMPUSHUB_TEST_EVERYTHING" in os.environ
 MANY_GUESSES = 1000 if EVERYTHING else 100
 MANY_STARTS = 50 if EVERYTHING else 8
 GUESSES = f"""
-import statistics, sys, time
+import sys, time
 from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, "/opt")
 from hub_client import Hub, HubError
 
 def guess(number):
-    begin = time.monotonic()
     try:
         Hub("{HUB}", f"guess{{number}}").login("wrong")
     except HubError as error:
-        return str(error), time.monotonic() - begin
+        return str(error)
 
+def login():
+    begin = time.monotonic()
+    Hub("{HUB}", "bob").login("bob-secret")
+    return time.monotonic() - begin
+
+alone = login()
 with ThreadPoolExecutor(100) as pool:
     guesses = [pool.submit(guess, number) for number in range({MANY_GUESSES})]
     took = []
     while not all(guess.done() for guess in guesses):
-        begin = time.monotonic()
-        Hub("{HUB}", "bob").login("bob-secret")
-        took.append(time.monotonic() - begin)
+        took.append(login())
         time.sleep(2)
-answers, waited = zip(*(guess.result() for guess in guesses))
-print(set(answers), max(took), statistics.median(waited))
+print({{guess.result() for guess in guesses}}, max(took), alone)
 """
 
 
@@ -235,14 +237,14 @@ print(set(answers), max(took), statistics.median(waited))
 def test_many_guesses_shut_out_nobody_else(host: Host) -> None:
     """From the address of the others: nobody is refused, and bob gets in within 5 s all the time.
 
-    Where the host itself is too slow for that, it is those who guess that wait, and not bob.
+    Where the host itself is too slow for that, five times what a login takes with nobody else.
     """
     done = host.run(f"/opt/campushub/hub/bin/python -c {shlex.quote(GUESSES)}")
     assert done.rc == 0, done.stderr
     assert "'403 Invalid username or password'" in done.stdout
     assert "429" not in done.stdout
-    bob, others = (float(seconds) for seconds in done.stdout.split()[-2:])
-    assert bob < max(5, others), done.stdout
+    bob, alone = (float(seconds) for seconds in done.stdout.split()[-2:])
+    assert bob < max(5, 5 * alone), done.stdout
 
 
 @pytest.mark.attack
@@ -1096,18 +1098,20 @@ def test_users_cannot_gain_rights(alice: Client) -> None:
 # The server says that it ends, is given more time, and ends after that.
 PROLONGED = """
 import time
-hub.start()
+def wait_for(reached):
+    end = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.5)
+# Its age begins later, when it is up.
 begin = time.monotonic()
+hub.start()
 path = hub.server_path() + "api/session/end"
-def end():
-    return hub.api(path)
-while not end()["reason"]:
-    time.sleep(0.5)
-before = end()
+wait_for(lambda: hub.api(path)["reason"])
+before = hub.api(path)
 after = hub.api(path, "POST", {})
-while hub.api("/hub/api/users/bob")["servers"]:
-    time.sleep(0.5)
-print(before["reason"], before["stays"], after["reason"], 17 < time.monotonic() - begin < 30)
+wait_for(lambda: not hub.api("/hub/api/users/bob")["servers"])
+print(before["reason"], before["stays"], after["reason"], time.monotonic() - begin >= 30)
 """
 
 
@@ -1115,13 +1119,13 @@ print(before["reason"], before["stays"], after["reason"], 17 < time.monotonic() 
 def test_a_server_ends_in_time_and_may_be_prolonged(host: Host, client: Client) -> None:
     addition = "/etc/jupyterhub/config.d/70-ends.py"
     client("bob", "stop")
-    lines = "c.CampusSpawner.max_age = 14\nc.CampusSpawner.extension_limit = 6\n"
+    lines = "c.CampusSpawner.max_age = 20\nc.CampusSpawner.extension_limit = 10\n"
     host.check_output(f"printf '{lines}' >{addition} && systemctl restart jupyterhub")
     try:
         done = as_person(host, "bob", PROLONGED)
         assert done.stdout == "max_age True None True\n", done.stderr
         journal = host.check_output("journalctl -u jupyterhub -n 200 --no-pager")
-        assert "runs 6 s longer, as its user wishes" in journal
+        assert "runs 10 s longer, as its user wishes" in journal
         assert "ends: max_age" in journal
     finally:
         client("bob", "stop")

@@ -66,6 +66,10 @@ options:
     description: What module C(displays_check) found on the host.
     type: path
     default: /var/lib/campushub/displays-check.json
+  maintenance:
+    description: What C(campushub maintenance) has written.
+    type: path
+    default: /etc/campushub/maintenance.json
   deadline:
     description: Seconds to wait for an answer.
     type: int
@@ -282,6 +286,15 @@ def display_line(file: Path) -> tuple[list[tuple[str, str]], list[str]]:
     return [("displays", version + untested)], []
 
 
+def maintenance_lines(file: Path) -> list[tuple[str, str]]:
+    """Since when there is maintenance, which administrators, who are let in, may have forgotten; nothing without."""
+    try:
+        when = json.loads(file.read_text())["when"]
+    except (OSError, ValueError, TypeError, LookupError):
+        return []
+    return [("maintenance", f"from {when} on, until ./campushub maintenance off; only administrators start servers")]
+
+
 def twin_lines(journal: str) -> list[tuple[str, str]]:
     """Return which accounts share a UID, of those that the hub says it has refused for it."""
     lines = []
@@ -328,6 +341,7 @@ def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], 
             faults.append(f"The certificate of {parameters['server_name']} ends on {end:%Y-%m-%d}, in {days} days.")
         if parameters["subdomains"]:
             faults += subdomain_faults(served if end else "", parameters["server_name"], parameters["deadline"])
+    lines += maintenance_lines(Path(parameters["maintenance"]))
     count, memory = servers()
     lines.append(("servers", f"{count} running" + (f", {size(memory)} of memory" if memory else "")))
     refused = ["--grep=is refused: UID", "--since=-7days"]
@@ -352,6 +366,7 @@ def main() -> None:
             "environments": {"type": "path", "default": "/opt/campushub"},
             "disks": {"type": "list", "elements": "path", "default": ["/", "/home", "/opt", "/var"]},
             "displays_check": {"type": "path", "default": "/var/lib/campushub/displays-check.json"},
+            "maintenance": {"type": "path", "default": "/etc/campushub/maintenance.json"},
             "deadline": {"type": "int", "default": 5},
             "version": {"type": "str", "default": ""},
             "version_file": {"type": "path", "default": "/var/lib/campushub/version"},

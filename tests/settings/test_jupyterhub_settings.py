@@ -89,6 +89,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_max_age": 3600,
                 "jupyterhub_extension_limit": "3600",
                 "jupyterhub_end_warnings": [],
+                "jupyterhub_save_timeout": "45",
                 "jupyterhub_help_url": "mailto:help@example.org",
                 "jupyterhub_password_url": "https://id.example.org/password",
                 "jupyterhub_logo": str(logo),
@@ -429,6 +430,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_max_age": -1,
                 "jupyterhub_extension_limit": -1,
                 "jupyterhub_end_warnings": [600, 5],
+                "jupyterhub_save_timeout": 120,
             },
             [
                 (
@@ -449,6 +451,10 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 (
                     "jupyterhub_end_warnings[1] = 5 leaves nobody the time to do anything. "
                     "Give seconds, such as 1800, 600 and 120; an empty list announces nothing."
+                ),
+                (
+                    "jupyterhub_save_timeout = 120 is longer than those who stop a server wait, or no time at all. "
+                    "Give 1 to 45 seconds."
                 ),
             ],
         ),

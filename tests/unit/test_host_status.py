@@ -181,6 +181,20 @@ def test_xpra_that_does_not_work_is_a_fault(tmp_path: Path) -> None:
     assert faults == ["Xpra 6.6 does not work, so TigerVNC makes the displays: no picture came within 20 s."]
 
 
+@pytest.mark.parametrize("content", [None, "", "[]", "{}"])
+def test_no_maintenance_has_no_line(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "maintenance.json").write_text(content)
+    assert host_status.maintenance_lines(tmp_path / "maintenance.json") == []
+
+
+def test_maintenance_that_was_forgotten_is_told(tmp_path: Path) -> None:
+    (tmp_path / "maintenance.json").write_text('{"from": 1796058000, "when": "2026-11-30 18:00 CET", "stop": true}')
+    ((label, text),) = host_status.maintenance_lines(tmp_path / "maintenance.json")
+    assert label == "maintenance"
+    assert text.startswith("from 2026-11-30 18:00 CET on, until ./campushub maintenance off")
+
+
 def test_accounts_that_share_a_uid_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of those that the hub has refused; who has another UID by now is no news."""
     entries = {

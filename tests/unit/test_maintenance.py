@@ -16,13 +16,13 @@ def run_playbook(directory: Path, *options: str) -> tuple[int, str]:
     inventory = directory / "hosts.yml"
     inventory.write_text("hub: {hosts: {here: {ansible_connection: local, ansible_become: false}}}\n")
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "--check", "--diff"]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    settings = {"TZ": "Europe/Moscow", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(
         [*command, str(ROOT / "playbooks/maintenance.yml"), *options],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env={**os.environ, **settings},
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -51,11 +51,18 @@ def test_maintenance_is_written_and_announced(tmp_path: Path, keep: str, stop: s
     assert status == 0, printed
     assert f'"stop": {stop}' in printed
     assert '"from": 39' in printed
-    assert "Maintenance from 2096-01-01 10:00 on." in printed
+    assert '"when": "2096-01-01 10:00 MSK"' in printed
+    assert "Maintenance from 2096-01-01 10:00 MSK on." in printed
     assert text in printed
-    assert "Работы с 2096-01-01 10:00." in printed
+    assert "Работы с 2096-01-01 10:00 MSK." in printed
 
 
 def test_maintenance_off_takes_both_away(tmp_path: Path) -> None:
-    status, printed = run_playbook(tmp_path, "-e", '{"maintenance_state": "off"}')
+    for name in ("maintenance", "announcement"):
+        (tmp_path / f"{name}.json").write_text(f'{{"comment": "Managed by CampusHub", "of": "the {name}"}}\n')
+    off = f'{{"maintenance_state": "off", "maintenance_directory": "{tmp_path}"}}'
+    status, printed = run_playbook(tmp_path, "-e", off)
     assert status == 0, printed
+    for name in ("maintenance", "announcement"):
+        assert f'-{{"comment": "Managed by CampusHub", "of": "the {name}"}}' in printed
+    assert "\n+{" not in printed

@@ -163,7 +163,7 @@ def test_defaults_give_systemd_and_end_idle_servers(rendered: dict[str, Any], mo
     user = SimpleNamespace(name=ME, id=1, settings={})
     spawner = CampusSystemdSpawner(config=app.config, user=user, orm_spawner=SimpleNamespace(name="", server=None))
     assert (spawner.idle_timeout, spawner.max_age, spawner.extension_limit) == (43200, 0, 0)
-    assert spawner.end_warnings == [1800, 600, 120]
+    assert (spawner.end_warnings, spawner.save_timeout) == ([1800, 600, 120], 15)
     assert app.db_url.startswith("sqlite:///")
 
 

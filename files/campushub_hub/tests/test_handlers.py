@@ -40,23 +40,25 @@ UIDS = {"ann": 2001, "bob": 2002, "dora": 2003, "root": 0}
 class Server(RequestHandler):
     """A stand-in for a server with campushub_session: says what its test wants, and keeps what it hears."""
 
-    def initialize(self, spawner: StagedSpawner) -> None:
-        self.spawner = spawner
+    def initialize(self, name: str) -> None:
+        self.spawner = StagedSpawner.started[name]
 
     def get(self) -> None:
         self.write({})
 
-    def put(self) -> None:
+    async def put(self) -> None:
         assert self.request.path.endswith("/api/session/hub")
         self.spawner.told.append(json.loads(self.request.body))
         self.spawner.headers.append(dict(self.request.headers))
+        while self.spawner.silent:  # noqa: ASYNC110 (set by other threads)
+            await asyncio.sleep(0.02)
         if self.spawner.said is None:
             raise HTTPError(404)
         self.write(json.dumps(self.spawner.said))
 
 
 class StagedSpawner(ServerLifetime, Spawner):  # type: ignore[misc]
-    """A stand-in for users' servers: starts when it is told to, or fails, and counts."""
+    """A stand-in for users' servers: starts when it is told to, or fails, and counts. It outlives its hub."""
 
     newest: StagedSpawner
     first_said: Any = None
@@ -64,7 +66,10 @@ class StagedSpawner(ServerLifetime, Spawner):  # type: ignore[misc]
     failure: Exception | None = None
     starts: list[str]
     running: set[str]
+    started: dict[str, StagedSpawner]
     served: HTTPServer | None = None
+    # Whether it takes what the hub tells it, and does not answer.
+    silent = False
 
     async def start(self) -> tuple[str, int]:
         StagedSpawner.starts.append(f"{self.user.name}/{self.name}")
@@ -78,11 +83,20 @@ class StagedSpawner(ServerLifetime, Spawner):  # type: ignore[misc]
         self.said: Any = StagedSpawner.first_said
         self.told: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        StagedSpawner.newest = self
-        self.served = HTTPServer(Application([(".*", Server, {"spawner": self})]))
+        StagedSpawner.newest = StagedSpawner.started[self._log_name] = self
+        self.served = HTTPServer(Application([(".*", Server, {"name": self._log_name})]))
         self.served.listen(port, "127.0.0.1")
         StagedSpawner.running.add(self.name)
         return "127.0.0.1", port
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Find a server that an earlier hub has started."""
+        super().load_state(state)
+        earlier = StagedSpawner.started.get(self._log_name)
+        if earlier and earlier.served:
+            self.served, self.silent, self.said = earlier.served, earlier.silent, earlier.said
+            self.told, self.headers = [], []
+            StagedSpawner.newest = StagedSpawner.started[self._log_name] = self
 
     async def poll(self) -> int | None:
         return None if self.served else 0
@@ -128,6 +142,7 @@ class Site:
         monkeypatch.setattr(pam, "ask", lambda *_: (0, True))
         self.directory_seconds = 0.0
         self.slow_spawn_timeout = 0.5
+        self.proxy_fails = False
 
         def find(name: str) -> accounts.Account | None:
             time.sleep(self.directory_seconds)
@@ -136,16 +151,19 @@ class Site:
         monkeypatch.setattr(accounts, "find", find)
         StagedSpawner.held, StagedSpawner.failure = False, None
         StagedSpawner.first_said = {"idle": 0.0, "saving": 0}
-        StagedSpawner.starts, StagedSpawner.running = [], set()
+        StagedSpawner.starts, StagedSpawner.running, StagedSpawner.started = [], set(), {}
 
-    def run(self, act: Callable[[str], None], port: int = 0) -> None:
-        async def nothing(*_: Any) -> None:
-            """What the proxy is told."""
+    def run(self, *acts: Callable[[str], None], port: int = 0) -> None:
+        """Do what tests do at a hub; for each further one the hub is started again, and servers run on."""
 
-        async def whole() -> None:
+        async def proxy(*_: Any) -> None:
+            if self.proxy_fails:
+                raise OSError("There is no proxy.")
+
+        async def whole(act: Callable[[str], None]) -> None:
             app = JupyterHub(config_file=f"{configuration.LIBRARY}/jupyterhub_config.py")
             await app.initialize([])
-            app.proxy.add_user = app.proxy.delete_user = nothing
+            app.proxy.add_user = app.proxy.delete_user = proxy
             listening = HTTPServer(app.tornado_application)
             listens = port or random_port()
             listening.listen(listens, "127.0.0.1")
@@ -154,8 +172,16 @@ class Site:
             finally:
                 listening.stop()
                 StagedSpawner.held = False
+                for user in app.users.values():
+                    for spawner in user.spawners.values():
+                        spawner.stop_polling()
+                app.db.close()
 
-        asyncio.run(whole())
+        async def one_after_another() -> None:
+            for act in acts:
+                await whole(act)
+
+        asyncio.run(one_after_another())
 
 
 @pytest.fixture

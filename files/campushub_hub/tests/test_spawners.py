@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -771,3 +772,21 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
         f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process -- {mediator.__file__} probe"
     )
     assert f"--slice=jupyterhub-{os.getuid()}.slice" in first
+
+
+def test_many_ends_leave_threads_to_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the journal takes for the last words of each server."""
+    released = threading.Event()
+    monkeypatch.setattr(user_session, "write_output", lambda *_: released.wait(60))
+
+    async def act() -> None:
+        readers = [asyncio.ensure_future(spawner_of(ME).store_output()) for _ in range(100)]
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(asyncio.to_thread(int), 30)
+            assert not any(reader.done() for reader in readers)
+        finally:
+            released.set()
+            await asyncio.gather(*readers)
+
+    asyncio.run(act())

@@ -70,7 +70,7 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
             await self.check_user(user)
         planned = maintenance.current()
         if planned and not user.admin:
-            error = ServerStartError(MAINTENANCE, status_code=503, time=maintenance.begins(planned))
+            error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
             error.title = gettext_noop("Maintenance")
             raise error
         try:
@@ -109,7 +109,13 @@ class ServerStopper(BaseHandler):  # type: ignore[misc]
             await spawner.announce_end(*self.ending(user))
             if not spawner.ready:
                 return spawner._stop_future
-        return await super().stop_single_user(user, server_name)
+        try:
+            stop = await super().stop_single_user(user, server_name)
+        finally:
+            spawner.resume()
+        # One that takes longer.
+        stop.add_done_callback(lambda _: spawner.resume())
+        return stop
 
     def ending(self, user: Any) -> tuple[str, str]:
         """Return why this request ends a server, with words for its user."""
@@ -290,7 +296,14 @@ class CampusUserAPIHandler(ServerStopper, UserAPIHandler):  # type: ignore[misc]
         user = self.find_user(user_name)
         if user is not None and user.name != self.current_user.name:
             for name in list(user.spawners):
-                await self.stop_server(user, name)
+                try:
+                    await self.stop_server(user, name)
+                except Exception:
+                    # The others stop all the same.
+                    self.log.exception("The server %s:%s could not be stopped", user.name, name)
+            if user.active:
+                # JupyterHub would forget it, and nobody could stop it any more.
+                raise HTTPError(503, f"A server of {user_name} could not be stopped. Try again.")
         await super().delete(user_name)
 
     async def stop_server(self, user: Any, name: str) -> None:
@@ -344,6 +357,8 @@ class LimitsHandler(BaseHandler):  # type: ignore[misc]
     @web.authenticated
     async def get(self) -> None:
         """Return the page."""
+        if self.current_user.kind != "user":
+            raise HTTPError(403, "Only users have limits.")
         spawner = self.current_user.spawner
         try:
             limits = await spawner.look_up_limits()

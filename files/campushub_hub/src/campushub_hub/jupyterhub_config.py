@@ -5,7 +5,9 @@ A site's own additions go into /etc/jupyterhub/config.d/*.py, which are read las
 that the inventory names (jupyterhub_config_files) are in the folder `inventory` there and are read among the others.
 """
 
-from campushub_hub import configuration
+import sys
+
+from campushub_hub import configuration, maintenance
 
 c = get_config()  # noqa: F821
 settings = configuration.read_settings()
@@ -17,3 +19,8 @@ for addition in sorted([*additions.glob("*.py"), *additions.glob("inventory/*.py
     exec(compile(addition.read_text(), str(addition), "exec"))  # noqa: S102 (only administrators can write it)
 
 configuration.finish(c, settings)
+
+# Administrators are let in all the same, and may have forgotten it.
+if planned := maintenance.current():
+    text = "There is maintenance from %s on: only administrators can start servers until ./campushub maintenance off."
+    print(text % planned["when"], file=sys.stderr)

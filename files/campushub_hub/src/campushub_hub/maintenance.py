@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,9 +11,10 @@ FILE = Path("/etc/campushub/maintenance.json")
 
 
 class Maintenance(TypedDict):
-    """When it begins, in seconds since 1970, and whether servers end then."""
+    """When it begins, in seconds since 1970 and by the clock of whoever announced it, and whether servers end then."""
 
     at: float
+    when: str
     stop: bool
 
 
@@ -23,11 +23,7 @@ def current() -> Maintenance | None:
     try:
         found = json.loads(FILE.read_text())
         # Without a time it began when that was written.
-        return {"at": float(found["from"] or FILE.stat().st_mtime), "stop": bool(found["stop"])}
+        at = float(found["from"] or FILE.stat().st_mtime)
+        return {"at": at, "when": str(found["when"]), "stop": bool(found["stop"])}
     except (OSError, ValueError, TypeError, LookupError):
         return None
-
-
-def begins(maintenance: Maintenance) -> str:
-    """Return when it begins, by the clock of the host."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(maintenance["at"]))

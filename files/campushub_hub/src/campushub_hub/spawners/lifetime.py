@@ -12,13 +12,14 @@ import asyncio
 import json
 import math
 import secrets
+import subprocess
 import time
 from pathlib import Path
 from typing import Any, TypedDict
 
 from jupyterhub.utils import utcnow
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.httpclient import HTTPRequest
+from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 from traitlets import Float, Integer, List
 from traitlets.config import LoggingConfigurable
 
@@ -36,6 +37,9 @@ MAINTENANCE_INTERVAL = 10.0
 EXTENSION_STEP = 3600
 # Seconds between the news of an end and the first look whether pages are saving, and between two looks.
 SAVE_INTERVAL = 0.5
+# The last words of so many servers are looked up at once: each takes processes, and the ends of all must not hold up
+# others' starts.
+EXPLANATIONS = asyncio.Semaphore(2)
 
 
 class Ending(TypedDict):
@@ -52,7 +56,11 @@ class LastEnd(Ending):
 
 
 class Report(TypedDict):
-    """What a server says: seconds since somebody or something was active, and how many pages are saving."""
+    """
+    What a server says: seconds since somebody or something was active, and how many pages are saving.
+
+    Those that have not yet said whether they save count as well.
+    """
 
     idle: float
     saving: int
@@ -66,6 +74,17 @@ def boot() -> str:
 def uptime() -> float:
     """Return the seconds since the host was started, which do not jump as the clock may."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def host_stops() -> bool:
+    """Return whether the host is being shut down or restarted."""
+    try:
+        asked = subprocess.run(
+            ["systemctl", "is-system-running"], capture_output=True, text=True, check=False, timeout=1
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return asked.stdout.strip() == "stopping"
 
 
 class ServerLifetime(LoggingConfigurable):
@@ -100,17 +119,20 @@ class ServerLifetime(LoggingConfigurable):
     # Of this run of the server.
     extended = 0
     _secret = ""
-    _lifetime: asyncio.Task[None] | None = None
     # In which run of the host it began, and how many seconds after that; nothing until it runs.
     _boot = ""
     _began = 0.0
+    # Since when this hub watches it, in such seconds.
+    _watched = 0.0
+    _lifetime: asyncio.Task[None] | None = None
     _ending: Ending | None = None
     _farewell: asyncio.Task[None] | None = None
     _ends: asyncio.Task[None] | None = None
+    _resumption: asyncio.Task[Report | None] | None = None
     _explanation: asyncio.Task[None] | None = None
     # The end of the last run, until the next one.
     last_end: LastEnd | None = None
-    # JupyterHub's last_activity, and when it changed by a clock that does not jump.
+    # While the server does not answer: JupyterHub's last_activity, and when it changed by a clock that does not jump.
     _activity: tuple[Any, float] | None = None
 
     def get_env(self) -> dict[str, str]:
@@ -155,7 +177,7 @@ class ServerLifetime(LoggingConfigurable):
         """Note why the server has ended, which the hub's pages say until it runs again."""
         ending = self._ending
         if ending is None:
-            reason = "ended" if self._boot == boot() else "reboot"
+            reason = "reboot" if self._boot != boot() or host_stops() else "ended"
             ending = {"reason": reason, "message": ""}
             self.log.warning("The server %s ended by itself, or with the host: %s", self._log_name, reason)
         self.last_end = {**ending, "at": time.time()}
@@ -168,18 +190,25 @@ class ServerLifetime(LoggingConfigurable):
 
     async def _explain_end(self, end: LastEnd, pid: int) -> None:
         """Add the server's last words, without holding up its next start."""
-        end["message"] = await self.last_words(pid)
-        if end["message"]:
-            self.log.warning("The last words of the server %s were: %s", self._log_name, end["message"])
+        async with EXPLANATIONS:
+            words = await self.last_words(pid)
+        if not words:
+            return
+        self.log.warning("The last words of the server %s were: %s", self._log_name, words)
+        # Not in place: a changed part of the state is no change to the database.
+        explained: LastEnd = {**end, "message": words}
+        if self.last_end is end:
+            self.last_end = explained
         state = self.orm_spawner.state or {}
         # Unless it runs again.
         if (state.get("last_end") or {}).get("at") == end["at"]:
-            self.orm_spawner.state = {**state, "last_end": dict(end)}
+            self.orm_spawner.state = {**state, "last_end": explained}
             self.user.db.commit()
 
     def start_polling(self) -> None:
         """Watch the time of the server as well."""
         super().start_polling()  # type: ignore[misc]
+        self._watched = uptime()
         self.note_start()
         self._lifetime = asyncio.ensure_future(self.watch_lifetime())
 
@@ -205,19 +234,31 @@ class ServerLifetime(LoggingConfigurable):
         retry = FIRST_RETRY
         while True:
             known = maintenance.current()
-            report = await self.exchange()
+            try:
+                answered, left = await self.check_time()
+            except Exception:
+                # Without this watch the server would have no end.
+                self.log.exception("Cannot tell when the server %s ends", self._log_name)
+                answered, left = False, LAST_RETRY
             # Right after its start it may not listen yet.
-            retry = FIRST_RETRY if report else min(2 * retry, LAST_RETRY)
-            left, reason = self.next_end(report["idle"] if report else self.known_idle())
-            if left <= 0:
-                # Not by this task, which the stop ends.
-                self.begin_end(reason)
-                left = LAST_RETRY
+            retry = FIRST_RETRY if answered else min(2 * retry, LAST_RETRY)
             # It ends no earlier, whoever is active or asks for more time.
-            end = time.monotonic() + min(left, LONGEST_INTERVAL if report else retry)
+            end = time.monotonic() + min(left, LONGEST_INTERVAL if answered else retry)
             # A maintenance that is announced, or called off, changes that.
             while (left := end - time.monotonic()) > 0 and maintenance.current() == known:  # noqa: ASYNC110 (it is a file)
                 await asyncio.sleep(min(left, MAINTENANCE_INTERVAL))
+
+    async def check_time(self) -> tuple[bool, float]:
+        """Begin the end of a server whose time is over; return whether it answers, and seconds until the next look."""
+        report = await self.exchange()
+        if report:
+            self._activity = None
+        left, reason = self.next_end(report["idle"] if report else self.known_idle())
+        if left <= 0:
+            # Not by this task, which the stop ends.
+            self.begin_end(reason)
+            left = LAST_RETRY
+        return report is not None, left
 
     def next_end(self, idle: float) -> tuple[float, str]:
         """Return in how many seconds the server ends if nothing happens, and why."""
@@ -230,7 +271,11 @@ class ServerLifetime(LoggingConfigurable):
 
     def age_left(self) -> float | None:
         """Return the seconds until the server has reached its age; None is no limit."""
-        return self.max_age + self.extended - (uptime() - self._began) if self.max_age else None
+        if not self.max_age:
+            return None
+        # After a time without a hub the last warning comes first.
+        warning = min(*self.end_warnings, self.max_age / 2) if self.end_warnings else 0
+        return max(self._began + self.max_age + self.extended, self._watched + warning) - uptime()
 
     def maintenance_left(self) -> float | None:
         """Return the seconds until a maintenance ends the server; None is never. Administrators go on."""
@@ -238,14 +283,13 @@ class ServerLifetime(LoggingConfigurable):
         return planned["at"] - time.time() if planned and planned["stop"] and not self.user.admin else None
 
     def known_idle(self) -> float:
-        """Return the seconds since the last activity that JupyterHub knows of."""
+        """
+        Return the seconds since JupyterHub last heard of activity, of those in which the server has not answered.
+
+        JupyterHub knows nothing of a time without a hub, nor ever of programs in terminals.
+        """
         last, now = self.orm_spawner.last_activity, time.monotonic()
-        if self._activity is None:
-            # No longer than it runs, whatever the clock says.
-            age = uptime() - self._began
-            ago = (utcnow(with_tz=False) - last).total_seconds() if last else age
-            self._activity = last, now - min(max(0.0, ago), age)
-        elif last != self._activity[0]:
+        if self._activity is None or last != self._activity[0]:
             self._activity = last, now
         return now - self._activity[1]
 
@@ -264,10 +308,16 @@ class ServerLifetime(LoggingConfigurable):
             await self.exchange()
         return granted
 
-    async def exchange(self, ending: Ending | None = None) -> Report | None:
+    async def exchange(self) -> Report | None:
         """Tell the server what holds for it, and return what it says; None if that is nothing of use."""
-        if not self._secret:
+        try:
+            return await self._ask()
+        except Exception:  # noqa: BLE001 (it is a program of its user's, which may answer anything)
             return None
+
+    async def _ask(self) -> Report:
+        if not self._secret:
+            raise LookupError
         document = {
             "max_age": self.max_age,
             "age_left": self.age_left(),
@@ -275,7 +325,7 @@ class ServerLifetime(LoggingConfigurable):
             "idle_timeout": self.idle_timeout,
             "extension": self.extension_left(),
             "warnings": self.end_warnings,
-            "ending": ending,
+            "ending": self._ending,
         }
         headers = {SECRET_HEADER: self._secret, "Content-Type": "application/json"}
         request = HTTPRequest(
@@ -291,29 +341,48 @@ class ServerLifetime(LoggingConfigurable):
         client = SimpleAsyncHTTPClient(force_instance=True, max_body_size=ANSWER_SIZE)
         try:
             answer = json.loads((await client.fetch(request)).body)
-            idle, saving = float(answer["idle"]), int(answer["saving"])
-        except (OSError, HTTPClientError, ValueError, TypeError, LookupError, RecursionError):
-            return None
         finally:
             client.close()
-        return {"idle": idle, "saving": saving} if idle >= 0 else None
+        idle, saving = float(answer["idle"]), int(answer["saving"]) + int(answer.get("waiting", 0))
+        if not (idle >= 0 and saving >= 0):
+            raise ValueError
+        return {"idle": idle, "saving": saving}
 
     async def announce_end(self, reason: str, message: str = "") -> None:
         """Tell the server's pages why it ends, and wait until they have saved. Once: the first reason counts."""
         if self._farewell is None:
             self.log.info("The server %s ends: %s%s", self._log_name, reason, f" ({message})" if message else "")
             self._ending = {"reason": reason, "message": message}
-            self._farewell = asyncio.ensure_future(self._say_goodbye(self._ending))
+            self._farewell = asyncio.ensure_future(self._say_goodbye())
         await asyncio.shield(self._farewell)
 
-    async def _say_goodbye(self, ending: Ending) -> None:
-        end = time.monotonic() + self.save_timeout
-        report = await self.exchange(ending)
+    async def _say_goodbye(self) -> None:
+        try:
+            await asyncio.wait_for(self._wait_for_saves(), self.save_timeout)
+        except asyncio.TimeoutError:
+            self.log.warning("Pages of the server %s had not saved after %g s", self._log_name, self.save_timeout)
+        except Exception:
+            # It ends all the same.
+            self.log.exception("The end of the server %s could not be announced", self._log_name)
+
+    async def _wait_for_saves(self) -> None:
+        saving: int | None = None
         first = True
-        while report and (first or report["saving"]) and time.monotonic() < end:
+        while self.ready:
+            try:
+                saving = (await self._ask())["saving"]
+            except HTTPTimeoutError:
+                # It is busy, perhaps with saving.
+                pass
+            except Exception:  # noqa: BLE001 (as in exchange)
+                if saving is None:
+                    # It has no extension, or has ended.
+                    return
+            # The news takes a moment to reach the pages.
+            if saving == 0 and not first:
+                return
             first = False
             await asyncio.sleep(SAVE_INTERVAL)
-            report = await self.exchange(ending)
 
     def begin_end(self, reason: str) -> None:
         """Have the server ended, without waiting for it."""
@@ -323,10 +392,18 @@ class ServerLifetime(LoggingConfigurable):
     async def end(self, reason: str) -> None:
         """End the server as the handlers of JupyterHub do, none of which is at hand here."""
         await self.announce_end(reason)
-        if self.ready and not self.pending:
+        if self.ready:
             self._stop_pending = True
             self._stop_future = asyncio.ensure_future(self._stop())
             await self._stop_future
+        self.resume()
+
+    def resume(self) -> None:
+        """Take the announcement of an end back after a stop, unless that has stopped the server."""
+        if self.ready and self._farewell:
+            self.log.error("The server %s was not stopped, and runs on", self._log_name)
+            self._ending = self._farewell = None
+            self._resumption = asyncio.ensure_future(self.exchange())
 
     async def _stop(self) -> None:
         try:

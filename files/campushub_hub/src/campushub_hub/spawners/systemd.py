@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
 
 # The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
 TRANSIENT_UNITS = Path("/run/systemd/transient")
+
+# To read the journal takes seconds: many ends at once must leave the other threads to starts.
+JOURNAL_THREADS = ThreadPoolExecutor(4, "journal")
 
 # What no program of a user can do anyway without more rights than the user's own: it is out of reach of a fault of the
 # kernel, too. Namespaces, devices, other architectures, debuggers and setgid directories are left to users; so is
@@ -100,7 +104,8 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     async def store_output(self) -> None:
         """Store what the unit has printed since it was submitted where the mediator reads it."""
         unit, since = f"_SYSTEMD_UNIT={self.unit_name}.service", f"--since=@{self._submitted}"
-        await asyncio.to_thread(user_session.write_output, self.account, unit, since)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(JOURNAL_THREADS, user_session.write_output, self.account, unit, since)
 
     def user_command(self) -> list[str]:
         """Return the words in front of a command that the service manager runs as the user, in their slice."""
