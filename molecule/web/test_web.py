@@ -443,6 +443,7 @@ def test_long_headers_go_through_and_longer_ones_are_explained(door: Door) -> No
 
 
 @pytest.mark.attack
+@pytest.mark.one_host
 def test_who_takes_all_connections_keeps_nobody_else_away(door: Door) -> None:
     door.apply(web_connections_per_user=200, web_connections_per_address=300).fine()
     held: list[WebSocket] = []
@@ -574,6 +575,7 @@ def test_the_welcome_page_is_gone_and_other_sites_stay(door: Door) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.one_host
 def test_additions_are_loaded_and_broken_ones_do_no_harm(door: Door) -> None:
     door.host.check_output("echo 'location = /about { return 200 us; }' >/etc/nginx/campushub.d/about.conf")
     assert door.apply().fine().changed > 0
@@ -603,6 +605,7 @@ def test_a_site_that_nginx_refuses_does_not_replace_the_good_one(door: Door) -> 
 
 
 @pytest.mark.chaos
+@pytest.mark.one_host
 def test_a_run_that_was_cut_off_is_finished_by_the_next(door: Door) -> None:
     door.apply().fine()
     # The new site is in its place, and the run ended before nginx was told.
@@ -612,6 +615,7 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(door: Door) -> None:
 
 
 @pytest.mark.attack
+@pytest.mark.one_host
 def test_only_the_networks_of_the_site_come_in(door: Door) -> None:
     door.apply(web_access_networks=["192.0.2.0/24", "2001:db8::/32", "127.0.0.0/8"]).fine()
     assert door.ask()[0] == 403
@@ -622,6 +626,7 @@ def test_only_the_networks_of_the_site_come_in(door: Door) -> None:
     assert door.ask()[0] == 200
 
 
+@pytest.mark.one_host
 def test_other_ports_and_addresses(door: Door) -> None:
     door.apply(web_http_port=8080, web_https_port=8443, web_addresses=["127.0.0.1"]).fine()
     with pytest.raises(ConnectionRefusedError):
@@ -634,6 +639,7 @@ def test_other_ports_and_addresses(door: Door) -> None:
     assert (heard["host"], heard["x-forwarded-port"]) == ("localhost:8443", "8443")
 
 
+@pytest.mark.one_host
 def test_an_own_certificate_is_served_and_replaced(door: Door, tmp_path: Path) -> None:
     first, first_key = own_pair(tmp_path, "first", NAME)
     second, second_key = own_pair(tmp_path, "second", NAME)
@@ -660,6 +666,7 @@ def test_an_own_certificate_is_served_and_replaced(door: Door, tmp_path: Path) -
     assert "CN = second" in subject(door.certificate()).replace("CN=", "CN = ")
 
 
+@pytest.mark.one_host
 def test_a_certificate_that_others_keep_on_the_host(door: Door, tmp_path: Path) -> None:
     def put(name: str) -> None:
         for source, target in zip(
@@ -694,6 +701,7 @@ def test_a_certificate_that_others_keep_on_the_host(door: Door, tmp_path: Path) 
     )
 
 
+@pytest.mark.one_host
 def test_a_self_signed_certificate_follows_the_names_and_its_age(door: Door) -> None:
     door.apply().fine()
     before = subject(door.certificate())
@@ -715,6 +723,7 @@ def test_a_self_signed_certificate_follows_the_names_and_its_age(door: Door) -> 
 
 
 @pytest.mark.attack
+@pytest.mark.one_host
 def test_users_have_names_that_lead_to_their_servers_alone(door: Door) -> None:
     hub, ada = f"https://{NAME}", f"ada.{NAME}"
 
@@ -811,6 +820,7 @@ curl -sf -d "{\\"host\\": \\"_acme-challenge.$CERTBOT_DOMAIN.\\", \\"value\\": \
 """
 
 
+@pytest.mark.one_host
 def test_a_certificate_from_an_acme_service(door: Door, acme_service: dict[str, Any], tmp_path: Path) -> None:
     door.apply(**acme_service).fine()
     first = subject(door.certificate())

@@ -555,16 +555,6 @@ def test_my_limits_are_for_those_who_have_logged_in(site: Site) -> None:
     site.run(_led_to_the_login)
 
 
-def test_a_service_has_no_limits(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CAMPUSHUB_REVOKE_TOKEN", "fedcba9876543210" * 4)
-
-    def act(url: str) -> None:
-        headers = {"Authorization": f"token {'fedcba9876543210' * 4}"}
-        assert Hub(url, "nobody").request("/hub/limits", headers=headers)[0] == 403
-
-    site.run(act)
-
-
 def _led_to_the_login(url: str) -> None:
     assert "/hub/login" in Hub(url, "ann").request("/hub/limits")[1]
 

@@ -357,8 +357,6 @@ class LimitsHandler(BaseHandler):  # type: ignore[misc]
     @web.authenticated
     async def get(self) -> None:
         """Return the page."""
-        if self.current_user.kind != "user":
-            raise HTTPError(403, "Only users have limits.")
         spawner = self.current_user.spawner
         try:
             limits = await spawner.look_up_limits()
