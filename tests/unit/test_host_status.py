@@ -161,6 +161,7 @@ def test_unit(output: str, state: str, fault: list[str], monkeypatch: pytest.Mon
         "server_name": "",
         "environments": "/nonexistent",
         "displays_check": "/nonexistent",
+        "maintenance": "/nonexistent",
         "disks": [],
     }
     found = host_status.look({"units": ["hub.service"], **nothing, "version": "", "version_file": "/nonexistent"})
