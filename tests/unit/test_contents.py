@@ -6,6 +6,8 @@ import asyncio
 import errno
 import json
 import os
+import threading
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -122,6 +124,110 @@ def test_of_an_upload_that_fails_later_nothing_is_left(
             run(manager.save(piece | {"chunk": 2}, name))
     assert not (tmp_path / "new.txt").exists()
     assert (tmp_path / "whole.txt").read_text() == "piecepiece"
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for remote storage, where each fsync takes a while."""
+    fsync = os.fsync
+
+    def late(handle: int) -> None:
+        time.sleep(0.3)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", late)
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+@pytest.mark.parametrize("kind", ["file", "notebook"])
+def test_two_saves_of_one_file_leave_one_of_both_whole(
+    manager: CampusContentsManager, tmp_path: Path, kind: str, known: bool
+) -> None:
+    """Two pages with one notebook, say."""
+    texts = [letter * 100_000 for letter in "ab"]
+    contents: list[Any] = texts
+    if kind == "notebook":
+        cell = {"cell_type": "markdown", "metadata": {}}
+        contents = [
+            {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{**cell, "id": "c", "source": text}]}
+            for text in texts
+        ]
+    folder = tmp_path / "both"
+    folder.mkdir()
+    name = {"file": "plan.txt", "notebook": "plan.ipynb"}[kind]
+    form = {"file": "text", "notebook": "json"}[kind]
+    if known:
+        (folder / name).write_text("old")
+
+    async def save_twice() -> None:
+        models = [{"type": kind, "format": form, "content": content} for content in contents]
+        await asyncio.gather(*(manager.save(model, f"both/{name}") for model in models))
+
+    run(save_twice())
+    found = (folder / name).read_text()
+    assert (found if kind == "file" else "".join(json.loads(found)["cells"][0]["source"])) in texts
+    assert [path.name for path in folder.iterdir() if path.is_file()] == [name]
+    checkpoints = [path.name for path in folder.glob(".ipynb_checkpoints/*")]
+    assert checkpoints == (["plan-checkpoint.ipynb"] if kind == "notebook" else [])
+
+
+@pytest.mark.usefixtures("slow")
+def test_two_checkpoints_of_one_file_are_no_error(manager: CampusContentsManager, tmp_path: Path) -> None:
+    (tmp_path / "plan.txt").write_text("old")
+
+    async def make_twice() -> None:
+        await asyncio.gather(*(manager.create_checkpoint("plan.txt") for _ in range(2)))
+
+    run(make_twice())
+    (checkpoint,) = (tmp_path / ".ipynb_checkpoints").iterdir()
+    assert checkpoint.read_text() == "old"
+
+
+def test_a_failed_save_leaves_that_of_another_page(
+    manager: CampusContentsManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for the later of two that save a new file; a stand-in for such a disk."""
+    fsync, first = os.fsync, threading.Event()
+
+    def full_at_last(handle: int) -> None:
+        if os.fstat(handle).st_size == len("small"):
+            fsync(handle)
+            first.set()
+            return
+        assert first.wait(5)
+        time.sleep(0.2)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_at_last)
+
+    async def save_both() -> list[Any]:
+        models = [{"type": "file", "format": "text", "content": content} for content in ("much text", "small")]
+        return await asyncio.gather(*(manager.save(model, "new.txt") for model in models), return_exceptions=True)
+
+    failed, saved = run(save_both())
+    assert isinstance(failed, HTTPError)
+    assert saved["size"] == len("small")
+    assert (tmp_path / "new.txt").read_text() == "small"
+
+
+@pytest.mark.parametrize(("kind", "chunk"), [("file", None), ("file", 1), ("notebook", None)])
+def test_slow_storage_does_not_hold_up_the_server(
+    manager: CampusContentsManager, monkeypatch: pytest.MonkeyPatch, kind: str, chunk: int | None
+) -> None:
+    """Neither for a whole file nor for a piece of an upload."""
+    fsync, threads = os.fsync, set()
+
+    def noted(handle: int) -> None:
+        threads.add(threading.get_ident())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    content: Any = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []} if kind == "notebook" else "new"
+    model = {"type": kind, "format": "text", "content": content} | ({"chunk": chunk} if chunk else {})
+    run(manager.save(model, "slow"))
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_checkpoints_lie_beside_their_file(manager: CampusContentsManager, tmp_path: Path) -> None:

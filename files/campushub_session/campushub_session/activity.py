@@ -2,9 +2,10 @@
 What counts as activity of the server, with or without a page that is open.
 
 A person at an open page, whose page says so; a request that changes something; a kernel that is busy, with or without
-output; and programs of this server, in terminals and displays say, that use CPU. Jupyter counts each request instead,
-and JupyterLab asks for kernels, files and terminals every ten seconds as long as a page is visible, whoever is there.
-The server's own use of CPU does not count either: such a page causes some.
+output; programs of this server, in terminals and displays say, that use CPU; and what other extensions record, such as
+traffic of applications behind jupyter-server-proxy. Jupyter counts each request instead, and JupyterLab asks for
+kernels, files and terminals every ten seconds as long as a page is visible, whoever is there. The server's own use of
+CPU does not count either: such a page causes some.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +22,10 @@ from jupyter_server.base.handlers import APIHandler
 from . import programs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .cgroups import Slice
 
-# Of the settings of the server whose names end so, Jupyter takes the latest; this one counts each request.
+# Of the settings of the server whose names end so, Jupyter takes the latest. Its own is that of requests, where other
+# extensions record activity as well.
 _SUFFIX, _REQUESTS = "_last_activity", "api_last_activity"
 _OWN = f"session{_SUFFIX}"
 
@@ -43,6 +44,21 @@ def spent(pid: int) -> float:
     return sum(int(field) for field in fields[11:15]) / programs.TICKS
 
 
+def record_request(handler: APIHandler) -> None:
+    """Count a request that has changed something; in the place of `APIHandler.update_api_activity`."""
+    if (
+        handler._track_activity  # noqa: SLF001 (extensions set it)
+        and handler.request.method not in ("GET", "HEAD", "OPTIONS")
+        # In a full home a page tries to save again and again.
+        and handler.get_status() < HTTPStatus.BAD_REQUEST
+        # JupyterLab stores its layout below another path, by itself.
+        and handler.request.path.startswith(f"{handler.base_url}api/")
+        and getattr(handler, "_jupyter_current_user", None)
+        and handler.get_argument("no_track_activity", None) is None
+    ):
+        handler.settings[_REQUESTS] = dt.datetime.now(dt.timezone.utc)
+
+
 class Activity:
     """Knows how long nothing has been active."""
 
@@ -53,20 +69,14 @@ class Activity:
         self._looked, self._spent = time.monotonic(), self._spending()
         self._last: dt.datetime | None = None
         self._active = time.monotonic()
-        self._log_request: Callable[[Any], None] | None = None
-
-    def start(self) -> None:
-        """Look at requests from now on, when no extension puts the settings back any more."""
-        self._log_request = self._settings.get("log_function")
-        # Tornado calls it after each request.
-        self._settings["log_function"] = self._on_request
+        APIHandler.update_api_activity = record_request
 
     def idle(self) -> float:
         """Return the seconds since the last activity, by a clock that does not jump."""
         settings, now = self._settings, time.monotonic()
         moments = [settings["started"], self._server.kernel_manager.last_kernel_activity]
         moments += settings["last_activity_times"].values()
-        moments += [value for name, value in settings.items() if name.endswith(_SUFFIX) and name != _REQUESTS]
+        moments += [value for name, value in settings.items() if name.endswith(_SUFFIX)]
         last = max(moments)
         # After the clock was put back, later activity does not change the moment of the last.
         if last != self._last or last > dt.datetime.now(dt.timezone.utc):
@@ -76,20 +86,6 @@ class Activity:
     def record(self) -> None:
         """Count this moment."""
         self._settings[_OWN] = dt.datetime.now(dt.timezone.utc)
-
-    def _on_request(self, handler: Any) -> None:
-        if (
-            isinstance(handler, APIHandler)
-            and handler._track_activity  # noqa: SLF001 (extensions set it)
-            and handler.request.method not in ("GET", "HEAD", "OPTIONS")
-            # JupyterLab stores its layout below another path, by itself.
-            and handler.request.path.startswith(f"{handler.base_url}api/")
-            and getattr(handler, "_jupyter_current_user", None)
-            and handler.get_argument("no_track_activity", None) is None
-        ):
-            self.record()
-        if self._log_request:
-            self._log_request(handler)
 
     def look(self) -> None:
         """Record what computes, or has since the last look."""

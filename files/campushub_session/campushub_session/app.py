@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Unicode
@@ -13,6 +14,9 @@ from .cgroups import Slice
 from .events import SCHEMAS
 from .handlers import DISPLAY_SCRIPT, HANDLERS
 from .monitor import Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class SessionApp(ExtensionApp):  # type: ignore[misc]
@@ -34,6 +38,7 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
     )
 
     monitor: Monitor
+    _stop_server: Callable[[], None]
 
     def initialize_settings(self) -> None:
         """Make the monitor."""
@@ -46,6 +51,16 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
         self.settings["session_monitor"] = self.monitor
         self.settings["display_page_scripts"] = [DISPLAY_SCRIPT]
         server.io_loop.add_callback(self.monitor.start)
+        # From then on Jupyter takes no new connections, over which pages save.
+        self._stop_server = server.stop
+        server.stop = self._stop
+
+    def _stop(self, from_signal: bool = False) -> None:  # noqa: ARG002 (Jupyter's)
+        self.serverapp.io_loop.add_callback_from_signal(self._say_goodbye_and_stop)
+
+    async def _say_goodbye_and_stop(self) -> None:
+        await self.monitor.ends.say_goodbye()
+        self._stop_server()
 
     def initialize_handlers(self) -> None:
         """Add the API."""
@@ -53,5 +68,4 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
 
     async def stop_extension(self) -> None:
         """End with the server."""
-        await self.monitor.ends.say_goodbye()
         self.monitor.stop()

@@ -9,7 +9,7 @@ import math
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 from urllib.parse import quote
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
@@ -27,11 +27,13 @@ SECRET_VARIABLE = "CAMPUSHUB_SESSION_SECRET"  # noqa: S105 (a name)
 MOST_SAVES = 100
 # An end that moves by fewer seconds than this is not told again.
 LEAST_MOVE = 3.0
+# None left says that it has come.
+LEAST_LEFT = 1.0
 HUB_TIMEOUT = 10.0
-# Seconds that a page has to save while others wait; one that has been closed never says that it is done.
-SAVE_TURN = 5.0
-# Seconds in which an event reaches the pages before the server ends.
-FAREWELL = 0.3
+# Seconds that a page has to save while others wait, and after which any is taken for one that was closed.
+SAVE_TURN, LONGEST_SAVE = 5.0, 60.0
+# Seconds that the service manager and the pages have to answer when the host stops: ten later the server is killed.
+HOST_TIMEOUT, FAREWELL = 2.0, 6.0
 
 
 async def _host_stops() -> bool:
@@ -40,8 +42,13 @@ async def _host_stops() -> bool:
         asked = await asyncio.create_subprocess_exec(
             *("systemctl", "is-system-running"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        printed, _ = await asked.communicate()
     except OSError:
+        return False
+    try:
+        printed, _ = await asyncio.wait_for(asked.communicate(), HOST_TIMEOUT)
+    except asyncio.TimeoutError:
+        asked.kill()
+        await asked.wait()
         return False
     return printed.strip() == b"stopping"
 
@@ -69,18 +76,28 @@ NO_RULES: Rules = {
 }
 
 
+class Save(NamedTuple):
+    """A page that saves: whether it has, since when, and the connections of pages that were open then."""
+
+    done: asyncio.Event
+    began: float
+    pages: set[Any]
+
+
 class Ends:
     """Tells pages of an end when it comes near; without a hub there is none."""
 
-    def __init__(self, activity: Activity, emit: Callable[[Any], None]) -> None:
-        self._activity, self._emit = activity, emit
+    def __init__(self, activity: Activity, emit: Callable[[Any], None], pages: Callable[[], set[Any]]) -> None:
+        self._activity, self._emit, self._pages = activity, emit, pages
         # Programs of the user do not get it.
         self._secret = os.environ.pop(SECRET_VARIABLE, "")
         self.rules: Rules = NO_RULES
         self._told_rules = time.monotonic()
         self._told: tuple[str | None, int, float] = (None, 0, 0.0)
-        # Pages that save or wait for it, in their order.
-        self.saves: dict[str, asyncio.Event] = {}
+        # By the name that a page has given itself, in the order in which they may save.
+        self._saves: dict[str, Save] = {}
+        # Of the pages that are open, those that have done something about the end which has come.
+        self._answered: set[str] = set()
 
     def knows(self, secret: str) -> bool:
         """Return whether somebody who names a secret is the hub."""
@@ -88,30 +105,46 @@ class Ends:
 
     def update(self, rules: Rules) -> dict[str, float]:
         """Take what the hub says, and return what it wants to know."""
+        if not self.rules["ending"]:
+            self._answered.clear()
         self.rules, self._told_rules = rules, time.monotonic()
         self._activity.look()
         self.check()
-        return {"idle": self._activity.idle(), "saving": len(self.saves)}
+        return {"idle": self._activity.idle(), "waiting": self.waiting(), "saving": self.saving()}
+
+    def waiting(self) -> int:
+        """Return how many pages have not answered yet to the end that has come."""
+        return max(0, len(self._pages()) - len(self._answered)) if self.rules["ending"] else 0
+
+    def saving(self) -> int:
+        """Return how many pages save."""
+        pages, now = self._pages(), time.monotonic()
+        for page, save in list(self._saves.items()):
+            if now - save.began > LONGEST_SAVE or (save.pages and not save.pages & pages):
+                self.finish_save(page)
+        return len(self._saves)
 
     def age_left(self) -> float | None:
         """Return the seconds until this server has reached its age; None is no limit."""
-        return self._until(self.rules["age_left"])
+        left = self._until(self.rules["age_left"])
+        return None if left is None else max(0.0, left)
 
     def _until(self, left: float | None) -> float | None:
-        """Return what is left now of the seconds that the hub has named."""
-        return None if left is None else max(0.0, left - (time.monotonic() - self._told_rules))
+        """Return what is left now of the seconds that the hub has named; less than 0 if the hub is late."""
+        return None if left is None else left - (time.monotonic() - self._told_rules)
 
     def current(self) -> End:
         """Return what pages are told now."""
-        return self._nearest()[1]
+        return self._nearest()[2]
 
-    def _nearest(self) -> tuple[int, End]:
-        """Return how many warnings have been due, and the end that comes first."""
+    def _nearest(self) -> tuple[int, float, End]:
+        """Return how many warnings have been due, the moment of the end that comes first, and what is told of it."""
         rules, idle = self.rules, self._activity.idle()
         if rules["ending"]:
             ending = rules["ending"]
-            return 0, {"reason": ending["reason"], "message": ending["message"], "seconds_left": 0.0, "stays": False}
-        age_left, timeout = self.age_left(), rules["idle_timeout"]
+            end: End = {"reason": ending["reason"], "message": ending["message"], "seconds_left": 0.0, "stays": False}
+            return 0, 0.0, end
+        age_left, timeout = self._until(rules["age_left"]), rules["idle_timeout"]
         ends = [(timeout - idle, timeout, "idle", True)] if timeout else []
         if age_left is not None:
             ends.append((age_left, rules["max_age"], "max_age", rules["extension"] > 0))
@@ -120,13 +153,14 @@ class Ends:
         left, limit, reason, stays = min(ends, default=(math.inf, 0, "", False))
         due = sum(left <= min(warning, limit / 2) for warning in rules["warnings"])
         if not due:
-            return 0, {"reason": None, "message": "", "seconds_left": 0.0, "stays": False}
-        return due, {"reason": reason, "message": "", "seconds_left": max(0.0, left), "stays": stays}
+            return 0, 0.0, {"reason": None, "message": "", "seconds_left": 0.0, "stays": False}
+        # It has come when the hub says so, which may be late.
+        end = {"reason": reason, "message": "", "seconds_left": max(LEAST_LEFT, left), "stays": stays}
+        return due, time.monotonic() + left, end
 
     def check(self) -> None:
         """Tell of an end with each warning that is due, and when it is off."""
-        due, end = self._nearest()
-        moment = time.monotonic() + end["seconds_left"] if due else 0.0
+        due, moment, end = self._nearest()
         reason, told_due, told_moment = self._told
         if (end["reason"], due) != (reason, told_due) or abs(moment - told_moment) > LEAST_MOVE:
             self._told = end["reason"], due, moment
@@ -135,7 +169,7 @@ class Ends:
     async def stay(self) -> None:
         """Stay longer, because the user asks for it. Raises HTTPError if that is not granted."""
         self._activity.record()
-        if self._nearest()[1]["reason"] == "max_age":
+        if self.current()["reason"] == "max_age":
             await self._ask_hub("POST")
         self.check()
 
@@ -144,11 +178,13 @@ class Ends:
         await self._ask_hub("DELETE")
 
     async def say_goodbye(self) -> None:
-        """Tell of an end that comes with that of the host; of another one the hub has said why."""
-        if not self.rules["ending"] and await _host_stops():
-            self.rules = {**self.rules, "ending": {"reason": "reboot", "message": ""}}
-            self.check()
-            await asyncio.sleep(FAREWELL)
+        """Tell of an end that comes with that of the host, and let pages save; of another one the hub has said why."""
+        if self.rules["ending"] or not await _host_stops():
+            return
+        self.update({**self.rules, "ending": {"reason": "reboot", "message": ""}})
+        end = time.monotonic() + FAREWELL
+        while (self.waiting() or self.saving()) and time.monotonic() < end:  # noqa: ASYNC110 (pages come and go)
+            await asyncio.sleep(0.1)
 
     async def _ask_hub(self, method: str) -> None:
         """Ask the hub with the token of this server, which is for its user's own servers."""
@@ -182,18 +218,24 @@ class Ends:
 
         Two pages of one notebook that look at the same time whether it has changed would both find that it has not.
         """
-        others = list(self.saves)
+        self._answer(page)
+        others = list(self._saves)
         if page in others or len(others) >= MOST_SAVES:
             return
-        self.saves[page] = asyncio.Event()
+        self._saves[page] = Save(asyncio.Event(), time.monotonic(), self._pages())
         for other in others:
-            if other in self.saves:
+            if other in self._saves:
                 try:
-                    await asyncio.wait_for(self.saves[other].wait(), SAVE_TURN)
+                    await asyncio.wait_for(self._saves[other].done.wait(), SAVE_TURN)
                 except asyncio.TimeoutError:
                     self.finish_save(other)
 
     def finish_save(self, page: str) -> None:
-        """Note that a page has saved."""
-        if done := self.saves.pop(page, None):
-            done.set()
+        """Note that a page has saved, or has nothing to save."""
+        self._answer(page)
+        if save := self._saves.pop(page, None):
+            save.done.set()
+
+    def _answer(self, page: str) -> None:
+        if len(self._answered) < MOST_SAVES:
+            self._answered.add(page)

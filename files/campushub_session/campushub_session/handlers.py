@@ -91,7 +91,7 @@ class ActivityHandler(_API):
 
 
 class SaveHandler(_API):
-    """A page that saves, for which the end of the server waits."""
+    """What a page does about the end of the server, which waits for it."""
 
     @web.authenticated
     @authorized
@@ -104,7 +104,7 @@ class SaveHandler(_API):
     @web.authenticated
     @authorized
     async def delete(self, page: str) -> None:
-        """It is done."""
+        """It is done, or there is nothing to save."""
         self.monitor.ends.finish_save(page)
         self.set_status(204)
         self.finish()

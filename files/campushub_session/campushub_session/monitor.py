@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jupyter_server.services.events.handlers import SubscribeWebsocket
 from tornado.ioloop import PeriodicCallback
 from tornado.web import HTTPError
 
@@ -50,7 +51,7 @@ class Monitor:
         self._server, self._log, self.slice = server, server.log, control_groups
         self.announcements = announcements
         self.activity = Activity(server, control_groups)
-        self.ends = Ends(self.activity, lambda end: self._emit(END, end))
+        self.ends = Ends(self.activity, lambda end: self._emit(END, end), self._pages)
         self._kills = KillCounter(control_groups)
         self.home = Home(Path.home())
         self.space = Space(Path.home())
@@ -72,7 +73,6 @@ class Monitor:
     def start(self) -> None:
         """Begin."""
         self.home.refresh()
-        self.activity.start()
         self.announcements.refresh()
         self._server.event_logger.add_listener(schema_id=KERNEL_ACTIONS, listener=self._on_kernel_action)
         for callback in self._callbacks:
@@ -87,6 +87,12 @@ class Monitor:
 
     def _emit(self, schema: str, data: Any) -> None:
         self._server.event_logger.emit(schema_id=schema, data=data)
+
+    def _pages(self) -> set[Any]:
+        """Return the connections over which open pages are told of an end."""
+        listeners = self._server.event_logger._modified_listeners[END]  # noqa: SLF001 (nothing else says it)
+        owners = {getattr(listener, "__self__", None) for listener in listeners}
+        return {owner for owner in owners if isinstance(owner, SubscribeWebsocket) and owner.ws_connection}
 
     # Usage
 

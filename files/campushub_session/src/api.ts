@@ -74,6 +74,11 @@ export interface SpaceReport {
 export type Send = (method: string, address: string, body?: string) => Promise<Response>;
 
 export class Api {
+  /** By which the server knows this page. */
+  readonly page = Array.from(crypto.getRandomValues(new Uint8Array(16)), byte =>
+    byte.toString(16).padStart(2, '0')
+  ).join('');
+
   constructor(private readonly send: Send) {}
 
   async usage(): Promise<Usage> {
@@ -100,12 +105,14 @@ export class Api {
     await this.send('PUT', 'api/session/end');
   }
 
-  async beginSave(page: string): Promise<void> {
-    await this.send('PUT', `api/session/saves/${page}`);
+  /** Resolves when no other page saves. */
+  async beginSave(): Promise<void> {
+    await this.send('PUT', `api/session/saves/${this.page}`);
   }
 
-  async finishSave(page: string): Promise<void> {
-    await this.send('DELETE', `api/session/saves/${page}`);
+  /** Nothing is left to save: the server, which waits for that, may end. */
+  async finishSave(): Promise<void> {
+    await this.send('DELETE', `api/session/saves/${this.page}`);
   }
 
   async programs(): Promise<Program[]> {

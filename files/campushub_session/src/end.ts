@@ -57,14 +57,22 @@ export class EndBox {
 
   /** Show what the server tells; with its next news it is shown again to those who have dismissed it. */
   show(end: End, news = true): void {
-    const over = this.end?.reason && this.end.seconds_left === 0;
     this.end = end;
     this.dismissed &&= !news;
     this.moment = performance.now() + end.seconds_left * 1000;
     this.problem.textContent = '';
     this.render();
-    if (end.reason && end.seconds_left === 0 && !over) {
-      void this.saver?.saveAll().then(failed => this.tell(failed));
+    if (end.reason && end.seconds_left === 0) {
+      void this.answer();
+    }
+  }
+
+  /** The server waits for it, also where there is nothing to save. */
+  private async answer(): Promise<void> {
+    if (this.saver) {
+      this.tell(await this.saver.saveAll());
+    } else {
+      await this.api.finishSave().catch(() => undefined);
     }
   }
 

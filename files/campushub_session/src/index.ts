@@ -58,7 +58,7 @@ function activate(
   const bar = new UsageBar(trans, format, open);
   app.shell.add(new Widget({ node: bar.node }), 'top', { rank: 1000 });
   const announcements = new AnnouncementBox(trans, translator.languageCode);
-  const end = new EndBox(api, trans, format, new Saver(app, documents, api, trans));
+  const end = new EndBox(api, trans, format, new Saver(app, documents, api, trans, translator));
   const showUsage = (usage: Usage): void => {
     bar.showUsage(usage);
     space.check(usage);

@@ -4,27 +4,36 @@
  */
 
 import type { JupyterFrontEnd } from '@jupyterlab/application';
+import { Dialog } from '@jupyterlab/apputils';
 import { PathExt } from '@jupyterlab/coreutils';
 import type { IDocumentManager } from '@jupyterlab/docmanager';
 import type { DocumentRegistry } from '@jupyterlab/docregistry';
 import type { Contents } from '@jupyterlab/services';
+import type { ITranslator } from '@jupyterlab/translation';
+import type { Widget } from '@lumino/widgets';
 
 import type { Api } from './api';
 import type { Translations } from './translation';
 
+/** JupyterLab's own title of its question, which its language packs translate. */
+const CHANGED = 'File Changed';
+/** Milliseconds for a save that JupyterLab has begun; one that asks a question does not end. */
+const OWN_SAVE = 2_000;
+
 export class Saver {
-  /** By which the server knows this page. */
-  private readonly page = Array.from(crypto.getRandomValues(new Uint8Array(16)), byte =>
-    byte.toString(16)
-  ).join('');
   private running: Promise<string[]> | null = null;
+  /** Whether JupyterLab saves a document. */
+  private readonly underWay = new WeakMap<DocumentRegistry.Context, boolean>();
 
   constructor(
     private readonly app: JupyterFrontEnd,
     private readonly documents: IDocumentManager | null,
     private readonly api: Api,
-    private readonly trans: Translations
-  ) {}
+    private readonly trans: Translations,
+    private readonly translator: ITranslator
+  ) {
+    app.shell.currentChanged?.connect((_, { newValue }) => this.watch(newValue));
+  }
 
   /** Save all, while the server waits for it; return the names of those that could not be saved. */
   async saveAll(): Promise<string[]> {
@@ -34,10 +43,9 @@ export class Saver {
 
   private async save(): Promise<string[]> {
     const contexts = this.unsaved();
-    if (contexts.length === 0) {
-      return [];
+    if (contexts.length > 0) {
+      await this.api.beginSave().catch(warn);
     }
-    await this.api.beginSave(this.page).catch(warn);
     try {
       const saved = await Promise.all(
         contexts.map(context =>
@@ -52,7 +60,7 @@ export class Saver {
       );
       return contexts.filter((_, index) => !saved[index]).map(context => PathExt.basename(context.path));
     } finally {
-      await this.api.finishSave(this.page).catch(warn);
+      await this.api.finishSave().catch(warn);
     }
   }
 
@@ -67,27 +75,69 @@ export class Saver {
     return [...found];
   }
 
+  private watch(widget: Widget | null): void {
+    const context = widget && this.documents?.contextForWidget(widget);
+    if (context && !this.underWay.has(context)) {
+      this.underWay.set(context, false);
+      context.saveState.connect((_, state) => this.underWay.set(context, state === 'started'));
+    }
+  }
+
   private async saveOne(context: DocumentRegistry.Context): Promise<void> {
     const { contents } = this.app.serviceManager;
-    const known = context.contentsModel;
-    const onDisk = await contents.get(context.path, { content: false, hash: true }).catch(() => null);
-    if (!known || !onDisk || !changed(known, onDisk)) {
-      await context.save();
+    // It changes the file before this page knows.
+    for (let waited = 0; this.underWay.get(context) && waited < OWN_SAVE; waited += 100) {
+      await new Promise(resolve => setTimeout(resolve, 100));
+    }
+    if (!context.model.dirty) {
       return;
     }
-    const notebook = known.type === 'notebook';
+    const known = context.contentsModel;
+    const onDisk = await contents.get(context.path, { content: false, hash: true }).catch(() => null);
+    const mayReplace = !known || !onDisk || !changed(known, onDisk);
+    if (mayReplace && (await this.saveUnasked(context))) {
+      return;
+    }
+    const notebook = known?.type === 'notebook';
     await contents.save(this.nameOfCopy(context.path), {
-      type: known.type,
+      type: known?.type ?? 'file',
       format: notebook ? 'json' : 'text',
       content: notebook ? context.model.toJSON() : context.model.toString()
     });
   }
 
+  /** Save as JupyterLab does; return whether it did so, and did not have to ask what to do. */
+  private async saveUnasked(context: DocumentRegistry.Context): Promise<boolean> {
+    const title = this.translator.load('jupyterlab').__(CHANGED);
+    let asked = false;
+    const refuse = (_: unknown, dialog: Dialog<unknown>): void => {
+      // Its title and its text; the title itself is not there yet.
+      if (dialog.node.ariaLabel?.startsWith(title)) {
+        asked = true;
+        // Once it is under way.
+        queueMicrotask(() => dialog.reject());
+      }
+    };
+    Dialog.tracker.widgetAdded.connect(refuse);
+    try {
+      await context.save();
+    } catch (error) {
+      if (!asked) {
+        throw error;
+      }
+    } finally {
+      Dialog.tracker.widgetAdded.disconnect(refuse);
+    }
+    return !asked;
+  }
+
   private nameOfCopy(path: string): string {
     const extension = PathExt.extname(path);
     const time = new Date().toISOString().slice(0, 19).replace(/:/g, '-');
+    // Two pages may have the same document.
+    const moment = `${time}-${this.api.page.slice(0, 4)}`;
     const stem = path.slice(0, path.length - extension.length);
-    return this.trans.__('%1 (unsaved %2)', stem, time) + extension;
+    return this.trans.__('%1 (unsaved %2)', stem, moment) + extension;
   }
 }
 

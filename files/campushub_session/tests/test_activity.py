@@ -6,6 +6,7 @@ import datetime as dt
 import shutil
 import subprocess
 import time
+import urllib.error
 from types import SimpleNamespace
 
 import pytest
@@ -81,6 +82,33 @@ def test_a_program_that_computes_is_activity(server, run, command, environment, 
     run(command, **environment)
     time.sleep(2.5)
     assert (idle(server) < 3) == active
+
+
+def test_a_request_that_is_refused_is_no_activity(server):
+    """A page tries to save again and again in a full home, say."""
+    before = server.hear_from_hub()["idle"]
+    time.sleep(1)
+    with pytest.raises(urllib.error.HTTPError):
+        server.api("PUT", "api/contents/refused.txt", {"type": "nothing", "content": ""})
+    assert server.hear_from_hub()["idle"] > before + 0.9
+    server.api("PUT", "api/contents/saved.txt", {"type": "file", "format": "text", "content": ""})
+    assert server.hear_from_hub()["idle"] < 1
+
+
+@pytest.mark.parametrize("record", ["api_last_activity", "last_activity_times"])
+def test_what_other_extensions_record_is_activity(record):
+    """As jupyter-server-proxy does, 4.4 in the first way and 4.6 in the other; a stand-in for a server with it."""
+    moment = dt.datetime.now(dt.timezone.utc)
+    settings = {"started": moment, "last_activity_times": {}}
+    kernels = SimpleNamespace(last_kernel_activity=moment)
+    server = SimpleNamespace(web_app=SimpleNamespace(settings=settings), kernel_manager=kernels)
+    observed = activity.Activity(server, SimpleNamespace(processes=list))
+    observed.idle()
+    time.sleep(0.5)
+    assert observed.idle() > 0.4
+    now = dt.datetime.now(dt.timezone.utc)
+    settings[record] = now if record == "api_last_activity" else {"proxy": now}
+    assert observed.idle() < 0.4
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -11,12 +12,19 @@ import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import websocket
 
+from campushub_session.events import END
+
+from .conftest import HUB_SECRET
 from .test_browser import application, browser, open_notebook, page, page_of, wait, write_notebook
 
 __all__ = ["application", "browser", "page"]
+ENDING = {"reason": "idle", "message": ""}
+PROC = Path("/proc")
 needs_chromium = pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
 
 
@@ -59,12 +67,21 @@ def test_only_the_hub_sets_the_rules(server):
             server.hear_from_hub(secret, max_age=1, age_left=1)
         assert refused.value.code == 403
     assert end(server)["reason"] is None
-    # Nor do programs of the user get the secret.
-    server.api("POST", "api/kernels", {"name": "python3"})
-    (kernel,) = server.api("GET", "api/kernels")
-    program = next(p for p in server.api("GET", "api/session/programs") if p["kind"] == "kernel")
-    assert program
+
+
+def test_programs_of_the_user_do_not_get_the_secret(server):
+    kernel = server.api("POST", "api/kernels", {"name": "python3"})
+    terminal = server.api("POST", "api/terminals")
+    started = [*map(int, (server.slice / "cgroup.procs").read_text().split())]
+    started.remove(server.process.pid)
+    commands = [(PROC / str(pid) / "cmdline").read_text() for pid in started]
+    assert [command for command in commands if "ipykernel" in command]
+    assert [command for command in commands if "ipykernel" not in command]
+    for pid in started:
+        wait(lambda pid=pid: "LANG=" in (PROC / str(pid) / "environ").read_text())
+        assert HUB_SECRET not in (PROC / str(pid) / "environ").read_text()
     server.api("DELETE", f"api/kernels/{kernel['id']}")
+    server.api("DELETE", f"api/terminals/{terminal['name']}")
 
 
 def test_the_hub_is_told_of_activity(server):
@@ -150,10 +167,85 @@ def test_one_page_saves_after_the_other(server):
             assert server.hear_from_hub()["saving"] == 0
 
 
+@pytest.fixture
+def connect(server):
+    """Open the connection over which a page is told of an end; a stand-in for that page."""
+    opened = []
+
+    def open_connection():
+        url = f"{server.url.replace('http', 'ws', 1)}api/events/subscribe"
+        opened.append(websocket.create_connection(url, header=["Authorization: token secret"]))
+        return opened[-1]
+
+    server.hear_from_hub()
+    yield open_connection
+    for connection in opened:
+        connection.close()
+    server.hear_from_hub()
+
+
+def test_the_hub_waits_until_all_pages_have_answered(server, connect):
+    pages = [connect(), connect()]
+    assert server.hear_from_hub()["waiting"] == 0
+    for _ in range(2):
+        assert server.hear_from_hub(ending=ENDING)["waiting"] == 2
+        time.sleep(2)
+        assert server.hear_from_hub(ending=ENDING)["waiting"] == 2
+        server.api("PUT", "api/session/saves/1")
+        told = server.hear_from_hub(ending=ENDING)
+        assert (told["waiting"], told["saving"]) == (1, 1)
+        server.api("DELETE", "api/session/saves/1")
+        told = server.hear_from_hub(ending=ENDING)
+        assert (told["waiting"], told["saving"]) == (1, 0)
+        # One with nothing to save.
+        server.api("DELETE", "api/session/saves/2")
+        assert server.hear_from_hub(ending=ENDING)["waiting"] == 0
+        # It was called off, and the next one asks again.
+        server.hear_from_hub()
+    server.hear_from_hub(ending=ENDING)
+    pages[0].close()
+    wait(lambda: server.hear_from_hub(ending=ENDING)["waiting"] == 1)
+
+
+def test_a_page_that_was_closed_does_not_save_any_more(server, connect):
+    page = connect()
+    server.api("PUT", "api/session/saves/1")
+    assert server.hear_from_hub()["saving"] == 1
+    page.close()
+    wait(lambda: server.hear_from_hub()["saving"] == 0, 5)
+
+
+def test_an_end_that_is_late_has_not_come(server, connect):
+    connection = connect()
+
+    def told():
+        found = []
+        connection.settimeout(6)
+        with contextlib.suppress(websocket.WebSocketTimeoutException):
+            while True:
+                event = json.loads(connection.recv())
+                found += [event["seconds_left"]] if event["schema_id"] == END else []
+        return found
+
+    server.hear_from_hub(max_age=100, age_left=-5)
+    assert end(server)["seconds_left"] == 1
+    assert told() == [1]
+    server.hear_from_hub(max_age=100, age_left=-12, ending=ENDING)
+    assert told() == [0]
+
+
 def change(page, text="# changed "):
     """Write into the first cell, without saving."""
     page.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.type(text)
+
+
+def end_as_the_hub(server, page, ending=None):
+    """Tell of an end and wait for pages, as the hub does; routes of a page are handled while that is waited for."""
+    deadline = time.monotonic() + 15
+    while (told := server.hear_from_hub(ending=ending or ENDING))["waiting"] or told["saving"]:
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(100)
 
 
 @needs_chromium
@@ -191,17 +283,87 @@ def test_an_end_is_announced_and_put_off(page, server, hub, application):
 
 @needs_chromium
 def test_unsaved_notebooks_are_saved_at_the_end(page, server, application):
+    """By a page that answers late, after a hub that was late, too."""
     name = f"own-{application[:3]}.ipynb"
     write_notebook(server, name, "1")
     open_notebook(page, server, application, name)
     change(page)
+    box = page.locator(".campushub-End")
+    server.hear_from_hub(max_age=100, age_left=-5)
+    box.get_by_text("Yours stops in 1 min.").wait_for()
+
+    def answer_late(route):
+        page.wait_for_timeout(2_000)
+        route.continue_()
+
+    page.route("**/api/session/saves/*", answer_late)
     message = "New memory <b>at</b> noon"
-    began = time.monotonic()
-    server.hear_from_hub(ending={"reason": "administrator", "message": message})
-    page.locator(".campushub-End").get_by_text(f"An administrator has stopped your server: {message}").wait_for()
-    assert time.monotonic() - began < 3
-    wait(lambda: "# changed" in (server.home / name).read_text())
-    wait(lambda: server.hear_from_hub()["saving"] == 0)
+    end_as_the_hub(server, page, {"reason": "administrator", "message": message})
+    assert box.get_by_text(f"An administrator has stopped your server: {message}").is_visible()
+    assert "# changed" in (server.home / name).read_text()
+    server.hear_from_hub()
+
+
+@needs_chromium
+def test_two_pages_with_different_texts_lose_neither(browser, page, server):
+    """Both are told at the same moment."""
+    write_notebook(server, "both.ipynb", "1")
+    open_notebook(page, server, "lab/tree", "both.ipynb")
+    with page_of(browser, server) as other:
+        open_notebook(other, server, "notebooks", "both.ipynb")
+        change(page, "# mine ")
+        change(other, "# theirs ")
+        end_as_the_hub(server, page)
+        assert page.locator(".jp-Dialog").count() + other.locator(".jp-Dialog").count() == 0
+    texts = [path.read_text() for path in server.home.glob("both*.ipynb")]
+    assert sorted(name for text in texts for name in ("mine", "theirs") if name in text) == ["mine", "theirs"]
+    server.hear_from_hub()
+
+
+@needs_chromium
+def test_a_save_of_its_own_is_no_other_text(page, server):
+    """The end comes while JupyterLab saves by itself."""
+    write_notebook(server, "auto.ipynb", "1")
+    open_notebook(page, server, "lab/tree", "auto.ipynb")
+    change(page)
+
+    def answer_late(route):
+        if route.request.method != "PUT":
+            route.continue_()
+            return
+        answer = route.fetch()
+        server.hear_from_hub(ending=ENDING)
+        page.wait_for_timeout(1_000)
+        route.fulfill(response=answer)
+
+    page.route("**/api/contents/auto.ipynb*", answer_late)
+    page.keyboard.press("Control+S")
+    page.locator(".campushub-End").get_by_text("nothing happened there").wait_for()
+    end_as_the_hub(server, page)
+    assert "# changed" in (server.home / "auto.ipynb").read_text()
+    assert [*server.home.glob("auto (unsaved *)")] == []
+    server.hear_from_hub()
+
+
+@needs_chromium
+def test_a_file_that_changes_at_the_last_moment_asks_nothing(page, server):
+    """After the page has looked whether it has, and before JupyterLab does."""
+    write_notebook(server, "late.ipynb", "1")
+    open_notebook(page, server, "lab/tree", "late.ipynb")
+    change(page)
+
+    def change_after(route):
+        answer = route.fetch()
+        write_notebook(server, "late.ipynb", "'theirs'")
+        route.fulfill(response=answer)
+
+    page.route(re.compile(r"/api/contents/late\.ipynb\?.*hash=1"), change_after, times=1)
+    end_as_the_hub(server, page)
+    (copy,) = server.home.glob("late (unsaved *).ipynb")
+    assert "# changed" in copy.read_text()
+    assert "theirs" in (server.home / "late.ipynb").read_text()
+    assert page.locator(".jp-Dialog").count() == 0
+    server.hear_from_hub()
 
 
 @needs_chromium
@@ -219,22 +381,6 @@ def test_two_unsaved_texts_are_both_kept_at_the_end(page, server, application):
     assert "# changed" in copy.read_text()
     assert "theirs" in (server.home / f"{name}.ipynb").read_text()
     assert page.locator(".jp-Dialog").count() == 0
-
-
-@needs_chromium
-def test_two_pages_with_different_texts_lose_neither(browser, page, server):
-    """Both are told at the same moment."""
-    write_notebook(server, "both.ipynb", "1")
-    open_notebook(page, server, "lab/tree", "both.ipynb")
-    with page_of(browser, server) as other:
-        open_notebook(other, server, "notebooks", "both.ipynb")
-        change(page, "# mine ")
-        change(other, "# theirs ")
-        server.hear_from_hub(ending={"reason": "idle", "message": ""})
-        wait(lambda: [*server.home.glob("both (unsaved *).ipynb")])
-        wait(lambda: server.hear_from_hub()["saving"] == 0)
-    texts = [path.read_text() for path in server.home.glob("both*.ipynb")]
-    assert sorted(name for text in texts for name in ("mine", "theirs") if name in text) == ["mine", "theirs"]
 
 
 @needs_chromium

@@ -17,6 +17,7 @@ import contextlib
 import datetime as dt
 import errno
 import os
+import secrets
 import shutil
 import sqlite3
 import stat
@@ -25,7 +26,7 @@ from functools import partial
 from typing import Any
 
 from jupyter_server.services.contents.filecheckpoints import AsyncFileCheckpoints
-from jupyter_server.services.contents.fileio import path_to_intermediate
+from jupyter_server.services.contents.fileio import AsyncFileManagerMixin, FileManagerMixin
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.web import HTTPError
 from traitlets import default
@@ -33,19 +34,10 @@ from traitlets import default
 # Bytes from 0x80 as Python has them, and how they are shown.
 SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 RAW = {shown: raw for raw, shown in SHOWN.items()}
-# Bytes of a name in a directory.
-NAME_MAX = 255
-
-
-def intermediate(path: str) -> str:
-    """Return where the new content of a file is until it is whole; Jupyter hides these names."""
-    return str(path_to_intermediate(path))  # type: ignore[no-untyped-call]
 
 
 def is_replaceable(path: str) -> bool:
     """Return whether another file can take the place of a file, or of none, without a change of more than content."""
-    if len(os.fsencode(os.path.basename(intermediate(path)))) > NAME_MAX:
-        return False
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -79,10 +71,13 @@ def copy_attributes(source: str, target: str) -> None:
 
 @contextlib.contextmanager
 def replacement(path: str) -> Iterator[int]:
-    """Open a new file, which takes the place of another at the end. Of one that fails nothing stays."""
-    new = intermediate(path)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
+    """
+    Open a new file, which takes the place of another at the end. Of one that fails nothing stays.
+
+    Its name is hidden and its own: another page, or another server of the user, may save the same file meanwhile. One
+    that a server leaves which is killed is never read.
+    """
+    new = os.path.join(os.path.dirname(path), f".~{secrets.token_hex(8)}")
     try:
         # In a directory of a group others may put a link there.
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -153,7 +148,21 @@ class CampusCheckpoints(Names, AsyncFileCheckpoints):
                 shutil.copystat(source, f"/proc/self/fd/{handle}")
 
 
-class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
+class WritesInThread(AsyncFileManagerMixin):
+    """
+    Writes files in a thread, with all that is done before and after: on remote storage an fsync takes seconds.
+
+    Jupyter's classes look for these methods behind themselves.
+    """
+
+    async def _save_notebook(self, *args: Any, **options: Any) -> None:
+        await asyncio.to_thread(FileManagerMixin._save_notebook, self, *args, **options)  # noqa: SLF001
+
+    async def _save_file(self, *args: Any) -> None:
+        await asyncio.to_thread(FileManagerMixin._save_file, self, *args)  # noqa: SLF001
+
+
+class CampusContentsManager(Names, AsyncLargeFileManager, WritesInThread):  # type: ignore[misc]
     """Jupyter's own manager of files, for all names."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -191,16 +200,18 @@ class CampusContentsManager(Names, AsyncLargeFileManager):  # type: ignore[misc]
             yield file
 
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
-        """Save a file. Of a new one that could not be saved nothing is left, and a full disk is called so."""
+        """Save a file. Of a new one whose upload fails nothing is left, and a full disk is called so."""
         place, chunk = self._get_os_path(path), model.get("chunk")
-        is_new = not os.path.lexists(place) or (chunk != 1 and place in self._uploads)  # noqa: ASYNC240 (as Jupyter does)
+        begins = chunk == 1 and not os.path.lexists(place)  # noqa: ASYNC240 (as Jupyter does)
+        goes_on = chunk not in (None, 1) and place in self._uploads
         self._uploads.discard(place)
         try:
             saved: dict[str, Any] = await super().save(model, path)  # type: ignore[no-untyped-call]
-            if is_new and chunk not in (None, -1):
+            if begins or (goes_on and chunk != -1):
                 self._uploads.add(place)
         except HTTPError as error:
-            if is_new:
+            # A piece that is replaced leaves nothing by itself, and another page may have saved a file of this name.
+            if goes_on:
                 with contextlib.suppress(OSError):
                     os.unlink(place)
             if is_full(error):
