@@ -203,7 +203,7 @@ def test_a_failed_save_leaves_that_of_another_page(
 
     async def save_both() -> list[Any]:
         models = [{"type": "file", "format": "text", "content": content} for content in ("much text", "small")]
-        return await asyncio.gather(*(manager.save(model, "new.txt") for model in models), return_exceptions=True)
+        return list(await asyncio.gather(*(manager.save(model, "new.txt") for model in models), return_exceptions=True))
 
     failed, saved = run(save_both())
     assert isinstance(failed, HTTPError)

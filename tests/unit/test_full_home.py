@@ -83,7 +83,7 @@ def home_with_quota(tmp_path: Path) -> Iterator[Home]:
     if subprocess.run(["mount", "-o", "loop", image, top], check=False).returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        for command in (["quota", "enable", top], ["subvolume", "create", top / "home"]):
+        for command in (["quota", "enable", str(top)], ["subvolume", "create", str(top / "home")]):
             subprocess.run(["btrfs", *command], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["btrfs", "qgroup", "limit", "8M", top / "home"], check=True)
         yield Home(top / "home")

@@ -285,9 +285,7 @@ def test_an_address_that_tries_all_users_becomes_slow() -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_thousand_wrong_names_hold_up_nobody_else(
-    door: Door, at_once: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thousand_wrong_names_hold_up_nobody_else(door: Door, at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of somebody behind the same address, as behind the NAT of a campus, who gets in within 5 s."""
     # A host that is busy with other tests is no directory that is down.
     monkeypatch.setattr(accounts, "LOOK_UP_SECONDS", 60.0)

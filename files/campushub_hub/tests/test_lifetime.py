@@ -63,7 +63,7 @@ def test_an_idle_server_ends_and_a_busy_one_stays(site: Site) -> None:
 
 
 # What no extension says: the last ones become numbers that Python cannot convert.
-NONSENSE = [
+NONSENSE: list[Any] = [
     *(None, {}, [], {"idle": "nan", "saving": 0}, {"idle": -5, "saving": 0}, {"idle": 0, "saving": -1}, "x" * 20_000),
     *({"idle": 0, "saving": float("inf")}, {"idle": 10**400, "saving": 0}, {"idle": 0, "saving": 0, "waiting": []}),
 ]
@@ -142,7 +142,8 @@ def test_one_server_that_cannot_be_stopped_keeps_no_other(site: Site, monkeypatc
 def test_the_watch_goes_on_after_an_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifetime, "LAST_RETRY", 0.3)
     limited(site, idle_timeout=2)
-    next_end, failed = StagedSpawner.next_end, []
+    next_end = StagedSpawner.next_end
+    failed: list[float] = []
 
     def fails_twice(self: StagedSpawner, idle: float) -> tuple[float, str]:
         if len(failed) < 2:
