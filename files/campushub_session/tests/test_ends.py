@@ -391,7 +391,11 @@ def test_a_page_closed_while_it_saves_leaves_the_file_whole(browser, server):
         open_notebook(page, server, "lab/tree", "closed.ipynb")
         change(page)
         held = []
-        page.route("**/api/contents/closed.ipynb*", held.append)
+
+        def hold(route):
+            held.append(route)
+
+        page.route("**/api/contents/closed.ipynb*", hold)
         server.hear_from_hub(ending={"reason": "max_age", "message": ""})
         # It has begun, and its request never gets there.
         page.wait_for_timeout(1500)
