@@ -232,6 +232,7 @@ def test_a_start_that_is_asked_for_twice_is_one(site: Site, way: str) -> None:
 
 def test_a_server_that_does_not_answer_is_on_the_home_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StagedSpawner, "unresponsive", True, raising=False)
+    monkeypatch.setattr(StagedSpawner, "home_problem", "<silence>", raising=False)
 
     def act(url: str) -> None:
         hub = session(url, "ann")
@@ -243,6 +244,8 @@ def test_a_server_that_does_not_answer_is_on_the_home_page(site: Site, monkeypat
         wait_for(lambda: servers(hub, "ann").get("") is True)
         russian = hub.request("/hub/home", headers={"Accept-Language": "ru"})[2]
         assert "Ваш сервер работает, но не отвечает." in russian
+        assert "Он перестал отвечать, когда ваш домашний каталог был недоступен: <code" in russian
+        assert "&lt;silence&gt;</code>." in russian
 
     site.run(act)
 

@@ -445,6 +445,7 @@ def test_a_clock_that_jumps_while_the_hub_restarts_ends_nothing(site: Site, days
         ("administrator", "An administrator has stopped it.", "Его остановил администратор."),
         ("idle", "nothing happened there for a long time", "долго ничего не происходило"),
         ("ended", "Its last words were: <code", "Его последние слова:"),
+        ("home", "while your home directory could not be used:", "когда ваш домашний каталог был недоступен:"),
         ("reboot", "The host was restarted.", "Узел был перезагружен."),
         ("shutdown", "The host was restarted.", "Узел был перезагружен."),
     ],
@@ -456,14 +457,14 @@ def test_the_last_end_has_its_reason_at_the_next_visit(
     if reason == "idle":
         limited(site, idle_timeout=2)
 
-    async def last_words(*_: Any) -> str:
-        return "<Killed>"
+    async def why_ended(*_: Any) -> lifetime.Ending:
+        return {"reason": reason, "message": "<Killed>"}
 
     def act(url: str) -> None:
         ann, boss = session(url, "ann"), session(url, "bob")
         server = start(ann)
         assert "last-end" not in ann.request("/hub/home")[2]
-        monkeypatch.setattr(StagedSpawner, "last_words", last_words)
+        monkeypatch.setattr(StagedSpawner, "why_ended", why_ended)
         if reason == "self":
             ann.stop()
         elif reason == "administrator":
@@ -479,7 +480,7 @@ def test_the_last_end_has_its_reason_at_the_next_visit(
             # JupyterHub looks at each server twice a minute, and before it stops one.
             ann.api("/hub/api/users/ann/server", "DELETE", {})
         wait_for(lambda: servers(ann, "ann") == {})
-        words = {"administrator": "&lt;Noon&gt;", "ended": "&lt;Killed&gt;"}.get(reason, "")
+        words = {"administrator": "&lt;Noon&gt;", **dict.fromkeys(("ended", "home"), "&lt;Killed&gt;")}.get(reason, "")
         for page in ("/hub/home", "/hub/spawn", "/hub/user/ann/lab"):
             for language, text in (("en", english), ("ru", russian)):
                 shown = ann.request(page, headers={"Accept-Language": language})[2]
@@ -498,20 +499,20 @@ def test_last_words_outlive_a_restart_of_the_hub(site: Site, monkeypatch: pytest
     """And are looked up for two servers at a moment."""
     under_way, most = 0, 0
 
-    async def last_words(*_: Any) -> str:
+    async def why_ended(*_: Any) -> lifetime.Ending:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         await asyncio.sleep(0.5)
         under_way -= 1
-        return "Out of luck"
+        return {"reason": "ended", "message": "Out of luck"}
 
     names = ("", "second", "third")
 
     def before(url: str) -> None:
         hub = session(url, "ann")
         ended = [start(hub, name) for name in names]
-        monkeypatch.setattr(StagedSpawner, "last_words", last_words)
+        monkeypatch.setattr(StagedSpawner, "why_ended", why_ended)
         for server, name in zip(ended, names, strict=True):
             server.vanish()
             hub.api(f"/hub/api/users/ann/servers/{name}", "DELETE", {})

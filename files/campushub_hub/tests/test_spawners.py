@@ -621,6 +621,13 @@ def network_homes(monkeypatch: pytest.MonkeyPatch, local: Path, layout: str, **o
     (local / str(os.getuid())).mkdir(parents=True)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+
+
 def environment_of(spawner: CampusSudoSpawner) -> dict[str, str]:
     words = Path(f"/proc/{spawner.pid}/environ").read_text().split("\0")
     return dict(word.split("=", 1) for word in words if word)
@@ -704,6 +711,51 @@ def test_storage_that_hangs_is_told_and_the_hub_works(
         assert environment_of(spawner)["HOME"] == str(storage.directory)
 
     centre.run(act)
+
+
+def test_an_end_and_a_silence_name_a_home_that_is_gone(
+    centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On storage that hangs, and where nothing is mounted any more, also by a hub that has been restarted."""
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), check_timeout=3)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.answer_interval, spawner.answer_timeout = 0.1, 0.5
+        spawner.log.addHandler(caplog.handler)
+        address, port = await spawner.start()
+        state = spawner.get_state()
+        monkeypatch.setattr(CampusSudoSpawner, "server", SimpleNamespace(ip=address, port=port, base_url="/user/me/"))
+        spawner.start_polling()
+        storage.hang()
+        os.kill(spawner.pid, signal.SIGSTOP)
+        await until(lambda: spawner.home_problem == "it does not answer")
+        assert spawner.unresponsive
+        storage.go_on()
+        os.kill(spawner.pid, signal.SIGCONT)
+        await until(lambda: not spawner.unresponsive)
+        assert spawner.home_problem == ""
+        spawner.stop_polling()
+        storage.hang()
+        assert await spawner.why_ended(spawner.pid) == {"reason": "home", "message": "it does not answer"}
+        storage.go_on()
+        await spawner.stop()
+        storage.die()
+        storage.unmount()
+        mounts = str(storage.directory.parent)
+        again = tmp_path / "again"
+        # The look has its time on a busy machine, too.
+        network_homes(monkeypatch, again, str(storage.directory), mount_point=mounts, check_timeout=60)
+        restarted = type(spawner)(user=spawner.user, orm_spawner=spawner.orm_spawner, hub=spawner.hub)
+        restarted.mediator_path = spawner.mediator_path
+        restarted.load_state(state)
+        gone = {"reason": "home", "message": f"nothing is mounted at {mounts}"}
+        assert await restarted.why_ended(0) == gone
+        storage.mount()
+
+    centre.run(act)
+    said = [record.getMessage() for record in caplog.records]
+    assert f"The home of {ME}, {storage.directory}: it does not answer" in said
+    assert f"The server {ME} ended, and its home, {storage.directory}: it does not answer" in said
 
 
 def test_a_scratch_home_while_storage_is_unavailable(

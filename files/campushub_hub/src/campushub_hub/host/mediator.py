@@ -215,7 +215,9 @@ def last_words(lines: list[str], home: str) -> dict[str, object]:
     return {"line": line, "file": file, "number": int(number)}
 
 
-def explain(output: str, pid: int, home: str, timeout: float, env: dict[str, str]) -> dict[str, object]:
+def explain(
+    output: str, pid: int, *, home: str, mount_point: str, timeout: float, env: dict[str, str]
+) -> dict[str, object]:
     """
     Return whether the home can be used, and the last words of a server that has ended.
 
@@ -223,7 +225,7 @@ def explain(output: str, pid: int, home: str, timeout: float, env: dict[str, str
     """
     import json
 
-    answer = probe(home, "", timeout, "", env)
+    answer = probe(home, mount_point, timeout, "", env)
     words: dict[str, object] = {"line": "", "file": "", "number": 0}
     if answer["home"] == "ok":
         with open(output) as file:
@@ -309,8 +311,8 @@ def main(action: str) -> int:
         home, mount_point = request["home"], request["mount_point"]
         answer = probe(home, mount_point, float(request["timeout"]), request["scratch"], request["env"])
     elif action == "explain":
-        timeout = float(request["timeout"])
-        answer = explain(request["output"], int(request["pid"]), request["home"], timeout, request["env"])
+        place = {name: request[name] for name in ("home", "mount_point", "timeout", "env")}
+        answer = explain(request["output"], int(request["pid"]), **place)
     elif action == "store-token":
         answer = store_token(request["path"], request["text"])
     else:

@@ -38,7 +38,7 @@ from campushub_hub import accounts
 from campushub_hub.host import mediator, user_session
 from campushub_hub.translation import gettext_noop
 
-from .lifetime import ServerLifetime
+from .lifetime import EXPLANATIONS, Ending, ServerLifetime
 from .listeners import socket_owners
 
 # Messages; not_running.html and error.html translate them and put the values in.
@@ -54,6 +54,11 @@ SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a
 NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
 # The option of a start without the user's own settings of Jupyter and Python.
 WITHOUT_SETTINGS = "without_settings"
+
+
+def printable(words: Any) -> str:
+    """Return text of the mediator for a page or a journal: it ran as the user, who may have had a say in it."""
+    return "".join(letter for letter in str(words)[:500] if letter.isprintable())
 
 
 class ServerStartError(SpawnException):  # type: ignore[misc]
@@ -157,8 +162,10 @@ class CampusSpawner(ServerLifetime):
     _token: str = ""
     _renewal: asyncio.Task[None] | None = None
     _answers: asyncio.Task[None] | None = None
-    # Whether the server runs, and has not answered lately. The home page shows it.
+    _look: asyncio.Task[None] | None = None
+    # Whether the server runs, and has not answered lately, and what was wrong with its home. The home page shows both.
     unresponsive = False
+    home_problem = ""
 
     @validate("user_memory_limit")
     def _valid_size(self, proposal: Any) -> str:
@@ -167,6 +174,16 @@ class CampusSpawner(ServerLifetime):
         except ValueError:
             raise TraitError(f"{proposal['value']!r} is no size. Write one such as 512M or 2G.") from None
         return str(proposal["value"])
+
+    def get_state(self) -> dict[str, Any]:
+        """Remember the home that the server has."""
+        state = super().get_state()
+        return {**state, "home": self._home} if self._home else state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read what `get_state` wrote."""
+        super().load_state(state)
+        self._home = state.get("home", "")
 
     @property
     def session_settings(self) -> user_session.Settings:
@@ -298,14 +315,13 @@ class CampusSpawner(ServerLifetime):
     async def resolve_home(self) -> None:
         """Probe the user's home where it is on a network file system. Raises ServerStartError."""
         homes = self._homes = user_session.homes_of_site()
-        self._is_scratch = False
+        self._home, self._is_scratch = "", False
         if not homes:
             return
         self._home = home = user_session.home_path(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
         scratch = f"{local}/home" if homes["on_unavailable"] == "scratch" else ""
-        request: dict[str, Any] = {"home": home, "scratch": scratch, "env": self.credentials()}
-        request |= {"mount_point": homes["mount_point"], "timeout": homes["check_timeout"]}
+        request = {**self.home_request(), "scratch": scratch}
         answer = await self.run_mediator("probe", **request)
         if answer["home"] == "missing" and homes["create_command"]:
             answer = await self.create_network_home(homes, **request)
@@ -319,6 +335,32 @@ class CampusSpawner(ServerLifetime):
         self._home = scratch
         self._is_scratch = True
 
+    def home_request(self) -> dict[str, Any]:
+        """Return what the mediator must know to probe the home that the server has, or is to get."""
+        # A hub that has been restarted has not read it.
+        homes = self._homes = self._homes or user_session.homes_of_site()
+        place: dict[str, Any] = {"home": self.account.pw_dir, "mount_point": "", "timeout": 5}
+        if homes:
+            home = self._home or user_session.home_path(self.account, homes)
+            place = {"home": home, "mount_point": homes["mount_point"], "timeout": homes["check_timeout"]}
+        return {**place, "env": self.credentials()}
+
+    async def look_at_home(self) -> None:
+        """Note what is wrong with the home of a server that does not answer, where it is on a network file system."""
+        try:
+            await accounts.look_up(lambda: self.account)
+            request = self.home_request()
+            if not self._homes:
+                return
+            async with EXPLANATIONS:
+                answer = await self.run_mediator("probe", scratch="", **request)
+        except (OSError, ServerStartError, accounts.DirectoryTimeoutError) as unknown:
+            self.log.error("Cannot look at the home of %s: %s", self.user.name, unknown)  # noqa: TRY400 (no bug of ours)
+            return
+        if answer["home"] != "ok":
+            self.home_problem = printable(answer["problem"])
+            self.log.error("The home of %s, %s: %s", self.user.name, request["home"], self.home_problem)
+
     async def store_output(self) -> None:
         """Store what the server has printed where the mediator reads it, unless the mediator's session does."""
 
@@ -328,39 +370,39 @@ class CampusSpawner(ServerLifetime):
 
         The words are those of process `pid`; 0 is of any that `store_output` has stored, -1 of none.
         """
-        account, home = self.account, self._home if self._homes else self.account.pw_dir
-        request = {"home": home, "timeout": 5, "env": self.credentials(), "pid": pid}
+        account, request = self.account, self.home_request()
         try:
             await self.store_output()
             output = str(user_session.output_file(account.pw_uid))
-            answer = await self.run_mediator("explain", output=output, **request)
+            answer = await self.run_mediator("explain", output=output, pid=pid, **request)
         except (OSError, ServerStartError, subprocess.SubprocessError) as unknown:
             self.log.error("Cannot tell why the server of %s ended: %s", account.pw_name, unknown)  # noqa: TRY400 (no bug of ours)
             return error
-        if answer["home"] == "missing":
-            return ServerStartError(NO_HOME, home=home)
         if answer["home"] != "ok":
             template = HOME_UNAVAILABLE if self._homes else HOME_CLOSED
-            return ServerStartError(template, home=home, problem=answer["problem"])
+            template = NO_HOME if answer["home"] == "missing" else template
+            return ServerStartError(template, home=request["home"], problem=printable(answer["problem"]))
         if answer["line"]:
-            # The mediator ran as the user, who may have had a say in its answer.
-            error.line, error.file = (
-                "".join(letter for letter in str(answer[name])[:500] if letter.isprintable())
-                for name in ("line", "file")
-            )
+            error.line, error.file = printable(answer["line"]), printable(answer["file"])
             error.number = int(answer["number"])
         return error
 
-    async def last_words(self, pid: int) -> str:
-        """Return the last line that the server has printed, if that can be known."""
+    async def why_ended(self, pid: int) -> Ending:
+        """Return that the server's home cannot be used, or the last line that the server has printed."""
         try:
             # A hub that has been restarted has not looked it up.
             await accounts.look_up(lambda: self.account)
         except (ServerStartError, accounts.DirectoryTimeoutError):
-            return ""
+            return {"reason": "ended", "message": ""}
         error = ServerEndedError(ENDED)
-        await self.explain(error, pid)
-        return error.line
+        why = await self.explain(error, pid)
+        if why is not error:
+            home, problem = why.values["home"], why.values["problem"]
+            self.log.error("The server %s ended, and its home, %s: %s", self._log_name, home, problem)
+            return {"reason": "home", "message": problem}
+        if error.line:
+            self.log.warning("The last words of the server %s were: %s", self._log_name, error.line)
+        return {"reason": "ended", "message": error.line}
 
     def choose_limits(self, provider_groups: frozenset[str] = frozenset()) -> None:
         """Look up the user's limits, by Unix groups and those of the provider, so that the server can show them."""
@@ -427,10 +469,10 @@ class CampusSpawner(ServerLifetime):
         if self._watch and self._watch is not asyncio.current_task():
             self._watch.cancel()
         self._watch = None
-        for task in filter(None, (self._renewal, self._answers)):
+        for task in filter(None, (self._renewal, self._answers, self._look)):
             task.cancel()
-        self._renewal = self._answers = None
-        self.unresponsive = False
+        self._renewal = self._answers = self._look = None
+        self.unresponsive, self.home_problem = False, ""
 
     async def watch_answers(self) -> None:
         """Note whether the server answers, as long as it runs."""
@@ -440,13 +482,18 @@ class CampusSpawner(ServerLifetime):
                 answered = await asyncio.wait_for(self.answers(), self.answer_timeout)
             except (OSError, asyncio.TimeoutError):
                 answered = False
-            if self.unresponsive and answered:
+            before, self.unresponsive = self.unresponsive, not answered
+            if before and answered:
                 self.log.warning("The server %s answers again", self._log_name)
-            elif not self.unresponsive and not answered:
+                if self._look:
+                    self._look.cancel()
+                self.home_problem = ""
+            elif not before and not answered:
                 self.log.error(
                     "The server %s runs, but does not answer within %g s", self._log_name, self.answer_timeout
                 )
-            self.unresponsive = not answered
+                # Once: on storage that hangs each look may leave a process behind, until that answers.
+                self._look = asyncio.ensure_future(self.look_at_home())
 
     async def answers(self) -> bool:
         """Return whether the server answers a request, whatever it says."""

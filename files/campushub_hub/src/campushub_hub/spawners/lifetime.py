@@ -37,8 +37,8 @@ MAINTENANCE_INTERVAL = 10.0
 EXTENSION_STEP = 3600
 # Seconds between the news of an end and the first look whether pages are saving, and between two looks.
 SAVE_INTERVAL = 0.5
-# The last words of so many servers are looked up at once: each takes processes, and the ends of all must not hold up
-# others' starts.
+# For so many servers is looked up at once why they ended, or do not answer: each takes processes, and the ends of all
+# must not hold up others' starts.
 EXPLANATIONS = asyncio.Semaphore(2)
 
 
@@ -184,19 +184,18 @@ class ServerLifetime(LoggingConfigurable):
         if ending["reason"] == "ended":
             self._explanation = asyncio.ensure_future(self._explain_end(self.last_end, pid))
 
-    async def last_words(self, pid: int) -> str:  # noqa: ARG002 (for those that have some)
-        """Return the last line that the server has printed, if that can be known."""
-        return ""
+    async def why_ended(self, pid: int) -> Ending:  # noqa: ARG002 (for those that know more)
+        """Return what can be known of why the server ended by itself."""
+        return {"reason": "ended", "message": ""}
 
     async def _explain_end(self, end: LastEnd, pid: int) -> None:
-        """Add the server's last words, without holding up its next start."""
+        """Add what is known of the end of a server, without holding up its next start."""
         async with EXPLANATIONS:
-            words = await self.last_words(pid)
-        if not words:
+            why = await self.why_ended(pid)
+        if not why["message"]:
             return
-        self.log.warning("The last words of the server %s were: %s", self._log_name, words)
         # Not in place: a changed part of the state is no change to the database.
-        explained: LastEnd = {**end, "message": words}
+        explained: LastEnd = {**why, "at": end["at"]}
         if self.last_end is end:
             self.last_end = explained
         state = self.orm_spawner.state or {}
