@@ -3,6 +3,7 @@
  */
 
 import type { Announcement } from './api';
+import { stack } from './stack';
 import type { Translations } from './translation';
 
 /** The hub's pages, which have the same address, use it as well. */
@@ -34,7 +35,7 @@ export class AnnouncementBox {
     this.node.setAttribute('role', 'status');
     this.node.append(this.text, close);
     this.node.hidden = true;
-    parent.append(this.node);
+    stack(parent).append(this.node);
     // Dismissed in another page.
     window.addEventListener('storage', () => this.current && this.render());
   }

@@ -20,6 +20,7 @@ import { EndBox } from './end';
 import { Format } from './format';
 import { advice, headline } from './kill';
 import { ProgramsBody } from './programs';
+import { stack } from './stack';
 import { ownTranslations } from './translation';
 
 /** Milliseconds until a connection that was lost is tried again. */
@@ -79,7 +80,7 @@ function showKill(parent: HTMLElement, event: OutOfMemory): void {
   close.addEventListener('click', () => node.remove());
   node.append(text, close);
   parent.querySelector('.campushub-Kill')?.remove();
-  parent.append(node);
+  stack(parent).append(node);
 }
 
 /** Everything is shown inside the display, for only that is there when it fills the screen. */

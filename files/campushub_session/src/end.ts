@@ -5,6 +5,7 @@
 import type { Api, End } from './api';
 import type { Format } from './format';
 import type { Saver } from './saving';
+import { stack } from './stack';
 import type { Translations } from './translation';
 
 export class EndBox {
@@ -51,7 +52,7 @@ export class EndBox {
     this.node.setAttribute('role', 'alert');
     this.node.append(this.dismiss, this.text, this.problem, buttons);
     this.node.hidden = true;
-    parent.append(this.node);
+    stack(parent).append(this.node);
     setInterval(() => this.render(), 5_000);
   }
 
