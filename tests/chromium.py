@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
@@ -31,3 +32,9 @@ def chromium(directory: Path, ports: list[int], *options: str, **launch: Any) ->
         browser = playwright.chromium.launch(executable_path=wrapper, args=[*OPTIONS, *options], **launch)
         yield browser
         browser.close()
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Keep a picture of a page for the manual, where CAMPUSHUB_SCREENSHOTS names the directory."""
+    if directory := os.environ.get("CAMPUSHUB_SCREENSHOTS"):
+        page.screenshot(path=Path(directory) / f"{name}.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from chromium import chromium
+from chromium import chromium, keep_picture
 
 from .conftest import HUB_SECRET, PACKAGE, ROOT, run_in_slice
 from .test_browser import announce, wait
@@ -134,9 +135,9 @@ def browser(desktop, tmp_path_factory):
         yield browser
 
 
-@pytest.fixture
-def page(browser, desktop):
-    context = browser.new_context(viewport={"width": 1000, "height": 700})
+@contextlib.contextmanager
+def page_of(browser, desktop, locale="en-US"):
+    context = browser.new_context(viewport={"width": 1000, "height": 600}, locale=locale)
     context.add_cookies(log_in(desktop.url))
     page = context.new_page()
     page.set_default_timeout(20_000)
@@ -144,6 +145,12 @@ def page(browser, desktop):
     page.wait_for_selector("#campushub-usage [data-part=memory]")
     yield page
     context.close()
+
+
+@pytest.fixture
+def page(browser, desktop):
+    with page_of(browser, desktop) as page:
+        yield page
     (desktop.home / "announcement.json").unlink(missing_ok=True)
     desktop.hear_from_hub()
 
@@ -170,6 +177,25 @@ def test_announcements_reach_an_open_desktop(page, desktop):
     box.get_by_text("All is well").wait_for()
     box.get_by_role("button", name="Dismiss").click()
     box.wait_for(state="hidden")
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("locale", "announced", "end"),
+    [
+        ("en-US", "The storage is slow until 18:00.", "The time that a server has is nearly over."),
+        ("ru-RU", "До 18:00 хранилище работает медленно.", "Сохраните свою работу в открытых программах."),
+    ],
+)
+def test_a_desktop_speaks_the_language_of_the_browser(browser, desktop, locale, announced, end):
+    announce(desktop, texts={"": "The storage is slow until 18:00.", "ru": "До 18:00 хранилище работает медленно."})
+    desktop.hear_from_hub(max_age=86400, age_left=590, extension=3600)
+    with page_of(browser, desktop, locale) as page:
+        page.locator(".campushub-Announcement").get_by_text(announced).wait_for()
+        page.locator(".campushub-End").get_by_text(end).wait_for()
+        page.locator("#campushub-usage [data-part=time][data-level=critical]").wait_for()
+        keep_picture(page, "desktop-end" if locale == "en-US" else "desktop-end-ru")
+    desktop.hear_from_hub()
 
 
 @needs_chromium
