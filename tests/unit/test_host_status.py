@@ -98,9 +98,11 @@ def test_names_of_users_need_dns_and_a_wildcard(certificate: Path) -> None:
     assert "campushub-check.jupyter.invalid does not resolve here. Add a record *.jupyter.invalid to DNS" in faults[0]
     assert faults[1].startswith("The certificate of jupyter.invalid is not for *.jupyter.invalid")
     request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost,DNS:*.hub.localhost", "-keyout", "/dev/null"]
+    names = ["-addext", "subjectAltName=DNS:localhost,DNS:*.localhost,DNS:*.hub.localhost", "-keyout", "/dev/null"]
     covering = subprocess.run(["openssl", *request.split(), *names], check=True, capture_output=True, text=True).stdout
-    assert host_status.subdomain_faults(covering, "hub.localhost", 5) == []
+    for name in ("hub.localhost", "localhost"):
+        assert host_status.subdomain_faults(covering, name, 5) == []
+    assert len(host_status.subdomain_faults(covering, "other.localhost", 5)) == 1
 
 
 def test_environments_are_read_without_starting_anything(tmp_path: Path) -> None:
