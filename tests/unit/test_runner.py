@@ -39,7 +39,7 @@ class Checkout:
         (self.root / "molecule" / "base" / "molecule.yml").write_text("---\n")
         # The runner looks for tools beside its Python.
         (self.bin / "python").symlink_to(sys.executable)
-        self.program(self.bin / "pytest", f'exec {sys.executable} -m pytest -p no:cacheprovider "$@"')
+        self.program(self.bin / "pytest", f'exec {sys.executable} -m pytest "$@"')
         self.program(self.bin / "molecule", "exit 0")
         self.program(self.root / "tests" / "hosts" / "testhost")
 
@@ -86,7 +86,7 @@ def test_counts_single_tests_and_says_why_some_were_skipped(checkout: Checkout) 
 def test_scenario_counts_as_one_beside_its_tests(checkout: Checkout) -> None:
     checkout.program(
         checkout.bin / "molecule",
-        f"{sys.executable} -m pytest -p no:cacheprovider tests/unit -k 'good or far'",
+        f"{sys.executable} -m pytest tests/unit -k 'good or far'",
     )
     code, output = checkout.run("base")
     assert code == 0, output
@@ -114,11 +114,14 @@ def test_hosts_of_a_part_are_removed_after_it(checkout: Checkout) -> None:
     calls = checkout.calls.read_text().splitlines()
     run = calls[0].rpartition("run=")[2]
     assert run.endswith("-base")
-    assert calls[1].startswith(f"testhost down --run {run} ")
+    assert calls[-1].startswith(f"testhost down --run {run} ")
 
 
 def test_interrupt_ends_the_part_and_removes_its_hosts(checkout: Checkout) -> None:
-    checkout.program(checkout.bin / "molecule", "trap 'echo tidied >>\"$0.tidied\"; exit 1' INT\nsleep 120 & wait")
+    checkout.program(
+        checkout.bin / "molecule",
+        "[ $1 = test ] || exit 0\ntrap 'echo tidied >>\"$0.tidied\"; exit 1' INT\nsleep 120 & wait",
+    )
     process = checkout.start("base", "unit", "--jobs", "1")
     started = time.monotonic()
     # `unit` comes first and is over soon; the scenario would run for two minutes.
@@ -135,8 +138,10 @@ def test_interrupt_ends_the_part_and_removes_its_hosts(checkout: Checkout) -> No
     assert output.splitlines()[-1] == "1 passed, 1 failed, 2 skipped"
 
 
-def test_a_failed_part_is_retried_on_request_and_reported(checkout: Checkout) -> None:
-    checkout.program(checkout.bin / "molecule", '[ -e "$0.before" ] && exit 0; touch "$0.before"; exit 3')
+def test_a_scenario_that_breaks_off_is_run_again_on_request(checkout: Checkout) -> None:
+    checkout.program(
+        checkout.bin / "molecule", '[ "$1" != test ] || { [ -e "$0.before" ] || { touch "$0.before"; exit 3; }; }'
+    )
     code, output = checkout.run("base", "--retry")
     assert code == 0
     assert "Failed at the first try" in output
@@ -145,9 +150,43 @@ def test_a_failed_part_is_retried_on_request_and_reported(checkout: Checkout) ->
     assert checkout.run("base", "--retry")[0] == 1
 
 
+def test_only_tests_that_failed_run_again_on_the_same_hosts(checkout: Checkout) -> None:
+    tests = """
+from pathlib import Path
+def note(name):
+    with Path("ran").open("a") as file: print(name, file=file)
+def test_steady(): note("steady")
+def test_unsteady():
+    note("unsteady")
+    assert Path("ran").read_text().count("unsteady") > 1
+"""
+    (checkout.root / "molecule" / "base" / "test_base.py").write_text(tests)
+    checkout.program(checkout.bin / "molecule", f"[ $1 = destroy ] || exec {checkout.bin}/pytest molecule/base")
+    code, output = checkout.run("base", "--retry")
+    assert code == 0, output
+    assert (checkout.root / "ran").read_text().split() == ["steady", "unsteady", "unsteady"]
+    assert [
+        line.split(" run=")[0] for line in checkout.calls.read_text().splitlines() if line.startswith("molecule")
+    ] == [
+        "molecule test -s base --destroy never",
+        "molecule verify -s base",
+        "molecule destroy -s base",
+    ]
+    assert "base: test_base::test_unsteady" in output
+    assert output.splitlines()[-1] == "3 passed, 0 failed, 0 skipped"
+
+
+def test_one_distribution_is_enough_for_some_scenarios(checkout: Checkout) -> None:
+    checkout.program(checkout.bin / "molecule", 'echo "$1 ${MOLECULE_PLATFORM_NAME:-both}" >>ran')
+    checkout.run("base")
+    checkout.run("base", "--everything")
+    runs = [line for line in (checkout.root / "ran").read_text().splitlines() if line.startswith("test")]
+    assert runs == ["test base-debian12", "test both"]
+
+
 def test_everything_runs_each_spawner_on_each_distribution(checkout: Checkout) -> None:
     (checkout.root / "molecule" / "base").rename(checkout.root / "molecule" / "jupyterhub")
-    checkout.program(checkout.bin / "molecule", 'echo "${CAMPUSHUB_TEST_SPAWNERS:-usual}" >>ran')
+    checkout.program(checkout.bin / "molecule", '[ $1 = destroy ] || echo "${CAMPUSHUB_TEST_SPAWNERS:-usual}" >>ran')
     assert checkout.run("jupyterhub")[0] == 0
     assert (checkout.root / "ran").read_text() == "usual\n"
     assert checkout.run("jupyterhub", "--everything")[0] == 0
@@ -185,7 +224,7 @@ def test_others(): pass
 """
     (checkout.root / "molecule" / "base" / "test_base.py").write_text(tests)
     (checkout.root / "pytest.ini").write_text("[pytest]\nmarkers = chaos: x\n")
-    checkout.program(checkout.bin / "molecule", f'[ "$1" = converge ] || exec {checkout.bin}/pytest "molecule/$3"')
+    checkout.program(checkout.bin / "molecule", f'[ "$1" != verify ] || exec {checkout.bin}/pytest "molecule/$3"')
     code, output = checkout.run("chaos")
     assert code == 1
     rows = [line.split() for line in output.splitlines() if line.startswith(("base  ", "      all"))]
