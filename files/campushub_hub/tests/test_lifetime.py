@@ -514,9 +514,8 @@ def test_the_hub_waits_for_no_service_manager(site: Site, tmp_path: Path, monkey
         hub = session(url, "ann")
         start(hub).vanish()
         hub.api("/hub/api/users/ann/server", "DELETE", {})
-        wait_for(lambda: (tmp_path / "asked").exists())
+        wait_for((tmp_path / "asked").exists)
         assert "It ended by itself." in hub.request("/hub/home")[2]
-        StagedSpawner.newest._explanation.cancel()  # type: ignore[union-attr]
         monkeypatch.setattr(lifetime, "boot", lambda: "another")
 
     def after(url: str) -> None:
@@ -556,7 +555,11 @@ def test_an_open_page_is_told_why_its_server_has_gone(site: Site, monkeypatch: p
         address = state_address(server, url)
         assert ask_as_page(address) == (200, {"reason": "", "message": "", "final": False})
         place, _, key = address.rpartition("/")
-        for wrong in (f"{place}/{'0' * 64}", f"{place}/{server._secret}", address.replace("ann", "bob")):
+        for wrong in (
+            f"{place}/{'0' * 64}",
+            f"{place}/{server.headers[0][SECRET_HEADER]}",
+            address.replace("ann", "bob"),
+        ):
             assert ask_as_page(wrong)[0] == 404
         server.vanish()
         hub.api("/hub/api/users/ann/server", "DELETE", {})

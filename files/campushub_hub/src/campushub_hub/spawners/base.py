@@ -486,7 +486,7 @@ class CampusSpawner(ServerLifetime):
             await asyncio.sleep(self.answer_interval)
             await self.check_answer(self.answer_timeout)
 
-    async def check_answer(self, timeout: float) -> None:  # noqa: ASYNC109 (it is said in the journal)
+    async def check_answer(self, timeout: float) -> None:
         """Note whether the server answers, and what is wrong with its home if it does not."""
         try:
             answered = await asyncio.wait_for(self.answers(), timeout)
