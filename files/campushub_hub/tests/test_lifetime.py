@@ -20,6 +20,7 @@ import pytest
 from jupyterhub import orm
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 from jupyterhub.utils import random_port, utcnow
+from tests.chromium import chromium, keep_picture
 from tests.hub_client import Hub, HubError
 from tests.settings.validation import ROOT
 
@@ -725,6 +726,48 @@ def test_servers_are_left_alone_where_that_is_said(site: Site, tmp_path: Path, m
         server = start(hub)
         file.write_text(json.dumps({"from": None, "when": "now", "stop": False}))
         assert server.maintenance_left() is None
+
+    site.run(act)
+
+
+@pytest.mark.skipif(not os.environ.get("CAMPUSHUB_SCREENSHOTS"), reason="CAMPUSHUB_SCREENSHOTS names no directory")
+@pytest.mark.parametrize("language", ["en-GB", "ru-RU"])
+def test_pictures_of_limits_ends_and_maintenance(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    """For the user guide; what they show is tested above."""
+
+    async def look_up_limits(_: Any) -> dict[str, Any]:
+        return {"memory": 8 << 30, "cpu": 4.0, "tasks": 1024}
+
+    monkeypatch.setattr(StagedSpawner, "look_up_limits", look_up_limits, raising=False)
+    monkeypatch.setattr(maintenance, "FILE", tmp_path / "maintenance.json")
+    limited(site, idle_timeout=43200, max_age=86400, extension_limit=14400)
+    suffix = "-ru" if language == "ru-RU" else ""
+    words = {"en-GB": "New memory at noon", "ru-RU": "В полдень ставим новую память"}[language]
+
+    def act(url: str) -> None:
+        ann, boss = session(url, "ann"), session(url, "bob")
+        start(ann)
+        boss.api("/hub/api/users/ann/server", "DELETE", {"message": words})
+        wait_for(lambda: servers(ann, "ann") == {})
+        with chromium(tmp_path, [int(url.rpartition(":")[2])]) as browser:
+            page = browser.new_context(locale=language, viewport={"width": 1000, "height": 620}).new_page()
+            page.goto(f"{url}/hub/login")
+            page.fill("#username_input", "ann")
+            page.fill("#password_input", "right")
+            with page.expect_navigation():
+                page.click("#login_submit")
+            page.goto(f"{url}/hub/limits")
+            keep_picture(page, f"limits{suffix}")
+            page.goto(f"{url}/hub/home")
+            page.locator(".last-end").wait_for()
+            keep_picture(page, f"last-end{suffix}")
+            maintenance.FILE.write_text(json.dumps({"from": None, "when": "2026-11-29 18:00 MSK", "stop": True}))
+            page.goto(f"{url}/hub/spawn")
+            page.locator("#start").click()
+            page.get_by_text("18:00 MSK").wait_for()
+            keep_picture(page, f"maintenance{suffix}")
 
     site.run(act)
 
