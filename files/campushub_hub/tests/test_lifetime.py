@@ -748,18 +748,20 @@ def test_pictures_of_limits_ends_and_maintenance(
 
     def act(url: str) -> None:
         ann, boss = session(url, "ann"), session(url, "bob")
-        start(ann)
-        boss.api("/hub/api/users/ann/server", "DELETE", {"message": words})
-        wait_for(lambda: servers(ann, "ann") == {})
         with chromium(tmp_path, [int(url.rpartition(":")[2])]) as browser:
-            page = browser.new_context(locale=language, viewport={"width": 1000, "height": 620}).new_page()
+            page = browser.new_context(locale=language, viewport={"width": 1000, "height": 760}).new_page()
             page.goto(f"{url}/hub/login")
             page.fill("#username_input", "ann")
             page.fill("#password_input", "right")
             with page.expect_navigation():
                 page.click("#login_submit")
+            # It is a click, which starts a server.
+            wait_for(lambda: servers(ann, "ann") == {"": True})
             page.goto(f"{url}/hub/limits")
             keep_picture(page, f"limits{suffix}")
+            page.set_viewport_size({"width": 1000, "height": 420})
+            boss.api("/hub/api/users/ann/server", "DELETE", {"message": words})
+            wait_for(lambda: servers(ann, "ann") == {})
             page.goto(f"{url}/hub/home")
             page.locator(".last-end").wait_for()
             keep_picture(page, f"last-end{suffix}")
