@@ -35,7 +35,8 @@ const base = new URL('../../../', import.meta.url);
 const trans = ownTranslations(navigator.language);
 const format = new Format(trans, navigator.language);
 const lost = new LostServer(condition => showLost(condition));
-const api = new Api(lost.watched(sender()));
+const request = lost.watched((url: URL, init) => fetch(url, init));
+const api = new Api(sender());
 let showLost: (condition: Condition | null) => void = () => undefined;
 
 /** With the login of the page: cookies, and the token against forged requests. */
@@ -43,7 +44,7 @@ function sender(): Send {
   return async (method, address, body) => {
     const token = /(?:^|; )_xsrf=([^;]*)/.exec(document.cookie)?.[1] ?? '';
     const headers = { 'X-XSRFToken': token };
-    const response = await fetch(new URL(address, base), { method, body, headers });
+    const response = await request(new URL(address, base), { method, body, headers });
     if (!response.ok) {
       const answer = (await response.json().catch(() => ({}))) as { message?: string };
       throw new Error(answer.message ?? response.statusText);

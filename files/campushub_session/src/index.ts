@@ -53,7 +53,9 @@ function activate(
   const trans = loadTranslations(translator);
   const format = new Format(trans, translator.languageCode);
   const lost: LostServer = new LostServer(condition => end.showLost(condition));
-  const api = new Api(lost.watched(sender(serverSettings)));
+  // All requests of the page; its parts have these settings in common.
+  Object.assign(serverSettings, { fetch: lost.watched(serverSettings.fetch) });
+  const api = new Api(sender(serverSettings));
   const space = new SpaceGuard(api, trans, format);
   const open = (): void => void showPrograms(api, trans, format, space.open);
   const kills = new EndReporter(notebooks, trans, format, translator, open);
@@ -77,7 +79,6 @@ function activate(
       });
   };
   lost.learn(api).catch(() => console.warn('This server does not say where its hub is.'));
-  app.serviceManager.connectionFailure.connect(lost.ask);
   events.stream.connect((_, emission) => {
     if (emission.schema_id === USAGE) {
       showUsage(emission as unknown as Usage);

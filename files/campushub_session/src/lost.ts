@@ -2,17 +2,24 @@
  * Asks the hub what has become of the server when that does not answer: it cannot say so itself.
  */
 
-import type { Api, Condition, Send } from './api';
+import type { Api, Condition } from './api';
 
 /** Milliseconds that the server has to answer. */
 const PATIENCE = 3_000;
 /** Milliseconds until the hub is asked again about a server that does not answer, and about one that has just ended. */
 const RETRY = 10_000;
 const RETRY_SOON = 1_000;
+/** Milliseconds between two questions where nothing is wrong: on a busy host all is slow. */
+const INTERVAL = 5_000;
+/** Of the proxy, when the server has gone. */
+const GATEWAY_ERRORS = [502, 503, 504];
+
+type Fetch<Input> = (input: Input, init?: RequestInit) => Promise<Response>;
 
 export class LostServer {
   private address = '';
-  private asking = false;
+  /** When the hub may be asked again. */
+  private next = 0;
 
   constructor(
     /** Told of what is wrong, and with nothing when it is well again. */
@@ -27,11 +34,15 @@ export class LostServer {
   }
 
   /** The same requests, where one that fails, or takes long, is a reason to ask. */
-  watched(send: Send): Send {
-    return async (method, address, body) => {
+  watched<Input>(request: Fetch<Input>): Fetch<Input> {
+    return async (input, init) => {
       const timer = setTimeout(this.ask, PATIENCE);
       try {
-        return await send(method, address, body);
+        const answer = await request(input, init);
+        if (GATEWAY_ERRORS.includes(answer.status)) {
+          this.ask();
+        }
+        return answer;
       } catch (error) {
         this.ask();
         throw error;
@@ -42,9 +53,9 @@ export class LostServer {
   }
 
   readonly ask = (): void => {
-    if (this.address && !this.asking) {
-      this.asking = true;
-      void this.follow().finally(() => (this.asking = false));
+    if (this.address && performance.now() >= this.next) {
+      this.next = Infinity;
+      void this.follow().finally(() => (this.next = performance.now() + INTERVAL));
     }
   };
 
