@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,9 @@ def chromium(directory: Path, ports: list[int], *options: str, **launch: Any) ->
 
 
 def keep_picture(page: Page, name: str) -> None:
-    """Keep a picture of a page for the manual, where CAMPUSHUB_SCREENSHOTS names the directory."""
+    """Keep a picture of a page for the manual, where CAMPUSHUB_SCREENSHOTS names the directory; small with pngquant."""
     if directory := os.environ.get("CAMPUSHUB_SCREENSHOTS"):
-        page.screenshot(path=Path(directory) / f"{name}.png")
+        path = Path(directory) / f"{name}.png"
+        page.screenshot(path=path)
+        if shutil.which("pngquant"):
+            subprocess.run(["pngquant", "--force", "--skip-if-larger", "--ext", ".png", path], check=False)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import pytest
 from tornado.web import HTTPError
 
+from roles.jupyter.files.campushub_server import contents
 from roles.jupyter.files.campushub_server.contents import CampusContentsManager
 
 Result = TypeVar("Result")
@@ -268,13 +269,41 @@ def test_the_longest_names_can_be_saved_again(manager: CampusContentsManager, tm
     assert (tmp_path / ("n" * 249 + ".txt")).read_text() == "second"
 
 
+def test_what_a_save_left_that_was_cut_off_is_removed(
+    manager: CampusContentsManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next save of that file, once it is too old to be of one that is under way."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "plan.txt").write_text("old")
+    child = os.fork()
+    if not child:
+        with contents.replacement(str(folder / "plan.txt")) as handle:
+            os.write(handle, b"half")
+            os._exit(0)
+    os.waitpid(child, 0)
+    (left,) = (path for path in folder.iterdir() if path.name != "plan.txt")
+    model = {"type": "file", "format": "text", "content": "new"}
+    run(manager.save(model, "folder/plan.txt"))
+    assert left.read_text() == "half"
+    monkeypatch.setattr(contents, "LEFTOVER_SECONDS", 0)
+    run(manager.save(model, "folder/other.txt"))
+    assert left.exists()
+    run(manager.save(model, "folder/plan.txt"))
+    assert sorted(path.name for path in folder.iterdir()) == ["other.txt", "plan.txt"]
+    assert (folder / "plan.txt").read_text() == "new"
+
+
 def test_a_link_in_the_way_of_a_save_leads_nowhere(manager: CampusContentsManager, tmp_path: Path) -> None:
     """In a folder of a group somebody else may put it there."""
     (tmp_path / "victim.txt").write_text("theirs")
     (tmp_path / "shared.txt").write_text("old")
-    (tmp_path / ".~shared.txt").symlink_to("victim.txt")
     (tmp_path / ".ipynb_checkpoints").mkdir()
-    (tmp_path / ".ipynb_checkpoints" / ".~shared-checkpoint.txt").symlink_to("../victim.txt")
+    for name in ("shared.txt", ".ipynb_checkpoints/shared-checkpoint.txt"):
+        new, handle = contents.open_new(str(tmp_path / name))
+        os.close(handle)
+        Path(new).unlink()
+        Path(new).symlink_to(tmp_path / "victim.txt")
     run(manager.save({"type": "file", "format": "text", "content": "new"}, "shared.txt"))
     run(manager.create_checkpoint("shared.txt"))
     assert (tmp_path / "victim.txt").read_text() == "theirs"

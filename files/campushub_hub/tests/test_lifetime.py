@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +14,13 @@ from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from jupyterhub import orm
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 from jupyterhub.utils import random_port, utcnow
+from tests.chromium import chromium, keep_picture
 from tests.hub_client import Hub, HubError
 from tests.settings.validation import ROOT
 
@@ -460,6 +464,9 @@ def test_the_last_end_has_its_reason_at_the_next_visit(
     async def why_ended(*_: Any) -> lifetime.Ending:
         return {"reason": reason, "message": "<Killed>"}
 
+    async def host_stops() -> bool:
+        return True
+
     def act(url: str) -> None:
         ann, boss = session(url, "ann"), session(url, "bob")
         server = start(ann)
@@ -475,11 +482,13 @@ def test_the_last_end_has_its_reason_at_the_next_visit(
             if reason == "reboot":
                 monkeypatch.setattr(lifetime, "boot", lambda: "another")
             elif reason == "shutdown":
-                monkeypatch.setattr(lifetime, "host_stops", lambda: True)
+                monkeypatch.setattr(lifetime, "host_stops", host_stops)
             server.vanish()
             # JupyterHub looks at each server twice a minute, and before it stops one.
             ann.api("/hub/api/users/ann/server", "DELETE", {})
         wait_for(lambda: servers(ann, "ann") == {})
+        # What a server that ended by itself has said is found out beside the hub's other work.
+        wait_for(lambda: english in ann.request("/hub/home")[2])
         words = {"administrator": "&lt;Noon&gt;", **dict.fromkeys(("ended", "home"), "&lt;Killed&gt;")}.get(reason, "")
         for page in ("/hub/home", "/hub/spawn", "/hub/user/ann/lab"):
             for language, text in (("en", english), ("ru", russian)):
@@ -491,6 +500,80 @@ def test_the_last_end_has_its_reason_at_the_next_visit(
         ann.stop()
         wait_for(lambda: servers(ann, "ann") == {})
         assert "You have stopped it." in ann.request("/hub/home")[2]
+
+    site.run(act)
+
+
+def test_the_hub_waits_for_no_service_manager(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it lose the reason if it is stopped before it has an answer."""
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nexec sleep 60\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(lifetime, "HOST_TIMEOUT", 60)
+
+    def before(url: str) -> None:
+        hub = session(url, "ann")
+        start(hub).vanish()
+        hub.api("/hub/api/users/ann/server", "DELETE", {})
+        wait_for((tmp_path / "asked").exists)
+        assert "It ended by itself." in hub.request("/hub/home")[2]
+        monkeypatch.setattr(lifetime, "boot", lambda: "another")
+
+    def after(url: str) -> None:
+        assert "The host was restarted." in session(url, "ann").request("/hub/home")[2]
+
+    site.run(before, after)
+
+
+def ask_as_page(address: str) -> tuple[int, Any]:
+    """Ask the hub about a server, as its open page does: without a cookie, and from another origin."""
+    parts = urlsplit(address)
+    connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=30)
+    connection.request("GET", parts.path, headers={"Origin": "http://ann.hub.example"})
+    answer = connection.getresponse()
+    body = json.loads(answer.read() or "null") if answer.status == 200 else None
+    assert answer.status != 200 or answer.getheader("Access-Control-Allow-Origin") == "*"
+    return answer.status, body
+
+
+def state_address(server: StagedSpawner, url: str) -> str:
+    return url + server.get_env()[lifetime.STATE_VARIABLE]
+
+
+def test_an_open_page_is_told_why_its_server_has_gone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub says it, to a page of that run alone, when the server itself cannot."""
+    told = threading.Event()
+
+    async def why_ended(*_: Any) -> lifetime.Ending:
+        await asyncio.to_thread(told.wait)
+        return {"reason": "ended", "message": "Out of luck"}
+
+    monkeypatch.setattr(StagedSpawner, "why_ended", why_ended)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        server = start(hub)
+        address = state_address(server, url)
+        assert ask_as_page(address) == (200, {"reason": "", "message": "", "final": False})
+        place, _, key = address.rpartition("/")
+        for wrong in (
+            f"{place}/{'0' * 64}",
+            f"{place}/{server.headers[0][SECRET_HEADER]}",
+            address.replace("ann", "bob"),
+        ):
+            assert ask_as_page(wrong)[0] == 404
+        server.vanish()
+        hub.api("/hub/api/users/ann/server", "DELETE", {})
+        wait_for(lambda: servers(hub, "ann") == {})
+        assert ask_as_page(address) == (200, {"reason": "ended", "message": "", "final": False})
+        told.set()
+        wait_for(lambda: ask_as_page(address)[1]["final"])
+        assert ask_as_page(address)[1]["message"] == "Out of luck"
+        assert ask_as_page(f"{place}/{'0' * 64}")[0] == 404
+        # Those of the next run are other pages.
+        start(hub)
+        assert ask_as_page(address)[0] == 404
+        assert key not in state_address(StagedSpawner.newest, url)
 
     site.run(act)
 
@@ -643,6 +726,50 @@ def test_servers_are_left_alone_where_that_is_said(site: Site, tmp_path: Path, m
         server = start(hub)
         file.write_text(json.dumps({"from": None, "when": "now", "stop": False}))
         assert server.maintenance_left() is None
+
+    site.run(act)
+
+
+@pytest.mark.skipif(not os.environ.get("CAMPUSHUB_SCREENSHOTS"), reason="CAMPUSHUB_SCREENSHOTS names no directory")
+@pytest.mark.parametrize("language", ["en-GB", "ru-RU"])
+def test_pictures_of_limits_ends_and_maintenance(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    """For the user guide; what they show is tested above."""
+
+    async def look_up_limits(_: Any) -> dict[str, Any]:
+        return {"memory": 8 << 30, "cpu": 4.0, "tasks": 1024}
+
+    monkeypatch.setattr(StagedSpawner, "look_up_limits", look_up_limits, raising=False)
+    monkeypatch.setattr(maintenance, "FILE", tmp_path / "maintenance.json")
+    limited(site, idle_timeout=43200, max_age=86400, extension_limit=14400)
+    suffix = "-ru" if language == "ru-RU" else ""
+    words = {"en-GB": "New memory at noon", "ru-RU": "В полдень ставим новую память"}[language]
+
+    def act(url: str) -> None:
+        ann, boss = session(url, "ann"), session(url, "bob")
+        with chromium(tmp_path, [int(url.rpartition(":")[2])]) as browser:
+            page = browser.new_context(locale=language, viewport={"width": 1000, "height": 760}).new_page()
+            page.goto(f"{url}/hub/login")
+            page.fill("#username_input", "ann")
+            page.fill("#password_input", "right")
+            with page.expect_navigation():
+                page.click("#login_submit")
+            # It is a click, which starts a server.
+            wait_for(lambda: servers(ann, "ann") == {"": True})
+            page.goto(f"{url}/hub/limits")
+            keep_picture(page, f"limits{suffix}")
+            page.set_viewport_size({"width": 1000, "height": 420})
+            boss.api("/hub/api/users/ann/server", "DELETE", {"message": words})
+            wait_for(lambda: servers(ann, "ann") == {})
+            page.goto(f"{url}/hub/home")
+            page.locator(".last-end").wait_for()
+            keep_picture(page, f"last-end{suffix}")
+            maintenance.FILE.write_text(json.dumps({"from": None, "when": "2026-11-29 18:00 MSK", "stop": True}))
+            page.goto(f"{url}/hub/spawn")
+            page.locator("#start").click()
+            page.get_by_text("18:00 MSK").wait_for()
+            keep_picture(page, f"maintenance{suffix}")
 
     site.run(act)
 

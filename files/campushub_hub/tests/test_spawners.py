@@ -27,8 +27,9 @@ from traitlets.config import Config
 
 from campushub_hub import configuration
 from campushub_hub.host import mediator, user_session
-from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError
+from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError, base
 from campushub_hub.spawners import systemd as systemd_spawner
+from campushub_hub.spawners.lifetime import Condition
 from campushub_hub.spawners.listeners import socket_owners
 from campushub_hub.spawners.systemd import escape_unit_name
 
@@ -756,6 +757,43 @@ def test_an_end_and_a_silence_name_a_home_that_is_gone(
     said = [record.getMessage() for record in caplog.records]
     assert f"The home of {ME}, {storage.directory}: it does not answer" in said
     assert f"The server {ME} ended, and its home, {storage.directory}: it does not answer" in said
+
+
+def test_pages_are_told_of_a_silent_server_and_its_home(
+    centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many ask, the hub looks once."""
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), check_timeout=2)
+    monkeypatch.setattr(base, "PAGE_TIMEOUT", 0.5)
+    monkeypatch.setattr(base, "PAGE_INTERVAL", 0.1)
+
+    async def ask(spawner: CampusSudoSpawner) -> Condition:
+        (told,) = {json.dumps(one) for one in await asyncio.gather(*(spawner.condition_of_run() for _ in range(5)))}
+        found: Condition = json.loads(told)
+        return found
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.log.addHandler(caplog.handler)
+        address, port = await spawner.start()
+        monkeypatch.setattr(CampusSudoSpawner, "server", SimpleNamespace(ip=address, port=port, base_url="/user/me/"))
+        monkeypatch.setattr(CampusSudoSpawner, "ready", True)
+        assert (await ask(spawner))["reason"] == ""
+        storage.hang()
+        os.kill(spawner.pid, signal.SIGSTOP)
+        await asyncio.sleep(0.2)
+        assert (await ask(spawner))["reason"] == "silent"
+        await until(lambda: bool(spawner.home_problem))
+        assert await ask(spawner) == {"reason": "silent", "message": "it does not answer", "final": False}
+        storage.go_on()
+        os.kill(spawner.pid, signal.SIGCONT)
+        await asyncio.sleep(0.2)
+        assert (await ask(spawner)) == {"reason": "", "message": "", "final": False}
+        await spawner.stop()
+
+    centre.run(act)
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count(f"The server {ME} runs, but does not answer within 0.5 s") == 1
+    assert said.count(f"The home of {ME}, {storage.directory}: it does not answer") == 1
 
 
 def test_a_scratch_home_while_storage_is_unavailable(

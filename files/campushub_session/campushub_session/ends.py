@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # The hub gives it to each server, and names it when it speaks to the server.
 SECRET_VARIABLE = "CAMPUSHUB_SESSION_SECRET"  # noqa: S105 (a name)
+# Where pages ask the hub about this server when it does not answer.
+STATE_VARIABLE = "CAMPUSHUB_SERVER_STATE"
 # More pages than anybody has.
 MOST_SAVES = 100
 # An end that moves by fewer seconds than this is not told again.
@@ -91,6 +93,7 @@ class Ends:
         self._activity, self._emit, self._pages = activity, emit, pages
         # Programs of the user do not get it.
         self._secret = os.environ.pop(SECRET_VARIABLE, "")
+        self.state_address = os.environ.get(STATE_VARIABLE, "")
         self.rules: Rules = NO_RULES
         self._told_rules = time.monotonic()
         self._told: tuple[str | None, int, float] = (None, 0, 0.0)

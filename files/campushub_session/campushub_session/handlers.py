@@ -84,8 +84,9 @@ class ActivityHandler(_API):
     @web.authenticated
     @authorized
     async def post(self) -> None:
-        """Count that as activity."""
+        """Count that as activity. Whoever works is told soon if the home does not answer any more."""
         self.monitor.activity.record()
+        self.monitor.home.refresh()
         self.set_status(204)
         self.finish()
 
@@ -115,6 +116,12 @@ class HubHandler(_API):
 
     def check_xsrf_cookie(self) -> None:
         """Accept a request without one: no browser has the secret."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Return where pages ask the hub about this server, in case it does not answer them any more."""
+        self.reply({"state": self.monitor.ends.state_address})
 
     @allow_unauthenticated
     async def put(self) -> None:

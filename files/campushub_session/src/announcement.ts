@@ -3,7 +3,7 @@
  */
 
 import type { Announcement } from './api';
-import { stack } from './stack';
+import { dismissButton, stack } from './stack';
 import type { Translations } from './translation';
 
 /** The hub's pages, which have the same address, use it as well. */
@@ -22,18 +22,13 @@ export class AnnouncementBox {
     private readonly language: string,
     parent: HTMLElement = document.body
   ) {
-    const close = document.createElement('button');
-    close.type = 'button';
-    close.textContent = '×';
-    close.title = trans.__('Dismiss');
-    close.setAttribute('aria-label', close.title);
-    close.addEventListener('click', () => {
+    const dismiss = dismissButton(trans, () => {
       localStorage.setItem(DISMISSED, this.current?.id ?? '');
       this.render();
     });
     this.node.className = 'campushub-Announcement';
     this.node.setAttribute('role', 'status');
-    this.node.append(this.text, close);
+    this.node.append(this.text, dismiss);
     this.node.hidden = true;
     stack(parent).append(this.node);
     // Dismissed in another page.

@@ -16,6 +16,15 @@ export interface End {
   stays: boolean;
 }
 
+/** What the hub says of a server that does not answer. */
+export interface Condition {
+  /** Nothing, if the server does answer the hub. */
+  reason: string;
+  message: string;
+  /** Otherwise more may be known a moment later. */
+  final: boolean;
+}
+
 export interface Announcement {
   id: string;
   /** By the code of the language; an empty one is that for all others. */
@@ -103,6 +112,12 @@ export class Api {
 
   async stop(): Promise<void> {
     await this.send('PUT', 'api/session/end');
+  }
+
+  /** Where the hub is asked about the server; nothing without a hub. */
+  async stateAddress(): Promise<string> {
+    const answer = await this.send('GET', 'api/session/hub');
+    return ((await answer.json()) as { state: string }).state;
   }
 
   /** Resolves when no other page saves. */

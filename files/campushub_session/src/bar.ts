@@ -11,6 +11,8 @@ export class UsageBar {
   /** When the server ends, by the clock of this page. */
   private ends: number | null = null;
   private usage: Usage | null = null;
+  /** Whether the disk of the home directory has ever answered. */
+  private hasHome = false;
   private readonly button = document.createElement('button');
 
   constructor(
@@ -30,6 +32,7 @@ export class UsageBar {
 
   showUsage(usage: Usage): void {
     this.usage = usage;
+    this.hasHome ||= usage.home !== null;
     this.ends = usage.seconds_left === null ? null : performance.now() + usage.seconds_left * 1000;
     this.render();
   }
@@ -45,6 +48,8 @@ export class UsageBar {
     }
     if (usage?.home) {
       items.push(['home', trans.__('Home %1', format.percent(usage.home)), level(usage.home)]);
+    } else if (this.hasHome) {
+      items.push(['home', trans.__('Home does not answer'), 'critical']);
     }
     if (usage?.home_files && level(usage.home_files)) {
       // Hardly anybody knows that there is such a limit, until it is near.

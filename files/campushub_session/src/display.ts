@@ -7,6 +7,7 @@ import {
   ANNOUNCEMENT,
   type Announcement,
   Api,
+  type Condition,
   END,
   type End,
   OUT_OF_MEMORY,
@@ -19,6 +20,7 @@ import { UsageBar } from './bar';
 import { EndBox } from './end';
 import { Format } from './format';
 import { advice, headline } from './kill';
+import { LostServer } from './lost';
 import { ProgramsBody } from './programs';
 import { stack } from './stack';
 import { ownTranslations } from './translation';
@@ -32,14 +34,17 @@ type Emission = { schema_id: string } & Record<string, unknown>;
 const base = new URL('../../../', import.meta.url);
 const trans = ownTranslations(navigator.language);
 const format = new Format(trans, navigator.language);
+const lost = new LostServer(condition => showLost(condition));
+const request = lost.watched((url: URL, init) => fetch(url, init));
 const api = new Api(sender());
+let showLost: (condition: Condition | null) => void = () => undefined;
 
 /** With the login of the page: cookies, and the token against forged requests. */
 function sender(): Send {
   return async (method, address, body) => {
     const token = /(?:^|; )_xsrf=([^;]*)/.exec(document.cookie)?.[1] ?? '';
     const headers = { 'X-XSRFToken': token };
-    const response = await fetch(new URL(address, base), { method, body, headers });
+    const response = await request(new URL(address, base), { method, body, headers });
     if (!response.ok) {
       const answer = (await response.json().catch(() => ({}))) as { message?: string };
       throw new Error(answer.message ?? response.statusText);
@@ -89,6 +94,8 @@ function activate(display: HTMLElement): void {
   display.querySelector('.jp-Display-title')!.after(bar.node);
   const announcements = new AnnouncementBox(trans, navigator.language, display);
   const end = new EndBox(api, trans, format, null, display);
+  showLost = condition => end.showLost(condition);
+  lost.learn(api).catch(() => console.warn('This server does not say where its hub is.'));
   const refresh = (): void => {
     Promise.all([api.usage(), api.announcement(), api.end()])
       .then(([usage, announcement, state]) => {
@@ -116,7 +123,10 @@ function activate(display: HTMLElement): void {
     // What happened while nobody listened.
     socket.addEventListener('open', refresh);
     socket.addEventListener('message', ({ data }) => receive(JSON.parse(data as string) as Emission));
-    socket.addEventListener('close', () => setTimeout(listen, RETRY));
+    socket.addEventListener('close', () => {
+      lost.ask();
+      setTimeout(listen, RETRY);
+    });
   };
   listen();
 }

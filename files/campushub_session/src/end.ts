@@ -2,11 +2,14 @@
  * Announces the end of the server over the page, lets people put it off, and says why it has come.
  */
 
-import type { Api, End } from './api';
+import type { Api, Condition, End } from './api';
 import type { Format } from './format';
 import type { Saver } from './saving';
-import { stack } from './stack';
+import { dismissButton, stack } from './stack';
 import type { Translations } from './translation';
+
+/** The hub's word for a server that runs and does not answer. */
+const SILENT = 'silent';
 
 export class EndBox {
   private readonly node = document.createElement('div');
@@ -14,7 +17,6 @@ export class EndBox {
   private readonly problem = document.createElement('p');
   private readonly stay = document.createElement('button');
   private readonly stop = document.createElement('button');
-  private readonly dismiss = document.createElement('button');
   private dismissed = false;
   private end: End | null = null;
   /** By the clock of this page. */
@@ -32,15 +34,6 @@ export class EndBox {
     this.stay.addEventListener('click', () => this.ask(() => api.stay()));
     this.stop.textContent = saver ? trans.__('Save all and stop') : trans.__('Stop the server');
     this.stop.addEventListener('click', () => this.ask(() => this.saveAndStop()));
-    this.dismiss.type = 'button';
-    this.dismiss.className = 'campushub-End-dismiss';
-    this.dismiss.textContent = '×';
-    this.dismiss.title = trans.__('Dismiss');
-    this.dismiss.setAttribute('aria-label', this.dismiss.title);
-    this.dismiss.addEventListener('click', () => {
-      this.dismissed = true;
-      this.render();
-    });
     const buttons = document.createElement('div');
     buttons.append(this.stay, this.stop);
     for (const button of [this.stay, this.stop]) {
@@ -50,7 +43,11 @@ export class EndBox {
     this.stay.classList.add('jp-mod-accept');
     this.node.className = 'campushub-End';
     this.node.setAttribute('role', 'alert');
-    this.node.append(this.dismiss, this.text, this.problem, buttons);
+    const dismiss = dismissButton(trans, () => {
+      this.dismissed = true;
+      this.render();
+    });
+    this.node.append(dismiss, this.text, this.problem, buttons);
     this.node.hidden = true;
     stack(parent).append(this.node);
     setInterval(() => this.render(), 5_000);
@@ -66,6 +63,19 @@ export class EndBox {
     if (end.reason && end.seconds_left === 0) {
       void this.answer();
     }
+  }
+
+  /** What the hub says of a server that has gone without a word, or hangs; nothing when it is well again. */
+  showLost(condition: Condition | null): void {
+    if (condition) {
+      const { reason, message } = condition;
+      // As long as nothing else is known it may be dismissed.
+      this.dismissed &&= this.end?.reason === reason && this.end.message === message;
+      this.end = { reason, message, seconds_left: 0, stays: false };
+    } else if (this.end?.reason === SILENT) {
+      this.end = null;
+    }
+    this.render();
   }
 
   /** The server waits for it, also where there is nothing to save. */
@@ -119,6 +129,22 @@ export class EndBox {
         return trans.__('You have stopped your server.');
       case 'reboot':
         return trans.__('Your server ends because its host is restarted or switched off.');
+      case 'hub':
+        return trans.__('The hub has stopped your server.');
+      case 'ended':
+        return message
+          ? trans.__('Your server ended by itself. Its last words were: %1', message)
+          : trans.__('Your server ended by itself.');
+      case 'home':
+        return trans.__('Your server ended while your home directory could not be used: %1', message);
+      case SILENT:
+        return message
+          ? trans.__(
+              'Your server does not answer, and your home directory cannot be used: %1. %2',
+              message,
+              this.patience()
+            )
+          : trans.__('Your server does not answer at the moment. %1', this.patience());
       case 'revoked':
         return trans.__('Your server was stopped because you may not use this service any more.');
       default:
@@ -126,6 +152,10 @@ export class EndBox {
           ? trans.__('An administrator has stopped your server: %1', message)
           : trans.__('An administrator has stopped your server.');
     }
+  }
+
+  private patience(): string {
+    return this.saver ? this.trans.__('What you have typed is in this page: leave it open.') : '';
   }
 
   private async saveAndStop(): Promise<void> {

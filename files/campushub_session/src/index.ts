@@ -29,6 +29,7 @@ import { showPrograms } from './dialog';
 import { EndBox } from './end';
 import { EndReporter } from './ended';
 import { Format } from './format';
+import { LostServer } from './lost';
 import { Saver } from './saving';
 import { SpaceGuard } from './space';
 import { type Translations, fill, ownTranslations } from './translation';
@@ -51,6 +52,9 @@ function activate(
   const { serverSettings, events } = app.serviceManager;
   const trans = loadTranslations(translator);
   const format = new Format(trans, translator.languageCode);
+  const lost: LostServer = new LostServer(condition => end.showLost(condition));
+  // All requests of the page; its parts have these settings in common.
+  Object.assign(serverSettings, { fetch: lost.watched(serverSettings.fetch) });
   const api = new Api(sender(serverSettings));
   const space = new SpaceGuard(api, trans, format);
   const open = (): void => void showPrograms(api, trans, format, space.open);
@@ -74,6 +78,7 @@ function activate(
         console.warn('Limits and announcements are not known.', error);
       });
   };
+  lost.learn(api).catch(() => console.warn('This server does not say where its hub is.'));
   events.stream.connect((_, emission) => {
     if (emission.schema_id === USAGE) {
       showUsage(emission as unknown as Usage);

@@ -156,6 +156,9 @@ def run_server(directory: Path, with_package: bool = True, home: Path | None = N
     # Files as users have them.
     (directory / "config" / "jupyter_server_config.py").write_text(
         "from campushub_server import full_home\n"
+        # What takes seconds elsewhere need not in tests.
+        "from campushub_session import monitor\n"
+        "monitor.USAGE_INTERVAL, monitor.ANNOUNCEMENT_INTERVAL = 1_000, 500\n"
         "full_home.do_without(c)\n"
         "full_home.keep_settings()\n"
         "c.ServerApp.contents_manager_class = 'campushub_server.contents.CampusContentsManager'\n"
@@ -187,6 +190,7 @@ def run_server(directory: Path, with_package: bool = True, home: Path | None = N
         "JUPYTERHUB_API_URL": f"http://127.0.0.1:{port + 1000}/hub/api",
         "JUPYTERHUB_API_TOKEN": "own",
         "JUPYTERHUB_USER": "u",
+        "CAMPUSHUB_SERVER_STATE": f"http://127.0.0.1:{port + 1000}/hub/server-state/u//0",
     }
     command = [sys.executable, "-m", "jupyter_server", "--allow-root", *(f"--{k}={v}" for k, v in options.items())]
     url = f"http://127.0.0.1:{port}/user/u/"

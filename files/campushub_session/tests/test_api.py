@@ -54,7 +54,8 @@ def test_questions_are_no_activity(server):
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"id": 1}', '"text"'])
 def test_a_broken_announcement_is_none(server, content):
     (server.home / "announcement.json").write_text(content)
-    time.sleep(5.5)
+    # It is looked at twice a second here.
+    time.sleep(1)
     assert server.api("GET", "api/session/announcement")["texts"] == {}
     (server.home / "announcement.json").unlink()
 

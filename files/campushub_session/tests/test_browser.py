@@ -19,7 +19,8 @@ PROGRAM = "import time\nblocks = []\nwhile True:\n    blocks.append(bytearray(2_
 @pytest.fixture(scope="module")
 def browser(server, tmp_path_factory):
     port = int(re.search(r":(\d+)/", server.url)[1])
-    with chromium(tmp_path_factory.mktemp("chromium"), [port]) as browser:
+    # And that of the stand-in for the hub.
+    with chromium(tmp_path_factory.mktemp("chromium"), [port, port + 1000]) as browser:
         yield browser
 
 
@@ -27,7 +28,7 @@ def browser(server, tmp_path_factory):
 def page_of(browser, server):
     context = browser.new_context(viewport={"width": 1300, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)
     # The token is kept in a cookie from then on.
     page.goto(f"{server.url}api/status?token=secret")
     yield page
@@ -67,7 +68,7 @@ def write_notebook(server, name, *cells):
     (server.home / name).write_text(json.dumps(content))
 
 
-def wait(condition, seconds=30):
+def wait(condition, seconds=90):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -174,10 +175,10 @@ def test_announcements_reach_an_open_page(page, server, application):
     box.filter(has_text="storage").wait_for()
     assert box.locator("span").inner_text() == "<b>Slow</b> storage"
     # Changed, not yet to be shown, and to be shown only for a moment.
-    announce(server, texts={"": "Later"}, **{"from": time.time() + 7})
+    announce(server, texts={"": "Later"}, **{"from": time.time() + 4})
     box.wait_for(state="hidden")
     box.wait_for()
-    announce(server, texts={"": "Soon over"}, until=time.time() + 8)
+    announce(server, texts={"": "Soon over"}, until=time.time() + 4)
     box.get_by_text("Soon over").wait_for()
     box.wait_for(state="hidden")
     # Dismissed, for this page and the next one.

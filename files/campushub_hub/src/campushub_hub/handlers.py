@@ -351,6 +351,28 @@ class AnnouncementHandler(BaseHandler):  # type: ignore[misc]
             self.finish(b"{}")
 
 
+class ServerStateHandler(BaseHandler):  # type: ignore[misc]
+    """
+    What is wrong with a server, for open pages that get no answer from it.
+
+    With names for users' servers they have another origin, and no cookie of the hub: they are known by a key alone.
+    """
+
+    async def prepare(self) -> None:
+        """Look up nobody, as above."""
+
+    async def get(self, user_name: str, server_name: str, key: str) -> None:
+        """Return it, or that there is no such server, no such user and no such page."""
+        user = self.find_user(user_name)
+        spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
+        condition = await spawner.condition(key) if spawner else None
+        if condition is None:
+            raise HTTPError(404)
+        self.set_header("Access-Control-Allow-Origin", "*")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(condition)
+
+
 class LimitsHandler(BaseHandler):  # type: ignore[misc]
     """The page with the limits of whoever looks, and with what counts as activity."""
 
@@ -371,6 +393,7 @@ HANDLERS: list[tuple[str, type]] = [
     (r"/announcement", AnnouncementHandler),
     (r"/limits", LimitsHandler),
     (r"/logout", CampusLogoutHandler),
+    (r"/server-state/([^/]+)/([^/]*)/([0-9a-f]{64})", ServerStateHandler),
     (r"/spawn", CampusSpawnHandler),
     (r"/spawn/([^/]+)", CampusSpawnHandler),
     (r"/spawn/([^/]+)/([^/]+)", CampusSpawnHandler),

@@ -16,11 +16,13 @@ import asyncio
 import contextlib
 import datetime as dt
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -31,6 +33,8 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 from tornado.web import HTTPError
 from traitlets import default
 
+# Seconds after which a save that has not ended was cut off.
+LEFTOVER_SECONDS = 3600
 # Bytes from 0x80 as Python has them, and how they are shown.
 SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 RAW = {shown: raw for raw, shown in SHOWN.items()}
@@ -69,18 +73,38 @@ def copy_attributes(source: str, target: str) -> None:
                 raise
 
 
+def remove_leftover(path: str) -> None:
+    """Remove what a save has left that was cut off, such as by the end of its server; one under way is not so old."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        if found.st_uid == os.geteuid() and time.time() - found.st_ctime > LEFTOVER_SECONDS:
+            os.unlink(path)
+
+
+def open_new(path: str) -> tuple[str, int]:
+    """
+    Open a new file beside another, and return its path as well.
+
+    Its name is that of what an earlier save of that file has left, which is found without a look at the directory.
+    Another page, or another server of the user, may save the same file at the moment: then it has a name of its own.
+    """
+    directory, name = os.path.split(path)
+    new = os.path.join(directory, f".~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}")
+    # In a directory of a group others may put a link there.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return new, os.open(new, flags, 0o666)
+    except FileExistsError:
+        remove_leftover(new)
+    new = os.path.join(directory, f".~{secrets.token_hex(8)}")
+    return new, os.open(new, flags, 0o666)
+
+
 @contextlib.contextmanager
 def replacement(path: str) -> Iterator[int]:
-    """
-    Open a new file, which takes the place of another at the end. Of one that fails nothing stays.
-
-    Its name is hidden and its own: another page, or another server of the user, may save the same file meanwhile. One
-    that a server leaves which is killed is never read.
-    """
-    new = os.path.join(os.path.dirname(path), f".~{secrets.token_hex(8)}")
+    """Open a new file, which takes the place of another at the end. Of one that fails nothing stays; it is hidden."""
+    new, handle = open_new(path)
     try:
-        # In a directory of a group others may put a link there.
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             if os.path.exists(path):
                 copy_attributes(path, f"/proc/self/fd/{handle}")

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import pwd
 import secrets
@@ -38,7 +39,7 @@ from campushub_hub import accounts
 from campushub_hub.host import mediator, user_session
 from campushub_hub.translation import gettext_noop
 
-from .lifetime import EXPLANATIONS, Ending, ServerLifetime
+from .lifetime import EXPLANATIONS, Condition, Ending, ServerLifetime
 from .listeners import socket_owners
 
 # Messages; not_running.html and error.html translate them and put the values in.
@@ -54,6 +55,8 @@ SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a
 NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
 # The option of a start without the user's own settings of Jupyter and Python.
 WITHOUT_SETTINGS = "without_settings"
+# Seconds that a server has to answer when one of its pages complains, and between two such questions.
+PAGE_TIMEOUT, PAGE_INTERVAL = 3.0, 2.0
 
 
 def printable(words: Any) -> str:
@@ -163,6 +166,9 @@ class CampusSpawner(ServerLifetime):
     _renewal: asyncio.Task[None] | None = None
     _answers: asyncio.Task[None] | None = None
     _look: asyncio.Task[None] | None = None
+    # By pages of the server, and when last.
+    _asking = Instance(asyncio.Lock, ())
+    _asked = -math.inf
     # Whether the server runs, and has not answered lately, and what was wrong with its home. The home page shows both.
     unresponsive = False
     home_problem = ""
@@ -478,22 +484,35 @@ class CampusSpawner(ServerLifetime):
         """Note whether the server answers, as long as it runs."""
         while True:
             await asyncio.sleep(self.answer_interval)
-            try:
-                answered = await asyncio.wait_for(self.answers(), self.answer_timeout)
-            except (OSError, asyncio.TimeoutError):
-                answered = False
-            before, self.unresponsive = self.unresponsive, not answered
-            if before and answered:
-                self.log.warning("The server %s answers again", self._log_name)
-                if self._look:
-                    self._look.cancel()
-                self.home_problem = ""
-            elif not before and not answered:
-                self.log.error(
-                    "The server %s runs, but does not answer within %g s", self._log_name, self.answer_timeout
-                )
-                # Once: on storage that hangs each look may leave a process behind, until that answers.
-                self._look = asyncio.ensure_future(self.look_at_home())
+            await self.check_answer(self.answer_timeout)
+
+    async def check_answer(self, timeout: float) -> None:
+        """Note whether the server answers, and what is wrong with its home if it does not."""
+        try:
+            answered = await asyncio.wait_for(self.answers(), timeout)
+        except (OSError, asyncio.TimeoutError):
+            answered = False
+        before, self.unresponsive = self.unresponsive, not answered
+        if before and answered:
+            self.log.warning("The server %s answers again", self._log_name)
+            if self._look:
+                self._look.cancel()
+            self.home_problem = ""
+        elif not before and not answered:
+            self.log.error("The server %s runs, but does not answer within %g s", self._log_name, timeout)
+            # Once: on storage that hangs each look may leave a process behind, until that answers.
+            self._look = asyncio.ensure_future(self.look_at_home())
+
+    async def condition_of_run(self) -> Condition:
+        """Return that the server does not answer, and what is wrong with its home. All of its pages ask at once."""
+        async with self._asking:
+            if self.ready and time.monotonic() - self._asked > PAGE_INTERVAL:
+                await self.check_answer(PAGE_TIMEOUT)
+                self._asked = time.monotonic()
+        if self._look:
+            # It goes on for the next question.
+            await asyncio.wait([self._look], timeout=PAGE_TIMEOUT)
+        return {"reason": "silent" if self.unresponsive else "", "message": self.home_problem, "final": False}
 
     async def answers(self) -> bool:
         """Return whether the server answers a request, whatever it says."""

@@ -9,6 +9,7 @@ that JupyterHub knows of.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import math
 import secrets
@@ -16,6 +17,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import quote
 
 from jupyterhub.utils import utcnow
 from tornado.httpclient import HTTPRequest
@@ -26,6 +28,8 @@ from traitlets.config import LoggingConfigurable
 from campushub_hub import maintenance
 
 SECRET_VARIABLE = "CAMPUSHUB_SESSION_SECRET"  # noqa: S105 (a name)
+# Where open pages ask about a server that does not answer any more.
+STATE_VARIABLE = "CAMPUSHUB_SERVER_STATE"
 SECRET_HEADER = "X-Campushub-Session-Secret"  # noqa: S105 (a name)
 # Seconds that a server has to answer, and the most bytes of its answer: it is a program of its user's.
 ANSWER_SECONDS, ANSWER_SIZE = 5.0, 10_000
@@ -37,6 +41,8 @@ MAINTENANCE_INTERVAL = 10.0
 EXTENSION_STEP = 3600
 # Seconds between the news of an end and the first look whether pages are saving, and between two looks.
 SAVE_INTERVAL = 0.5
+# Seconds that the service manager has to say whether the host stops.
+HOST_TIMEOUT = 2.0
 # For so many servers is looked up at once why they ended, or do not answer: each takes processes, and the ends of all
 # must not hold up others' starts.
 EXPLANATIONS = asyncio.Semaphore(2)
@@ -50,9 +56,26 @@ class Ending(TypedDict):
 
 
 class LastEnd(Ending):
-    """Why a server ended last, and when, in seconds since 1970."""
+    """
+    Why a server ended last, and when, in seconds since 1970.
+
+    The key is that of pages which are still open. The boot is there as long as the reason is not known: a hub that is
+    stopped with its host may not get so far, and after the next boot that is the reason.
+    """
 
     at: float
+    key: str
+    boot: str
+
+
+class Condition(Ending):
+    """
+    What is wrong with a server, as an open page is told that gets no answer from it; no reason is nothing.
+
+    What is not final may be known better a moment later.
+    """
+
+    final: bool
 
 
 class Report(TypedDict):
@@ -76,15 +99,26 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def host_stops() -> bool:
+async def host_stops() -> bool:
     """Return whether the host is being shut down or restarted."""
     try:
-        asked = subprocess.run(
-            ["systemctl", "is-system-running"], capture_output=True, text=True, check=False, timeout=1
+        asked = await asyncio.create_subprocess_exec(
+            *("systemctl", "is-system-running"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         return False
-    return asked.stdout.strip() == "stopping"
+    try:
+        printed, _ = await asyncio.wait_for(asked.communicate(), HOST_TIMEOUT)
+    except asyncio.TimeoutError:
+        asked.kill()
+        await asked.wait()
+        return False
+    return printed.strip() == b"stopping"
+
+
+def page_key(secret: str) -> str:
+    """Return by what the hub knows pages of a run of a server, which does not give them the secret of that run."""
+    return hmac.new(secret.encode(), b"page", "sha256").hexdigest()
 
 
 class ServerLifetime(LoggingConfigurable):
@@ -94,6 +128,7 @@ class ServerLifetime(LoggingConfigurable):
     user: Any
     name: str
     server: Any
+    hub: Any
     orm_spawner: Any
     ready: bool
     pending: str | None
@@ -136,10 +171,12 @@ class ServerLifetime(LoggingConfigurable):
     _activity: tuple[Any, float] | None = None
 
     def get_env(self) -> dict[str, str]:
-        """Add the secret by which the server knows the hub."""
+        """Add the secret by which the server knows the hub, and where its pages ask about it."""
         environment: dict[str, str] = super().get_env()  # type: ignore[misc]
         self._secret = self._secret or secrets.token_urlsafe(32)
-        return {**environment, SECRET_VARIABLE: self._secret}
+        path = "/".join((quote(self.user.name, safe=""), quote(self.name, safe=""), page_key(self._secret)))
+        state = f"{self.hub.public_host}{self.hub.base_url}server-state/{path}"
+        return {**environment, SECRET_VARIABLE: self._secret, STATE_VARIABLE: state}
 
     def get_state(self) -> dict[str, Any]:
         """Remember what a hub that is restarted must know."""
@@ -175,14 +212,17 @@ class ServerLifetime(LoggingConfigurable):
 
     def note_end(self, pid: int) -> None:
         """Note why the server has ended, which the hub's pages say until it runs again."""
-        ending = self._ending
-        if ending is None:
-            reason = "reboot" if self._boot != boot() or host_stops() else "ended"
-            ending = {"reason": reason, "message": ""}
-            self.log.warning("The server %s ended by itself, or with the host: %s", self._log_name, reason)
-        self.last_end = {**ending, "at": time.time()}
-        if ending["reason"] == "ended":
+        ending: Ending = self._ending or {"reason": "ended", "message": ""}
+        self.last_end = {**ending, "at": time.time(), "key": page_key(self._secret), "boot": ""}
+        if self._ending is None:
+            self.last_end["boot"] = self._boot
             self._explanation = asyncio.ensure_future(self._explain_end(self.last_end, pid))
+
+    def known_end(self) -> LastEnd | None:
+        """Return the end of the last run, as it is kept."""
+        end: LastEnd | None = (self.orm_spawner.state or {}).get("last_end")
+        stopped_with_the_host = end and end.get("boot", "") not in {"", boot()}
+        return {**end, "reason": "reboot"} if end and stopped_with_the_host else end
 
     async def why_ended(self, pid: int) -> Ending:  # noqa: ARG002 (for those that know more)
         """Return what can be known of why the server ended by itself."""
@@ -191,11 +231,11 @@ class ServerLifetime(LoggingConfigurable):
     async def _explain_end(self, end: LastEnd, pid: int) -> None:
         """Add what is known of the end of a server, without holding up its next start."""
         async with EXPLANATIONS:
-            why = await self.why_ended(pid)
-        if not why["message"]:
-            return
+            stopped = end["boot"] != boot() or await host_stops()
+            why: Ending = {"reason": "reboot", "message": ""} if stopped else await self.why_ended(pid)
+        self.log.warning("The server %s ended by itself, or with the host: %s", self._log_name, why["reason"])
         # Not in place: a changed part of the state is no change to the database.
-        explained: LastEnd = {**why, "at": end["at"]}
+        explained: LastEnd = {**end, **why, "boot": ""}
         if self.last_end is end:
             self.last_end = explained
         state = self.orm_spawner.state or {}
@@ -295,6 +335,19 @@ class ServerLifetime(LoggingConfigurable):
     def extension_left(self) -> int:
         """Return how many seconds a request for more time brings."""
         return max(0, min(EXTENSION_STEP, self.extension_limit - self.extended)) if self.max_age else 0
+
+    async def condition(self, key: str) -> Condition | None:
+        """Return what a page is told that gets no answer from its server; None if it is no page of that server."""
+        if self._secret and hmac.compare_digest(page_key(self._secret), key):
+            return await self.condition_of_run()
+        end = None if self.ready else self.known_end()
+        if end and hmac.compare_digest(end.get("key", ""), key):
+            return {"reason": end["reason"], "message": end["message"], "final": not end["boot"]}
+        return None
+
+    async def condition_of_run(self) -> Condition:
+        """Return what is wrong with a server that has not ended yet."""
+        return {"reason": "", "message": "", "final": False}
 
     async def extend(self) -> int:
         """Give the server more time, as far as it may have more, and return how many seconds."""
