@@ -34,6 +34,8 @@ RUNTIME_ROOT = Path("/run/jupyterhub-users")
 KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
+# In the environment of the sudo that starts a server: its limits, bytes of memory and CPU cores; 0 is those of its user.
+SERVER_LIMITS = "CAMPUSHUB_SERVER_LIMITS"
 
 
 class Limits(TypedDict):
@@ -203,6 +205,26 @@ def wait_for_removal(uid: int, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def server_limits(sudo: int) -> dict[str, str]:
+    """
+    Return the properties of the unit of a server for what its user has chosen, as the hub says it by a variable of sudo.
+
+    They lie within the user's own limits, which hold for the slice.
+    """
+    variables = Path(f"/proc/{sudo}/environ").read_bytes().split(b"\0")
+    found = [
+        value
+        for name, _, value in (variable.partition(b"=") for variable in variables)
+        if name == SERVER_LIMITS.encode()
+    ]
+    if not found:
+        return {}
+    memory, cpu = found[0].split()
+    size, cores = int(memory), float(cpu)
+    properties = {"MemoryMax": str(size), "MemorySwapMax": "0"} if size > 0 else {}
+    return {**properties, **({"CPUQuota": f"{round(cores * 100)}%"} if cores > 0 else {})}
+
+
 def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) -> None:
     """
     Start the unit of a server for a sudo process; the mediator that this one is about to run says what the server is.
@@ -216,6 +238,7 @@ def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) ->
         "TimeoutStopSec": "10s",
         "SyslogIdentifier": f"jupyterhub-user-{account.pw_name}",
         **server_properties(uid, tmp_directory),
+        **server_limits(sudo),
     }
     command = ["/usr/bin/systemd-run", "--quiet", "--collect", f"--unit=jupyterhub-user-{uid}-{time.time_ns()}"]
     command += [f"--slice={slice_name(uid)}", f"--uid={uid}", f"--gid={account.pw_gid}"]
