@@ -84,7 +84,7 @@ class StagedSpawner(ChosenServer, ServerLifetime, Spawner):  # type: ignore[misc
         return self.offers()
 
     def memory_use(self) -> tuple[int, int | None]:
-        return 2**29, self.mem_limit
+        return 2**29, 2**31
 
     async def start(self) -> tuple[str, int]:
         if self.profiles:

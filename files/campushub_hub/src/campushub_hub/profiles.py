@@ -75,10 +75,11 @@ AMOUNTS: dict[str, Callable[[str], Value]] = {"memory": read_memory, "cpu": read
 
 def size_text(size: float) -> str:
     """Return a number of bytes as settings and links have it."""
-    units = ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "K"))
-    return next(
-        (f"{size / factor:g}{unit}" for factor, unit in units if size >= factor and size % (factor / 4) == 0), str(size)
-    )
+    for factor, unit in ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "K")):
+        # In quarters, so that nothing is lost.
+        if size >= factor and size % (factor / 4) == 0:
+            return f"{size / factor:.15g}{unit}"
+    return f"{size:.0f}"
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
 
 
 def read_question(profile: str, name: str, given: Any) -> Question:
-    """Return a question, from its value or a list of values with the default in the first place. Raises ProfileError."""
+    """Return a question from a value, or a list of values with the default in the first place. Raises ProfileError."""
     try:
         values = [AMOUNTS[name](str(value)) for value in (given if isinstance(given, list) else [given])]
     except ValueError as error:
@@ -258,7 +259,7 @@ def text_of(name: str, value: Any) -> str:
 
 
 def form_options(offers: Sequence[Offer], form: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return the options in a form, which has the questions of all profiles, each with the name of its own before it."""
+    """Return the options in a form, which has the questions of all profiles, each with the name of its profile."""
     chosen = form.get("profile", [""])[-1]
     of_others = {
         f"{offer.profile.name}.{question.name}"
@@ -285,7 +286,7 @@ def choose(offers: Sequence[Offer], options: Mapping[str, Any]) -> Choice:
 
 
 def recall(offers: Sequence[Offer], options: Mapping[str, Any]) -> Choice:
-    """Return what earlier options mean now: what is not offered any more is as it is offered first. Raises ChoiceError."""
+    """Return what earlier options mean now; what is not offered any more is as it is offered first."""
     for known in (options, {"profile": options.get("profile")}):
         with suppress(ChoiceError):
             return choose(offers, known)

@@ -34,7 +34,7 @@ RUNTIME_ROOT = Path("/run/jupyterhub-users")
 KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
-# In the environment of the sudo that starts a server: its limits, bytes of memory and CPU cores; 0 is those of its user.
+# In the environment of the sudo that starts a server: its limits, bytes of memory and CPU cores; 0 is as its user's.
 SERVER_LIMITS = "CAMPUSHUB_SERVER_LIMITS"
 
 
@@ -207,7 +207,7 @@ def wait_for_removal(uid: int, seconds: float = 30) -> None:
 
 def server_limits(sudo: int) -> dict[str, str]:
     """
-    Return the properties of the unit of a server for what its user has chosen, as the hub says it by a variable of sudo.
+    Return the properties of a server's unit for what its user has chosen, as the hub says it by a variable of sudo.
 
     They lie within the user's own limits, which hold for the slice.
     """

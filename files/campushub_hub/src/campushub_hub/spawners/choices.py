@@ -33,6 +33,7 @@ class ChosenServer(LoggingConfigurable):
     orm_spawner: Any
     db: Any
     user_options: dict[str, Any]
+    default_url: str
     max_age: int
     chosen_age: int
     _limits: user_session.Limits
