@@ -34,7 +34,7 @@ RUNTIME_ROOT = Path("/run/jupyterhub-users")
 KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
-# In the environment of the sudo that starts a server: its limits, bytes of memory and CPU cores; 0 is as its user's.
+# In the environment of the sudo that starts a server: bytes of memory and percent of a CPU core; 0 is as its user has.
 SERVER_LIMITS = "CAMPUSHUB_SERVER_LIMITS"
 
 
@@ -212,17 +212,11 @@ def server_limits(sudo: int) -> dict[str, str]:
     They lie within the user's own limits, which hold for the slice.
     """
     variables = Path(f"/proc/{sudo}/environ").read_bytes().split(b"\0")
-    found = [
-        value
-        for name, _, value in (variable.partition(b"=") for variable in variables)
-        if name == SERVER_LIMITS.encode()
-    ]
-    if not found:
-        return {}
-    memory, cpu = found[0].split()
-    size, cores = int(memory), float(cpu)
-    properties = {"MemoryMax": str(size), "MemorySwapMax": "0"} if size > 0 else {}
-    return {**properties, **({"CPUQuota": f"{round(cores * 100)}%"} if cores > 0 else {})}
+    named = f"{SERVER_LIMITS}=".encode()
+    found = [variable.removeprefix(named) for variable in variables if variable.startswith(named)]
+    memory, percent = map(int, found[0].split()) if found else (0, 0)
+    properties = {"MemoryMax": str(memory), "MemorySwapMax": "0"} if memory > 0 else {}
+    return {**properties, "CPUQuota": f"{percent}%"} if percent > 0 else properties
 
 
 def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) -> None:
