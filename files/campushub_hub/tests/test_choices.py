@@ -166,7 +166,7 @@ def test_the_home_page_has_a_card_for_each_server(site: Site) -> None:
         card = hub.request("/hub/home")[2]
         assert "does not run" in card
         assert ">Start the server</a>" in card
-        for name, path in (("Мой <b>", "x-b"), ("Анализ", r"x-[0-9a-f]{8}")):
+        for name, path in (("Мой <b>", "b"), ("Анализ", r"x-[0-9a-f]{8}")):
             status, address, page = hub.request(f"/hub/new-server?{urllib.parse.urlencode({'name': f' {name} '})}")
             assert status == 200
             assert re.search(rf"/hub/spawn/ann/{path}\?display_name=", address)
@@ -176,17 +176,17 @@ def test_the_home_page_has_a_card_for_each_server(site: Site) -> None:
         page = hub.request("/hub/home")[2]
         assert "Мой &lt;b&gt;" in page
         assert page.count("Desktop · Linux desktop · 3 GB") == 2
-        assert page.count("0.5 of 2 GB") == 2
+        assert page.count("0.5 of 3 GB") == 2
         assert page.count(">Open</a>") == 2
         # As many as one may have.
         assert 'id="add-server"' not in page
         assert hub.request("/hub/new-server?name=%01")[0] == 400
-        hub.stop("x-b")
+        hub.stop("b")
         page = hub.request("/hub/home", headers={"Accept-Language": "ru"})[2]
-        again = re.search(r'data-server-name="x-b".*?<form action="([^"]+)" method="post">', page, re.DOTALL)
+        again = re.search(r'data-server-name="b".*?<form action="([^"]+)" method="post">', page, re.DOTALL)
         assert again
         hub.request(again[1], "POST", urllib.parse.urlencode({"_xsrf": hub.xsrf("/hub/")}).encode())
-        wait_for(lambda: servers(hub, "ann").get("x-b") is True)
+        wait_for(lambda: servers(hub, "ann").get("b") is True)
 
     site.run(act)
 
@@ -202,6 +202,7 @@ def test_who_has_nothing_to_choose_is_asked_nothing(site: Site) -> None:
         hub.press_start(headers=CLICK)
         wait_for(lambda: servers(hub, "ann") == {"": True})
         assert StagedSpawner.newest.mem_limit == 2**30
+        hub.stop()
 
     site.run(act)
     offer(site, [PROFILES[3]])
@@ -219,7 +220,6 @@ def test_who_has_nothing_to_choose_is_asked_nothing(site: Site) -> None:
         wait_for(lambda: servers(bob, "bob") == {"": True})
         assert "--MultiKernelManager.default_kernel_name=lcg" in StagedSpawner.newest.get_args()
 
-    StagedSpawner.running.clear()
     site.run(refused)
 
 

@@ -83,8 +83,8 @@ class StagedSpawner(ChosenServer, ServerLifetime, Spawner):  # type: ignore[misc
         self._groups = GROUPS.get(self.user.name, frozenset())
         return self.offers()
 
-    def memory_use(self) -> tuple[int, int | None]:
-        return 2**29, 2**31
+    def memory_use(self) -> tuple[int, Any]:
+        return 2**29, self.mem_limit
 
     async def start(self) -> tuple[str, int]:
         if self.profiles:
