@@ -137,9 +137,9 @@ def test_the_configuration_file_is_the_whole_configuration(
     assert not secrets & set(environment.values()), "the hub's secrets are none of the users' business"
     assert "CONFIGPROXY_AUTH_TOKEN" not in environment
     spawner.choose_limits()
-    assert (spawner.mem_limit, spawner.cpu_limit) == (None, 0.5)
+    assert (spawner.limits["memory"], spawner.limits["cpu"]) == (None, 0.5)
     spawner.choose_limits(frozenset({"physics"}))
-    assert spawner.mem_limit == 8 * 2**30
+    assert spawner.limits["memory"] == 8 * 2**30
 
 
 def test_names_of_users_are_known_to_hub_and_provider(

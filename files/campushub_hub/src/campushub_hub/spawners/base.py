@@ -244,6 +244,8 @@ class CampusSpawner(ChosenServer, ServerLifetime):
             raise ServerStartError(accounts.SILENT) from None
         if self.account.pw_uid < self.uid_minimum:
             raise ServerStartError(SYSTEM_ACCOUNT, status_code=403, user=self.user.name)
+        # Not where they are looked up, as for a page that somebody opens meanwhile.
+        self.mem_limit, self.cpu_limit = self._limits["memory"], self._limits["cpu"]
         try:
             self.apply_choice()
         except ChoiceError as error:
@@ -452,8 +454,6 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         """Look up the user's limits, by Unix groups and those of the provider, so that the server can show them."""
         groups = user_session.groups_of(self.account) | provider_groups
         self._groups, self._limits = frozenset(groups), user_session.limits_of(groups, self.session_settings)
-        self.mem_limit = self._limits["memory"]
-        self.cpu_limit = self._limits["cpu"]
 
     async def wait_until_listening(self) -> None:
         """
