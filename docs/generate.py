@@ -44,6 +44,7 @@ HOSTS = {
 WIRED = {
     "jupyter_cvmfs_repositories",
     "jupyter_displays",
+    "jupyterhub_cvmfs_kernels",
     "jupyterhub_displays",
     "jupyterhub_subdomain_host",
     "jupyterhub_trusted_proxy_secret",

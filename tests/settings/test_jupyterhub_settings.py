@@ -36,6 +36,23 @@ ABSOLUTE = (
     "is not an absolute path. Begin it with a slash, or with {{ inventory_dir }}/ "
     "when the file is kept beside the inventory."
 )
+RENAME = "Rename one of the two."
+PROFILE = (
+    "cannot be the name of a profile. Use at most 30 lower-case letters, digits and single hyphens, "
+    "and begin with a letter."
+)
+SIZES = (
+    "is neither a size nor a list of sizes. "
+    "Write one such as 4G, or a list such as [4G, 2G, 8G] with the default in the first place."
+)
+CORES = (
+    "is neither a number of CPU cores that a server can run with nor a list of such numbers. "
+    "Write one from 0.1 on, or a list such as [2, 1, 4] with the default in the first place."
+)
+HOURS = (
+    "is neither a number of hours nor a list of such numbers. "
+    "Write one from 0.1 on, or a list such as [8, 1, 24] with the default in the first place."
+)
 ADDRESS = "is no address. Begin it with https://, mailto: or /, and leave no space in it."
 NETWORK = "is not a network. Write it like 192.0.2.7, 10.20.0.0/16 or 2001:db8::/32."
 VARIABLE = "is neither a text nor a number. Put into quotes what the variable is to be."
@@ -82,6 +99,26 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     {"group": "chemistry", "memory": ""},
                     {"group": "empty", "memory": None, "cpu": None},
                 ],
+                "jupyterhub_profiles": [
+                    {"name": "small", "title": "Малый", "interface": "lab", "memory": "1.5G", "cpu": 0.5, "hours": "8"},
+                    {"name": "root-6", "title": "ROOT", "environment": "lcg", "groups": ["physics.lab"]},
+                    {
+                        "name": "any",
+                        "title": "Any",
+                        "memory": ["4G", "268435456"],
+                        "cpu": [2, "4"],
+                        "hours": [],
+                        "groups": [],
+                    },
+                    {
+                        "name": "desk",
+                        "title": "Desktop",
+                        "interface": "desktop",
+                        "description": "Two\nlines",
+                        "memory": None,
+                    },
+                ],
+                "jupyterhub_cvmfs_kernels": ["lcg"],
                 "jupyterhub_environment": {"OMP_NUM_THREADS": 4, "_COURSE": "", "PI": 3.14},
                 "jupyterhub_start_timeout": 5,
                 "jupyterhub_named_servers": "3",
@@ -406,6 +443,61 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     'jupyterhub_interface = "desktop" needs displays, which this host does not show. '
                     "Put the host into the group displays as well, or use notebooks."
                 )
+            ],
+        ),
+        "profiles": (
+            {
+                "jupyterhub_displays": False,
+                "jupyterhub_profiles": [
+                    {"name": "Big", "title": "Big\n", "interface": "desktop", "environment": "lcg", "memory": "lots"},
+                    {"name": "a", "title": "A", "environment": "nosuch", "memory": ["4G", "100M"], "cpu": [2, "two"]},
+                    {"name": "a", "title": "A", "memory": [""], "cpu": 0.01, "hours": [8, -1], "groups": ["a,b"]},
+                    {"name": "b", "title": "B", "memory": {"a": 1}, "cpu": True, "hours": "8h"},
+                ],
+                "jupyterhub_cvmfs_kernels": ["lcg", "eessi"],
+            },
+            [
+                f'jupyterhub_profiles[0].name = "Big" {PROFILE}',
+                f'jupyterhub_profiles[2].name = "a" is the name of a profile before this one, too. {RENAME}',
+                (
+                    'jupyterhub_profiles[0].title = "Big\\n" (Big) is no title of one line. '
+                    "Write at most 80 characters, and the rest into the description."
+                ),
+                (
+                    'jupyterhub_profiles[0].interface = "desktop" (Big) needs displays, which this host does not show. '
+                    "Put the host into the group displays as well, or use lab or notebook."
+                ),
+                (
+                    'jupyterhub_profiles[1].environment = "nosuch" (a) is no software that notebooks can begin with here. '
+                    "Use one of lcg, eessi, or describe it in jupyter_cvmfs_kernels."
+                ),
+                (
+                    'jupyterhub_profiles[0].environment = "lcg" (Big) is for notebooks, and this profile starts a desktop. '
+                    "Leave it out, or set interface: lab."
+                ),
+                f'jupyterhub_profiles[0].memory = "lots" (Big) {SIZES}',
+                f'jupyterhub_profiles[2].memory = [""] (a) {SIZES}',
+                f'jupyterhub_profiles[3].memory = {{"a": 1}} (b) {SIZES}',
+                f'jupyterhub_profiles[1].memory = ["4G", "100M"] (a) {MEMORY}',
+                f'jupyterhub_profiles[1].cpu = [2, "two"] (a) {CORES}',
+                f"jupyterhub_profiles[2].cpu = 0.01 (a) {CORES}",
+                f"jupyterhub_profiles[3].cpu = true (b) {CORES}",
+                f"jupyterhub_profiles[2].hours = [8, -1] (a) {HOURS}",
+                f'jupyterhub_profiles[3].hours = "8h" (b) {HOURS}',
+                f'jupyterhub_profiles[2].groups = ["a,b"] (a) has what {GROUP}',
+            ],
+        ),
+        "profile-keys": (
+            {
+                "jupyterhub_profiles": [
+                    {"name": "a", "title": "A", "memroy": "1G"},
+                    {"name": "b", "interface": "rstudio"},
+                ]
+            },
+            [
+                "jupyterhub_profiles[0].memroy is no setting of jupyterhub_profiles. Did you mean memory?",
+                f"jupyterhub_profiles[1].title is missing. {README}",
+                f'jupyterhub_profiles[1].interface = "rstudio" is none of lab, notebook, desktop. {README}',
             ],
         ),
         "environment": (

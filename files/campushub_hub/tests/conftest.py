@@ -66,6 +66,13 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "jupyterhub_idle_timeout": 0,
             "jupyterhub_database_url": "postgresql+psycopg://hub:pa55word@db/hub",
         },
+        "profiles": {
+            "jupyterhub_spawner": "sudo",
+            "jupyterhub_profiles": [
+                {"name": "course", "title": "Курс", "memory": "1G", "cpu": 1},
+                {"name": "desk", "title": "Desktop", "interface": "desktop", "hours": [8, 1.5]},
+            ],
+        },
         "everybody": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": True, "jupyterhub_allowed_groups": []},
         "ldap": {
             "jupyterhub_authenticator": "ldap",

@@ -137,9 +137,9 @@ def test_the_configuration_file_is_the_whole_configuration(
     assert not secrets & set(environment.values()), "the hub's secrets are none of the users' business"
     assert "CONFIGPROXY_AUTH_TOKEN" not in environment
     spawner.choose_limits()
-    assert (spawner.mem_limit, spawner.cpu_limit) == (None, 0.5)
+    assert (spawner.limits["memory"], spawner.limits["cpu"]) == (None, 0.5)
     spawner.choose_limits(frozenset({"physics"}))
-    assert spawner.mem_limit == 8 * 2**30
+    assert spawner.limits["memory"] == 8 * 2**30
 
 
 def test_names_of_users_are_known_to_hub_and_provider(
@@ -201,7 +201,7 @@ def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: 
         assert "size" in message or trait in message
 
 
-@pytest.mark.parametrize("host", ["systemd", "sudo", "everybody", "ldap", "oidc", "subdomains", "text"])
+@pytest.mark.parametrize("host", ["systemd", "sudo", "profiles", "everybody", "ldap", "oidc", "subdomains", "text"])
 def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
     assert configuration.main(str(tmp_path / "settings.json")) == ""
@@ -362,6 +362,22 @@ def test_the_command_may_do_what_it_needs_and_nothing_else(
         return words, app.db.query(orm.User).filter(orm.User.name == ME).count(), listed.code
 
     assert asyncio.run(asked()) == (["", "the hub does not know them"], 0, 403)
+
+
+# Profiles
+
+
+def test_each_interface_of_a_profile_has_its_program(rendered: dict[str, Any]) -> None:
+    """For the hub as for the mediator. Without profiles both files are as they were."""
+    settings = rendered["profiles"]["settings"]["CampusSpawner"]
+    assert [profile["name"] for profile in settings["profiles"]] == ["course", "desk"]
+    assert settings["programs"]["desktop"] == "/opt/campushub/user/bin/jupyterhub-desktop"
+    command = rendered["profiles"]["command"]
+    assert {name: [words[-1]] for name, words in command.items()} == {
+        name: [path] for name, path in settings["programs"].items()
+    }
+    assert command[""] == rendered["sudo"]["command"]
+    assert not {"profiles", "programs"} & rendered["sudo"]["settings"]["CampusSpawner"].keys()
 
 
 # The sudo rule

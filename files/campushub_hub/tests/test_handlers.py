@@ -28,12 +28,16 @@ from tornado.web import Application, HTTPError, RequestHandler
 from campushub_hub import accounts, configuration, handlers
 from campushub_hub.auth import pam
 from campushub_hub.handlers import remember_click
+from campushub_hub.host import user_session
+from campushub_hub.profiles import Offer
 from campushub_hub.spawners import ServerStartError
 from campushub_hub.spawners.base import ENDED
+from campushub_hub.spawners.choices import ChosenServer
 from campushub_hub.spawners.lifetime import ServerLifetime
 
 from .conftest import merged
 
+GROUPS = {"bob": frozenset({"physics"})}
 UIDS = {"ann": 2001, "bob": 2002, "dora": 2003, "root": 0}
 
 
@@ -57,7 +61,7 @@ class Server(RequestHandler):
         self.write(json.dumps(self.spawner.said))
 
 
-class StagedSpawner(ServerLifetime, Spawner):  # type: ignore[misc]
+class StagedSpawner(ChosenServer, ServerLifetime, Spawner):  # type: ignore[misc]
     """A stand-in for users' servers: starts when it is told to, or fails, and counts. It outlives its hub."""
 
     newest: StagedSpawner
@@ -71,7 +75,21 @@ class StagedSpawner(ServerLifetime, Spawner):  # type: ignore[misc]
     # Whether it takes what the hub tells it, and does not answer.
     silent = False
 
+    # Of the users in the tests, over all their servers.
+    _limits = user_session.Limits(memory=4 * 2**30, cpu=2.0, tasks=None)
+    _groups: frozenset[str] = frozenset()
+
+    async def look_up_offers(self) -> tuple[Offer, ...]:
+        self._groups = GROUPS.get(self.user.name, frozenset())
+        return self.offers()
+
+    def memory_use(self) -> tuple[int, Any]:
+        return 2**29, self.mem_limit
+
     async def start(self) -> tuple[str, int]:
+        if self.profiles:
+            await self.look_up_offers()
+            self.apply_choice()
         StagedSpawner.starts.append(f"{self.user.name}/{self.name}")
         while StagedSpawner.held:  # noqa: ASYNC110 (set by other threads)
             await asyncio.sleep(0.02)

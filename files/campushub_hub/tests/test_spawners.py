@@ -264,7 +264,8 @@ class Centre:
         self.sudo = directory / "bin" / "sudo"
         self.sudo.parent.mkdir()
         self.sudo.write_text(
-            f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\nshift 3\n[ "$2" != spawn ] || '
+            f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\necho "$CAMPUSHUB_SERVER_LIMITS" >>{directory}/limits.log\n'
+            'shift 3\n[ "$2" != spawn ] || '
             f'{self.mediator} receive {directory}/receiver </dev/null >/dev/null 2>&1 &\nexec "$@"\n'
         )
         self.sudo.chmod(0o755)
@@ -350,6 +351,33 @@ def test_a_server_starts_runs_and_stops(centre: Centre) -> None:
     start, stop = centre.asked.read_text().splitlines()
     assert start == f"-u {ME} -nH {centre.mediator} spawn"
     assert stop == f"-u {ME} -nH {centre.mediator} stop"
+
+
+def test_a_profile_says_what_the_mediator_starts(centre: Centre, tmp_path: Path) -> None:
+    """And how much it gets, in a variable that the session reads. What is not offered never comes so far."""
+    lab = json.loads(centre.command.read_text())
+    centre.command.write_text(json.dumps({"": ["/bin/false"], "desktop": ["/bin/false"], "lab": lab}))
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.programs = {"": "/default", "desktop": "/desktop", "lab": "/lab"}
+        spawner.profiles = [
+            {"name": "desk", "interface": "desktop"},
+            {"name": "lab", "interface": "lab", "memory": ["1G", "512M"], "cpu": 0.25},
+        ]
+        for options in ({"profile": "nosuch"}, {"profile": "lab", "memory": "2G"}, {"memory": "1G"}):
+            spawner.user_options = options
+            with pytest.raises(ServerStartError) as refused:
+                await spawner.start()
+            assert refused.value.status_code == 400
+        assert not centre.asked.exists()
+        spawner.user_options = {"profile": "lab", "memory": "512M"}
+        await spawner.start()
+        assert await spawner.poll() is None
+        assert spawner.orm_spawner.user_options == {"profile": "lab", "memory": "512M"}
+        await spawner.stop()
+
+    centre.run(act)
+    assert f"{2**29} 25" in (tmp_path / "limits.log").read_text().splitlines()
 
 
 def test_the_hub_learns_at_once_that_a_server_has_ended(centre: Centre) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from typing import Any
 
 import pytest
 
 from campushub_hub.host.user_session import (
+    SERVER_LIMITS,
     Settings,
     limits_of,
     parse_size,
     runtime_directory,
+    server_limits,
     server_properties,
     slice_name,
 )
@@ -88,3 +91,32 @@ def test_servers_of_a_user_share_temporary_files_of_their_own() -> None:
     assert properties["BindPaths"] == "/run/jupyterhub-tmp/2001/tmp:/tmp /run/jupyterhub-tmp/2001/var-tmp:/var/tmp"
     assert properties["Requires"] == properties["After"] == "jupyterhub-tmp@2001.service"
     assert server_properties(2001, "") == {}, "the site wants the host's"
+
+
+@pytest.mark.parametrize(
+    ("said", "properties"),
+    [
+        (None, {}),
+        ("0 0", {}),
+        ("2147483648 50", {"MemoryMax": "2147483648", "MemorySwapMax": "0", "CPUQuota": "50%"}),
+        ("0 200", {"CPUQuota": "200%"}),
+    ],
+)
+def test_a_server_has_the_limits_that_its_sudo_is_started_with(said: str | None, properties: dict[str, str]) -> None:
+    environment = {SERVER_LIMITS: said, "A": "B"} if said else {"A": "B"}
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=environment) as sudo:
+        assert server_limits(sudo.pid) == properties
+        assert sudo.stdin
+        sudo.stdin.close()
+
+
+@pytest.mark.parametrize("said", ["x 1", "1\nMemoryMax=infinity 1", "1", "1 nan", "-5 -1", "1 2 3"])
+def test_no_other_words_become_properties_of_a_server(said: str) -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env={SERVER_LIMITS: said}) as sudo:
+        assert sudo.stdin
+        try:
+            assert server_limits(sudo.pid) == {}
+        except ValueError:
+            pass
+        finally:
+            sudo.stdin.close()

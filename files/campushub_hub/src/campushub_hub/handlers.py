@@ -7,7 +7,7 @@ The authenticators register them, because JupyterHub asks these for handlers bef
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,21 @@ from jupyterhub.handlers.login import LogoutHandler
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.orm import Service
 from jupyterhub.scopes import needs_scope
+from jupyterhub.slugs import is_valid_display_name, normalise_unicode, safe_slug
 from jupyterhub.utils import maybe_future
 from tornado import web
 from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
 from . import accounts, maintenance
+from .profiles import Choice, ChoiceError, Offer, choose, form_options, recall
 from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
 from .translation import gettext_noop
 
 # error.html and not_running.html translate it.
 MAINTENANCE = gettext_noop("There is maintenance from %(time)s on: no server is started until it is over.")
+
+BAD_NAME = gettext_noop("Please name a server with letters, digits and punctuation.")
 
 # Servers of users tell their pages of it themselves.
 ANNOUNCEMENT = Path("/etc/campushub/announcement.json")
@@ -68,6 +72,10 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         """Start a server, or join the start that is under way."""
         if user is not self.current_user:
             await self.check_user(user)
+        spawner = user.spawners[server_name]
+        former, joins = spawner.orm_spawner.user_options, bool(spawner.pending)
+        if spawner.profiles and options is None and not joins:
+            options = (await self.choice_of(user, former or {}, recall)).options()
         planned = maintenance.current()
         if planned and not user.admin:
             error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
@@ -81,6 +89,25 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
             start = user.spawners[server_name]._spawn_future
             if start is None or start.done():
                 raise
+        finally:
+            start = user.spawners[server_name]._spawn_future
+            if spawner.profiles and start and not joins:
+                start.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
+
+    def forget_failed_choice(self, record: Any, former: Any, start: asyncio.Future[None]) -> None:
+        """Have the next start of a server begin with what was chosen before, if this one has failed."""
+        if start.cancelled() or start.exception():
+            record.user_options = former
+            self.db.commit()
+
+    async def choice_of(
+        self, user: Any, options: dict[str, Any], read: Callable[[Sequence[Offer], dict[str, Any]], Choice] = choose
+    ) -> Choice:
+        """Return what options mean for a user. Raises ServerStartError."""
+        try:
+            return read(await user.spawner.look_up_offers(), options)
+        except ChoiceError as error:
+            raise ServerStartError(error.template, status_code=400, **error.values) from None
 
     async def check_user(self, user: Any) -> None:
         """
@@ -150,16 +177,56 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
             await self._check_named_server_request(user, server_name, display_name)
         query = texts(self.request.query_arguments)
         kept: dict[str, str] = {name: query.pop(name)[0] for name in ("next", "display_name") if name in query}
+        options = self._get_user_options(query)
+        clicked = is_click(self) or self.forget_click()
+        if user.spawner.profiles and await self.ask_for_choice(user, server_name, options):
+            return
         page = await self.render_template(
             "start.html",
             for_user=user,
             server_name=server_name,
             action=url_concat(self.request.path, kept),
-            options=self._get_user_options(query),
+            options=options,
             xsrf=self.xsrf_token.decode(),
-            clicked=is_click(self) or self.forget_click(),
+            clicked=clicked,
         )
         self.finish(page)
+
+    async def ask_for_choice(self, user: Any, server_name: str, options: dict[str, Any], sent: bool = False) -> bool:
+        """
+        Serve the page with what the user may start, unless there is nothing to choose and nothing wrong.
+
+        It has the options in it that a link, or with `sent` the page itself, has brought; else those of the last start.
+        """
+        offers = await user.spawner.look_up_offers()
+        records = [user.orm_spawners[name] for name in (server_name, "") if name in user.orm_spawners]
+        former: dict[str, Any] = next((record.user_options for record in records if record.user_options), {})
+        error = None
+        try:
+            choice = choose(offers, options) if options else recall(offers, former)
+        except ChoiceError as problem:
+            if not offers:
+                raise ServerStartError(problem.template, status_code=403) from None
+            error, choice = problem, recall(offers, options)
+            self.set_status(400)
+        if not error and len(offers) == 1 and not offers[0].open_questions:
+            return False
+        kept = {name: self.get_query_argument(name, "") for name in ("next", "display_name")}
+        page = await self.render_template(
+            "choose.html",
+            for_user=user,
+            server_name=server_name,
+            display_name=kept["display_name"],
+            action=url_concat(self.request.path, {name: value for name, value in kept.items() if value}),
+            offers=offers,
+            choice=choice,
+            error=error,
+            is_linked=bool(options) and not sent,
+            limits=user.spawner.limits,
+            xsrf=self.xsrf_token.decode(),
+        )
+        self.finish(page)
+        return True
 
     def forget_click(self) -> bool:
         """Return whether a click of whoever looks has been remembered, for once."""
@@ -182,15 +249,25 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
             return
         if server_name:
             await self._check_named_server_request(user, server_name, display_name)
+        form = texts(self.request.body_arguments)
+        form.pop("_xsrf", None)
+        options: Any = None
+        if form and user.spawner.profiles:
+            offers = await user.spawner.look_up_offers()
+            options = form_options(offers, form)
+            try:
+                options = choose(offers, options).options()
+            except ChoiceError:
+                await self.ask_for_choice(user, server_name, options, sent=True)
+                return
         spawner = user.get_or_create_spawner(server_name, display_name, replace_failed=True)
         pending_url = self._get_pending_url(user, server_name)
         if spawner.active:
             # By another tab.
             self.redirect(pending_url)
             return
-        form = texts(self.request.body_arguments)
-        form.pop("_xsrf", None)
-        options = await maybe_future(spawner.run_options_from_form(form)) if form else None
+        if form and not spawner.profiles:
+            options = await maybe_future(spawner.run_options_from_form(form))
         await self._wrap_spawn_single_user(user, server_name, display_name, spawner, pending_url, options)
 
     def user_named(self, name: str) -> Any:
@@ -245,7 +322,32 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
 
 
 class CampusUserServerAPIHandler(ServerStarter, ServerStopper, UserServerAPIHandler):  # type: ignore[misc]
-    """The API calls that start and stop a server."""
+    """The API calls that create, change, start and stop a server."""
+
+    @needs_scope("start:servers")  # type: ignore[untyped-decorator]
+    async def put(self, user_name: str, server_name: str = "") -> None:
+        """Create a named server, with options that its user may choose."""
+        await self.check_options(user_name, self.get_server_json_body()["user_options"])
+        await super().put(user_name, server_name)
+
+    @needs_scope("start:servers")  # type: ignore[untyped-decorator]
+    async def post(self, user_name: str, server_name: str = "") -> None:
+        """Start a server, with options that its user may choose."""
+        await self.check_options(user_name, self.get_server_json_body()["user_options"])
+        await super().post(user_name, server_name)
+
+    @needs_scope("start:servers")  # type: ignore[untyped-decorator]
+    async def patch(self, user_name: str, server_name: str = "") -> None:
+        """Change a server, to options that its user may choose."""
+        body = self.get_json_body()
+        await self.check_options(user_name, body.get("user_options") if isinstance(body, dict) else None)
+        await super().patch(user_name, server_name)
+
+    async def check_options(self, user_name: str, options: Any) -> None:
+        """Raise ServerStartError for options that are not offered, before anything is stored of them."""
+        user = self.find_user(user_name)
+        if user and options and user.spawner.profiles and isinstance(options, dict):
+            await self.choice_of(user, options)
 
 
 class LifetimeHandler(APIHandler):  # type: ignore[misc]
@@ -373,6 +475,23 @@ class ServerStateHandler(BaseHandler):  # type: ignore[misc]
         self.finish(condition)
 
 
+class NewServerHandler(BaseHandler):  # type: ignore[misc]
+    """Leads whoever has named a further server to the page that starts it. A server's own name is made of theirs."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """Make a name that no other server of the user has."""
+        user = self.current_user
+        wanted = normalise_unicode(" ".join(self.get_query_argument("name", "").split()))
+        if not is_valid_display_name(wanted):
+            raise HTTPError(400, BAD_NAME)
+        name = safe_slug(wanted, avoid_collisions=False)
+        if name in user.orm_spawners:
+            # Another name may have the same letters: of Cyrillic ones none can be kept.
+            name = safe_slug(f"{wanted} ")
+        self.redirect(url_concat(f"{self.hub.base_url}spawn/{user.escaped_name}/{name}", {"display_name": wanted}))
+
+
 class LimitsHandler(BaseHandler):  # type: ignore[misc]
     """The page with the limits of whoever looks, and with what counts as activity."""
 
@@ -392,6 +511,7 @@ class LimitsHandler(BaseHandler):  # type: ignore[misc]
 HANDLERS: list[tuple[str, type]] = [
     (r"/announcement", AnnouncementHandler),
     (r"/limits", LimitsHandler),
+    (r"/new-server", NewServerHandler),
     (r"/logout", CampusLogoutHandler),
     (r"/server-state/([^/]+)/([^/]*)/([0-9a-f]{64})", ServerStateHandler),
     (r"/spawn", CampusSpawnHandler),

@@ -37,13 +37,15 @@ def receiver() -> str:
     return f"/run/jupyterhub-users/{os.getuid()}/spawn-{os.getppid()}"
 
 
-def spawn(args: list[str], env: dict[str, str]) -> dict[str, object]:
+def spawn(args: list[str], env: dict[str, str], interface: str) -> dict[str, object]:
     """Hand the server's command line and environment to its unit, and answer with the process number."""
     import json
     import socket
 
     with open(COMMAND) as file:
-        command = [*json.load(file), *args]
+        commands = json.load(file)
+    # Where there are profiles, a command for each of their interfaces.
+    command = [*(commands[interface] if isinstance(commands, dict) else commands), *args]
     limits = [resource.getrlimit(number) for number in range(RESOURCES)]
     request = {"command": command, "env": env, "limits": limits}
     end = time.monotonic() + RECEIVER_SECONDS
@@ -306,7 +308,8 @@ def main(action: str) -> int:
     request = json.load(sys.stdin)
     # The action is an argument because the session was prepared according to it; see `user_session`.
     if action == "spawn":
-        answer = spawn([str(argument) for argument in request["args"]], request["env"])
+        arguments = [str(argument) for argument in request["args"]]
+        answer = spawn(arguments, request["env"], str(request.get("interface", "")))
     elif action in ("probe", "create-home"):
         home, mount_point = request["home"], request["mount_point"]
         answer = probe(home, mount_point, float(request["timeout"]), request["scratch"], request["env"])

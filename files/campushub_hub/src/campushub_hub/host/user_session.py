@@ -34,6 +34,8 @@ RUNTIME_ROOT = Path("/run/jupyterhub-users")
 KERBEROS = Path("/etc/krb5.conf")
 # Written by role `homes` where homes are on a network file system; see its README.
 HOMES = Path("/etc/campushub/homes.json")
+# In the environment of the sudo that starts a server: bytes of memory and percent of a CPU core; 0 is as its user has.
+SERVER_LIMITS = "CAMPUSHUB_SERVER_LIMITS"
 
 
 class Limits(TypedDict):
@@ -203,6 +205,20 @@ def wait_for_removal(uid: int, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def server_limits(sudo: int) -> dict[str, str]:
+    """
+    Return the properties of a server's unit for what its user has chosen, as the hub says it by a variable of sudo.
+
+    They lie within the user's own limits, which hold for the slice.
+    """
+    variables = Path(f"/proc/{sudo}/environ").read_bytes().split(b"\0")
+    named = f"{SERVER_LIMITS}=".encode()
+    found = [variable.removeprefix(named) for variable in variables if variable.startswith(named)]
+    memory, percent = map(int, found[0].split()) if found else (0, 0)
+    properties = {"MemoryMax": str(memory), "MemorySwapMax": "0"} if memory > 0 else {}
+    return {**properties, "CPUQuota": f"{percent}%"} if percent > 0 else properties
+
+
 def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) -> None:
     """
     Start the unit of a server for a sudo process; the mediator that this one is about to run says what the server is.
@@ -216,6 +232,7 @@ def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) ->
         "TimeoutStopSec": "10s",
         "SyslogIdentifier": f"jupyterhub-user-{account.pw_name}",
         **server_properties(uid, tmp_directory),
+        **server_limits(sudo),
     }
     command = ["/usr/bin/systemd-run", "--quiet", "--collect", f"--unit=jupyterhub-user-{uid}-{time.time_ns()}"]
     command += [f"--slice={slice_name(uid)}", f"--uid={uid}", f"--gid={account.pw_gid}"]

@@ -37,8 +37,10 @@ from traitlets import Bool, Dict, Float, Instance, Integer, List, TraitError, Un
 
 from campushub_hub import accounts
 from campushub_hub.host import mediator, user_session
+from campushub_hub.profiles import WITHOUT_SETTINGS, Offer
 from campushub_hub.translation import gettext_noop
 
+from .choices import ChoiceError, ChosenServer
 from .lifetime import EXPLANATIONS, Condition, Ending, ServerLifetime
 from .listeners import socket_owners
 
@@ -53,8 +55,6 @@ HOME_CLOSED = gettext_noop("Your home directory %(home)s cannot be used: %(probl
 NO_SESSION = gettext_noop("Your session could not be prepared. Please tell your administrator.")
 SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a person. It gets no server.")
 NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
-# The option of a start without the user's own settings of Jupyter and Python.
-WITHOUT_SETTINGS = "without_settings"
 # Seconds that a server has to answer when one of its pages complains, and between two such questions.
 PAGE_TIMEOUT, PAGE_INTERVAL = 3.0, 2.0
 
@@ -62,6 +62,27 @@ PAGE_TIMEOUT, PAGE_INTERVAL = 3.0, 2.0
 def printable(words: Any) -> str:
     """Return text of the mediator for a page or a journal: it ran as the user, who may have had a say in it."""
     return "".join(letter for letter in str(words)[:500] if letter.isprintable())
+
+
+def control_group_memory(pid: int, root: Path = Path("/sys/fs/cgroup")) -> tuple[int, int | None] | None:
+    """Return the memory that the control group of a process uses, without what only caches files, and its limit."""
+    try:
+        lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+        places = {controllers: path.lstrip("/") for _, controllers, path in lines}
+        if "memory" in places:
+            group, names = (
+                root / "memory" / places["memory"],
+                ("usage_in_bytes", "limit_in_bytes", "total_inactive_file"),
+            )
+        else:
+            group, names = root / places[""], ("current", "max", "inactive_file")
+        used, limit = ((group / f"memory.{name}").read_text().strip() for name in names[:2])
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # No limit is "max", or more than there can be.
+        most = None if limit == "max" or int(limit) > 2**60 else int(limit)
+        return max(0, int(used) - int(statistics.get(names[2], 0))), most
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 class ServerStartError(SpawnException):  # type: ignore[misc]
@@ -98,7 +119,7 @@ class ServerEndedError(ServerStartError):
     """A server that ended before it listened, or that could not be executed at all."""
 
 
-class CampusSpawner(ServerLifetime):
+class CampusSpawner(ChosenServer, ServerLifetime):
     """What the spawners of CampusHub have in common, to be mixed into a Spawner of JupyterHub."""
 
     # Attributes of the Spawner that this is mixed into.
@@ -157,6 +178,7 @@ class CampusSpawner(ServerLifetime):
 
     _account: pwd.struct_passwd | None = None
     _limits: user_session.Limits
+    _groups: frozenset[str] = frozenset()
     _homes: user_session.Homes | None = None
     # The home that the server gets, where homes are on a network file system.
     _home: str = ""
@@ -169,6 +191,8 @@ class CampusSpawner(ServerLifetime):
     # By pages of the server, and when last.
     _asking = Instance(asyncio.Lock, ())
     _asked = -math.inf
+    # The main process of a server that runs.
+    _pid = 0
     # Whether the server runs, and has not answered lately, and what was wrong with its home. The home page shows both.
     unresponsive = False
     home_problem = ""
@@ -226,6 +250,21 @@ class CampusSpawner(ServerLifetime):
             raise ServerStartError(accounts.SILENT) from None
         if self.account.pw_uid < self.uid_minimum:
             raise ServerStartError(SYSTEM_ACCOUNT, status_code=403, user=self.user.name)
+        # Not where they are looked up, as for a page that somebody opens meanwhile.
+        self.mem_limit, self.cpu_limit = self._limits["memory"], self._limits["cpu"]
+        try:
+            self.apply_choice()
+        except ChoiceError as error:
+            raise ServerStartError(error.template, status_code=400, **error.values) from None
+
+    async def look_up_offers(self) -> tuple[Offer, ...]:
+        """Look up what the user may start. Raises ServerStartError."""
+        try:
+            await self.look_up_limits()
+        except accounts.DirectoryTimeoutError as error:
+            self.log.error("Could not look up %s: %s", self.user.name, error)  # noqa: TRY400 (where is known)
+            raise ServerStartError(accounts.SILENT, status_code=503) from None
+        return self.offers()
 
     async def look_up_limits(self) -> user_session.Limits:
         """Look up the account and its limits. Raises DirectoryTimeoutError and ServerStartError."""
@@ -272,6 +311,10 @@ class CampusSpawner(ServerLifetime):
         """Have the user's home created on the storage, and probe it again."""
         raise NotImplementedError
 
+    def session_variables(self, action: str) -> dict[str, str]:  # noqa: ARG002 (for sessions that read some)
+        """Return the environment variables that the session of an action of the mediator reads."""
+        return {}
+
     async def run_mediator(self, action: str, **kwargs: Any) -> dict[str, Any]:
         """
         Run the mediator as the user and return its answer.
@@ -280,7 +323,10 @@ class CampusSpawner(ServerLifetime):
         hub's journal. Raises ServerStartError.
         """
         process = await asyncio.create_subprocess_exec(
-            *(*self.user_command(), self.mediator_path, action), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            *(*self.user_command(), self.mediator_path, action),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **self.session_variables(action)},
         )
         printed, _ = await process.communicate(json.dumps(kwargs).encode())
         if process.returncode or not printed:
@@ -413,9 +459,7 @@ class CampusSpawner(ServerLifetime):
     def choose_limits(self, provider_groups: frozenset[str] = frozenset()) -> None:
         """Look up the user's limits, by Unix groups and those of the provider, so that the server can show them."""
         groups = user_session.groups_of(self.account) | provider_groups
-        self._limits = user_session.limits_of(groups, self.session_settings)
-        self.mem_limit = self._limits["memory"]
-        self.cpu_limit = self._limits["cpu"]
+        self._groups, self._limits = frozenset(groups), user_session.limits_of(groups, self.session_settings)
 
     async def wait_until_listening(self) -> None:
         """
@@ -444,6 +488,10 @@ class CampusSpawner(ServerLifetime):
     async def main_pid(self) -> int:
         """Return the PID of the server, 0 if there is none."""
         raise NotImplementedError
+
+    def memory_use(self) -> tuple[int, int | None] | None:
+        """Return the memory in bytes that the server uses, and its own limit, as far as the host knows."""
+        return control_group_memory(self._pid) if self._pid else None
 
     def probably_running(self) -> bool:
         """Return whether the server seems to run, by a check that costs nothing; only `poll` is certain."""
@@ -478,7 +526,7 @@ class CampusSpawner(ServerLifetime):
         for task in filter(None, (self._renewal, self._answers, self._look)):
             task.cancel()
         self._renewal = self._answers = self._look = None
-        self.unresponsive, self.home_problem = False, ""
+        self.unresponsive, self.home_problem, self._pid = False, "", 0
 
     async def watch_answers(self) -> None:
         """Note whether the server answers, as long as it runs."""
@@ -527,7 +575,8 @@ class CampusSpawner(ServerLifetime):
     async def watch(self) -> None:
         """Wait for the end of the server's process and tell the hub."""
         try:
-            process = os.pidfd_open(await self.main_pid())
+            self._pid = await self.main_pid()
+            process = os.pidfd_open(self._pid)
         except (OSError, ValueError):
             # It has ended.
             pass

@@ -153,6 +153,8 @@ class ServerLifetime(LoggingConfigurable):
 
     # Of this run of the server.
     extended = 0
+    # What its user has chosen in the place of `max_age`.
+    chosen_age = 0
     _secret = ""
     # In which run of the host it began, and how many seconds after that; nothing until it runs.
     _boot = ""
@@ -181,7 +183,7 @@ class ServerLifetime(LoggingConfigurable):
     def get_state(self) -> dict[str, Any]:
         """Remember what a hub that is restarted must know."""
         state: dict[str, Any] = super().get_state()  # type: ignore[misc]
-        kept = {"session_secret": self._secret, "extended": self.extended}
+        kept = {"session_secret": self._secret, "extended": self.extended, "chosen_age": self.chosen_age}
         kept |= {"boot": self._boot, "began": self._began, "last_end": self.last_end}
         return {**state, **{name: value for name, value in kept.items() if value}}
 
@@ -190,6 +192,7 @@ class ServerLifetime(LoggingConfigurable):
         super().load_state(state)  # type: ignore[misc]
         self._secret, self.extended = state.get("session_secret", ""), state.get("extended", 0)
         self._boot, self._began = state.get("boot", ""), state.get("began", 0.0)
+        self.chosen_age = state.get("chosen_age", 0)
         self.last_end = state.get("last_end")
 
     def clear_state(self) -> None:
@@ -198,7 +201,7 @@ class ServerLifetime(LoggingConfigurable):
         super().clear_state()  # type: ignore[misc]
         if self._boot:
             self.note_end(pid)
-        self._secret, self.extended, self._boot, self._began = "", 0, "", 0.0
+        self._secret, self.extended, self._boot, self._began, self.chosen_age = "", 0, "", 0.0, 0
         self._ending = self._farewell = self._activity = None
 
     async def stop(self, now: bool = False) -> None:
@@ -308,13 +311,18 @@ class ServerLifetime(LoggingConfigurable):
             ends.append((maintenance_left, "maintenance"))
         return min(ends, default=(math.inf, ""))
 
+    @property
+    def age_limit(self) -> int:
+        """Return the seconds after which this run of the server ends; 0 is never."""
+        return self.chosen_age or self.max_age
+
     def age_left(self) -> float | None:
         """Return the seconds until the server has reached its age; None is no limit."""
-        if not self.max_age:
+        if not self.age_limit:
             return None
         # After a time without a hub the last warning comes first.
-        warning = min(*self.end_warnings, self.max_age / 2) if self.end_warnings else 0
-        return max(self._began + self.max_age + self.extended, self._watched + warning) - uptime()
+        warning = min(*self.end_warnings, self.age_limit / 2) if self.end_warnings else 0
+        return max(self._began + self.age_limit + self.extended, self._watched + warning) - uptime()
 
     def maintenance_left(self) -> float | None:
         """Return the seconds until a maintenance ends the server; None is never. Administrators go on."""
@@ -334,7 +342,7 @@ class ServerLifetime(LoggingConfigurable):
 
     def extension_left(self) -> int:
         """Return how many seconds a request for more time brings."""
-        return max(0, min(EXTENSION_STEP, self.extension_limit - self.extended)) if self.max_age else 0
+        return max(0, min(EXTENSION_STEP, self.extension_limit - self.extended)) if self.age_limit else 0
 
     async def condition(self, key: str) -> Condition | None:
         """Return what a page is told that gets no answer from its server; None if it is no page of that server."""
@@ -371,7 +379,7 @@ class ServerLifetime(LoggingConfigurable):
         if not self._secret:
             raise LookupError
         document = {
-            "max_age": self.max_age,
+            "max_age": self.age_limit,
             "age_left": self.age_left(),
             "maintenance_left": self.maintenance_left(),
             "idle_timeout": self.idle_timeout,

@@ -56,7 +56,15 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
 
     async def do(self, action: str, **kwargs: Any) -> dict[str, Any]:
         """Run the mediator; SudoSpawner calls it by this name."""
+        if self.choice:
+            kwargs["interface"] = self.choice.profile.interface
         return await self.run_mediator(action, **kwargs)
+
+    def session_variables(self, action: str) -> dict[str, str]:
+        """Return the limits of a server that has less than its user."""
+        if action != "spawn" or not self.choice:
+            return {}
+        return {user_session.SERVER_LIMITS: f"{self.mem_limit or 0:.0f} {round(100 * float(self.cpu_limit or 0))}"}
 
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:  # noqa: ARG002 (the session reads them)
         """Have the session of this action create the user's home on the storage, and probe it again."""
