@@ -468,12 +468,12 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     "Put the host into the group displays as well, or use lab or notebook."
                 ),
                 (
-                    'jupyterhub_profiles[1].environment = "nosuch" (a) is no software that notebooks can begin with here. '
-                    "Use one of lcg, eessi, or describe it in jupyter_cvmfs_kernels."
+                    'jupyterhub_profiles[1].environment = "nosuch" (a) is no software that notebooks can begin with '
+                    "here. Use one of lcg, eessi, or describe it in jupyter_cvmfs_kernels."
                 ),
                 (
-                    'jupyterhub_profiles[0].environment = "lcg" (Big) is for notebooks, and this profile starts a desktop. '
-                    "Leave it out, or set interface: lab."
+                    'jupyterhub_profiles[0].environment = "lcg" (Big) is for notebooks, and this profile starts a '
+                    "desktop. Leave it out, or set interface: lab."
                 ),
                 f'jupyterhub_profiles[0].memory = "lots" (Big) {SIZES}',
                 f'jupyterhub_profiles[2].memory = [""] (a) {SIZES}',
