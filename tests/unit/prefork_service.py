@@ -1,0 +1,75 @@
+"""The service that forks servers of users, with an environment of links, for tests of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.settings.validation import ROOT
+from tests.unit.user_server import until
+
+FILES = ROOT / "roles/jupyter/files"
+
+
+def make_environment(directory: Path, program: str, python: str, packages: Path | None = None) -> Path:
+    """Make an environment as the role does, with a program in the place of the server."""
+    version = subprocess.run([python, "-V"], check=True, capture_output=True, text=True).stdout.split()[1]
+    library = directory / "lib" / f"python{version.rpartition('.')[0]}"
+    for part in (directory / "bin", library, directory / "run"):
+        part.mkdir(parents=True)
+    (directory / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\nversion = {version}\n")
+    (directory / "bin/python").symlink_to(python)
+    if packages:
+        (library / "site-packages").symlink_to(packages)
+        for part in ("etc", "share"):
+            (directory / part).symlink_to(packages.parents[2] / part)
+    # Programs that test the client find it by this name.
+    client = (FILES / "prefork_client.py").read_text().replace("/run/campushub-prefork/user.sock", f"{directory}/run/s")
+    texts = {
+        "campushub-prefork": ("-s", (FILES / "prefork.py").read_text()),
+        "campushub-singleuser": ("-s", program),
+        "jupyterhub-singleuser": ("-IS", client),
+    }
+    for name, (options, text) in texts.items():
+        path = directory / "bin" / name
+        path.write_text(f"#!{directory}/bin/python {options}\n{text}")
+        path.chmod(0o755)
+    return directory
+
+
+class PreforkService:
+    """The service of an environment."""
+
+    def __init__(self, environment: Path, **options: Any) -> None:
+        self.path = environment / "run/s"
+        command = [str(environment / "bin" / name) for name in ("campushub-prefork", "campushub-singleuser")]
+        self.process = subprocess.Popen(
+            [command[0], str(self.path), command[1]], env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options
+        )
+        until(lambda: self.path.is_socket() or self.process.poll() is not None, "a service", 60)
+
+    def status(self, name: str) -> int:
+        """Return a number of /proc/PID/status."""
+        found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    def memory(self) -> float:
+        """Return the megabytes that it has in memory."""
+        return self.status("VmRSS") / 1000
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def descriptors(self) -> int:
+        """Return how many descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
