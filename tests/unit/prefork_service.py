@@ -45,6 +45,7 @@ class PreforkService:
 
     def __init__(self, environment: Path, **options: Any) -> None:
         self.path = environment / "run/s"
+        self.path.unlink(missing_ok=True)
         command = [str(environment / "bin" / name) for name in ("campushub-prefork", "campushub-singleuser")]
         self.process = subprocess.Popen(
             [command[0], str(self.path), command[1]], env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options
