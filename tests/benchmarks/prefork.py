@@ -63,13 +63,18 @@ class Server:
     """A server of one user, from its start on."""
 
     def __init__(self, program: str, number: int, api: str, work: Path) -> None:
+        self.home = work / f"home-{FIRST_UID + number}"
         self.group, uid, port = Group(str(number)), FIRST_UID + number, single_user.free_port()
-        home = work / f"home-{uid}"
+        home = self.home
         home.mkdir(exist_ok=True)
         os.chown(home, uid, uid)
         self.url = f"http://127.0.0.1:{port}/user/u/"
         environment = {
-            **{"PATH": "/usr/bin:/bin", "HOME": str(home), "USER": "u", "SHELL": "/bin/sh", "LANG": "C.UTF-8"},
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(home),
+            "USER": "u",
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
             "JUPYTER_RUNTIME_DIR": str(home / "run"),
             "JUPYTERHUB_ACTIVITY_URL": f"{api}/users/u/activity",
             "JUPYTERHUB_API_TOKEN": "secret",
@@ -97,7 +102,7 @@ class Server:
         """Wait until it listens; return the seconds since its start."""
         while socket.socket().connect_ex(("127.0.0.1", self.port)):
             if self.process.poll() is not None or time.monotonic() - self.began > 120:
-                raise SystemExit(f"The server has ended with {self.process.poll()}")
+                raise SystemExit(f"No server, {self.process.poll()}: {(self.home / 'log').read_text()}")
             time.sleep(0.01)
         seconds = time.monotonic() - self.began
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
@@ -145,6 +150,7 @@ def main() -> int:
                 server = Server(path, 0, api, work)
                 seconds, memory = server.wait(), server.memory()
                 server.end()
+                print(f"{way}: {seconds:.2f} s, {memory:.1f} MB", file=sys.stderr, flush=True)
                 # The first of each warms caches up.
                 if turn:
                     results[way]["s"].append(seconds)

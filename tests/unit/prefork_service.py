@@ -14,13 +14,13 @@ from tests.unit.user_server import until
 FILES = ROOT / "roles/jupyter/files"
 
 
-def make_environment(directory: Path, program: str, python: str, packages: Path | None = None) -> Path:
+def make_environment(directory: Path, program: str, python: str, packages: Path | None = None, wait: int = 30) -> Path:
     """Make an environment as the role does, with a program in the place of the server."""
     version = subprocess.run([python, "-V"], check=True, capture_output=True, text=True).stdout.split()[1]
     library = directory / "lib" / f"python{version.rpartition('.')[0]}"
     for part in (directory / "bin", library, directory / "run"):
         part.mkdir(parents=True)
-    (directory / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\nversion = {version}\n")
+    (directory / "pyvenv.cfg").write_text(f"home = {Path(python).parent}\nversion = {version}\n")
     (directory / "bin/python").symlink_to(python)
     if packages:
         (library / "site-packages").symlink_to(packages)
@@ -28,6 +28,7 @@ def make_environment(directory: Path, program: str, python: str, packages: Path 
             (directory / part).symlink_to(packages.parents[2] / part)
     # Programs that test the client find it by this name.
     client = (FILES / "prefork_client.py").read_text().replace("/run/campushub-prefork/user.sock", f"{directory}/run/s")
+    client = client.replace("ANSWER, READY = 3, 8", f"ANSWER, READY = {wait}, {wait}")
     texts = {
         "campushub-prefork": ("-s", (FILES / "prefork.py").read_text()),
         "campushub-singleuser": ("-s", program),
@@ -48,7 +49,10 @@ class PreforkService:
         self.path.unlink(missing_ok=True)
         command = [str(environment / "bin" / name) for name in ("campushub-prefork", "campushub-singleuser")]
         self.process = subprocess.Popen(
-            [command[0], str(self.path), command[1]], env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options
+            [command[0], str(self.path), command[1]],
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            cwd="/",
+            **options,
         )
         until(lambda: self.path.is_socket() or self.process.poll() is not None, "a service", 60)
 
@@ -68,7 +72,7 @@ class PreforkService:
 
     def descriptors(self) -> int:
         """Return how many descriptors it has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def stop(self) -> None:
         """End it."""

@@ -5,12 +5,13 @@ Fork servers of users from a process that has imported what they need. Runs as r
 
 PROGRAM is what `prefork_client` would run, a Python program of this environment. Everybody may connect to SOCKET:
 
-1. The client sends its command line, environment and working directory, with its standard input, output and error.
-2. A child is forked. It looks at the client in /proc, joins its control groups, takes over its limits, namespaces and
-   whatever else the kernel keeps of a process, becomes its user, and checks that the kernel now says the same of both.
-3. The child says that it is ready, or why it cannot be as the client is. In the latter case, and when nothing is
+1. The client says hello, and a child is forked for it.
+2. The client sends its command line, environment and working directory, with its standard input, output and error.
+3. The child looks at the client in /proc, joins its control groups, takes over its limits, namespaces and whatever
+   else the kernel keeps of a process, becomes its user, and checks that the kernel now says the same of both.
+4. The child says that it is ready, or why it cannot be as the client is. In the latter case, and when nothing is
    heard in time, the client runs the program itself.
-4. The client says go, the child runs the program. The status of its end is the last word.
+5. The client says go, the child runs the program. The status of its end is the last word.
 
 The process that everybody's servers are forked from reads nothing of what anybody sends, so there is nothing of one
 user in it that the server of another could find. It acts for the UID that the kernel gives for the peer and no other;
@@ -55,7 +56,7 @@ jupyter_server.services.kernelspecs.handlers jupyter_server.services.nbconvert.h
 jupyter_server.services.security.handlers jupyter_server.services.sessions.handlers jupyter_server.services.shutdown
 jupyter_server.view.handlers jupyter_server_terminals.app jupyterlab.labapp jupyterlab_server notebook.app
 notebook_shim.shim terminado tornado.simple_httpclient
-""".split()
+""".split()  # noqa: SIM905
 # What a module reads of the environment as it is imported stays as it was for the service. These are imported anew for
 # each server, and reloaded, because they read what is another for each user.
 ANEW = ("jupyterhub.services", "jupyterhub.singleuser", "jupyterlab.extensions", "jupyterlab.extensions.pypi")
@@ -68,7 +69,7 @@ REQUEST = 4 << 20  # bytes; the kernel allows a program as much
 DEADLINE = 10  # seconds from the fork to go
 SILENCE = 2.0  # seconds that a connection may say nothing
 CONNECTIONS = 64  # of one user, servers that run among them
-STARTS, ONE_MORE = 20, 3.0  # of one user in a row, and the seconds after which there may be one more
+STARTS, ONE_MORE = 10, 3.0  # of one user in a row, and the seconds after which there may be one more
 UNFIT = 3  # exit status of a service that must not serve
 
 # From <linux/prctl.h>, <linux/ptrace.h>, <linux/keyctl.h>, <linux/seccomp.h> and <sched.h>.
@@ -79,10 +80,8 @@ NAMESPACES = {"mnt": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "net": 0x40000
 # keyctl, ioprio_set, ioprio_get
 CALLS = {"x86_64": (250, 251, 252), "aarch64": (219, 30, 31)}.get(platform.machine())
 # What /proc/PID/status must say of a child as it does of its client.
-SAME = (
-    "Umask Uid Gid Groups CapInh CapPrm CapEff CapAmb NoNewPrivs Seccomp Seccomp_filters SigBlk SigIgn Cpus_allowed "
-    "Mems_allowed"
-).split()
+SAME = ("Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb", "NoNewPrivs", "Seccomp")
+SAME += ("Seccomp_filters", "SigBlk", "SigIgn", "Cpus_allowed", "Mems_allowed")
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = libc.ptrace.restype = ctypes.c_long
@@ -242,8 +241,15 @@ class Request:
         self.directory, self.descriptors = directory, descriptors
         self.arguments, variables = words[: int(count)], words[int(count) :]
         self.variables = {name: value for name, _, value in (variable.partition("=") for variable in variables)}
-        if environment != sys.prefix:
+        self.environment = environment
+
+    def check(self, known: dict[str, str | None]) -> None:
+        """Raise RefusedError if something would be another than what was imported with these variables."""
+        if self.environment != sys.prefix:
             raise RefusedError("the service runs another environment")
+        for name, value in known.items():
+            if self.variables.get(name) != value:
+                raise RefusedError(f"{name} is set")
 
     @classmethod
     def receive(cls, connection: socket.socket) -> Request:
@@ -580,11 +586,10 @@ def begin(connection: Connection, variables: dict[str, str | None]) -> Request:
     client = connection.socket
     client.setblocking(True)
     try:
+        client.recv(1)
         client.sendall(b"A")
         request = Request.receive(client)
-        changed = [name for name, value in variables.items() if request.variables.get(name) != value]
-        if changed:
-            raise RefusedError(f"{changed[0]} is set")
+        request.check(variables)
         os.setsid()
         handle = os.pidfd_open(os.getpid())
         become(connection.uid, connection.pid, request)

@@ -61,12 +61,13 @@ def fork(service: socket.socket) -> int:
     """Have a server forked; return a handle of it. Raises OSError and NoServerError."""
     wait(service, ANSWER)
     service.connect(SERVICE)
+    service.sendall(b"H")
+    if service.recv(1) != b"A":
+        raise NoServerError("the service starts no more for this user at the moment")
+    wait(service, READY)
     message = request()
     sent = socket.send_fds(service, [message], [0, 1, 2])
     service.sendall(message[sent:])
-    if service.recv(1) != b"A":
-        raise NoServerError("the service does not start any more for this user")
-    wait(service, READY)
     word, handles, _, _ = socket.recv_fds(service, 1, 1)
     if word != b"R" or len(handles) != 1:
         raise NoServerError(service.recv(1000).decode(errors="replace") if word == b"N" else "the fork has failed")
@@ -79,9 +80,9 @@ def accompany(service: socket.socket, handle: int) -> int:
     """Pass signals on until the server has ended; return its status, negative is a signal."""
 
     def pass_on(number: int, _: object) -> None:
-        try:
+        try:  # noqa: SIM105 (no further module is imported)
             signal.pidfd_send_signal(handle, number)
-        except OSError:  # noqa: SIM105 (no further module is imported)
+        except OSError:
             pass
 
     unforwarded = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTSTP, signal.SIGCONT}
@@ -105,7 +106,8 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-s", PROGRAM, *sys.argv[1:]])  # noqa: S606
     status = accompany(service, handle)
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 
