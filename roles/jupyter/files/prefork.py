@@ -80,8 +80,8 @@ NAMESPACES = {"mnt": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "net": 0x40000
 # keyctl, ioprio_set, ioprio_get
 CALLS = {"x86_64": (250, 251, 252), "aarch64": (219, 30, 31)}.get(platform.machine())
 # What /proc/PID/status must say of a child as it does of its client.
-SAME = ("Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb", "NoNewPrivs", "Seccomp")
-SAME += ("Seccomp_filters", "SigBlk", "SigIgn", "Cpus_allowed", "Mems_allowed")
+SAME: tuple[str, ...] = ("Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb", "NoNewPrivs")
+SAME += ("Seccomp", "Seccomp_filters", "SigBlk", "SigIgn", "Cpus_allowed", "Mems_allowed")
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = libc.ptrace.restype = ctypes.c_long
@@ -91,10 +91,9 @@ class RefusedError(Exception):
     """The client must run the program itself; the text says why."""
 
 
-def call(function: str, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure | None) -> int:
+def call(function: str, *arguments: Any) -> int:
     """Call a function of the C library; raises OSError."""
     words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
-    words = [ctypes.byref(word) if isinstance(word, ctypes.Structure) else word for word in words]
     result: int = getattr(libc, function)(*words)
     if result == -1:
         raise OSError(ctypes.get_errno(), f"{function}: {os.strerror(ctypes.get_errno())}")
@@ -311,7 +310,7 @@ def become(uid: int, pid: int, request: Request) -> None:
     if peer.status["NoNewPrivs"] == "1":
         call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for code in filters:
-        call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, Filter(len(code) // 8, code), 0, 0)
+        call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(Filter(len(code) // 8, code)), 0, 0)
     # The last look at what must be true; a client that has ended meanwhile is none.
     difference = peer.difference(Process.read(os.getpid()))
     if difference:
@@ -600,7 +599,7 @@ def begin(connection: Connection, variables: dict[str, str | None]) -> Request:
             os._exit(0)
     except (RefusedError, OSError, ValueError, LookupError, struct.error) as error:
         with contextlib.suppress(OSError):
-            client.sendall(f"N{error}".encode(errors="replace"))
+            client.sendall(f"N{error}\n".encode(errors="replace"))
         os._exit(0)
     signal.alarm(0)
     return request

@@ -70,7 +70,8 @@ def fork(service: socket.socket) -> int:
     service.sendall(message[sent:])
     word, handles, _, _ = socket.recv_fds(service, 1, 1)
     if word != b"R" or len(handles) != 1:
-        raise NoServerError(service.recv(1000).decode(errors="replace") if word == b"N" else "the fork has failed")
+        reason = service.recv(1000).decode(errors="replace").partition("\n")[0]
+        raise NoServerError(reason if word == b"N" else "it has failed")
     service.sendall(b"G")
     wait(service, 0)
     return handles[0]
