@@ -18,8 +18,8 @@ def make_environment(directory: Path, program: str, python: str, packages: Path 
     """Make an environment as the role does, with a program in the place of the server."""
     version = subprocess.run([python, "-V"], check=True, capture_output=True, text=True).stdout.split()[1]
     library = directory / "lib" / f"python{version.rpartition('.')[0]}"
-    for part in (directory / "bin", library, directory / "run"):
-        part.mkdir(parents=True)
+    for folder in (directory / "bin", library, directory / "run"):
+        folder.mkdir(parents=True)
     (directory / "pyvenv.cfg").write_text(f"home = {Path(python).parent}\nversion = {version}\n")
     (directory / "bin/python").symlink_to(python)
     if packages:
