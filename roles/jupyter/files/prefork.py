@@ -68,7 +68,7 @@ HARMLESS = {"HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "PATH", "USER"}
 REQUEST = 4 << 20  # bytes; the kernel allows a program as much
 DEADLINE = 10  # seconds from the fork to go
 SILENCE = 2.0  # seconds that a connection may say nothing
-CONNECTIONS = 64  # of one user, servers that run among them
+CONNECTIONS = 32  # of one user, servers that run among them
 STARTS, ONE_MORE = 10, 3.0  # of one user in a row, and the seconds after which there may be one more
 UNFIT = 3  # exit status of a service that must not serve
 
@@ -379,12 +379,12 @@ class WatchedEnvironment(MutableMapping[str, str]):
         self.real, self.read = os.environ, dict[str, str | None]()
 
     def __getitem__(self, name: str) -> str:
+        # Whoever is being imported: a module may be imported for the first time by one that is imported anew.
         frame: Any = sys._getframe(1)  # noqa: SLF001
-        while frame and frame.f_globals.get("__name__") != __name__:
-            if is_anew(frame.f_globals.get("__name__", "")):
-                return self.real[name]
+        while frame and frame.f_code.co_name != "<module>":
             frame = frame.f_back
-        self.read[name] = self.real.get(name)
+        if not frame or not is_anew(frame.f_globals["__name__"]):
+            self.read[name] = self.real.get(name)
         return self.real[name]
 
     def __setitem__(self, name: str, value: str) -> None:
@@ -488,25 +488,24 @@ class Service:
     def serve(self) -> Connection:
         """Fork a child for each client; returns in the child."""
         while True:
-            started: set[int] = set()
-            for number, events in self.poll.poll(SILENCE if self.silent else None):
-                if number == self.listener.fileno():
-                    self.accept()
-                elif number in self.children:
-                    self.reap(self.children[number])
-                elif number in self.silent:
-                    connection = self.silent[number]
-                    if not events & select.EPOLLIN:
-                        self.forget(connection)
-                    # Nobody waits for more than one of each other user.
-                    elif connection.uid not in started:
-                        started.add(connection.uid)
-                        if self.fork(connection):
-                            return connection
-                elif number in self.connections:
-                    # The client has ended, as if by SIGKILL.
-                    self.poll.unregister(number)
-                    signal.pidfd_send_signal(self.connections[number].child, signal.SIGKILL)
+            events = dict(self.poll.poll(SILENCE if self.silent else None))
+            # What closes descriptors comes before what opens some: a number must not mean another one by then.
+            for number in self.children.keys() & events.keys():
+                self.reap(self.children[number])
+            for number in (self.connections.keys() - self.silent.keys()) & events.keys():
+                # The client has ended, as if by SIGKILL.
+                self.poll.unregister(number)
+                signal.pidfd_send_signal(self.connections[number].child, signal.SIGKILL)
+            ready = [self.silent[number] for number in self.silent.keys() & events.keys()]
+            for connection in ready:
+                if not events[connection.socket.fileno()] & select.EPOLLIN:
+                    self.forget(connection)
+            # Nobody waits for more than one of each other user.
+            for connection in {item.uid: item for item in ready if item.socket.fileno() in self.silent}.values():
+                if self.fork(connection):
+                    return connection
+            if self.listener.fileno() in events:
+                self.accept()
             now = time.monotonic()
             for connection in [item for item in self.silent.values() if now - item.since > SILENCE]:
                 self.forget(connection)
@@ -560,10 +559,10 @@ class Service:
 
     def reap(self, connection: Connection) -> None:
         """Tell the client how its child has ended."""
-        end = os.waitid(os.P_PIDFD, connection.child, os.WEXITED)
-        status = 0
-        if end:
-            status = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        end = os.waitid(os.P_PIDFD, connection.child, os.WEXITED | os.WNOHANG)
+        if not end:
+            return
+        status = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
         with contextlib.suppress(OSError):
             connection.socket.send(struct.pack("=i", status))
         del self.children[connection.child]
@@ -612,9 +611,17 @@ def main(path: str, program: str) -> None:
     service = Service(path)
     connection = service.serve()
     request = begin(connection, variables)
-    status = 1
-    # The last of all: the service is asked in vain when it was restarted meanwhile.
-    atexit.register(lambda: connection.socket.send(struct.pack("=i", status)))
+    status, pid = 1, os.getpid()
+
+    def tell() -> None:
+        """Tell the client, which the service cannot do when it was restarted meanwhile."""
+        with contextlib.suppress(OSError):
+            # A program may fork, and end as this one would.
+            if os.getpid() == pid:
+                connection.socket.send(struct.pack("=i", status))
+
+    # What is registered first comes last.
+    atexit.register(tell)
     sys.argv = [program, *request.arguments[1:]]
     try:
         runpy.run_path(program, run_name="__main__")

@@ -20,8 +20,8 @@ PROGRAM = os.path.join(DIRECTORY, "campushub-singleuser")
 SERVICE = "/run/campushub-prefork/user.sock"
 # Seconds until the service has forked, and until the child is ready. Of twenty that start at once one may wait.
 ANSWER, READY = 3, 8
-# What decides about an interpreter before the program has any say.
-PREFIXES = ("PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_")
+# What decides about an interpreter and its libraries before the program has any say.
+PREFIXES = ("PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_", "OPENSSL_", "GCONV_PATH", "LOCPATH")
 # The program does not look there anyway.
 KNOWN = {"PYTHONNOUSERSITE"}
 
