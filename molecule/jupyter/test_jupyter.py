@@ -20,6 +20,8 @@ from tests.exposure import exposure
 
 HERE = Path(__file__).parent
 LINK = "/opt/campushub/user"
+# As servers are unless `jupyterhub_allow_sudo` is set; others start by themselves.
+UNPRIVILEGED = "-p NoNewPrivileges=yes"
 # The longest name that Linux allows: with it a socket in the home directory would have too long a path.
 LONG_NAME = "a" * 32
 PEOPLE = ("alice", "bob", LONG_NAME)
@@ -88,7 +90,7 @@ def start(host: Host) -> Iterator[Callable[[str], Server]]:
     """Start the server of a user; it ends with the test."""
     units: list[str] = []
 
-    def started(user: str, properties: str = "") -> Server:
+    def started(user: str, properties: str = UNPRIVILEGED) -> Server:
         units.append(f"test-server-{len(units)}-{user}")
         described = f"/run/single-user-{user}.json"
         program = f"{LINK}/bin/jupyterhub-singleuser"
@@ -281,10 +283,6 @@ def test_idle_server_takes_at_most_90_mb(host: Host, start: Callable[[str], Serv
     assert resident * 1024 < 90e6
 
 
-# As servers are unless `jupyterhub_allow_sudo` is set; others start by themselves.
-UNPRIVILEGED = "-p NoNewPrivileges=yes"
-
-
 def parent(host: Host, server: Server) -> str:
     """Return the process that a server was forked or started from."""
     return str(host.check_output(f"ps -o ppid= -p {server.pid}")).strip()
@@ -324,11 +322,11 @@ def test_servers_are_forked_with_what_their_unit_has(host: Host, start: Callable
 
 @pytest.mark.one_host
 def test_servers_outlive_the_service_and_start_without(host: Host, start: Callable[..., Server]) -> None:
-    before = start("alice", UNPRIVILEGED)
+    before = start("alice")
     assert parent(host, before) == prefork_pid(host)
     host.check_output("systemctl kill -s KILL campushub-prefork")
     host.check_output("systemctl stop campushub-prefork")
-    alone = start("bob", UNPRIVILEGED)
+    alone = start("bob")
     host.check_output("systemctl start campushub-prefork")
     assert (before.status("api"), alone.status("api")) == ("200", "200")
     assert int(parent(host, alone)) > 1

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.prefork_service import PreforkService, make_environment
+from tests.unit.prefork_service import FILES, PreforkService, make_environment
 from tests.unit.user_server import until
 
 PYTHON = "/usr/bin/python3"
@@ -311,6 +312,23 @@ sys.stdin.read()
     attacker.communicate(timeout=10)
     until(lambda: service.descriptors() <= 5, "no descriptor left")
     assert service.process.poll() is None
+
+
+def test_nothing_of_a_user_is_known_to_the_service() -> None:
+    """Variables that differ between users, and are read by an import, would be those of the service in each server."""
+    look = """
+import json, runpy, sys
+space = runpy.run_path(sys.argv[1], run_name="prefork")
+print(json.dumps(space["load"](sys.argv[2])))
+"""
+    command = [sys.executable, "-c", look, str(FILES / "prefork.py"), str(FILES / "singleuser.py")]
+    read = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert "TORNADO_EXTENSION" in read
+    known = {"JUPYTERHUB_METRICS_PREFIX", "JUPYTERHUB_XSRF_ANONYMOUS_IP_CIDRS", "JUPYTERHUB_XSRF_ANONYMOUS_ID_HEADERS"}
+    known |= {f"JUPYTERHUB_SERVER_{when}_DURATION_SECONDS_BUCKETS" for when in ("SPAWN", "STOP")}
+    assert {name for name in read if name.startswith("JUPYTERHUB_")} == known
+    others = ("HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "XDG_", "LANG", "LC_", "JUPYTER_CONFIG", "JUPYTER_RUN")
+    assert [name for name in read if name.upper().startswith(others) or name.lower().endswith("_proxy")] == []
 
 
 def test_nobody_acts_for_another_user(environment: Path, service: PreforkService) -> None:

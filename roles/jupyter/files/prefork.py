@@ -57,13 +57,13 @@ jupyter_server.services.security.handlers jupyter_server.services.sessions.handl
 jupyter_server.view.handlers jupyter_server_terminals.app jupyterlab.labapp jupyterlab_server notebook.app
 notebook_shim.shim terminado tornado.simple_httpclient
 """.split()  # noqa: SIM905
-# What a module reads of the environment as it is imported stays as it was for the service. These are imported anew for
-# each server, and reloaded, because they read what is another for each user.
-ANEW = ("jupyterhub.services", "jupyterhub.singleuser", "jupyterlab.extensions", "jupyterlab.extensions.pypi")
+# What a module reads of the environment as it is imported stays as it was for the service: URLs of the hub, or places
+# in somebody's home. Of these a server has its own, imported anew or loaded again.
+ANEW = ("jupyterhub.services", "jupyterhub.singleuser", "jupyterlab.extensions", "jupyterlab.labapp")
 RELOADED = ("send2trash.plat_other",)
-# These make no difference: languages of command lines' texts; homes and paths that are looked up again for use; the
-# name of the user, which jupyter_config.py sets. Whoever has others than the service gets no fork.
-HARMLESS = {"HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "PATH", "USER"}
+# What these read makes no difference: languages of messages, the name of the user, which jupyter_config.py sets, places
+# that are looked up again for use. Where another module finds something changed there is no fork.
+HARMLESS = {"jupyter_client.session", "jupyter_server.transutils", "sysconfig", "wsgiref.handlers", "zoneinfo._tzpath"}
 
 REQUEST = 4 << 20  # bytes; the kernel allows a program as much
 DEADLINE = 10  # seconds from the fork to go
@@ -376,15 +376,16 @@ class WatchedEnvironment(MutableMapping[str, str]):
     """The variables of this process; notes which of them a module reads that is not imported anew."""
 
     def __init__(self) -> None:
-        self.real, self.read = os.environ, dict[str, str | None]()
+        self.real, self.read = os.environ, dict[tuple[str, str], str | None]()
 
     def __getitem__(self, name: str) -> str:
         # Whoever is being imported: a module may be imported for the first time by one that is imported anew.
         frame: Any = sys._getframe(1)  # noqa: SLF001
         while frame and frame.f_code.co_name != "<module>":
             frame = frame.f_back
-        if not frame or not is_anew(frame.f_globals["__name__"]):
-            self.read[name] = self.real.get(name)
+        module = frame.f_globals["__name__"] if frame else ""
+        if not is_anew(module):
+            self.read[module, name] = self.real.get(name)
         return self.real[name]
 
     def __setitem__(self, name: str, value: str) -> None:
@@ -423,7 +424,8 @@ def load(program: str) -> dict[str, str | None]:
     gc.collect()
     # What the collector never looks at is not written to, and stays common to all.
     gc.freeze()
-    return {name: value for name, value in watched.read.items() if name not in HARMLESS}
+    known = HARMLESS.union(RELOADED)
+    return {name: value for (module, name), value in watched.read.items() if module not in known}
 
 
 def open_files() -> list[str]:
