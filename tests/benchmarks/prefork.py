@@ -151,7 +151,7 @@ def main() -> int:
     began = time.monotonic()
     service = PreforkService(environment)
     print(f"the service: ready after {time.monotonic() - began:.2f} s, {service.memory():.0f} MB")
-    ways = {"forked": "jupyterhub-singleuser", "by itself": "campushub-singleuser"}
+    ways = {"forked": "jupyterhub-singleuser", "by itself": "jupyterhub-singleuser-alone"}
     programs = {way: str(environment / "bin" / name) for way, name in ways.items()}
     results: dict[str, dict[str, list[float]]] = {
         way: {"s": [], "s of CPU": [], "MB": [], "s, all": []} for way in ways

@@ -31,7 +31,7 @@ def make_environment(directory: Path, program: str, python: str, packages: Path 
     client = client.replace("ANSWER, READY = 3, 8", f"ANSWER, READY = {wait}, {wait}")
     texts = {
         "campushub-prefork": ("-s", (FILES / "prefork.py").read_text()),
-        "campushub-singleuser": ("-s", program),
+        "jupyterhub-singleuser-alone": ("-s", program),
         "jupyterhub-singleuser": ("-IS", client),
     }
     for name, (options, text) in texts.items():
@@ -47,7 +47,7 @@ class PreforkService:
     def __init__(self, environment: Path, **options: Any) -> None:
         self.path = environment / "run/s"
         self.path.unlink(missing_ok=True)
-        command = [str(environment / "bin" / name) for name in ("campushub-prefork", "campushub-singleuser")]
+        command = [str(environment / "bin" / name) for name in ("campushub-prefork", "jupyterhub-singleuser-alone")]
         self.process = subprocess.Popen(
             [command[0], str(self.path), command[1]],
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},

@@ -16,7 +16,7 @@ import struct
 import sys
 
 DIRECTORY = os.path.dirname(os.path.realpath(__file__))
-PROGRAM = os.path.join(DIRECTORY, "campushub-singleuser")
+PROGRAM = os.path.join(DIRECTORY, "jupyterhub-singleuser-alone")
 SERVICE = "/run/campushub-prefork/user.sock"
 # Seconds until the service has forked, and until the child is ready. Of twenty that start at once one may wait.
 ANSWER, READY = 3, 8
