@@ -47,12 +47,9 @@ class PreforkService:
     def __init__(self, environment: Path, **options: Any) -> None:
         self.path = environment / "run/s"
         self.path.unlink(missing_ok=True)
-        command = [str(environment / "bin" / name) for name in ("campushub-prefork", "jupyterhub-singleuser-alone")]
+        program = str(environment / "bin/campushub-prefork")
         self.process = subprocess.Popen(
-            [command[0], str(self.path), command[1]],
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-            cwd="/",
-            **options,
+            [program, str(self.path)], env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options
         )
         until(lambda: self.path.is_socket() or self.process.poll() is not None, "a service", 60)
 

@@ -1,9 +1,9 @@
 """
 Fork servers of users from a process that has imported what they need. Runs as root, one for each environment.
 
-    campushub-prefork SOCKET PROGRAM
+    campushub-prefork SOCKET
 
-PROGRAM is what `prefork_client` would run, a Python program of this environment. Everybody may connect to SOCKET:
+Everybody may connect to SOCKET, to have the program run that `prefork_client` would run itself:
 
 1. The client says hello, and a child is forked for it.
 2. The client sends its command line, environment and working directory, with its standard input, output and error.
@@ -43,7 +43,7 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
-# What a server imports besides what PROGRAM does, as far as it is there.
+# What a server imports besides what its program does, as far as it is there.
 MODULES = """
 campushub_session.app campushub_session.handlers campushub_session.home jupyter_client.asynchronous
 jupyter_client.ioloop jupyter_client.provisioning jupyter_displays.app jupyter_displays.handlers
@@ -634,4 +634,4 @@ def main(path: str, program: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], os.path.join(os.path.dirname(os.path.realpath(__file__)), "jupyterhub-singleuser-alone"))
