@@ -26,6 +26,7 @@ from tests.settings.validation import ROOT
 
 from campushub_hub import configuration, maintenance
 from campushub_hub.spawners import lifetime
+from campushub_hub.spawners.choices import ChosenServer
 from campushub_hub.spawners.lifetime import SECRET_HEADER
 
 from .conftest import merged
@@ -774,7 +775,7 @@ def test_pictures_of_limits_ends_and_maintenance(
     site.run(act)
 
 
-class RealSpawner(lifetime.ServerLifetime, SimpleLocalProcessSpawner):  # type: ignore[misc]
+class RealSpawner(ChosenServer, lifetime.ServerLifetime, SimpleLocalProcessSpawner):  # type: ignore[misc]
     """Starts real servers with package campushub_session, as the user who runs the tests."""
 
     newest: RealSpawner
