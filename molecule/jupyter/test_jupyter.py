@@ -301,7 +301,7 @@ def same(host: Host, server: Server) -> bool:
         "grep -E '^([UG]id|Groups|Cap[IPEA]|NoNewPrivs|Seccomp|Sig[BI]|Umask|Cpus_all|Mems_all)' /proc/{}/status"
     )
     shown = [host.check_output(looks.replace("{}", str(pid))) for pid in (client, server.pid)]
-    return client != str(server.pid) and shown[0] == shown[1]
+    return bool(client != str(server.pid) and shown[0] == shown[1])
 
 
 def test_servers_are_forked_with_what_their_unit_has(host: Host, start: Callable[..., Server]) -> None:

@@ -217,7 +217,7 @@ def test_install_without_yes_says_what_is_missing(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("manager", "command"),
     [
-        ("apt-get", "apt-get install -q -y --no-install-recommends openssh-client"),
+        ("apt-get", "apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 openssh-client"),
         ("dnf", "dnf install -q -y openssh-clients"),
     ],
 )
@@ -238,7 +238,7 @@ def test_unattended_demo_installs_what_is_missing_with_sudo(machine: Machine) ->
     answer = machine.run("demo", "--yes")
     assert answer.returncode == 0, answer.stderr
     assert "sudo apt-get update -q" in machine.called()
-    assert "apt-get install -q -y --no-install-recommends mmdebstrap" in machine.called()
+    assert "apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 mmdebstrap" in machine.called()
 
 
 def test_failed_package_installation_ends_it(machine: Machine) -> None:

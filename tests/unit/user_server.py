@@ -45,7 +45,7 @@ class Server:
         environment = os.environ | {"PYTHONPATH": str(FILES), "HOME": str(directory), "SHELL": "/bin/bash"}
         environment["JUPYTER_RUNTIME_DIR"] = str(directory / "run")
         self.process = subprocess.Popen(command, env=environment, cwd=directory, stderr=subprocess.DEVNULL)
-        until(self.answers, "a server", 30)
+        until(self.answers, "a server", 90)
 
     def answers(self) -> bool:
         """Return whether the server is up."""
