@@ -239,13 +239,13 @@ class CampusSpawner(ServerLifetime):
         """Add the user's directories on the host to the environment of the server."""
         environment = super().get_env()
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
-        environment["JUPYTER_RUNTIME_DIR"] = runtime = str(user_session.runtime_directory(self.account.pw_uid))
+        environment["JUPYTER_RUNTIME_DIR"] = runtime = self.private_directory()
         if self.user_options.get(WITHOUT_SETTINGS):
             # An empty place for settings, and nothing of ~/.local. What the site has set counts as always.
             environment |= {"JUPYTER_CONFIG_DIR": f"{runtime}/without-settings", "PYTHONNOUSERSITE": "1"}
         environment = {**self.credentials(), **environment}
         if self._homes:
-            local = user_session.local_directory(self.account.pw_uid, self._homes)
+            local = self.local_directory(self._homes)
             environment["HOME"] = self._home
             # Databases that need locks, and files whose modes matter. Users' own packages in the home are still found.
             environment["IPYTHONDIR"] = f"{local}/ipython"
@@ -257,6 +257,14 @@ class CampusSpawner(ServerLifetime):
             if environment.get("JUPYTERHUB_DEFAULT_URL", "").startswith("/lab"):
                 environment["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{mediator.NOTICE}"
         return environment
+
+    def private_directory(self) -> str:
+        """Return the directory of the user's own, in memory or for as long as the server runs, on its host."""
+        return str(user_session.runtime_directory(self.account.pw_uid))
+
+    def local_directory(self, homes: user_session.Homes) -> str:
+        """Return the directory of the user's own on the disk of the server's host."""
+        return str(user_session.local_directory(self.account.pw_uid, homes))
 
     def user_command(self) -> list[str]:
         """Return the words in front of a command that is to run as the user."""
@@ -497,7 +505,7 @@ class CampusSpawner(ServerLifetime):
 
     async def answers(self) -> bool:
         """Return whether the server answers a request, whatever it says."""
-        reader, writer = await asyncio.open_connection(self.server.ip, self.server.port)
+        reader, writer = await asyncio.open_connection(self.server.ip, self.server.port, ssl=self.tls)
         try:
             # This page is no activity of the user's.
             writer.write(f"GET {self.server.base_url}api HTTP/1.0\r\n\r\n".encode())

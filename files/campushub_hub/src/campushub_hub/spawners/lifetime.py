@@ -12,6 +12,7 @@ import asyncio
 import json
 import math
 import secrets
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -116,6 +117,8 @@ class ServerLifetime(LoggingConfigurable):
     )
     save_timeout = Float(15, config=True, help="Seconds that open pages have to save when a server is ended.")
 
+    # How the hub speaks to the server, where it is on another host.
+    tls: ssl.SSLContext | None = None
     # Of this run of the server.
     extended = 0
     _secret = ""
@@ -335,6 +338,7 @@ class ServerLifetime(LoggingConfigurable):
             request_timeout=ANSWER_SECONDS,
             connect_timeout=ANSWER_SECONDS,
             follow_redirects=False,
+            ssl_options=self.tls,
         )
         # Of its own: the hub's has a queue, which servers that hang would fill.
         client = SimpleAsyncHTTPClient(force_instance=True, max_body_size=ANSWER_SIZE)
