@@ -80,7 +80,9 @@ def make(name: str, hosts: list[str], authority: Pair | None = None) -> Pair:
             critical=True,
         )
     if hosts:
-        builder = builder.add_extension(x509.SubjectAlternativeName([alternative(host) for host in hosts]), critical=False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([alternative(host) for host in hosts]), critical=False
+        )
     signing_public = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
     builder = builder.add_extension(signing_public, critical=False)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -1,7 +1,8 @@
 """
-Make the certificates of hub, proxy and nodes, once: campushub-make-certificates DIRECTORY HUB-GROUP PROXY-GROUP NAME
+Make the certificates of hub, proxy and nodes, once.
 
-NAME is that by which nodes reach the hub. Another name makes all of them anew. Role jupyterhub runs it, as root.
+Arguments: DIRECTORY HUB-GROUP PROXY-GROUP NAME. NAME is that by which nodes reach the hub; another one makes all of
+them anew. Role jupyterhub runs it, as root.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 """
 Become the server of one user, in a job of Slurm on a node.
 
-``campushub-job HUB:PORT UID COMMAND…`` is the script of the job; sbatch sends its text along, so that nodes need nothing
-of it. It has no secret in it. The job tells the hub its port and gets the environment of the server, each in a
-credential of munge: the first says whose the job is, the second can be read by its user alone, and must be from UID, the
-hub's. The standard library is all that it imports.
+``campushub-job HUB:PORT UID COMMAND…`` is the script of the job; sbatch sends its text along, so that nodes need
+nothing of it. It has no secret in it. The job tells the hub its port and gets the environment of the server, each in a
+credential of munge: the first says whose the job is, the second can be read by its user alone, and must be from UID,
+the hub's. The standard library is all that it imports.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEPT = ("SLURM_", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DE
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on. Who takes it meanwhile has no certificate, and is not taken for the server."""
+    """Return a free port. Who takes it meanwhile has no certificate, and is not taken for the server."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
@@ -92,7 +92,7 @@ def main(contact: str, hub: int, command: list[str]) -> None:
     # Whatever the submitter's was.
     os.umask(0o022)
     # Of this job alone where the cluster gives jobs their own /tmp. Short, for sockets in it; closed to others anyway.
-    directory = tempfile.mkdtemp(prefix="campushub-", dir="/tmp")  # noqa: S108 (made by mkdtemp)
+    directory = tempfile.mkdtemp(prefix="campushub-", dir="/tmp")
     report = {"job": int(os.environ["SLURM_JOB_ID"]), "port": free_port(), "directory": directory}
     answer = ask_until_answered(contact, hub, report)
     files, asked, arguments = answer["files"], answer["env"], answer["args"]

@@ -2,13 +2,13 @@
 """
 Start or stop a server, explain why it did not start, probe a home, or store a token, as the user it belongs to.
 
-``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for a cluster,
-``submit`` and ``cancel`` are the commands that the hub's sudo rule allows; ``create-home`` probes again after the session (`user_session`) has had the home
-created. A hub that runs as root starts ``explain``, ``probe`` and ``store-token`` through the service manager. The
-request is JSON on standard input and the answer JSON on standard output, as SudoSpawner expects of its mediator. Unlike
-the mediator of SudoSpawner, this one imports nothing beyond the standard library, ends as soon as the server is started
-and leaves no process behind: the session has started a unit for the server, in which ``receive`` waits for what
-``spawn`` has been given, and becomes the server.
+``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for servers that
+are jobs of a cluster, ``submit`` and ``cancel`` are the commands that the hub's sudo rule allows; ``create-home``
+probes again after the session (`user_session`) has had the home created. A hub that runs as root starts ``explain``, ``probe``
+and ``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on standard
+output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing beyond the
+standard library, ends as soon as the server is started and leaves no process behind: the session has started a unit for
+the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
 
 To probe a home two Pythons are started, which people wait for. So what takes long to import is imported where it is
 used (no pathlib, no typing, no contextlib; no json for ``state``), and no site-packages are looked for.
@@ -257,7 +257,13 @@ def run_slurm(command: list[str]) -> tuple[str, str]:
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, "SHELL": account.pw_shell}
     environment |= {"USER": account.pw_name, "LOGNAME": account.pw_name}
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     lines = [line.partition(": error: ")[2] or line for line in done.stderr.splitlines() if line.strip()]
     return done.stdout.strip(), "" if done.returncode == 0 else (lines[0] if lines else f"status {done.returncode}")
@@ -269,7 +275,15 @@ def submit(request: dict[str, object]) -> dict[str, object]:
 
     with open(COMMAND) as file:
         command = json.load(file)
-    options = ["--parsable", "--no-requeue", "--export=ALL", "--chdir=/", "--output=/dev/null", "--nodes=1", "--ntasks=1"]
+    options = [
+        "--parsable",
+        "--no-requeue",
+        "--export=ALL",
+        "--chdir=/",
+        "--output=/dev/null",
+        "--nodes=1",
+        "--ntasks=1",
+    ]
     options += [f"--job-name={request['name']}", f"--comment={request['comment']}", f"--time={request['minutes']}"]
     options += [f"--cpus-per-task={request['cores']}"]
     options += [f"--mem={request['memory']}M"] if request["memory"] else []

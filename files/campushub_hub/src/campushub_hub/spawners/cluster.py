@@ -87,7 +87,7 @@ def parse_credential(text: str) -> tuple[int, str]:
     head, _, payload = text.partition("\n\n")
     fields = dict(line.split(":", 1) for line in head.splitlines() if ":" in line)
     try:
-        # UID:            alice (2001)
+        # As in: alice (2001)
         return int(fields["UID"].rpartition("(")[2].rstrip(") ")), payload
     except (LookupError, ValueError):
         raise ReportError("unmunge has not said whose it is") from None
@@ -111,7 +111,9 @@ async def run(*command: str, given: str = "", timeout: float = 30) -> str:
 class SlurmCluster(SingletonConfigurable):
     """The cluster, as one hub sees it."""
 
-    job_name = Unicode(config=True, help="Name of the jobs of this hub. Two hubs of one cluster must have different ones.")
+    job_name = Unicode(
+        config=True, help="Name of the jobs of this hub. Two hubs of one cluster must have different ones."
+    )
     address = Unicode(config=True, help="Name by which nodes reach the hub.")
     report_port = Integer(983, config=True, help="Port at which jobs that begin report.")
     api_port = Integer(984, config=True, help="Port of the hub's API for servers on nodes.")
@@ -125,7 +127,7 @@ class SlurmCluster(SingletonConfigurable):
         self.jobs: dict[int, Job] = {}
         # Place of each job that waits among those of its partition, from 1 on.
         self.positions: dict[int, int] = {}
-        # When the last query that was answered began, and whether the last one was answered.
+        # When the query began that was answered last; whether the last one was.
         self.asked = 0.0
         self.answers = False
         self.claims: dict[int, tuple[CampusSlurmSpawner, float]] = {}
@@ -177,7 +179,9 @@ class SlurmCluster(SingletonConfigurable):
     async def _ask(self) -> None:
         began = time.monotonic()
         try:
-            jobs = parse_jobs(await run("squeue", "--noheader", "--states=all", f"--name={self.name}", f"--format={FORMAT}"))
+            jobs = parse_jobs(
+                await run("squeue", "--noheader", "--states=all", f"--name={self.name}", f"--format={FORMAT}")
+            )
             if any(job.state == "PENDING" for number, job in jobs.items() if number in self.claims):
                 self.positions = parse_positions(
                     await run("squeue", "--noheader", "--states=PENDING", "--sort=-p,i", "--format=%i|%P")
@@ -258,7 +262,9 @@ class SlurmCluster(SingletonConfigurable):
             writer.write(answer.encode())
             await writer.drain()
         except (ReportError, OSError, ValueError, LookupError, TypeError, asyncio.TimeoutError) as error:
-            self.log.warning("What %s has said is no report of a job: %s", peer, str(error)[:200] or type(error).__name__)
+            self.log.warning(
+                "What %s has said is no report of a job: %s", peer, str(error)[:200] or type(error).__name__
+            )
         except Exception:
             self.log.exception("The report of a job from %s has failed", peer)
         finally:
@@ -302,5 +308,3 @@ async def cancel(user: str, job: int, name: str) -> None:
     answer = json.loads(await run(*user_command(user), MEDIATOR, "cancel", given=request))
     if answer.get("problem"):
         raise OSError(answer["problem"])
-
-

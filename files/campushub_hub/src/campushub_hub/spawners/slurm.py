@@ -32,7 +32,7 @@ NO_CLUSTER = gettext_noop(
 )
 REFUSED = gettext_noop("The cluster has not accepted your server: %(problem)s")
 QUEUE_TOO_LONG = gettext_noop(
-    "You have waited %(minutes)s minutes in the queue of the cluster, and nothing has become free. Please try again later."
+    "You have waited %(minutes)s minutes in the queue of the cluster, and nothing became free. Please try again later."
 )
 NOT_REPORTED = gettext_noop("Your server was given a place on %(node)s and did not start there.")
 # Why a job has ended, by its state, as end_reason.html says it of a server that ran.
@@ -50,7 +50,9 @@ ENDED_WHILE_STARTING = {
     "cancelled": gettext_noop("The job of your server was cancelled before it started."),
     "memory": gettext_noop("Your server has used more memory than it may while it was starting."),
     "node": gettext_noop("The node on which your server was starting has failed. Please start it again."),
-    "preempted": gettext_noop("Other work was given the place of your server before it started. Please start it again."),
+    "preempted": gettext_noop(
+        "Other work was given the place of your server before it started. Please start it again."
+    ),
     "time_limit": gettext_noop("The time of your server was over before it started."),
     "ended": gettext_noop("Your server ended while it was starting."),
 }
@@ -341,7 +343,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             found = self.cluster.look(self.job) if self.job else None
             if queue:
                 place = f", place {queue['position']}" if queue["position"] else ""
-                event = {"progress": 20, "message": f"Waiting in the queue of {queue['partition']}{place}", "queue": queue}
+                event = {
+                    "progress": 20,
+                    "message": f"Waiting in the queue of {queue['partition']}{place}",
+                    "queue": queue,
+                }
             elif found and found.node:
                 event = {"progress": 60, "message": f"Starting on {found.node}", "node": found.node}
             else:
