@@ -7,8 +7,10 @@ import grp
 import json
 import os
 import pwd
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +57,7 @@ class Slurm:
         self.jobs: str | None = RUNNING
         self.calls: list[tuple[str, ...]] = []
 
-    async def run(self, *command: str, given: str = "", timeout: float = 30) -> str:  # noqa: ARG002, ASYNC109
+    async def run(self, *command: str, given: str = "", timeout: float = 30) -> str:  # noqa: ARG002
         self.calls.append(command)
         if command[0] == "squeue":
             if self.jobs is None:
@@ -102,7 +104,7 @@ def spawner(hub: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> CampusSlurmSp
     """A server of whoever runs the tests, as job 12."""
     made = CampusSlurmSpawner(
         user=SimpleNamespace(name=ME.pw_name, id=1, settings={}, db=SimpleNamespace(commit=lambda: None)),
-        orm_spawner=SimpleNamespace(name="", server=None, state=None),
+        orm_spawner=SimpleNamespace(name="", server=None, state=None, started=None),
         db=SimpleNamespace(commit=lambda: None),
     )
     monkeypatch.setattr(made, "get_env", lambda: {"JUPYTERHUB_API_TOKEN": "secret"})
@@ -116,7 +118,7 @@ def spawner(hub: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> CampusSlurmSp
 
 
 def test_states_of_jobs_are_read() -> None:
-    jobs = parse_jobs("\n".join([RUNNING, PENDING, WITHOUT_TIME, KILLED]))
+    jobs = parse_jobs(f"{RUNNING}\n{PENDING}\n{WITHOUT_TIME}\n{KILLED}")
     assert (jobs[12].ended, jobs[12].node, jobs[12].user) == (False, "slurm-node", "alice")
     assert (jobs[13].node, jobs[13].start, jobs[13].reason) == ("", 1764475200.0, "Resources")
     assert jobs[14].start is None
@@ -161,6 +163,19 @@ def test_a_job_is_not_gone_before_slurm_was_asked(hub: SlurmCluster, slurm: Slur
     asyncio.run(scenario())
 
 
+def end_of(spawner: CampusSlurmSpawner) -> str:
+    """What the page says of the end of a server that has run."""
+
+    async def scenario() -> str:
+        spawner.note_start()
+        assert await spawner.poll() == 1
+        spawner.clear_state()
+        assert spawner.last_end
+        return spawner.last_end["reason"]
+
+    return asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
@@ -174,15 +189,15 @@ def test_a_job_is_not_gone_before_slurm_was_asked(hub: SlurmCluster, slurm: Slur
 )
 def test_why_a_server_ended(slurm: Slurm, spawner: CampusSlurmSpawner, state: str, reason: str) -> None:
     slurm.jobs = RUNNING.replace("RUNNING", state)
-    assert asyncio.run(spawner.poll()) == 1
-    assert spawner._ending == {"reason": reason, "message": ""}
+    assert end_of(spawner) == reason
 
 
-def test_the_user_who_stops_a_server_is_the_reason(slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
-    spawner._ending = {"reason": "self", "message": ""}
+def test_the_user_who_stops_a_server_is_the_reason(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "_ending", {"reason": "self", "message": ""})
     slurm.jobs = RUNNING.replace("RUNNING", "CANCELLED")
-    asyncio.run(spawner.poll())
-    assert spawner._ending["reason"] == "self"
+    assert end_of(spawner) == "self"
 
 
 # Jobs that belong to no server
@@ -225,19 +240,21 @@ def test_nothing_is_cancelled_while_slurm_is_silent(hub: SlurmCluster, slurm: Sl
     assert cancelled(slurm) == []
 
 
-def test_a_job_that_waited_for_a_killed_hub_is_given_up(slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
+def test_a_job_that_waited_for_a_killed_hub_is_given_up(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slurm.jobs = PENDING.replace("13", "12")
-    spawner._check_pending = True
+    monkeypatch.setattr(spawner, "_check_pending", True)
     assert asyncio.run(spawner.poll()) == 1
     assert (spawner.job, spawner.cluster.claims) == (0, {})
     assert spawner.orm_spawner.state["last_end"]["reason"] == "hub"
 
 
-def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner) -> None:
-    spawner._url = "https://10.89.0.12:4000"
+def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner.listens_at = "https://10.89.0.12:4000"
     again = CampusSlurmSpawner(user=spawner.user, orm_spawner=spawner.orm_spawner, db=spawner.db)
     again.load_state(spawner.get_state())
-    again._check_pending = True
+    monkeypatch.setattr(again, "_check_pending", True)
     assert asyncio.run(again.poll()) is None
     assert again.job == 12
 
@@ -259,7 +276,7 @@ def report(hub: SlurmCluster, uid: int, **values: Any) -> str:
 @pytest.fixture
 def waiting(spawner: CampusSlurmSpawner) -> CampusSlurmSpawner:
     loop = asyncio.new_event_loop()
-    spawner._report = loop.create_future()
+    spawner.report = loop.create_future()
     loop.close()
     spawner.cluster.claims[12] = spawner, 0.0
     return spawner
@@ -270,8 +287,8 @@ def test_a_job_gets_its_environment_for_its_user_alone(hub: SlurmCluster, waitin
     assert answer.startswith(f"--restrict-uid={ME.pw_uid} ")
     given = json.loads(answer.partition(" ")[2])
     assert given["env"] == {"JUPYTERHUB_API_TOKEN": "secret"}
-    assert waiting._report
-    assert waiting._report.result() == ("10.89.0.12", 4000)
+    assert waiting.report
+    assert waiting.report.result() == ("10.89.0.12", 4000)
 
 
 @pytest.mark.attack
@@ -309,25 +326,21 @@ def test_a_payload_cannot_say_whose_it_is() -> None:
 def test_a_job_believes_only_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = json.dumps({"env": {}, "args": [], "files": {}})
     said = CREDENTIAL.format(name="mallory", uid=2003, length=1, payload=payload)
-    monkeypatch.setattr(job_script, "run", lambda command, given: said if "unmunge" in command[0] else given)  # noqa: ARG005
-    with subprocess.Popen(
-        [
-            "python3",
-            "-c",
-            "import socket\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\n"
-            "while True:\n c, _ = s.accept()\n c.recv(999)\n c.sendall(b'x')\n c.close()",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as listener:
-        assert listener.stdout
-        contact = f"127.0.0.1:{listener.stdout.readline().strip()}"
-        try:
-            assert job_script.ask(contact, 2003, {}) == json.loads(payload)
-            with pytest.raises(ValueError, match="not from the hub"):
-                job_script.ask(contact, 998, {})
-        finally:
-            listener.kill()
+    monkeypatch.setattr(job_script, "run", lambda command, given: said if "unmunge" in command[0] else given)
+
+    def answer(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(999)
+                connection.sendall(b"a credential")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        contact = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert job_script.ask(contact, 2003, {}) == json.loads(payload)
+        with pytest.raises(ValueError, match="not from the hub"):
+            job_script.ask(contact, 998, {})
 
 
 @pytest.mark.attack
@@ -388,7 +401,6 @@ def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, wor
     spawner.run_mediator = refuse  # type: ignore[method-assign]
     with pytest.raises(ServerStartError, match=words):
         asyncio.run(spawner.submit({"partition": "", "memory": 1, "cores": 1, "minutes": 1}))
-    assert not spawner._submitting
     assert spawner.cluster.submissions[ME.pw_name] == 0
 
 

@@ -4,11 +4,11 @@ Start or stop a server, explain why it did not start, probe a home, or store a t
 
 ``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for servers that
 are jobs of a cluster, ``submit`` and ``cancel`` are the commands that the hub's sudo rule allows; ``create-home``
-probes again after the session (`user_session`) has had the home created. A hub that runs as root starts ``explain``, ``probe``
-and ``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on standard
-output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing beyond the
-standard library, ends as soon as the server is started and leaves no process behind: the session has started a unit for
-the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
+probes again after the session (`user_session`) has had the home created. A hub that runs as root starts ``explain``,
+``probe`` and ``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on
+standard output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing
+beyond the standard library, ends as soon as the server is started and leaves no process behind: the session has started
+a unit for the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
 
 To probe a home two Pythons are started, which people wait for. So what takes long to import is imported where it is
 used (no pathlib, no typing, no contextlib; no json for ``state``), and no site-packages are looked for.

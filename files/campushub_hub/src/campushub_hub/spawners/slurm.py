@@ -96,8 +96,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     job = 0
     # Of a server that listens, without its path.
-    _url = ""
-    _report: asyncio.Future[tuple[str, int]] | None = None
+    listens_at = ""
+    report: asyncio.Future[tuple[str, int]] | None = None
     _directory = ""
     _submitting = False
     _resources: Resources | None = None
@@ -121,12 +121,12 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     def get_state(self) -> dict[str, Any]:
         """Remember the job."""
         state = super().get_state()
-        return {**state, "job": self.job, "url": self._url} if self.job else state
+        return {**state, "job": self.job, "url": self.listens_at} if self.job else state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)
-        self.job, self._url = state.get("job", 0), state.get("url", "")
+        self.job, self.listens_at = state.get("job", 0), state.get("url", "")
         if self.job:
             self.cluster.claim(self.job, self)
 
@@ -134,8 +134,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """Forget the job."""
         super().clear_state()
         self.cluster.release(self.job)
-        self.job, self._url = 0, ""
-        self._report, self._resources, self._unreachable, self._directory = None, None, None, ""
+        self.job, self.listens_at = 0, ""
+        self.report, self._resources, self._unreachable, self._directory = None, None, None, ""
 
     def keep_state(self) -> None:
         """Write down what must not be lost with the hub."""
@@ -188,7 +188,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         await self.prepare()
         await self.resolve_home()
         self._resources = self.resources()
-        self._report = asyncio.get_running_loop().create_future()
+        self.report = asyncio.get_running_loop().create_future()
         self.cluster.begin()
         submission = asyncio.ensure_future(self.submit(self._resources))
         try:
@@ -198,10 +198,10 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             await asyncio.wait([submission])
         address, port = await self.wait_for_report()
         await self.wait_until_reachable(address, port)
-        self._url = f"https://{f'[{address}]' if ':' in address else address}:{port}"
+        self.listens_at = f"https://{f'[{address}]' if ':' in address else address}:{port}"
         self.keep_state()
         self.secure_server()
-        return self._url
+        return self.listens_at
 
     async def submit(self, resources: Resources) -> None:
         """Submit the job and write down its number."""
@@ -230,16 +230,17 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def wait_for_report(self) -> tuple[str, int]:
         """Wait until the job has begun and said its port. Raises ServerStartError."""
-        if self._report is None:
+        if self.report is None:
             raise RuntimeError("no job was submitted")
         began = time.monotonic()
         running: float | None = None
-        while not self._report.done():
+        while not self.report.done():
             changed = asyncio.ensure_future(self.cluster.changed.wait())
-            await asyncio.wait([self._report, changed], return_when=asyncio.FIRST_COMPLETED)
+            waiting: list[asyncio.Future[Any]] = [self.report, changed]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
             found = self.cluster.look(self.job)
-            if self._report.done() or found is None:
+            if self.report.done() or found is None:
                 continue
             self.check_job(found)
             if found.state == "PENDING":
@@ -249,7 +250,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 running = time.monotonic()
             elif time.monotonic() - running > self.begin_timeout:
                 raise ServerStartError(NOT_REPORTED, node=found.node)
-        return self._report.result()
+        return self.report.result()
 
     def check_job(self, found: Job) -> None:
         """Raise ServerStartError for a job that has ended while the server was starting."""
@@ -260,7 +261,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def begin_job(self, uid: int, job: int, port: int, directory: str) -> dict[str, Any]:
         """Return what the job needs to become the server, which has begun. Raises ReportError and OSError."""
-        if uid != self.account.pw_uid or job != self.job or self._report is None or self._report.done():
+        if uid != self.account.pw_uid or job != self.job or self.report is None or self.report.done():
             raise ReportError(f"job {job} of UID {uid} is none that is about to start")
         found = self.cluster.look(job)
         if found is None or not found.node:
@@ -281,9 +282,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             },
         }
         # Others may have been first while Slurm was asked.
-        if self._report is None or self._report.done():
+        if self.report is None or self.report.done():
             raise ReportError(f"job {job} has reported already")
-        self._report.set_result((address, port))
+        self.report.set_result((address, port))
         return answer
 
     async def wait_until_reachable(self, address: str, port: int) -> None:
@@ -318,7 +319,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def get_url(self) -> str:
         """Return the server's address, which JupyterHub is about to look at after its restart."""
         self.secure_server()
-        return f"{self._url}{self.server.base_url}"
+        return f"{self.listens_at}{self.server.base_url}"
 
     # While it waits and runs
 
@@ -338,7 +339,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield what the job waits for; the page that waits puts it in words of its language."""
         last: dict[str, Any] = {}
-        while self._report is not None:
+        while self.report is not None:
             queue = self.queue()
             found = self.cluster.look(self.job) if self.job else None
             if queue:
@@ -366,7 +367,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             return None
         if not found.ended:
             # Whoever waited for it when the hub ended has been told that the server does not run.
-            return self.give_up() if self._check_pending and not self._url else None
+            return self.give_up() if self._check_pending and not self.listens_at else None
         reason: Ending = {"reason": REASONS.get(found.state, "ended"), "message": ""}
         self._ending = self._ending or reason
         return 0 if found.state == "COMPLETED" else 1
