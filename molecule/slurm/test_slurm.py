@@ -16,6 +16,7 @@ from tests.site.centre import wait_until
 HUB = "http://127.0.0.1:980"
 CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
 PYTHON = "/opt/campushub/hub/bin/python"
+CERTIFICATES = "/etc/jupyterhub/nodes"
 ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
 
 Client = Callable[..., str]
@@ -76,6 +77,20 @@ headers = {{"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"
 print(hub.request("/hub/api/users/{user}/server", "POST", b"{{}}", headers)[0])
 """
     assert hub.check_output(f"{PYTHON} -c {shlex.quote(code)}") in ("201", "202")
+
+
+def kill(hub: Host) -> None:
+    """End the hub without a word; systemd starts it again."""
+    before = hub.check_output("systemctl show --value --property=MainPID jupyterhub")
+    hub.check_output("systemctl kill --signal=KILL jupyterhub")
+    wait_until(
+        lambda: (
+            hub.check_output("systemctl show --value --property=MainPID jupyterhub") not in (before, "0")
+            and hub.run(f"curl --silent --fail {HUB}/hub/health").rc == 0
+        ),
+        "the hub answers again",
+        seconds=60,
+    )
 
 
 @pytest.fixture
@@ -144,22 +159,15 @@ def test_a_server_answers_nobody_but_the_hub(hub: Host, node: Host, alice: Clien
     assert "version" not in done.stdout
     # The hub's own certificate opens it: the address is right.
     known = f"--cert {CERTIFICATES}/hub.pem --key {CERTIFICATES}/hub.key"
-    address = hub.check_output("sinfo --noheader --nodes=slurm-node --format=%o")
-    opened = hub.check_output(
-        f"curl --silent --cacert {CERTIFICATES}/servers-ca.pem {known} --max-time 10 {url.replace('slurm-node', address)}"
-    )
+    right = url.replace("slurm-node", hub.check_output("sinfo --noheader --nodes=slurm-node --format=%o"))
+    opened = hub.check_output(f"curl --silent --cacert {CERTIFICATES}/servers-ca.pem {known} --max-time 10 {right}")
     assert "version" in opened
-
-
-CERTIFICATES = "/etc/jupyterhub/nodes"
 
 
 @pytest.mark.chaos
 def test_a_server_outlives_the_hub(hub: Host, alice: Client) -> None:
     kernel = alice("alice", "run", "import os; print(os.getppid())")
-    hub.check_output(
-        "systemctl kill --signal=KILL jupyterhub; systemctl reset-failed jupyterhub; systemctl restart jupyterhub"
-    )
+    kill(hub)
     assert "" in servers(alice, "alice")
     assert alice("alice", "run", "import os; print(os.getppid())") == kernel
 
@@ -213,7 +221,8 @@ from hub_client import Hub
 hub = Hub("{HUB}", "bob")
 hub.login("bob-secret")
 import urllib.request
-request = urllib.request.Request(hub.url + "/hub/api/users/bob/server/progress", headers={{"Accept": "text/event-stream"}})
+address = hub.url + "/hub/api/users/bob/server/progress"
+request = urllib.request.Request(address, headers={{"Accept": "text/event-stream"}})
 for line in hub._opener.open(request, timeout=30):
     if line.startswith(b"data:") and (queue := json.loads(line[5:]).get("queue")) and queue["position"]:
         print(json.dumps(queue))
@@ -234,9 +243,7 @@ for line in hub._opener.open(request, timeout=30):
 def test_a_job_that_waited_for_a_killed_hub_is_cancelled(hub: Host, client: Client) -> None:
     begin(hub, "bob")
     wait_until(lambda: state(hub, "bob") == "PENDING", "bob waits")
-    hub.check_output(
-        "systemctl kill --signal=KILL jupyterhub; systemctl reset-failed jupyterhub; systemctl restart jupyterhub"
-    )
+    kill(hub)
     wait_until(lambda: not jobs(hub, "bob"), "the job is cancelled", 40)
     assert servers(client, "bob") == {}
 
