@@ -69,7 +69,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 GOOD: dict[str, dict[str, Any]] = {
     "plain": {},
     "trixie": {"facts": TRIXIE},
-    "absent": {"slurm_state": "absent", "facts": facts("Ubuntu", "24.04", "noble")},
+    "absent": {"slurm_state": "absent", "slurm_nodes": []},
 }
 
 

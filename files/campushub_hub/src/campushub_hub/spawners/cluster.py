@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import ssl
 import subprocess
@@ -40,6 +41,8 @@ ENDED = {
 MEDIATOR = "/opt/campushub/hub/bin/campushub-mediator"
 # Of Slurm, so that it does not look for words of a language, or for a zone, in the hub's environment.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "%s"}
+# After how many seconds a job that does not end is cancelled once more.
+CANCEL_SECONDS = 60.0
 # The most bytes of a report, and the seconds that it may take.
 REPORT_SIZE, REPORT_SECONDS = 16_000, 10.0
 
@@ -215,25 +218,32 @@ class SlurmCluster(SingletonConfigurable):
         """Cancel the jobs of this hub that belong to no server."""
         if not self.answers:
             return
-        known = self.claims.keys() | self.recorded()
-        for number, job in list(self.jobs.items()):
-            # Slurm takes a while to end one.
-            recent = time.monotonic() - self._cancelled.get(number, -60.0) < 60
-            if number in known or job.ended or self.submissions[job.user] or recent:
-                continue
-            self.log.warning("Job %d of %s belongs to no server, and is cancelled", number, job.user)
-            self._cancelled[number] = time.monotonic()
-            await cancel(job.user, number, self.name)
+        now = time.monotonic()
+        # Slurm takes a while to end one that is cancelled.
+        orphans = {
+            number: job
+            for number, job in self.jobs.items()
+            if number not in self.claims
+            and not job.ended
+            and not self.submissions[job.user]
+            and now - self._cancelled.get(number, -math.inf) > CANCEL_SECONDS
+        }
+        recorded = self.recorded() if orphans else set()
+        for number, job in orphans.items():
+            if number not in recorded:
+                self.log.warning("Job %d of %s belongs to no server, and is cancelled", number, job.user)
+                self._cancelled[number] = now
+                await cancel(job.user, number, self.name)
 
     def recorded(self) -> set[int]:
-        """Return the jobs of servers in the database, which a hub that starts has not yet looked at."""
+        """Return the jobs of servers in the database, which a hub that starts may not have looked at."""
         from jupyterhub import orm
         from jupyterhub.app import JupyterHub
 
-        if not JupyterHub.initialized() or not getattr(JupyterHub.instance(), "db", None):
+        if not JupyterHub.initialized():
             return set()
-        query = JupyterHub.instance().db.query(orm.Spawner.state).filter(orm.Spawner.server != None)  # noqa: E711 (SQL)
-        return {state["job"] for (state,) in query if state and "job" in state}
+        servers = JupyterHub.instance().db.query(orm.Spawner).filter(orm.Spawner.server != None)  # noqa: E711 (SQL)
+        return {server.state["job"] for server in servers if server.state and "job" in server.state}
 
     async def node_address(self, node: str) -> str:
         """Return the address of a node, by which the hub reaches the servers there. Raises OSError."""

@@ -140,7 +140,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     def keep_state(self) -> None:
         """Write down what must not be lost with the hub."""
         self.orm_spawner.state = self.get_state()
-        self.db.commit()
+        self.user.db.commit()
 
     # What differs on a node
 
