@@ -52,16 +52,16 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             f'slurm_partitions[0].name = "two words" {PARTITION}',
             f'slurm_partitions[1].name = "all" {PARTITION}',
             (
-                'slurm_partitions[2].nodes = ["elsewhere"] has hosts that are no nodes. '
+                'slurm_partitions[2].nodes = ["elsewhere"] (gpu) has hosts that are no nodes. '
                 "Put them into the group compute, or write the names as in the inventory."
             ),
         ],
     ),
     "lines": (
-        {"slurm_settings": {"SlurmdTimeout": "600\nPrivateData=jobs", "Mail Prog": "/bin/true"}},
+        {"slurm_settings": {"Mail Prog": "/bin/true", "SlurmdTimeout": "600\nPrivateData=jobs"}},
         [
-            f'slurm_settings["SlurmdTimeout"] = "600\\nPrivateData=jobs" {LINE}',
             f'slurm_settings["Mail Prog"] = "/bin/true" {LINE}',
+            f'slurm_settings["SlurmdTimeout"] = "600\\nPrivateData=jobs" {LINE}',
         ],
     ),
 }
@@ -83,8 +83,8 @@ def test_hosts_of_different_releases_are_refused() -> None:
     hosts = {"hub1": {**shared, "facts": TRIXIE}, "node1": {**shared, "facts": TRIXIE}, "node2": shared}
     found = messages("slurm", hosts)
     refusal = (
-        'slurm_nodes = "trixie, bookworm" are different releases, whose packages of Slurm do not understand each other. '
-        "Use one release of the distribution on the controller, the hub and all nodes."
+        'slurm_nodes = "trixie, bookworm" are different releases, whose packages of Slurm do not understand each '
+        "other. Use one release of the distribution on the controller, the hub and all nodes."
     )
     assert found["hub1"] == [refusal]
 
