@@ -200,6 +200,14 @@ def test_the_user_who_stops_a_server_is_the_reason(
     assert end_of(spawner) == "self"
 
 
+def test_a_server_that_nobody_reaches_is_ended(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner.answer_interval, spawner.unreachable_timeout = 0.01, 0.05
+    ended: list[str] = []
+    monkeypatch.setattr(spawner, "begin_end", ended.append)
+    asyncio.run(asyncio.wait_for(spawner.watch_answers(), 5))
+    assert ended == ["unreachable"]
+
+
 # Jobs that belong to no server
 
 

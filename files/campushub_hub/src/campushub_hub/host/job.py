@@ -20,12 +20,14 @@ import sys
 import tempfile
 import time
 
+# Where role slurm has Slurm make a directory for each job, and remove it with the job.
+JOBS = "/var/lib/campushub/jobs"
 # How long the hub may be away, as for its restart.
 PATIENCE = 300
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 # What Slurm tells a job, which programs look for.
-KEPT = ("SLURM_", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "TMPDIR")
+KEPT = ("SLURM_", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES")
 
 
 def free_port() -> int:
@@ -33,6 +35,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
+
+
+def private_directory(job: str) -> str:
+    """Return a directory that nobody else can look into, with a short path, for sockets in it."""
+    made = f"{JOBS}/{job}"
+    if os.path.isdir(made) and os.stat(made).st_uid == os.getuid():
+        return made
+    # In a cluster that is not ours. What is there stays when the job has ended.
+    return tempfile.mkdtemp(prefix="campushub-", dir="/tmp")
 
 
 def run(command: list[str], given: str) -> str:
@@ -82,7 +93,7 @@ def environment(asked: dict[str, str], directory: str) -> dict[str, str]:
     account = pwd.getpwuid(os.getuid())
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
     login = {"USER": account.pw_name, "LOGNAME": account.pw_name, "HOME": account.pw_dir, "XDG_RUNTIME_DIR": directory}
-    login["SHELL"] = account.pw_shell or "/bin/bash"
+    login |= {"SHELL": account.pw_shell or "/bin/bash", "TMPDIR": f"{directory}/tmp"}
     hub = {name: value for name, value in asked.items() if not name.startswith(FORBIDDEN)}
     return {**kept, **login, **hub}
 
@@ -91,8 +102,7 @@ def main(contact: str, hub: int, command: list[str]) -> None:
     """Get the environment and become the server."""
     # Whatever the submitter's was.
     os.umask(0o022)
-    # Of this job alone where the cluster gives jobs their own /tmp. Short, for sockets in it; closed to others anyway.
-    directory = tempfile.mkdtemp(prefix="campushub-", dir="/tmp")
+    directory = private_directory(os.environ["SLURM_JOB_ID"])
     report = {"job": int(os.environ["SLURM_JOB_ID"]), "port": free_port(), "directory": directory}
     answer = ask_until_answered(contact, hub, report)
     files, asked, arguments = answer["files"], answer["env"], answer["args"]
@@ -100,6 +110,7 @@ def main(contact: str, hub: int, command: list[str]) -> None:
         raise TypeError("the hub's answer is of another release")
     for name, text in files.items():
         write(f"{directory}/{os.path.basename(name)}", str(text))
+    os.makedirs(f"{directory}/tmp", mode=0o700, exist_ok=True)
     settings = environment(asked, directory)
     try:
         os.chdir(settings["HOME"])
