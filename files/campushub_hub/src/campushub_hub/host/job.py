@@ -93,7 +93,7 @@ def environment(asked: dict[str, str], directory: str) -> dict[str, str]:
     account = pwd.getpwuid(os.getuid())
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
     login = {"USER": account.pw_name, "LOGNAME": account.pw_name, "HOME": account.pw_dir, "XDG_RUNTIME_DIR": directory}
-    login |= {"SHELL": account.pw_shell or "/bin/bash", "TMPDIR": f"{directory}/tmp"}
+    login |= {"SHELL": account.pw_shell or "/bin/bash", "TMPDIR": f"{directory}/temporary"}
     hub = {name: value for name, value in asked.items() if not name.startswith(FORBIDDEN)}
     return {**kept, **login, **hub}
 
@@ -110,7 +110,7 @@ def main(contact: str, hub: int, command: list[str]) -> None:
         raise TypeError("the hub's answer is of another release")
     for name, text in files.items():
         write(f"{directory}/{os.path.basename(name)}", str(text))
-    os.makedirs(f"{directory}/tmp", mode=0o700, exist_ok=True)
+    os.makedirs(f"{directory}/temporary", mode=0o700, exist_ok=True)
     settings = environment(asked, directory)
     try:
         os.chdir(settings["HOME"])
