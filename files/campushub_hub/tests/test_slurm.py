@@ -208,6 +208,29 @@ def test_a_server_that_nobody_reaches_is_ended(spawner: CampusSlurmSpawner, monk
     assert ended == ["unreachable"]
 
 
+@pytest.mark.attack
+def test_another_server_at_the_port_is_found_out(
+    hub: SlurmCluster, spawner: CampusSlurmSpawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a certificate of its own for the same node; a browser must not be sent there for two minutes."""
+    context = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
+    ended: list[str] = []
+    monkeypatch.setattr(spawner, "begin_end", ended.append)
+    spawner.answer_interval = 0.01
+
+    async def scenario() -> None:
+        listener = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", 0, ssl=context)
+        async with listener:
+            place = SimpleNamespace(ip="localhost", port=listener.sockets[0].getsockname()[1], base_url="/")
+            monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+            with pytest.raises(ServerStartError, match="Somebody else"):
+                await spawner.wait_until_reachable(place.ip, place.port)
+            await asyncio.wait_for(spawner.watch_answers(), 5)
+
+    asyncio.run(scenario())
+    assert ended == ["unreachable"]
+
+
 # Jobs that belong to no server
 
 

@@ -8,6 +8,7 @@ of each server. A server believes the first alone, so that no other user's serve
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import ipaddress
 import ssl
 from pathlib import Path
@@ -90,6 +91,11 @@ def make(name: str, hosts: list[str], authority: Pair | None = None) -> Pair:
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return Pair(signed.public_bytes(pem).decode(), private.decode())
+
+
+def fingerprint(certificate: bytes) -> str:
+    """Return by what a certificate, in DER, is known."""
+    return hashlib.sha256(certificate).hexdigest()
 
 
 class Certificates:

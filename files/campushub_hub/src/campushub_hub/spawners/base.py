@@ -50,6 +50,7 @@ HOME_UNAVAILABLE = gettext_noop(
 )
 HOME_CLOSED = gettext_noop("Your home directory %(home)s cannot be used: %(problem)s. Please tell your administrator.")
 NO_SESSION = gettext_noop("Your session could not be prepared. Please tell your administrator.")
+PORT_TAKEN = gettext_noop("Somebody else holds the port of this server. Please start it again.")
 SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a person. It gets no server.")
 NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
 # The option of a start without the user's own settings of Jupyter and Python.
@@ -433,9 +434,7 @@ class CampusSpawner(ServerLifetime):
                 return
             if owners:
                 self.log.error("Port %s of %s's server is held by UID %s", self.port, self.user.name, owners)
-                raise ServerStartError(
-                    gettext_noop("Somebody else holds the port of this server. Please start it again.")
-                )
+                raise ServerStartError(PORT_TAKEN)
             # poll() costs a process: twenty servers that start at once would mostly wait for each other's.
             if not self.probably_running() or time.monotonic() - last_poll > 5:
                 if await self.poll() is not None:

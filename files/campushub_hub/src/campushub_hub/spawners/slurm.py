@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict
@@ -20,10 +21,11 @@ from typing import Any, TypedDict
 from jupyterhub.spawner import Spawner
 from traitlets import Float, Integer, Unicode
 
+from campushub_hub.certificates import fingerprint
 from campushub_hub.host import user_session
 from campushub_hub.translation import gettext_noop
 
-from .base import CampusSpawner, ServerEndedError, ServerStartError, printable
+from .base import PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
 from .cluster import MEDIATOR, Job, ReportError, SlurmCluster, user_command
 from .lifetime import Ending
 
@@ -58,6 +60,10 @@ ENDED_WHILE_STARTING = {
 }
 # Seconds between two looks at the port of a server that starts.
 LISTEN_INTERVAL = 0.1
+
+
+class StrangerError(Exception):
+    """Another server listens at the port of this one."""
 
 
 class Resources(TypedDict):
@@ -97,6 +103,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     job = 0
     # Of a server that listens, without its path.
     listens_at = ""
+    # Of its certificate.
+    fingerprint = ""
     report: asyncio.Future[tuple[str, int]] | None = None
     _directory = ""
     _submitting = False
@@ -121,12 +129,14 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     def get_state(self) -> dict[str, Any]:
         """Remember the job."""
         state = super().get_state()
-        return {**state, "job": self.job, "url": self.listens_at} if self.job else state
+        kept = {"job": self.job, "url": self.listens_at, "fingerprint": self.fingerprint}
+        return {**state, **kept} if self.job else state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)
         self.job, self.listens_at = state.get("job", 0), state.get("url", "")
+        self.fingerprint = state.get("fingerprint", "")
         if self.job:
             self.cluster.claim(self.job, self)
 
@@ -134,7 +144,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """Forget the job."""
         super().clear_state()
         self.cluster.release(self.job)
-        self.job, self.listens_at = 0, ""
+        self.job, self.listens_at, self.fingerprint = 0, "", ""
         self.report, self._resources, self._unreachable, self._directory = None, None, None, ""
 
     def keep_state(self) -> None:
@@ -271,6 +281,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             raise ReportError(f"Slurm does not say where job {job} runs")
         address = await self.cluster.node_address(found.node)
         pair = self.cluster.tls.for_server(self.user.name, address)
+        self.fingerprint = fingerprint(ssl.PEM_cert_to_DER_cert(pair.certificate))
         self.ip, self.port, self._directory = "0.0.0.0", port, directory  # noqa: S104 (it asks for certificates)
         answer = {
             "env": self.get_env(),
@@ -290,21 +301,36 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def wait_until_reachable(self, address: str, port: int) -> None:
         """Wait until the server can be connected to. Raises ServerStartError."""
         end = time.monotonic() + self.begin_timeout
-        while not await self.connects(address, port):
+        while not await self.is_there(address, port):
             if (found := self.cluster.look(self.job)) is not None:
                 self.check_job(found)
             if time.monotonic() > end:
                 raise ServerStartError(NOT_REPORTED, node=found.node if found else address)
             await asyncio.sleep(LISTEN_INTERVAL)
 
+    async def is_there(self, address: str, port: int) -> bool:
+        """Return whether a server that starts listens. Raises ServerStartError."""
+        try:
+            return await self.connects(address, port)
+        except StrangerError:
+            raise ServerStartError(PORT_TAKEN) from None
+
     async def connects(self, address: str, port: int) -> bool:
-        """Return whether the server is there: one that has the certificate of this job."""
+        """
+        Return whether the server is there. Raises StrangerError if another one of the node is.
+
+        Each server of a node has a certificate for its address, and whoever finds the port free could listen there.
+        """
         opening = asyncio.open_connection(address, port, ssl=self.cluster.tls.hub_context())
         try:
             _, writer = await asyncio.wait_for(opening, 5)
         except (OSError, asyncio.TimeoutError):
             return False
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
+        if fingerprint(certificate) != self.fingerprint:
+            self.log.error("Somebody else listens at port %d of %s, of the server %s", port, address, self._log_name)
+            raise StrangerError
         return True
 
     def secure_server(self) -> None:
@@ -415,12 +441,17 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         try:
             while True:
                 await asyncio.sleep(min(self.answer_interval, self.unreachable_timeout / 4 or self.answer_interval))
-                if self.server and await self.connects(self.server.ip, self.server.port):
-                    self._unreachable = None
-                    continue
-                now = time.monotonic()
+                now, stranger = time.monotonic(), False
+                try:
+                    if self.server and await self.connects(self.server.ip, self.server.port):
+                        self._unreachable = None
+                        continue
+                except StrangerError:
+                    # Who is sent the browser of this server's user.
+                    stranger = True
                 self._unreachable = self._unreachable or now
-                if self.unreachable_timeout and now - self._unreachable >= self.unreachable_timeout:
+                silent = self.unreachable_timeout and time.monotonic() - self._unreachable >= self.unreachable_timeout
+                if stranger or silent:
                     self.log.error("The server %s cannot be reached on its node, and is ended", self._log_name)
                     self.begin_end("unreachable")
                     return
