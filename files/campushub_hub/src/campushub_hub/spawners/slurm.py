@@ -280,6 +280,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         if found is None or not found.node or found.ended:
             raise ReportError(f"Slurm does not say where job {job} runs")
         address = await self.cluster.node_address(found.node)
+        # Another report may have been first while Slurm was asked.
+        if self.report is None or self.report.done():
+            raise ReportError(f"job {job} has reported already")
         pair = self.cluster.tls.for_server(self.user.name, address)
         self.fingerprint = fingerprint(ssl.PEM_cert_to_DER_cert(pair.certificate))
         self.ip, self.port, self._directory = "0.0.0.0", port, directory  # noqa: S104 (it asks for certificates)
@@ -292,9 +295,6 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 "centre-ca.pem": self.cluster.tls.centre_authority,
             },
         }
-        # Others may have been first while Slurm was asked.
-        if self.report is None or self.report.done():
-            raise ReportError(f"job {job} has reported already")
         self.report.set_result((address, port))
         return answer
 
