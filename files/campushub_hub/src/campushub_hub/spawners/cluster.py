@@ -64,6 +64,11 @@ class Job(NamedTuple):
         """Whether it does nothing any more."""
         return self.state in ENDED
 
+    @property
+    def ending(self) -> bool:
+        """Whether Slurm has it end, or has ended it. That of a node that does not answer takes as long as that."""
+        return self.ended or self.state == "COMPLETING"
+
 
 # Of a job that Slurm has forgotten, some minutes after its end.
 GONE = Job("COMPLETED", "", "", "", None, "")
@@ -224,7 +229,7 @@ class SlurmCluster(SingletonConfigurable):
             number: job
             for number, job in self.jobs.items()
             if number not in self.claims
-            and not job.ended
+            and not job.ending
             and not self.submissions[job.user]
             and now - self._cancelled.get(number, -math.inf) > CANCEL_SECONDS
         }
@@ -233,7 +238,10 @@ class SlurmCluster(SingletonConfigurable):
             if number not in recorded:
                 self.log.warning("Job %d of %s belongs to no server, and is cancelled", number, job.user)
                 self._cancelled[number] = now
-                await cancel(job.user, number, self.name)
+                try:
+                    await cancel(job.user, number, self.name)
+                except OSError as error:
+                    self.log.error("Job %d of %s was not cancelled: %s", number, job.user, error)  # noqa: TRY400 (no bug)
 
     def recorded(self) -> set[int]:
         """Return the jobs of servers in the database, which a hub that starts may not have looked at."""

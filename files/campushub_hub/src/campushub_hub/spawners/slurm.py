@@ -418,7 +418,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         while time.monotonic() < end:
             await self.cluster.refresh()
             found = self.cluster.look(self.job)
-            if found is not None and found.ended:
+            if found is not None and found.ending:
                 return
             await asyncio.sleep(0.3)
         self.log.error("Job %d of the server %s has not ended", self.job, self._log_name)
