@@ -80,7 +80,11 @@ def test_bad_settings_are_named_with_a_remedy_and_good_ones_pass() -> None:
 
 def test_hosts_of_different_releases_are_refused() -> None:
     shared = {"slurm_controller": "hub1", "slurm_nodes": ["node1", "node2"]}
-    hosts = {"hub1": {**shared, "facts": TRIXIE}, "node1": {**shared, "facts": TRIXIE}, "node2": shared}
+    hosts: dict[str, dict[str, Any]] = {
+        "hub1": {**shared, "facts": TRIXIE},
+        "node1": {**shared, "facts": TRIXIE},
+        "node2": shared,
+    }
     found = messages("slurm", hosts)
     refusal = (
         'slurm_nodes = "trixie, bookworm" are different releases, whose packages of Slurm do not understand each '

@@ -429,7 +429,7 @@ def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, wor
     async def refuse(_action: str, **_: Any) -> dict[str, Any]:
         return {"ok": True, "job": 0, "problem": problem}
 
-    spawner.run_mediator = refuse  # type: ignore[method-assign]
+    spawner.run_mediator = refuse  # type: ignore[method-assign, assignment]
     with pytest.raises(ServerStartError, match=words):
         asyncio.run(spawner.submit({"partition": "", "memory": 1, "cores": 1, "minutes": 1}))
     assert spawner.cluster.submissions[ME.pw_name] == 0

@@ -402,7 +402,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """Forget the job of a start that ended with the hub; what belongs to no server is cancelled."""
         self.log.warning("The server %s was starting when the hub ended; job %d is cancelled", self._log_name, self.job)
         self.clear_state()
-        self.last_end = {"reason": "hub", "message": "", "at": time.time()}
+        self.last_end = {"reason": "hub", "message": "", "at": time.time(), "key": "", "boot": ""}
         self.keep_state()
         return 1
 
