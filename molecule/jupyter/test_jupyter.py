@@ -16,12 +16,8 @@ from urllib.parse import quote
 import pytest
 from testinfra.host import Host
 
-from tests.exposure import exposure
-
 HERE = Path(__file__).parent
 LINK = "/opt/campushub/user"
-# As servers are unless `jupyterhub_allow_sudo` is set; others start by themselves.
-UNPRIVILEGED = "-p NoNewPrivileges=yes"
 # The longest name that Linux allows: with it a socket in the home directory would have too long a path.
 LONG_NAME = "a" * 32
 PEOPLE = ("alice", "bob", LONG_NAME)
@@ -90,15 +86,14 @@ def start(host: Host) -> Iterator[Callable[[str], Server]]:
     """Start the server of a user; it ends with the test."""
     units: list[str] = []
 
-    def started(user: str, properties: str = UNPRIVILEGED) -> Server:
+    def started(user: str) -> Server:
         units.append(f"test-server-{len(units)}-{user}")
         described = f"/run/single-user-{user}.json"
         program = f"{LINK}/bin/jupyterhub-singleuser"
         host.run_expect([0], f"rm -f {described}")
         host.run_expect(
             [0],
-            f"systemd-run -q --collect {properties} --unit {units[-1]} "
-            f"python3 /run/jupyter-tests/single_user.py {user} {program}",
+            f"systemd-run -q --collect --unit {units[-1]} python3 /run/jupyter-tests/single_user.py {user} {program}",
         )
         wait = f"for i in $(seq 300); do [ -s {described} ] && exit; sleep 0.1; done; exit 1"
         waited = host.run(f"sh -c {shlex.quote(wait)}")
@@ -283,6 +278,7 @@ def test_idle_server_takes_at_most_90_mb(host: Host, start: Callable[[str], Serv
     assert resident * 1024 < 90e6
 
 
+<<<<<<< HEAD
 def parent(host: Host, server: Server) -> str:
     """Return the process that a server was forked or started from."""
     return str(host.check_output(f"ps -o ppid= -p {server.pid}")).strip()
@@ -351,6 +347,8 @@ def test_service_that_forks_reaches_little_of_the_host(host: Host) -> None:
     assert exposure(host, "campushub-prefork.service") <= 7.0
 
 
+=======
+>>>>>>> parent of 7930254 (Merge branch 'prefork')
 @pytest.mark.attack
 def test_command_line_programs_keep_kernels_off_the_network_too(host: Host) -> None:
     notebook = {
