@@ -97,12 +97,12 @@ def test_the_hub_has_the_names_that_nginx_serves(tmp_path: Path) -> None:
         "hub4": {"web_user_subdomains": False},
     }
     found = wired(tmp_path, {"all": {"children": {"hub": {"hosts": hosts}}}}, ["jupyterhub_subdomain_host"])
-    assert [said["jupyterhub_subdomain_host"] for said in found.values()] == [
-        "https://hub1",
-        "https://hub.example.org:8443",
-        "https://localhost:9443",
-        "",
-    ]
+    assert {host: said["jupyterhub_subdomain_host"] for host, said in found.items()} == {
+        "hub1": "https://hub1",
+        "hub2": "https://hub.example.org:8443",
+        "hub3": "https://localhost:9443",
+        "hub4": "",
+    }
 
 
 def test_without_the_groups_nothing_is_said(tmp_path: Path) -> None:
