@@ -48,7 +48,9 @@ def replace(host: Host, unit: str) -> None:
     assert before
     host.run(f"kill -9 {before}")
     wait_until(lambda: host.main_pid(unit) not in (0, before), f"{unit} is back")
-    wait_until(lambda: host.run(f"systemctl is-active {unit}", check=False).strip() == "active", f"{unit} is active")
+    wait_until(
+        lambda: host.run(f"systemctl is-active {unit}", check=False).strip() == "active", f"{unit} is active", 90
+    )
 
 
 def lines(cell: Locator) -> list[int]:
