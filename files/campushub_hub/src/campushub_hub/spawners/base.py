@@ -37,10 +37,10 @@ from traitlets import Bool, Dict, Float, Instance, Integer, List, TraitError, Un
 
 from campushub_hub import accounts
 from campushub_hub.host import mediator, user_session
-from campushub_hub.profiles import WITHOUT_SETTINGS, Offer
+from campushub_hub.profiles import WITHOUT_SETTINGS, ChoiceError, Offer
 from campushub_hub.translation import gettext_noop
 
-from .choices import ChoiceError, ChosenServer
+from .choices import ChosenServer
 from .lifetime import EXPLANATIONS, Condition, Ending, ServerLifetime
 from .listeners import socket_owners
 

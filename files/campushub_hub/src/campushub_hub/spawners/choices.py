@@ -14,7 +14,6 @@ from campushub_hub.profiles import (
     INTERFACES,
     WITHOUT_SETTINGS,
     Choice,
-    ChoiceError,
     Offer,
     Profile,
     ProfileError,
@@ -128,6 +127,3 @@ class ChosenServer(LoggingConfigurable):
             return address
         options = {f"opt-{name}": value for name, value in self.user_options.items() if isinstance(value, str)}
         return url_concat(address, options)
-
-
-__all__ = ["ChoiceError", "ChosenServer"]
