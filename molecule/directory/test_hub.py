@@ -106,8 +106,14 @@ def member(server: Host, action: str, name: str) -> None:
     change = (
         f"dn: cn=hub users,ou=groups,{MADE['SUFFIX']}\nchangetype: modify\n{action}: memberUid\nmemberUid: {name}\n"
     )
-    admin = f"-H ldap://localhost -D cn=admin,{MADE['SUFFIX']} -w admin"
-    server.check_output(f"printf %s {shlex.quote(change)} | ldapmodify -x {admin}")
+    admin = f"-x -D cn=admin,{MADE['SUFFIX']} -w admin"
+    server.check_output(f"printf %s {shlex.quote(change)} | ldapmodify {admin} -H ldap://localhost")
+    # The hub may be asking the other server, since the first one was away.
+    group = f"-b 'cn=hub users,ou=groups,{MADE['SUFFIX']}' -s base '(memberUid={name})' dn"
+    end = time.monotonic() + 30
+    while bool(server.check_output(f"ldapsearch {admin} -LLL -H ldap://localhost:1389 {group}")) != (action == "add"):
+        assert time.monotonic() < end, "the second server of the directory does not follow the first one"
+        time.sleep(0.2)
 
 
 def test_directory_user_works_in_own_home_with_limits_of_group(host: Host, at: Callable[[Host], Client]) -> None:
