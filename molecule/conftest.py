@@ -24,8 +24,9 @@ def instances() -> list[dict[str, Any]]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Describe the marker of tests that are about our code more than about a distribution."""
+    """Describe the markers of tests that are about our code more than about a distribution, or take long."""
     config.addinivalue_line("markers", "one_host: run on one test host; --everything runs it on each")
+    config.addinivalue_line("markers", "slow: takes minutes; --everything runs it")
 
 
 # Not --dist loadgroup: see findings/xdist-groups-are-not-seen.sh.
@@ -43,12 +44,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> HostScheduli
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests with that marker on all hosts but one: not the same one for all of them."""
+    """Skip slow tests, and those for one host on all others: not the same one for all of them."""
     if "CAMPUSHUB_TEST_EVERYTHING" in os.environ:
         return
     hosts = instances()
     for item in items:
-        if (
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; --everything runs it"))
+        elif (
             isinstance(item, pytest.Function)
             and item.get_closest_marker("one_host")
             and item.callspec.params["host"] != hosts[zlib.crc32(item.originalname.encode()) % len(hosts)]

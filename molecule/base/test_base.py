@@ -213,6 +213,7 @@ def wheelhouse(wheels: Path, tmp_path: Path, request: pytest.FixtureRequest) -> 
     return pack
 
 
+@pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.one_host
 @pytest.mark.usefixtures("node")
@@ -251,6 +252,7 @@ def test_a_host_without_internet_lives_on_the_wheelhouse(
     host.check_output(f"{UV} pip install --quiet --python /tmp/offline six")
 
 
+@pytest.mark.slow
 @pytest.mark.one_host
 @pytest.mark.usefixtures("person", "node", "site")
 def test_programs_go_through_the_proxy_and_past_it_where_told(host: Host, apply_role: ApplyRole) -> None:
@@ -295,6 +297,7 @@ def test_apt_uses_only_the_mirror_and_its_own_list_returns(host: Host, apply_rol
     assert host.check_output("cat /etc/apt/sources.list") == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("person")
 def test_time_zone_and_language_are_those_of_the_site(host: Host, apply_role: ApplyRole) -> None:
     settings = {"base_timezone": "Europe/Berlin", "base_locale": "de_DE.UTF-8", "base_packages": ["tree"]}

@@ -229,6 +229,7 @@ def test_environments_are_kept_warm_by_a_timer(host: Host, view: str) -> None:
     assert f"warm: {view} 100% $VIEW" in journal.splitlines()
 
 
+@pytest.mark.slow
 def test_environments_that_are_no_longer_wanted_leave_nothing(host: Host, apply_role: ApplyRole) -> None:
     run = apply_role(role="jupyter", jupyter_cvmfs_kernels=[])
     assert run.returncode == 0, run.stdout
@@ -276,7 +277,7 @@ def is_mounted(host: Host, place: str) -> bool:
 
 
 @pytest.mark.chaos
-@pytest.mark.skipif("CAMPUSHUB_TEST_EVERYTHING" not in os.environ, reason="takes minutes; --everything runs it")
+@pytest.mark.slow
 def test_a_dead_repository_comes_back_ten_of_ten(host: Host, stand_in: str) -> None:
     for _ in range(10):
         assert is_mounted(host, stand_in)
@@ -341,6 +342,7 @@ def held_by_autofs(host: Host) -> bool:
     return "/etc/auto.cvmfs /cvmfs autofs" in str(host.file("/proc/mounts").content_string)
 
 
+@pytest.mark.slow
 @pytest.mark.chaos
 def test_a_switch_that_was_cut_off_is_made_up_for(host: Host, stand_in: str, apply_role: ApplyRole) -> None:
     """The files are those of the new method, and the host still has the other, somebody in a repository included."""

@@ -186,7 +186,8 @@ def test_a_directory_that_hangs_holds_up_nobody_else(
         assert time.monotonic() - started < 10
         time.sleep(5)
     time.sleep(max(0.0, 13 - (time.monotonic() - begin)))
-    assert float(hub.check_output("cat /run/clicks")) < 1
+    # Whoever waits for the directory waits longer.
+    assert float(hub.check_output("cat /run/clicks")) < 5
 
 
 def test_user_removed_from_group_is_out_and_the_server_stops(hub: Host, server: Host, client: Client) -> None:

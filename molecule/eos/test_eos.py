@@ -174,7 +174,7 @@ ENDS = [(0, "KILL", 2), (0, "SEGV", 2), (0, "TERM", 1), (1, "SEGV", 3), (1, "TER
 
 
 @pytest.mark.chaos
-@pytest.mark.skipif("CAMPUSHUB_TEST_EVERYTHING" not in os.environ, reason="takes minutes; --everything runs it")
+@pytest.mark.slow
 def test_a_dead_instance_comes_back_ten_of_ten(host: Host, apply_role: ApplyRole, watched: Callable[[], str]) -> None:
     for backtrace, number, times in ENDS:
         wait_until(lambda: mounted(host), "it is mounted", seconds=20)

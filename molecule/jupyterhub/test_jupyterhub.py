@@ -752,6 +752,7 @@ def test_killed_hub_comes_back_and_knows_the_servers(host: Host, alice: Client) 
     assert [line for line in processes(host, "alice") if "singleuser" in line] == started
 
 
+@pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.one_host
 def test_a_hub_that_starts_slowly_is_not_ended_for_it(host: Host) -> None:
