@@ -603,6 +603,42 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ),
             ],
         ),
+        "slurm": (
+            {
+                "jupyterhub_spawner": "slurm",
+                "jupyterhub_interface": "desktop",
+                "jupyterhub_slurm_partition": "main\n",
+                "jupyterhub_slurm_hours": 0,
+                "jupyterhub_slurm_queue_timeout": 5,
+                "jupyterhub_slurm_address": "https://hub1",
+                "jupyterhub_slurm_report_port": 8000,
+                "jupyterhub_slurm_api_port": 980,
+            },
+            [
+                (
+                    'jupyterhub_interface = "desktop" is not possible with jupyterhub_spawner slurm. '
+                    "Set jupyterhub_interface: notebooks, or another jupyterhub_spawner."
+                ),
+                (
+                    'jupyterhub_slurm_partition = "main\\n" cannot be the name of a partition. '
+                    "Write it as sinfo shows it, or leave it empty for the default of the cluster."
+                ),
+                "jupyterhub_slurm_hours = 0 is no time that a server can run. Give hours, such as 12 or 0.5.",
+                (
+                    "jupyterhub_slurm_queue_timeout = 5 is no time that people could wait. "
+                    "Give seconds, from 30 to 604800 (a week)."
+                ),
+                (
+                    'jupyterhub_slurm_address = "https://hub1" is no name of a host. '
+                    "Write the name by which nodes reach the hub, such as hub1.example.org."
+                ),
+                f"jupyterhub_slurm_report_port = 8000 {PORT} 983 is usual.",
+                (
+                    "jupyterhub_slurm_api_port = 980 or jupyterhub_slurm_report_port is that of something else of the "
+                    "hub, too. Give each a port of its own, such as 984 and 983."
+                ),
+            ],
+        ),
         "ports": (
             {"jupyterhub_port": 8000, "jupyterhub_proxy_api_port": 0, "jupyterhub_hub_port": 65536},
             [
@@ -661,7 +697,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             {"jupyterhub_state": "presnt", "jupyterhub_spawner": "docker", "jupyterhub_log_level": "DEBUGG"},
             [
                 'jupyterhub_state = "presnt" is none of present, absent. Did you mean present?',
-                f'jupyterhub_spawner = "docker" is none of systemd, sudo. {README}',
+                f'jupyterhub_spawner = "docker" is none of systemd, sudo, slurm. {README}',
                 'jupyterhub_log_level = "DEBUGG" is none of DEBUG, INFO, WARNING, ERROR. Did you mean DEBUG?',
             ],
         ),

@@ -33,7 +33,8 @@ from campushub_hub.auth.ldap import CampusLDAPAuthenticator
 from campushub_hub.auth.oidc import CampusOIDCAuthenticator
 from campushub_hub.auth.pam import CampusPAMAuthenticator
 from campushub_hub.bin import revoke
-from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner
+from campushub_hub.spawners import CampusSlurmSpawner, CampusSudoSpawner, CampusSystemdSpawner
+from campushub_hub.spawners.cluster import SlurmCluster
 
 from .conftest import merged
 
@@ -201,7 +202,9 @@ def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: 
         assert "size" in message or trait in message
 
 
-@pytest.mark.parametrize("host", ["systemd", "sudo", "profiles", "everybody", "ldap", "oidc", "subdomains", "text"])
+@pytest.mark.parametrize(
+    "host", ["systemd", "sudo", "profiles", "everybody", "ldap", "oidc", "subdomains", "slurm", "text"]
+)
 def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
     assert configuration.main(str(tmp_path / "settings.json")) == ""
@@ -217,7 +220,10 @@ def test_the_check_of_settings_is_a_quiet_program(rendered: dict[str, Any], tmp_
 
 @pytest.mark.parametrize(
     "explained",
-    [CampusSudoSpawner, CampusSystemdSpawner, CampusPAMAuthenticator, CampusLDAPAuthenticator, CampusOIDCAuthenticator],
+    [
+        *(CampusSudoSpawner, CampusSystemdSpawner, CampusSlurmSpawner, SlurmCluster),
+        *(CampusPAMAuthenticator, CampusLDAPAuthenticator, CampusOIDCAuthenticator),
+    ],
 )
 def test_each_setting_has_help(explained: type[Configurable]) -> None:
     ours: list[Any] = [base for base in explained.mro() if base.__module__.startswith("campushub_hub.")]
@@ -396,6 +402,8 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
     commands = ", ".join(permitted)
     assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
     assert rules["everybody"] == [("ALL, !root, !#0", commands)]
+    actions = ", ".join(f"{mediator} {word}" for word in ("submit", "cancel", "probe", "create-home"))
+    assert rules["slurm"] == [('"%jupyter-users"', actions)]
     # A text that says no is no.
     assert rules["text"] == [('"%jupyter-users"', commands)]
     assert rendered["text"]["command"][:2] == ["/usr/bin/setpriv", "--no-new-privs"]

@@ -1,0 +1,492 @@
+"""Servers as jobs of Slurm: what its answers mean, whose reports count, and who can speak to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import json
+import os
+import pwd
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from traitlets.config import Config
+
+from campushub_hub.bin import make_certificates
+from campushub_hub.certificates import Certificates
+from campushub_hub.host import job as job_script
+from campushub_hub.host import mediator
+from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
+from campushub_hub.spawners.cluster import (
+    GONE,
+    ReportError,
+    SlurmCluster,
+    parse_credential,
+    parse_jobs,
+    parse_positions,
+)
+
+ME = pwd.getpwuid(os.getuid())
+# As squeue of Debian 13 (24.11) has printed it, with SLURM_TIME_FORMAT=%s.
+RUNNING = "12|RUNNING|alice|slurm-node|main|1764471600|None"
+PENDING = "13|PENDING|bob|n/a|main|1764475200|Resources"
+WITHOUT_TIME = "14|PENDING|carol|n/a|main|N/A|Priority"
+KILLED = "11|OUT_OF_MEMORY|alice|slurm-node|main|1764471000|OutOfMemory"
+# And unmunge.
+CREDENTIAL = """STATUS:          Success (0)
+ENCODE_HOST:     slurm-node (10.89.0.12)
+ENCODE_TIME:     2026-11-30 03:00:00 +0000 (1796007600)
+UID:             {name} ({uid})
+GID:             {name} ({uid})
+LENGTH:          {length}
+
+{payload}"""
+
+
+class Slurm:
+    """Programs of Slurm and munge, in their own words."""
+
+    def __init__(self) -> None:
+        self.jobs: str | None = RUNNING
+        self.calls: list[tuple[str, ...]] = []
+
+    async def run(self, *command: str, given: str = "", timeout: float = 30) -> str:  # noqa: ARG002
+        self.calls.append(command)
+        if command[0] == "squeue":
+            if self.jobs is None:
+                raise OSError("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+            return self.jobs
+        if command[0] == "sudo":
+            return json.dumps({"ok": True, "problem": ""})
+        if command[0] == "munge":
+            return f"{command[1]} {given}"
+        if command[0] == "sinfo":
+            return "10.89.0.12\n"
+        return given
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    programs = Slurm()
+    monkeypatch.setattr(cluster, "run", programs.run)
+    return programs
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What role jupyterhub has made, once."""
+    directory = tmp_path_factory.mktemp("certificates") / "nodes"
+    group = grp.getgrgid(os.getgid()).gr_name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fchown", lambda *_: None)
+        make_certificates.main(str(directory), group, group, "localhost")
+    return directory
+
+
+@pytest.fixture
+def hub(slurm: Slurm, certificates: Path) -> Iterator[SlurmCluster]:  # noqa: ARG001 (nothing real is called)
+    """The hub's view of a cluster."""
+    settings = {"certificates": str(certificates), "job_name": "campushub-test", "address": "hub"}
+    SlurmCluster.clear_instance()
+    yield SlurmCluster.instance(config=Config(SlurmCluster=settings))
+    SlurmCluster.clear_instance()
+
+
+@pytest.fixture
+def spawner(hub: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> CampusSlurmSpawner:  # noqa: ARG001
+    """A server of whoever runs the tests, as job 12."""
+    made = CampusSlurmSpawner(
+        user=SimpleNamespace(name=ME.pw_name, id=1, settings={}, db=SimpleNamespace(commit=lambda: None)),
+        orm_spawner=SimpleNamespace(name="", server=None, state=None, started=None),
+        db=SimpleNamespace(commit=lambda: None),
+    )
+    monkeypatch.setattr(made, "get_env", lambda: {"JUPYTERHUB_API_TOKEN": "secret"})
+    monkeypatch.setattr(made, "get_args", lambda: ["--port=1"])
+    made.job = 12
+    made.cluster.claim(12, made)
+    return made
+
+
+# What Slurm says
+
+
+def test_states_of_jobs_are_read() -> None:
+    jobs = parse_jobs(f"{RUNNING}\n{PENDING}\n{WITHOUT_TIME}\n{KILLED}")
+    assert (jobs[12].ended, jobs[12].node, jobs[12].user) == (False, "slurm-node", "alice")
+    assert (jobs[13].node, jobs[13].start, jobs[13].reason) == ("", 1764475200.0, "Resources")
+    assert jobs[14].start is None
+    assert jobs[11].ended
+
+
+def test_other_lines_of_squeue_count_for_nothing() -> None:
+    assert parse_jobs("slurm_load_jobs error: x\n\n7_1|RUNNING|alice|n|p|1|None\n8|RUNNING\n") == {}
+
+
+def test_what_is_asked_has_nothing_that_users_write() -> None:
+    # Names of jobs (%j), comments (%k), directories (%Z) and commands (%o) may have line breaks in them.
+    assert not {"%j", "%k", "%Z", "%o", "%n", "%f"} & set(cluster.FORMAT.split("|"))
+
+
+def test_place_in_the_queue_counts_its_partition() -> None:
+    assert parse_positions("5|main\n9|short\n6_[1-3]|main\n13|main\n") == {5: 1, 9: 1, 13: 3}
+
+
+def test_a_silent_slurm_ends_no_server(hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
+    async def scenario() -> None:
+        assert await spawner.poll() is None
+        slurm.jobs = None
+        await hub.refresh()
+        assert hub.look(12) is None
+        assert await spawner.poll() is None
+        slurm.jobs = ""
+        assert await spawner.poll() == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_job_is_not_gone_before_slurm_was_asked(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        slurm.jobs = ""
+        await hub.refresh()
+        hub.claim(99, SimpleNamespace())  # type: ignore[arg-type]
+        assert hub.look(99) is None
+        await hub.refresh()
+        assert hub.look(99) == GONE
+
+    asyncio.run(scenario())
+
+
+def end_of(spawner: CampusSlurmSpawner) -> str:
+    """What the page says of the end of a server that has run."""
+
+    async def scenario() -> str:
+        spawner.note_start()
+        assert await spawner.poll() == 1
+        spawner.clear_state()
+        assert spawner.last_end
+        return spawner.last_end["reason"]
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("OUT_OF_MEMORY", "memory"),
+        ("TIMEOUT", "time_limit"),
+        ("NODE_FAIL", "node"),
+        ("CANCELLED", "cancelled"),
+        ("PREEMPTED", "preempted"),
+        ("FAILED", "ended"),
+    ],
+)
+def test_why_a_server_ended(slurm: Slurm, spawner: CampusSlurmSpawner, state: str, reason: str) -> None:
+    slurm.jobs = RUNNING.replace("RUNNING", state)
+    assert end_of(spawner) == reason
+
+
+def test_the_user_who_stops_a_server_is_the_reason(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "_ending", {"reason": "self", "message": ""})
+    slurm.jobs = RUNNING.replace("RUNNING", "CANCELLED")
+    assert end_of(spawner) == "self"
+
+
+def test_a_server_that_nobody_reaches_is_ended(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner.answer_interval, spawner.unreachable_timeout = 0.01, 0.05
+    ended: list[str] = []
+    monkeypatch.setattr(spawner, "begin_end", ended.append)
+    asyncio.run(asyncio.wait_for(spawner.watch_answers(), 5))
+    assert ended == ["unreachable"]
+
+
+@pytest.mark.attack
+def test_another_server_at_the_port_is_found_out(
+    hub: SlurmCluster, spawner: CampusSlurmSpawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a certificate of its own for the same node; a browser must not be sent there for two minutes."""
+    context = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
+    ended: list[str] = []
+    monkeypatch.setattr(spawner, "begin_end", ended.append)
+    spawner.answer_interval = 0.01
+
+    async def scenario() -> None:
+        listener = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", 0, ssl=context)
+        async with listener:
+            place = SimpleNamespace(ip="localhost", port=listener.sockets[0].getsockname()[1], base_url="/")
+            monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+            with pytest.raises(ServerStartError, match="Somebody else"):
+                await spawner.wait_until_reachable(place.ip, place.port)
+            await asyncio.wait_for(spawner.watch_answers(), 5)
+
+    asyncio.run(scenario())
+    assert ended == ["unreachable"]
+
+
+# Jobs that belong to no server
+
+
+def cancelled(slurm: Slurm) -> list[tuple[str, ...]]:
+    return [call for call in slurm.calls if call[0] == "sudo"]
+
+
+def test_a_job_of_no_server_is_cancelled_as_its_user(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        slurm.jobs = f"{RUNNING}\n{PENDING}\n{KILLED}"
+        hub.claim(12, SimpleNamespace())  # type: ignore[arg-type]
+        await hub.refresh()
+        await hub.cancel_orphans()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == [("sudo", "-nH", "-u", "bob", cluster.MEDIATOR, "cancel")]
+
+
+def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        hub.submissions["alice"] += 1
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == []
+
+
+def test_nothing_is_cancelled_while_slurm_is_silent(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        await hub.refresh()
+        slurm.jobs = None
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == []
+
+
+def test_a_job_that_waited_for_a_killed_hub_is_given_up(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.jobs = PENDING.replace("13", "12")
+    monkeypatch.setattr(spawner, "_check_pending", True)
+    assert asyncio.run(spawner.poll()) == 1
+    assert (spawner.job, spawner.cluster.claims) == (0, {})
+    assert spawner.orm_spawner.state["last_end"]["reason"] == "hub"
+
+
+def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner.listens_at = "https://10.89.0.12:4000"
+    again = CampusSlurmSpawner(user=spawner.user, orm_spawner=spawner.orm_spawner, db=spawner.db)
+    again.load_state(spawner.get_state())
+    monkeypatch.setattr(again, "_check_pending", True)
+    assert asyncio.run(again.poll()) is None
+    assert again.job == 12
+
+
+# Reports of jobs
+
+
+def report(hub: SlurmCluster, uid: int, **values: Any) -> str:
+    payload = json.dumps({"job": 12, "port": 4000, "directory": "/tmp/campushub-x", **values})
+    text = CREDENTIAL.format(name="somebody", uid=uid, length=len(payload), payload=payload)
+
+    class Reader:
+        async def readline(self) -> bytes:
+            return text.encode()
+
+    return asyncio.run(hub.answer(Reader()))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def waiting(spawner: CampusSlurmSpawner) -> CampusSlurmSpawner:
+    loop = asyncio.new_event_loop()
+    spawner.report = loop.create_future()
+    loop.close()
+    spawner.cluster.claims[12] = spawner, 0.0
+    return spawner
+
+
+def test_a_job_gets_its_environment_for_its_user_alone(hub: SlurmCluster, waiting: CampusSlurmSpawner) -> None:
+    answer = report(hub, ME.pw_uid)
+    assert answer.startswith(f"--restrict-uid={ME.pw_uid} ")
+    given = json.loads(answer.partition(" ")[2])
+    assert given["env"] == {"JUPYTERHUB_API_TOKEN": "secret"}
+    assert waiting.report
+    assert waiting.report.result() == ("10.89.0.12", 4000)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("uid", "values"),
+    [
+        (ME.pw_uid + 1, {}),
+        (ME.pw_uid, {"job": 13}),
+        (ME.pw_uid, {"port": 22}),
+        (ME.pw_uid, {"port": 70000}),
+    ],
+    ids=["another user", "another job", "port of the system", "no port"],
+)
+@pytest.mark.usefixtures("waiting")
+def test_other_reports_get_nothing(hub: SlurmCluster, uid: int, values: dict[str, int]) -> None:
+    with pytest.raises(ReportError):
+        report(hub, uid, **values)
+
+
+@pytest.mark.attack
+@pytest.mark.usefixtures("waiting")
+def test_a_second_report_of_a_job_gets_nothing(hub: SlurmCluster) -> None:
+    report(hub, ME.pw_uid)
+    with pytest.raises(ReportError):
+        report(hub, ME.pw_uid)
+
+
+@pytest.mark.attack
+def test_a_payload_cannot_say_whose_it_is() -> None:
+    text = CREDENTIAL.format(name="alice", uid=2001, length=1, payload="UID: root (0)\n\nUID: root (0)")
+    assert parse_credential(text) == (2001, "UID: root (0)\n\nUID: root (0)")
+
+
+@pytest.mark.attack
+def test_a_job_believes_only_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = json.dumps({"env": {}, "args": [], "files": {}})
+    said = CREDENTIAL.format(name="mallory", uid=2003, length=1, payload=payload)
+    monkeypatch.setattr(job_script, "run", lambda command, given: said if "unmunge" in command[0] else given)
+
+    def answer(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(999)
+                connection.sendall(b"a credential")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        contact = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert job_script.ask(contact, 2003, {}) == json.loads(payload)
+        with pytest.raises(ValueError, match="not from the hub"):
+            job_script.ask(contact, 998, {})
+
+
+@pytest.mark.attack
+def test_a_hub_cannot_load_code_into_a_server() -> None:
+    asked = {"LD_PRELOAD": "/tmp/x.so", "PYTHONPATH": "/tmp", "PATH": "/opt/campushub/user/bin", "HOME": "/net/me"}
+    found = job_script.environment(asked, "/tmp/d")
+    assert "LD_PRELOAD" not in found
+    assert "PYTHONPATH" not in found
+    assert (found["HOME"], found["XDG_RUNTIME_DIR"], found["USER"]) == ("/net/me", "/tmp/d", ME.pw_name)
+
+
+# Submission, as the user
+
+
+def test_a_submission_has_nothing_of_the_hubs_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "command.json").write_text('["/usr/bin/setpriv", "jupyterhub-singleuser"]')
+    monkeypatch.setattr(mediator, "COMMAND", str(tmp_path / "command.json"))
+    monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("SUDO_UID", "998")
+    seen: dict[str, Any] = {}
+
+    def sbatch(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        seen.update(command=command, env=options["env"])
+        return subprocess.CompletedProcess(command, 0, "42;centre\n", "")
+
+    monkeypatch.setattr(subprocess, "run", sbatch)
+    request = {"name": "campushub-hub", "comment": "server default of alice", "minutes": 720, "cores": 2}
+    answer = mediator.submit({**request, "memory": 700, "partition": "", "contact": "hub:983"})
+    assert answer == {"ok": True, "job": 42, "problem": ""}
+    assert {"--no-requeue", "--mem=700M", "--cpus-per-task=2", "--time=720"} <= set(seen["command"])
+    assert not [word for word in seen["command"] if word.startswith("--partition")]
+    assert seen["command"][-4:] == ["hub:983", "998", "/usr/bin/setpriv", "jupyterhub-singleuser"]
+    assert set(seen["env"]) == {"PATH", "LANG", "HOME", "SHELL", "USER", "LOGNAME"}
+
+
+def test_a_refusal_of_slurm_is_its_first_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "sbatch: error: Memory specification can not be satisfied\n"
+        "sbatch: error: Batch job submission failed: Requested node configuration is not available\n"
+    )
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", said))
+    assert mediator.run_slurm(["sbatch"]) == ("", "Memory specification can not be satisfied")
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ("Memory specification can not be satisfied", "has not accepted your server: Memory"),
+        ("Unable to contact slurm controller (connect failure)", "does not answer"),
+    ],
+)
+def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, words: str) -> None:
+    spawner.job = 0
+
+    async def refuse(_action: str, **_: Any) -> dict[str, Any]:
+        return {"ok": True, "job": 0, "problem": problem}
+
+    spawner.run_mediator = refuse  # type: ignore[method-assign, assignment]
+    with pytest.raises(ServerStartError, match=words):
+        asyncio.run(spawner.submit({"partition": "", "memory": 1, "cores": 1, "minutes": 1}))
+    assert spawner.cluster.submissions[ME.pw_name] == 0
+
+
+# Certificates
+
+
+async def meet(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes:
+    """Return what a client gets from a server, which is nothing where one of them does not believe the other."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"welcome")
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "localhost", 0, ssl=server)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        try:
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=client)
+            writer.write(b"hello\n")
+            return await reader.read()
+        except OSError:
+            return b""
+
+
+def server_context(certificates: Certificates, directory: Path, purpose: ssl.Purpose) -> ssl.SSLContext:
+    """What a server on a node has."""
+    directory.mkdir()
+    pair = certificates.for_server("alice", "localhost")
+    (directory / "key").write_text(pair.key)
+    (directory / "certificate").write_text(pair.certificate)
+    (directory / "ca").write_text(certificates.centre_authority)
+    context = ssl.create_default_context(purpose, cafile=str(directory / "ca"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(directory / "certificate", directory / "key")
+    return context
+
+
+def test_hub_and_server_know_each_other(hub: SlurmCluster, tmp_path: Path) -> None:
+    server = server_context(hub.tls, tmp_path / "a", ssl.Purpose.CLIENT_AUTH)
+    assert asyncio.run(meet(server, hub.tls.hub_context())) == b"welcome"
+    client = server_context(hub.tls, tmp_path / "b", ssl.Purpose.SERVER_AUTH)
+    assert asyncio.run(meet(hub.tls.hub_context(ssl.Purpose.CLIENT_AUTH), client)) == b"welcome"
+
+
+@pytest.mark.attack
+def test_a_server_of_another_user_is_not_let_in(hub: SlurmCluster, tmp_path: Path) -> None:
+    mine = server_context(hub.tls, tmp_path / "a", ssl.Purpose.CLIENT_AUTH)
+    other = server_context(hub.tls, tmp_path / "b", ssl.Purpose.SERVER_AUTH)
+    # Even where it takes the other one for what it is.
+    other.load_verify_locations(hub.tls.directory / "servers-ca.pem")
+    assert asyncio.run(meet(mine, other)) == b""
+
+
+@pytest.mark.attack
+def test_who_has_no_certificate_is_not_let_in(hub: SlurmCluster) -> None:
+    anybody = ssl.create_default_context(cafile=str(hub.tls.directory / "centre-ca.pem"))
+    assert asyncio.run(meet(hub.tls.hub_context(ssl.Purpose.CLIENT_AUTH), anybody)) == b""
