@@ -45,6 +45,10 @@ SIZES = (
     "is neither a size nor a list of sizes. "
     "Write one such as 4G, or a list such as [4G, 2G, 8G] with the default in the first place."
 )
+PLACE = (
+    "is neither a name that Slurm knows nor a list of such names. "
+    "Write one as Slurm shows it, or a list with the default in the first place."
+)
 CORES = (
     "is neither a number of CPU cores that a server can run with nor a list of such numbers. "
     "Write one from 0.1 on, or a list such as [2, 1, 4] with the default in the first place."
@@ -639,6 +643,39 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ),
             ],
         ),
+        "slurm-profiles": (
+            {
+                "jupyterhub_spawner": "slurm",
+                "jupyterhub_displays": True,
+                "jupyterhub_profiles": [
+                    {"name": "a", "title": "A", "partition": "-x", "account": ["one", "two words"], "qos": "a,b"},
+                    {"name": "b", "title": "B", "partition": ["main", "gpu"], "account": "p-1", "qos": "high"},
+                    {"name": "c", "title": "C", "interface": "desktop"},
+                ],
+            },
+            [
+                (
+                    'jupyterhub_profiles[2].interface = "desktop" (c) is not possible with jupyterhub_spawner slurm. '
+                    "Use lab or notebook, or set another jupyterhub_spawner."
+                ),
+                f'jupyterhub_profiles[0].partition = "-x" (a) {PLACE}',
+                f'jupyterhub_profiles[0].account = ["one", "two words"] (a) {PLACE}',
+                f'jupyterhub_profiles[0].qos = "a,b" (a) {PLACE}',
+            ],
+        ),
+        "profiles-without-a-cluster": (
+            {"jupyterhub_profiles": [{"name": "a", "title": "A", "partition": "main"}]},
+            [
+                (
+                    'jupyterhub_profiles[0].name = "a" has a partition, an account or a QOS, which are of servers in a '
+                    "cluster. Leave them out, or set jupyterhub_spawner: slurm."
+                )
+            ],
+        ),
+        "slurm-port": (
+            {"jupyterhub_spawner": "slurm", "jupyterhub_slurm_api_port": 8443},
+            [f"jupyterhub_slurm_api_port = 8443 {PORT} 984 is usual."],
+        ),
         "ports": (
             {"jupyterhub_port": 8000, "jupyterhub_proxy_api_port": 0, "jupyterhub_hub_port": 65536},
             [
@@ -730,7 +767,9 @@ def test_no_message_holds_a_secret(expected: dict[str, tuple[dict[str, Any], lis
 def test_no_rule_is_left_unproved(expected: dict[str, tuple[dict[str, Any], list[str]]]) -> None:
     texts = [text for _, found in expected.values() for text in found]
     document = yaml.safe_load((ROOT / "roles/jupyterhub/meta/rules.yml").read_text())
-    for rule in [rule for rules in document.values() for rule in rules]:
+    entries = [entry for entries in document.values() for entry in entries]
+    # Some hold under a condition alone, together.
+    for rule in [rule for entry in entries for rule in entry.get("rules", [entry])]:
         path = re.escape(rule["variable"]).replace(re.escape("[]"), r"\[.*\]")
         message = re.compile(rf"{path}( = .*)? {re.escape(rule['problem'])}\. ")
         assert any(message.match(text) for text in texts), f"{rule['variable']} {rule['problem']}"

@@ -10,6 +10,7 @@ import pwd
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,24 +22,28 @@ from traitlets.config import Config
 
 from campushub_hub.bin import make_certificates
 from campushub_hub.certificates import Certificates
+from campushub_hub.certificates import fingerprint as cluster_fingerprint
 from campushub_hub.host import job as job_script
 from campushub_hub.host import mediator
+from campushub_hub.profiles import ChoiceError
 from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
 from campushub_hub.spawners.cluster import (
     GONE,
+    Key,
     ReportError,
     SlurmCluster,
     parse_credential,
     parse_jobs,
     parse_positions,
 )
+from campushub_hub.spawners.slurm import Resources
 
 ME = pwd.getpwuid(os.getuid())
 # As squeue of Debian 13 (24.11) has printed it, with SLURM_TIME_FORMAT=%s.
-RUNNING = "12|RUNNING|alice|slurm-node|main|1764471600|None"
-PENDING = "13|PENDING|bob|n/a|main|1764475200|Resources"
-WITHOUT_TIME = "14|PENDING|carol|n/a|main|N/A|Priority"
-KILLED = "11|OUT_OF_MEMORY|alice|slurm-node|main|1764471000|OutOfMemory"
+RUNNING = f"12|RUNNING|{ME.pw_uid}|alice|slurm-node|main|1764471600|None"
+PENDING = f"13|PENDING|{ME.pw_uid}|bob|n/a|main|1764475200|Resources"
+WITHOUT_TIME = f"14|PENDING|{ME.pw_uid}|carol|n/a|main|N/A|Priority"
+KILLED = f"11|OUT_OF_MEMORY|{ME.pw_uid}|alice|slurm-node|main|1764471000|OutOfMemory"
 # And unmunge.
 CREDENTIAL = """STATUS:          Success (0)
 ENCODE_HOST:     slurm-node (10.89.0.12)
@@ -107,18 +112,26 @@ def spawner(hub: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> CampusSlurmSp
         orm_spawner=SimpleNamespace(name="", server=None, state=None, started=None),
         db=SimpleNamespace(commit=lambda: None),
     )
+    made._limits = {"memory": None, "cpu": None, "tasks": 512}  # noqa: SLF001 (as a look-up finds them)
     monkeypatch.setattr(made, "get_env", lambda: {"JUPYTERHUB_API_TOKEN": "secret"})
     monkeypatch.setattr(made, "get_args", lambda: ["--port=1"])
-    made.job = 12
-    made.cluster.claim(12, made)
+    made.job, made.uid = 12, ME.pw_uid
+    made.cluster.claim(made.key, made)
     return made
+
+
+def mine(number: int) -> Key:
+    """A job of whoever runs the tests."""
+    return Key(ME.pw_uid, number)
 
 
 # What Slurm says
 
 
 def test_states_of_jobs_are_read() -> None:
-    jobs = parse_jobs(f"{RUNNING}\n{PENDING}\n{WITHOUT_TIME}\n{KILLED}")
+    found = parse_jobs(f"{RUNNING}\n{PENDING}\n{WITHOUT_TIME}\n{KILLED}")
+    assert {key.uid for key in found} == {ME.pw_uid}
+    jobs = {key.number: job for key, job in found.items()}
     assert (jobs[12].ended, jobs[12].node, jobs[12].user) == (False, "slurm-node", "alice")
     assert (jobs[13].node, jobs[13].start, jobs[13].reason) == ("", 1764475200.0, "Resources")
     assert jobs[14].start is None
@@ -126,7 +139,7 @@ def test_states_of_jobs_are_read() -> None:
 
 
 def test_other_lines_of_squeue_count_for_nothing() -> None:
-    assert parse_jobs("slurm_load_jobs error: x\n\n7_1|RUNNING|alice|n|p|1|None\n8|RUNNING\n") == {}
+    assert parse_jobs("slurm_load_jobs error: x\n\n7_1|RUNNING|1|alice|n|p|1|None\n8|RUNNING\n") == {}
 
 
 def test_what_is_asked_has_nothing_that_users_write() -> None:
@@ -143,7 +156,7 @@ def test_a_silent_slurm_ends_no_server(hub: SlurmCluster, slurm: Slurm, spawner:
         assert await spawner.poll() is None
         slurm.jobs = None
         await hub.refresh()
-        assert hub.look(12) is None
+        assert hub.look(mine(12)) is None
         assert await spawner.poll() is None
         slurm.jobs = ""
         assert await spawner.poll() == 0
@@ -155,10 +168,10 @@ def test_a_job_is_not_gone_before_slurm_was_asked(hub: SlurmCluster, slurm: Slur
     async def scenario() -> None:
         slurm.jobs = ""
         await hub.refresh()
-        hub.claim(99, SimpleNamespace())  # type: ignore[arg-type]
-        assert hub.look(99) is None
+        hub.claim(mine(99), SimpleNamespace())  # type: ignore[arg-type]
+        assert hub.look(mine(99)) is None
         await hub.refresh()
-        assert hub.look(99) == GONE
+        assert hub.look(mine(99)) == GONE
 
     asyncio.run(scenario())
 
@@ -208,14 +221,36 @@ def test_a_server_that_nobody_reaches_is_ended(spawner: CampusSlurmSpawner, monk
     assert ended == ["unreachable"]
 
 
+class Routes:
+    """The proxy, as far as a server that is cut off needs it."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    async def delete_user(self, user: Any, name: str) -> None:
+        self.deleted.append(f"{user.name}/{name}")
+
+
+@pytest.fixture
+def watched(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Routes]:
+    """Ends that the watch of a server begins, and routes that it takes away."""
+    ended: list[str] = []
+    routes = Routes()
+    monkeypatch.setattr(spawner, "begin_end", ended.append)
+    spawner.user.settings["proxy"] = routes
+    return ended, routes
+
+
 @pytest.mark.attack
 def test_another_server_at_the_port_is_found_out(
-    hub: SlurmCluster, spawner: CampusSlurmSpawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: SlurmCluster,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a certificate of its own for the same node; a browser must not be sent there for two minutes."""
     context = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
-    ended: list[str] = []
-    monkeypatch.setattr(spawner, "begin_end", ended.append)
     spawner.answer_interval = 0.01
 
     async def scenario() -> None:
@@ -228,7 +263,70 @@ def test_another_server_at_the_port_is_found_out(
             await asyncio.wait_for(spawner.watch_answers(), 5)
 
     asyncio.run(scenario())
-    assert ended == ["unreachable"]
+    assert watched[0] == ["unreachable"]
+    assert watched[1].deleted == [f"{ME.pw_name}/"], "before anything else is sent there"
+
+
+@pytest.mark.attack
+def test_who_takes_the_port_of_an_ended_server_is_found(
+    hub: SlurmCluster,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once, not at the next of the looks that are 20 seconds apart: its connection to the hub has ended."""
+    own = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
+    other = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
+    certificate = ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text())
+    spawner.fingerprint = cluster_fingerprint(certificate)
+    spawner.answer_interval, spawner.answer_timeout = 20, 1
+
+    async def scenario() -> None:
+        connected = asyncio.Event()
+        ends = asyncio.Event()
+
+        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.set()
+            await ends.wait()
+            writer.close()
+
+        first = await asyncio.start_server(serve, "localhost", 0, ssl=own)
+        port = first.sockets[0].getsockname()[1]
+        monkeypatch.setattr(
+            CampusSlurmSpawner, "server", SimpleNamespace(ip="localhost", port=port, base_url="/"), raising=False
+        )
+        watch = asyncio.ensure_future(spawner.watch_answers())
+        await asyncio.wait_for(connected.wait(), 5)
+        await asyncio.sleep(1.1)
+        first.close()
+        ends.set()
+        second = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", port, ssl=other)
+        async with second:
+            await asyncio.wait_for(watch, 5)
+
+    asyncio.run(scenario())
+    assert watched[1].deleted == [f"{ME.pw_name}/"]
+
+
+@pytest.mark.attack
+def test_a_number_of_somebody_elses_job_is_of_no_use(
+    hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner
+) -> None:
+    """The mediator has run as its user, who could have it answer with any number."""
+    other = Key(ME.pw_uid + 1, 12)
+
+    async def scenario() -> None:
+        hub.claim(other, SimpleNamespace())  # type: ignore[arg-type]
+        slurm.jobs = RUNNING
+        await hub.refresh()
+        assert hub.look(other) == GONE
+        assert await spawner.poll() is None
+        hub.release(other)
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == []
 
 
 # Jobs that belong to no server
@@ -241,13 +339,24 @@ def cancelled(slurm: Slurm) -> list[tuple[str, ...]]:
 def test_a_job_of_no_server_is_cancelled_as_its_user(hub: SlurmCluster, slurm: Slurm) -> None:
     async def scenario() -> None:
         slurm.jobs = f"{RUNNING}\n{PENDING}\n{KILLED}"
-        hub.claim(12, SimpleNamespace())  # type: ignore[arg-type]
+        hub.claim(mine(12), SimpleNamespace())  # type: ignore[arg-type]
         await hub.refresh()
         await hub.cancel_orphans()
         await hub.cancel_orphans()
 
     asyncio.run(scenario())
     assert cancelled(slurm) == [("sudo", "-nH", "-u", "bob", cluster.MEDIATOR, "cancel")]
+
+
+@pytest.mark.attack
+def test_many_jobs_with_the_hubs_name_take_one_call(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        slurm.jobs = "\n".join(RUNNING.replace("12|", f"{number}|", 1) for number in range(1000, 6000))
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert len(cancelled(slurm)) == 1
 
 
 def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:
@@ -309,7 +418,7 @@ def waiting(spawner: CampusSlurmSpawner) -> CampusSlurmSpawner:
     loop = asyncio.new_event_loop()
     spawner.report = loop.create_future()
     loop.close()
-    spawner.cluster.claims[12] = spawner, 0.0
+    spawner.cluster.claims[spawner.key] = spawner, 0.0
     return spawner
 
 
@@ -317,7 +426,7 @@ def test_a_job_gets_its_environment_for_its_user_alone(hub: SlurmCluster, waitin
     answer = report(hub, ME.pw_uid)
     assert answer.startswith(f"--restrict-uid={ME.pw_uid} ")
     given = json.loads(answer.partition(" ")[2])
-    assert given["env"] == {"JUPYTERHUB_API_TOKEN": "secret"}
+    assert (given["env"], given["tasks"]) == ({"JUPYTERHUB_API_TOKEN": "secret"}, 512)
     assert waiting.report
     assert waiting.report.result() == ("10.89.0.12", 4000)
 
@@ -383,6 +492,17 @@ def test_a_hub_cannot_load_code_into_a_server() -> None:
     assert (found["HOME"], found["XDG_RUNTIME_DIR"], found["USER"]) == ("/net/me", "/tmp/d", ME.pw_name)
 
 
+def test_a_server_has_no_more_tasks_than_its_user_may() -> None:
+    read = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(job_script.__file__).parent)!r}); import job; job.limit_tasks(512)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{code}; {read}"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    assert printed.strip() == "(512, 512)"
+
+
 # Submission, as the user
 
 
@@ -398,13 +518,94 @@ def test_a_submission_has_nothing_of_the_hubs_environment(monkeypatch: pytest.Mo
         return subprocess.CompletedProcess(command, 0, "42;centre\n", "")
 
     monkeypatch.setattr(subprocess, "run", sbatch)
-    request = {"name": "campushub-hub", "comment": "server default of alice", "minutes": 720, "cores": 2}
-    answer = mediator.submit({**request, "memory": 700, "partition": "", "contact": "hub:983"})
+    request = {"name": "campushub-hub", "interface": "", "minutes": 720, "cores": 2, "memory": 700}
+    answer = mediator.submit({**request, "partition": "", "account": "", "qos": "", "contact": "hub:983"})
     assert answer == {"ok": True, "job": 42, "problem": ""}
     assert {"--no-requeue", "--mem=700M", "--cpus-per-task=2", "--time=720"} <= set(seen["command"])
-    assert not [word for word in seen["command"] if word.startswith("--partition")]
+    assert not [word for word in seen["command"] if word.startswith(("--partition", "--account", "--qos"))]
     assert seen["command"][-4:] == ["hub:983", "998", "/usr/bin/setpriv", "jupyterhub-singleuser"]
     assert set(seen["env"]) == {"PATH", "LANG", "HOME", "SHELL", "USER", "LOGNAME"}
+
+
+def test_a_submission_says_what_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "command.json").write_text('{"": ["default"], "notebook": ["jupyterhub-singleuser"]}')
+    monkeypatch.setattr(mediator, "COMMAND", str(tmp_path / "command.json"))
+    commands: list[list[str]] = []
+
+    def run(command: list[str]) -> tuple[str, str]:
+        commands.append(command)
+        return "7", ""
+
+    monkeypatch.setattr(mediator, "run_slurm", run)
+    request = {"name": "campushub-hub", "interface": "notebook", "minutes": 60, "cores": 1, "memory": 0}
+    mediator.submit({**request, "partition": "gpu", "account": "physics", "qos": "short", "contact": "hub:983"})
+    assert {"--partition=gpu", "--account=physics", "--qos=short"} <= set(commands[0])
+    assert commands[0][-1] == "jupyterhub-singleuser"
+
+
+PROFILES: list[dict[str, Any]] = [
+    {"name": "small", "title": "Small", "memory": "1G", "cpu": 1, "hours": 2},
+    {"name": "large", "title": "Large", "memory": ["4G", "8G"], "partition": ["main", "big"], "account": "physics"},
+]
+
+
+def chosen(spawner: CampusSlurmSpawner, most: int | None = None, **options: Any) -> Any:
+    """What a server asks the cluster for, with these options of its user's, who may have so much memory."""
+    spawner.profiles, spawner.programs = PROFILES, {"": "/opt/server"}
+    spawner._limits = {"memory": most, "cpu": 4.0, "tasks": None}  # noqa: SLF001
+    spawner.user_options, spawner.default_url = options, "/lab"
+    spawner.apply_choice()
+    return spawner.resources()
+
+
+def test_a_job_is_as_its_user_has_chosen(spawner: CampusSlurmSpawner) -> None:
+    small = chosen(spawner)
+    assert (small["memory"], small["cores"], small["minutes"], small["account"]) == (1024, 1, 120, "")
+    large = chosen(spawner, profile="large", memory="8G", partition="big")
+    assert (large["memory"], large["cores"], large["minutes"]) == (8192, 4, 720)
+    assert (large["partition"], large["account"], large["qos"]) == ("big", "physics", "")
+    assert spawner.user_options == {"profile": "large", "memory": "8G", "partition": "big"}
+    # What the site says of servers with no word of a profile.
+    spawner.partition, spawner.hours, spawner.max_age, spawner.extension_limit = "short", 3, 3600, 1800
+    small = chosen(spawner)
+    assert (small["partition"], small["minutes"]) == ("short", 90)
+
+
+def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> None:
+    assert chosen(spawner, 2**31, profile="large")["memory"] == 2048
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"profile": "large", "partition": "gpu"},
+        {"profile": "large", "partition": "main\n--uid=0"},
+        {"profile": "large", "partition": ["main", "big"]},
+        {"profile": "large", "account": "chemistry"},
+        {"profile": "small", "partition": "big"},
+        {"profile": "small", "qos": "high"},
+        {"profile": "large", "cores": 64},
+    ],
+    ids=str,
+)
+def test_no_place_that_is_not_offered(spawner: CampusSlurmSpawner, options: dict[str, Any]) -> None:
+    with pytest.raises(ChoiceError):
+        chosen(spawner, **options)
+
+
+@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "InvalidAccount", "QOSMaxWallDurationPerJobLimit"])
+def test_a_job_that_never_begins_ends_the_start(slurm: Slurm, spawner: CampusSlurmSpawner, reason: str) -> None:
+    async def scenario() -> None:
+        slurm.jobs = PENDING.replace("13|", "12|").replace("Resources", reason)
+        await spawner.cluster.refresh()
+        found = spawner.cluster.look(spawner.key)
+        assert found
+        with pytest.raises(ServerStartError, match=reason):
+            spawner.check_job(found)
+        spawner.check_job(found._replace(reason="Priority"))
+
+    asyncio.run(scenario())
 
 
 def test_a_refusal_of_slurm_is_its_first_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,8 +631,9 @@ def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, wor
         return {"ok": True, "job": 0, "problem": problem}
 
     spawner.run_mediator = refuse  # type: ignore[method-assign, assignment]
+    wanted: Resources = {"partition": "", "account": "", "qos": "", "memory": 1, "cores": 1, "minutes": 1}
     with pytest.raises(ServerStartError, match=words):
-        asyncio.run(spawner.submit({"partition": "", "memory": 1, "cores": 1, "minutes": 1}))
+        asyncio.run(spawner.submit(wanted))
     assert spawner.cluster.submissions[ME.pw_name] == 0
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -98,6 +99,13 @@ def environment(asked: dict[str, str], directory: str) -> dict[str, str]:
     return {**kept, **login, **hub}
 
 
+def limit_tasks(number: int) -> None:
+    """Have no more processes and threads of the user on this node than `number`, for all that the server starts."""
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    most = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
 def main(contact: str, hub: int, command: list[str]) -> None:
     """Get the environment and become the server."""
     # Whatever the submitter's was.
@@ -108,6 +116,8 @@ def main(contact: str, hub: int, command: list[str]) -> None:
     files, asked, arguments = answer["files"], answer["env"], answer["args"]
     if not isinstance(files, dict) or not isinstance(asked, dict) or not isinstance(arguments, list):
         raise TypeError("the hub's answer is of another release")
+    if isinstance(tasks := answer.get("tasks"), int) and tasks > 0:
+        limit_tasks(tasks)
     for name, text in files.items():
         write(f"{directory}/{os.path.basename(name)}", str(text))
     os.makedirs(f"{directory}/temporary", mode=0o700, exist_ok=True)

@@ -37,15 +37,23 @@ def receiver() -> str:
     return f"/run/jupyterhub-users/{os.getuid()}/spawn-{os.getppid()}"
 
 
+def command_of(interface: str) -> list[str]:
+    """Return the program that serves an interface, with its first arguments."""
+    import json
+
+    with open(COMMAND) as file:
+        commands = json.load(file)
+    # Where there are profiles, a command for each of their interfaces.
+    command: list[str] = commands[interface] if isinstance(commands, dict) else commands
+    return command
+
+
 def spawn(args: list[str], env: dict[str, str], interface: str) -> dict[str, object]:
     """Hand the server's command line and environment to its unit, and answer with the process number."""
     import json
     import socket
 
-    with open(COMMAND) as file:
-        commands = json.load(file)
-    # Where there are profiles, a command for each of their interfaces.
-    command = [*(commands[interface] if isinstance(commands, dict) else commands), *args]
+    command = [*command_of(interface), *args]
     limits = [resource.getrlimit(number) for number in range(RESOURCES)]
     request = {"command": command, "env": env, "limits": limits}
     end = time.monotonic() + RECEIVER_SECONDS
@@ -273,10 +281,6 @@ def run_slurm(command: list[str]) -> tuple[str, str]:
 
 def submit(request: dict[str, object]) -> dict[str, object]:
     """Submit the job that becomes the user's server, and answer with its number, or why Slurm does not want it."""
-    import json
-
-    with open(COMMAND) as file:
-        command = json.load(file)
     options = [
         "--parsable",
         "--no-requeue",
@@ -286,21 +290,21 @@ def submit(request: dict[str, object]) -> dict[str, object]:
         "--nodes=1",
         "--ntasks=1",
     ]
-    options += [f"--job-name={request['name']}", f"--comment={request['comment']}", f"--time={request['minutes']}"]
-    options += [f"--cpus-per-task={request['cores']}"]
+    # Nothing that only its user may know: whoever uses the cluster sees it.
+    options += [f"--job-name={request['name']}", f"--time={request['minutes']}", f"--cpus-per-task={request['cores']}"]
     options += [f"--mem={request['memory']}M"] if request["memory"] else []
-    options += [f"--partition={request['partition']}"] if request["partition"] else []
+    options += [f"--{name}={request[name]}" for name in ("partition", "account", "qos") if request.get(name)]
     job = os.path.join(os.path.dirname(os.path.abspath(__file__)), "campushub-job")
     # The hub, whose answers the job believes, is the one who runs this by sudo.
-    words = [job, str(request["contact"]), os.environ.get("SUDO_UID", "0"), *command]
+    words = [job, str(request["contact"]), os.environ.get("SUDO_UID", "0"), *command_of(str(request["interface"]))]
     printed, problem = run_slurm(["/usr/bin/sbatch", *options, *words])
     number = printed.partition(";")[0]
     return {"ok": True, "job": int(number) if number.isdigit() and not problem else 0, "problem": problem}
 
 
-def cancel(job: int, name: str) -> dict[str, object]:
-    """Cancel a job of the user's, if it has the name of the hub's jobs."""
-    _, problem = run_slurm(["/usr/bin/scancel", f"--name={name}", str(job)])
+def cancel(jobs: list[int], name: str) -> dict[str, object]:
+    """Cancel jobs of the user's, if they have the name of the hub's jobs."""
+    _, problem = run_slurm(["/usr/bin/scancel", f"--name={name}", *map(str, jobs)])
     return {"ok": True, "problem": problem}
 
 
@@ -376,7 +380,7 @@ def main(action: str) -> int:
     elif action == "submit":
         answer = submit(request)
     elif action == "cancel":
-        answer = cancel(int(request["job"]), str(request["name"]))
+        answer = cancel([int(job) for job in request["jobs"]], str(request["name"]))
     else:
         answer = stop(int(request["pid"]), float(request["patience"]))
     json.dump(answer, sys.stdout)

@@ -45,7 +45,8 @@ class ChosenServer(LoggingConfigurable):
         What people can start: dictionaries with `name`, `title`, `description`, `interface` (lab, notebook or desktop),
         `environment` (the name of a kernel with which new notebooks begin), `memory`, `cpu` and `hours` (a value, or a
         list to choose from with the default in the first place) and `groups` that may use it. Nobody gets more than
-        their own limits. Empty asks nothing: each server is as the other settings say.
+        their own limits. Empty asks nothing: each server is as the other settings say. Servers in a Slurm cluster have
+        `partition`, `account` and `qos` as well, each a value or a list.
         """,
     )
     programs = Dict(
@@ -66,9 +67,12 @@ class ChosenServer(LoggingConfigurable):
     @validate("profiles")
     def _valid_profiles(self, proposal: Any) -> Any:
         try:
-            read_profiles(proposal["value"])
+            profiles = read_profiles(proposal["value"])
         except ProfileError as error:
             raise TraitError(str(error)) from None
+        for profile in profiles:
+            if profile.places and not self.questions(profile):
+                raise TraitError(f"Profile {profile.name} has {profile.places[0].name!r}, and there is no cluster.")
         return proposal["value"]
 
     @default("apply_user_options")
@@ -119,7 +123,8 @@ class ChosenServer(LoggingConfigurable):
         profiles = read_profiles(self.profiles)
         if options.get("profile") not in [profile.name for profile in profiles]:
             return None
-        return recall(offers_of(profiles, [group for profile in profiles for group in profile.groups], {}), options)
+        groups = [group for profile in profiles for group in profile.groups]
+        return recall(offers_of(profiles, groups, {}, self.questions), options)
 
     def link_with_choice(self, address: str) -> str:
         """Return the address of the page that starts the server with what was chosen for it, be that refused, in it."""

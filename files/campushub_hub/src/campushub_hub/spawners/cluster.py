@@ -3,6 +3,7 @@ What the hub knows of a Slurm cluster, for all its servers together.
 
 - One squeue every few seconds tells of the jobs of all servers. Whatever keeps it from answering says nothing of them.
 - Jobs of this hub that belong to no server, as after a hub that was killed, are cancelled.
+- A job is known by its number and the UID that Slurm says: the number has come through a program that ran as the user.
 - A job that has begun asks here for its environment: one line to a port, and one back. Both are credentials of munge,
   which says whose the job is, and lets nobody but its user read the answer.
 - Servers on nodes reach the hub's API at a port of its own, with the certificates that their jobs got.
@@ -11,13 +12,14 @@ What the hub knows of a Slurm cluster, for all its servers together.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import socket
 import ssl
 import subprocess
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from .slurm import CampusSlurmSpawner
 
 # Nothing in it that a user could have written: who puts a line break into a comment would speak for others' jobs.
-FORMAT = "%i|%T|%u|%B|%P|%S|%r"
+FORMAT = "%i|%T|%U|%u|%B|%P|%S|%r"
 # States of squeue(1) after which a job does nothing any more.
 ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
@@ -41,10 +43,17 @@ ENDED = {
 MEDIATOR = "/opt/campushub/hub/bin/campushub-mediator"
 # Of Slurm, so that it does not look for words of a language, or for a zone, in the hub's environment.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "%s"}
-# After how many seconds a job that does not end is cancelled once more.
-CANCEL_SECONDS = 60.0
+# After how many seconds a job that does not end is cancelled once more, and how many of a user at once.
+CANCEL_SECONDS, CANCEL_BATCH = 60.0, 100
 # The most bytes of a report, and the seconds that it may take.
 REPORT_SIZE, REPORT_SECONDS = 16_000, 10.0
+
+
+class Key(NamedTuple):
+    """By what a job is known."""
+
+    uid: int
+    number: int
 
 
 class Job(NamedTuple):
@@ -78,15 +87,16 @@ class ReportError(Exception):
     """A report that is none of a job that begins."""
 
 
-def parse_jobs(text: str) -> dict[int, Job]:
+def parse_jobs(text: str) -> dict[Key, Job]:
     """Return the jobs that squeue has printed in `FORMAT`; other lines count for nothing."""
     jobs = {}
     for line in text.splitlines():
-        number, *fields = line.split("|", 6)
-        if number.isdigit() and len(fields) == 6:
-            state, user, node, partition, start, reason = fields
+        number, *fields = line.split("|", 7)
+        if number.isdigit() and len(fields) == 7 and fields[1].isdigit():
+            state, uid, user, node, partition, start, reason = fields
             when = float(start) if start.isdigit() else None
-            jobs[int(number)] = Job(state, user, "" if node == "n/a" else node, partition, when, reason)
+            found = Job(state, user, "" if node == "n/a" else node, partition, when, reason)
+            jobs[Key(int(uid), int(number))] = found
     return jobs
 
 
@@ -109,8 +119,12 @@ async def run(*command: str, given: str = "", timeout: float = 30) -> str:
     try:
         printed, problem = await asyncio.wait_for(process.communicate(given.encode()), timeout)
     except asyncio.TimeoutError:
-        process.kill()
         raise OSError(f"{command[0]} has not ended within {timeout:g} s") from None
+    finally:
+        if process.returncode is None:
+            # Who waited may have been cancelled. That of sudo is root's.
+            with contextlib.suppress(OSError):
+                process.kill()
     if process.returncode:
         raise OSError(problem.decode(errors="replace").strip() or f"{command[0]}: {process.returncode}")
     return printed.decode(errors="replace")
@@ -132,20 +146,20 @@ class SlurmCluster(SingletonConfigurable):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.jobs: dict[int, Job] = {}
+        self.jobs: dict[Key, Job] = {}
         # Place of each job that waits among those of its partition, from 1 on.
         self.positions: dict[int, int] = {}
         # When the query began that was answered last; whether the last one was.
         self.asked = 0.0
         self.answers = False
-        self.claims: dict[int, tuple[CampusSlurmSpawner, float]] = {}
+        self.claims: dict[Key, tuple[CampusSlurmSpawner, float]] = {}
         # How many jobs of a user are being submitted, whose numbers nobody knows yet.
         self.submissions: Counter[str] = Counter()
         self.changed = asyncio.Event()
         self._query: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._reports = asyncio.Semaphore(8)
-        self._cancelled: dict[int, float] = {}
+        self._cancelled: dict[Key, float] = {}
         self.tls = Certificates(Path(self.certificates))
 
     @property
@@ -160,23 +174,30 @@ class SlurmCluster(SingletonConfigurable):
 
     # The jobs
 
-    def claim(self, job: int, spawner: CampusSlurmSpawner) -> None:
+    def claim(self, job: Key, spawner: CampusSlurmSpawner) -> None:
         """Say whose server a job is."""
         self.claims[job] = spawner, time.monotonic()
 
-    def release(self, job: int) -> None:
+    def release(self, job: Key) -> None:
         """Say that a job is no server any more."""
         self.claims.pop(job, None)
 
     async def watch(self) -> None:
         """Look at the jobs every few seconds, and cancel those that belong to no server."""
+        sweep: asyncio.Task[None] | None = None
         while True:
             await self.refresh()
-            try:
-                await self.cancel_orphans()
-            except Exception:
-                self.log.exception("Cannot cancel jobs of the hub that belong to no server")
+            # However long that takes, servers that start wait for the next look.
+            if sweep is None or sweep.done():
+                sweep = asyncio.ensure_future(self.sweep())
             await asyncio.sleep(self.query_interval)
+
+    async def sweep(self) -> None:
+        """Cancel jobs that belong to no server, and go on whatever comes of it."""
+        try:
+            await self.cancel_orphans()
+        except Exception:
+            self.log.exception("Cannot cancel jobs of the hub that belong to no server")
 
     async def refresh(self) -> None:
         """Look at the jobs once, together with all who want to know just now."""
@@ -190,9 +211,11 @@ class SlurmCluster(SingletonConfigurable):
             jobs = parse_jobs(
                 await run("squeue", "--noheader", "--states=all", f"--name={self.name}", f"--format={FORMAT}")
             )
-            if any(job.state == "PENDING" for number, job in jobs.items() if number in self.claims):
+            waiting = {job.partition for key, job in jobs.items() if job.state == "PENDING" and key in self.claims}
+            if waiting:
+                queues = f"--partition={','.join(sorted(waiting))}"
                 self.positions = parse_positions(
-                    await run("squeue", "--noheader", "--states=PENDING", "--sort=-p,i", "--format=%i|%P")
+                    await run("squeue", "--noheader", "--states=PENDING", queues, "--sort=-p,i", "--format=%i|%P")
                 )
         except OSError as error:
             if self.answers or not self.asked:
@@ -206,18 +229,18 @@ class SlurmCluster(SingletonConfigurable):
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def look(self, number: int) -> Job | None:
+    def look(self, job: Key) -> Job | None:
         """Return a job as it was when Slurm answered last; None is unknown."""
-        _, since = self.claims.get(number, (None, 0.0))
+        _, since = self.claims.get(job, (None, 0.0))
         if not self.answers or self.asked <= since:
             return None
-        return self.jobs.get(number, GONE)
+        return self.jobs.get(job, GONE)
 
-    async def find(self, number: int) -> Job | None:
+    async def find(self, job: Key) -> Job | None:
         """Return a job; None is unknown."""
-        if time.monotonic() - self.asked > 2 * self.query_interval or self.look(number) is None:
+        if time.monotonic() - self.asked > 2 * self.query_interval or self.look(job) is None:
             await self.refresh()
-        return self.look(number)
+        return self.look(job)
 
     async def cancel_orphans(self) -> None:
         """Cancel the jobs of this hub that belong to no server."""
@@ -226,24 +249,30 @@ class SlurmCluster(SingletonConfigurable):
         now = time.monotonic()
         # Slurm takes a while to end one that is cancelled.
         orphans = {
-            number: job
-            for number, job in self.jobs.items()
-            if number not in self.claims
+            key: job
+            for key, job in self.jobs.items()
+            if key not in self.claims
             and not job.ending
             and not self.submissions[job.user]
-            and now - self._cancelled.get(number, -math.inf) > CANCEL_SECONDS
+            and now - self._cancelled.get(key, -math.inf) > CANCEL_SECONDS
         }
         recorded = self.recorded() if orphans else set()
-        for number, job in orphans.items():
-            if number not in recorded:
-                self.log.warning("Job %d of %s belongs to no server, and is cancelled", number, job.user)
-                self._cancelled[number] = now
-                try:
-                    await cancel(job.user, number, self.name)
-                except OSError as error:
-                    self.log.error("Job %d of %s was not cancelled: %s", number, job.user, error)  # noqa: TRY400 (no bug)
+        # Anybody may give jobs of their own the name of the hub's, as many as Slurm takes.
+        by_user: dict[str, list[Key]] = defaultdict(list)
+        for key, job in orphans.items():
+            if key not in recorded:
+                by_user[job.user].append(key)
+        for user, all_keys in by_user.items():
+            keys = all_keys[:CANCEL_BATCH]
+            numbers = [key.number for key in keys]
+            self._cancelled |= dict.fromkeys(keys, now)
+            self.log.warning("Jobs of %s that belong to no server are cancelled: %s", user, numbers)
+            try:
+                await cancel(user, numbers, self.name)
+            except OSError as error:
+                self.log.error("Jobs of %s were not cancelled: %s: %s", user, numbers, error)  # noqa: TRY400 (no bug)
 
-    def recorded(self) -> set[int]:
+    def recorded(self) -> set[Key]:
         """Return the jobs of servers in the database, which a hub that starts may not have looked at."""
         from jupyterhub import orm
         from jupyterhub.app import JupyterHub
@@ -251,7 +280,8 @@ class SlurmCluster(SingletonConfigurable):
         if not JupyterHub.initialized():
             return set()
         servers = JupyterHub.instance().db.query(orm.Spawner).filter(orm.Spawner.server != None)  # noqa: E711 (SQL)
-        return {server.state["job"] for server in servers if server.state and "job" in server.state}
+        states = [server.state for server in servers if server.state and "job" in server.state]
+        return {Key(state.get("uid", -1), state["job"]) for state in states}
 
     async def node_address(self, node: str) -> str:
         """Return the address of a node, by which the hub reaches the servers there. Raises OSError."""
@@ -295,11 +325,11 @@ class SlurmCluster(SingletonConfigurable):
         async with self._reports:
             uid, payload = parse_credential(await run("unmunge", given=line))
         report = json.loads(payload)
-        number, port, directory = int(report["job"]), int(report["port"]), str(report["directory"])
-        if number not in self.claims or not 1024 <= port < 65536:
-            raise ReportError(f"job {number} with port {port} is not expected")
-        spawner, _ = self.claims[number]
-        answer = await spawner.begin_job(uid, number, port, directory)
+        job, port, directory = Key(uid, int(report["job"])), int(report["port"]), str(report["directory"])
+        if job not in self.claims or not 1024 <= port < 65536:
+            raise ReportError(f"job {job.number} of UID {uid} with port {port} is not expected")
+        spawner, _ = self.claims[job]
+        answer = await spawner.begin_job(job, port, directory)
         return await run("munge", f"--restrict-uid={uid}", given=json.dumps(answer))
 
 
@@ -320,9 +350,9 @@ def user_command(user: str) -> list[str]:
     return ["sudo", "-nH", "-u", user]
 
 
-async def cancel(user: str, job: int, name: str) -> None:
-    """Cancel a job of a user, if it has the name of the hub's jobs. Raises OSError."""
-    request = json.dumps({"job": job, "name": name})
+async def cancel(user: str, jobs: list[int], name: str) -> None:
+    """Cancel jobs of a user, if they have the name of the hub's jobs. Raises OSError."""
+    request = json.dumps({"jobs": jobs, "name": name})
     answer = json.loads(await run(*user_command(user), MEDIATOR, "cancel", given=request))
     if answer.get("problem"):
         raise OSError(answer["problem"])

@@ -6,6 +6,7 @@ Servers as jobs of a Slurm cluster.
 - A job gets its environment when it begins, not when it is submitted; see `cluster` and `campushub_hub.host.job`.
 - The server listens on its node for the hub and its proxy alone, which show certificates, as it does.
 - It ends when Slurm says so, or when nobody can be reached at its address; Slurm calls a job running that does nothing.
+- The hub ends it a minute before Slurm would, and its open pages are told before; see `lifetime`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -23,10 +25,11 @@ from traitlets import Float, Integer, Unicode
 
 from campushub_hub.certificates import fingerprint
 from campushub_hub.host import user_session
+from campushub_hub.profiles import Profile, Question
 from campushub_hub.translation import gettext_noop
 
 from .base import PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
-from .cluster import MEDIATOR, Job, ReportError, SlurmCluster, user_command
+from .cluster import MEDIATOR, Job, Key, ReportError, SlurmCluster, user_command
 from .lifetime import Ending
 
 NO_CLUSTER = gettext_noop(
@@ -58,8 +61,17 @@ ENDED_WHILE_STARTING = {
     "time_limit": gettext_noop("The time of your server was over before it started."),
     "ended": gettext_noop("Your server ended while it was starting."),
 }
-# Seconds between two looks at the port of a server that starts.
+# Why a job waits that would do so for ever, as clusters say it that do not refuse it (EnforcePartLimits).
+HOPELESS = re.compile(
+    r"(PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
+    r"|(Assoc|QOS)Max\w+PerJob(Limit)?)\Z"
+)
+# Seconds between two looks at the port of a server that starts, or has just ended its connection.
 LISTEN_INTERVAL = 0.1
+# For how many seconds the latter go on like this.
+LOSS_SECONDS = 15
+# Seconds before the end of a job at which the hub ends the server.
+MARGIN = 60
 
 
 class StrangerError(Exception):
@@ -69,7 +81,9 @@ class StrangerError(Exception):
 class Resources(TypedDict):
     """What a server asks the cluster for."""
 
-    partition: str  # empty is the cluster's default
+    partition: str  # empty is the cluster's default, as are account and QOS
+    account: str
+    qos: str
     memory: int  # MB; 0 is the partition's default
     cores: int
     minutes: int
@@ -88,8 +102,10 @@ class Queue(TypedDict):
 class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     """Servers as jobs of a Slurm cluster."""
 
-    partition = Unicode("", config=True, help="Partition of the jobs. Empty is the default of the cluster.")
-    hours = Float(12, config=True, help="Hours after which Slurm ends a server.")
+    partition = Unicode(
+        "", config=True, help="Partition of servers whose profile names none. Empty is the default of the cluster."
+    )
+    hours = Float(12, config=True, help="Hours after which a server ends whose profile names none.")
     queue_timeout = Integer(3600, config=True, help="Seconds that a server may wait in the queue.")
     stop_timeout = Float(60, config=True, help="Seconds that a job has to end after it is cancelled.")
     unreachable_timeout = Float(
@@ -100,7 +116,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     # The path in the sudo rule.
     mediator_path = Unicode(MEDIATOR, config=True, help="Path of the program that acts as the user.")
 
+    # Number of the job, and the UID of the account that it was submitted by.
     job = 0
+    uid = -1
     # Of a server that listens, without its path.
     listens_at = ""
     # Of its certificate.
@@ -129,23 +147,28 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     def get_state(self) -> dict[str, Any]:
         """Remember the job."""
         state = super().get_state()
-        kept = {"job": self.job, "url": self.listens_at, "fingerprint": self.fingerprint}
+        kept = {"job": self.job, "uid": self.uid, "url": self.listens_at, "fingerprint": self.fingerprint}
         return {**state, **kept} if self.job else state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)
-        self.job, self.listens_at = state.get("job", 0), state.get("url", "")
-        self.fingerprint = state.get("fingerprint", "")
+        self.job, self.uid = state.get("job", 0), state.get("uid", -1)
+        self.listens_at, self.fingerprint = state.get("url", ""), state.get("fingerprint", "")
         if self.job:
-            self.cluster.claim(self.job, self)
+            self.cluster.claim(self.key, self)
 
     def clear_state(self) -> None:
         """Forget the job."""
         super().clear_state()
-        self.cluster.release(self.job)
-        self.job, self.listens_at, self.fingerprint = 0, "", ""
+        self.cluster.release(self.key)
+        self.job, self.uid, self.listens_at, self.fingerprint = 0, -1, "", ""
         self.report, self._resources, self._unreachable, self._directory = None, None, None, ""
+
+    @property
+    def key(self) -> Key:
+        """By what the job is known."""
+        return Key(self.uid, self.job)
 
     def keep_state(self) -> None:
         """Write down what must not be lost with the hub."""
@@ -179,25 +202,34 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     # Start
 
-    def resources(self) -> Resources:
-        """
-        Return what the server asks for.
+    def questions(self, profile: Profile) -> tuple[Question, ...]:
+        """Return what a profile says of the cluster, or leaves to people."""
+        return profile.places
 
-        The limits of the user bound it. Choices of theirs (`user_options`) belong here, within these bounds.
-        """
-        memory, cores = self._limits["memory"], self._limits["cpu"]
+    def resources(self) -> Resources:
+        """Return what the server asks for, as it was chosen within the user's limits."""
+        answers = self.choice.answers if self.choice else {}
         return {
-            "partition": self.partition,
-            "memory": math.ceil(memory / 2**20) if memory else 0,
-            "cores": max(1, math.ceil(cores or 1)),
-            "minutes": max(1, round(self.hours * 60)),
+            "partition": str(answers.get("partition") or self.partition),
+            "account": str(answers.get("account") or ""),
+            "qos": str(answers.get("qos") or ""),
+            "memory": math.ceil(float(self.mem_limit or 0) / 2**20),
+            "cores": max(1, math.ceil(float(self.cpu_limit or 1))),
+            "minutes": math.ceil((self.seconds_to_run() + self.extension_limit) / 60),
         }
+
+    def seconds_to_run(self) -> int:
+        """Return how long the server may run if its user asks for no more time."""
+        hours = self.choice.answers.get("hours") if self.choice else None
+        seconds = round(float(hours or self.hours) * 3600)
+        return min(seconds, self.max_age) if self.max_age else seconds
 
     async def start(self) -> str:
         """Submit the job, wait until it has begun and the server listens, and return the server's address."""
         await self.prepare()
         await self.resolve_home()
         self._resources = self.resources()
+        self.chosen_age = max(MARGIN, self.seconds_to_run() - MARGIN)
         self.report = asyncio.get_running_loop().create_future()
         self.cluster.begin()
         submission = asyncio.ensure_future(self.submit(self._resources))
@@ -223,15 +255,15 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 "submit",
                 **resources,
                 name=self.cluster.name,
-                comment=f"server {self.name or 'default'} of {self.user.name}",
+                interface=self.choice.profile.interface if self.choice else "",
                 contact=f"{self.cluster.address}:{self.cluster.report_port}",
             )
             if problem := printable(answer["problem"]):
                 self.log.error("Slurm has not accepted the server %s: %s", self._log_name, problem)
                 silent = "contact slurm controller" in problem or "timed out" in problem
                 raise ServerStartError(NO_CLUSTER) if silent else ServerStartError(REFUSED, problem=problem)
-            self.job = int(answer["job"])
-            self.cluster.claim(self.job, self)
+            self.job, self.uid = int(answer["job"]), self.account.pw_uid
+            self.cluster.claim(self.key, self)
             self.keep_state()
         finally:
             self.cluster.submissions[self.user.name] -= 1
@@ -249,7 +281,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             waiting: list[asyncio.Future[Any]] = [self.report, changed]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
-            found = self.cluster.look(self.job)
+            found = self.cluster.look(self.key)
             if self.report.done() or found is None:
                 continue
             self.check_job(found)
@@ -263,32 +295,37 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         return self.report.result()
 
     def check_job(self, found: Job) -> None:
-        """Raise ServerStartError for a job that has ended while the server was starting."""
+        """Raise ServerStartError for a job that has ended while the server was starting, or never begins."""
         if found.ended:
             reason = REASONS.get(found.state, "ended")
             self.log.error("Job %d of the server %s has ended: %s", self.job, self._log_name, found.state)
             raise ServerEndedError(ENDED_WHILE_STARTING[reason])
+        if found.state == "PENDING" and HOPELESS.match(found.reason):
+            self.log.error("Job %d of the server %s would wait for ever: %s", self.job, self._log_name, found.reason)
+            raise ServerStartError(REFUSED, problem=found.reason)
 
-    async def begin_job(self, uid: int, job: int, port: int, directory: str) -> dict[str, Any]:
+    async def begin_job(self, job: Key, port: int, directory: str) -> dict[str, Any]:
         """Return what the job needs to become the server, which has begun. Raises ReportError and OSError."""
-        if uid != self.account.pw_uid or job != self.job or self.report is None or self.report.done():
-            raise ReportError(f"job {job} of UID {uid} is none that is about to start")
+        if job != self.key or self.report is None or self.report.done():
+            raise ReportError(f"job {job.number} of UID {job.uid} is none that is about to start")
         found = self.cluster.look(job)
         if found is None or not found.node:
             await self.cluster.refresh()
             found = self.cluster.look(job)
         if found is None or not found.node or found.ended:
-            raise ReportError(f"Slurm does not say where job {job} runs")
+            raise ReportError(f"Slurm does not say where job {job.number} runs")
         address = await self.cluster.node_address(found.node)
         # Another report may have been first while Slurm was asked.
         if self.report is None or self.report.done():
-            raise ReportError(f"job {job} has reported already")
+            raise ReportError(f"job {job.number} has reported already")
         pair = self.cluster.tls.for_server(self.user.name, address)
         self.fingerprint = fingerprint(ssl.PEM_cert_to_DER_cert(pair.certificate))
         self.ip, self.port, self._directory = "0.0.0.0", port, directory  # noqa: S104 (it asks for certificates)
         answer = {
             "env": self.get_env(),
             "args": self.get_args(),
+            # Of memory and cores Slurm sees to it.
+            "tasks": self._limits["tasks"] or 0,
             "files": {
                 "server.key": pair.key,
                 "server.pem": pair.certificate,
@@ -302,7 +339,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """Wait until the server can be connected to. Raises ServerStartError."""
         end = time.monotonic() + self.begin_timeout
         while not await self.is_there(address, port):
-            if (found := self.cluster.look(self.job)) is not None:
+            if (found := self.cluster.look(self.key)) is not None:
                 self.check_job(found)
             if time.monotonic() > end:
                 raise ServerStartError(NOT_REPORTED, node=found.node if found else address)
@@ -316,22 +353,29 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             raise ServerStartError(PORT_TAKEN) from None
 
     async def connects(self, address: str, port: int) -> bool:
+        """Return whether the server is there. Raises StrangerError if another one of the node is."""
+        connection = await self.connect(address, port)
+        if connection:
+            connection[1].close()
+        return connection is not None
+
+    async def connect(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """
-        Return whether the server is there. Raises StrangerError if another one of the node is.
+        Return a connection to the server, or None if nobody is there. Raises StrangerError.
 
         Each server of a node has a certificate for its address, and whoever finds the port free could listen there.
         """
         opening = asyncio.open_connection(address, port, ssl=self.cluster.tls.hub_context())
         try:
-            _, writer = await asyncio.wait_for(opening, 5)
+            reader, writer = await asyncio.wait_for(opening, 5)
         except (OSError, asyncio.TimeoutError):
-            return False
+            return None
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        writer.close()
         if fingerprint(certificate) != self.fingerprint:
+            writer.close()
             self.log.error("Somebody else listens at port %d of %s, of the server %s", port, address, self._log_name)
             raise StrangerError
-        return True
+        return reader, writer
 
     def secure_server(self) -> None:
         """Have JupyterHub show the hub's certificate to the server."""
@@ -351,7 +395,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     def queue(self) -> Queue | None:
         """Return why the job waits, or None if it does not, or nobody knows."""
-        found = self.cluster.look(self.job) if self.job else None
+        found = self.cluster.look(self.key) if self.job else None
         if found is None or found.state != "PENDING":
             return None
         return {
@@ -367,7 +411,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         last: dict[str, Any] = {}
         while self.report is not None:
             queue = self.queue()
-            found = self.cluster.look(self.job) if self.job else None
+            found = self.cluster.look(self.key) if self.job else None
             if queue:
                 place = f", place {queue['position']}" if queue["position"] else ""
                 event = {
@@ -388,7 +432,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """Return None while the job runs, or nobody can say that it does not."""
         if not self.job:
             return None if self._submitting else 0
-        found = await self.cluster.find(self.job)
+        found = await self.cluster.find(self.key)
         if found is None:
             return None
         if not found.ended:
@@ -411,13 +455,13 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self.note_stop()
         if not self.job:
             return
-        answer = await self.run_mediator("cancel", job=self.job, name=self.cluster.name)
+        answer = await self.run_mediator("cancel", jobs=[self.job], name=self.cluster.name)
         if problem := printable(answer["problem"]):
             self.log.error("Job %d of the server %s: %s", self.job, self._log_name, problem)
         end = time.monotonic() + self.stop_timeout
         while time.monotonic() < end:
             await self.cluster.refresh()
-            found = self.cluster.look(self.job)
+            found = self.cluster.look(self.key)
             if found is not None and found.ending:
                 return
             await asyncio.sleep(0.3)
@@ -430,7 +474,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def watch(self) -> None:
         """Wait until Slurm says that the job has ended, and tell the hub."""
         while True:
-            found = self.cluster.look(self.job)
+            found = self.cluster.look(self.key)
             if found is not None and found.ended and self._callbacks and await self.poll_and_notify() is not None:
                 return
             await self.cluster.changed.wait()
@@ -439,21 +483,50 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """End a server that nobody can connect to any more, in addition to noting whether it answers."""
         noting = asyncio.ensure_future(super().watch_answers())
         try:
-            while True:
-                await asyncio.sleep(min(self.answer_interval, self.unreachable_timeout / 4 or self.answer_interval))
-                now, stranger = time.monotonic(), False
-                try:
-                    if self.server and await self.connects(self.server.ip, self.server.port):
-                        self._unreachable = None
-                        continue
-                except StrangerError:
-                    # Who is sent the browser of this server's user.
-                    stranger = True
-                self._unreachable = self._unreachable or now
-                silent = self.unreachable_timeout and time.monotonic() - self._unreachable >= self.unreachable_timeout
-                if stranger or silent:
-                    self.log.error("The server %s cannot be reached on its node, and is ended", self._log_name)
-                    self.begin_end("unreachable")
-                    return
+            while await self.hold_connection():
+                pass
+        except StrangerError:
+            await self.cut_off()
         finally:
             noting.cancel()
+
+    async def hold_connection(self) -> bool:
+        """
+        Connect to the server, wait a while or until it closes, and return whether that is to be done again.
+
+        A server that ends closes it at once, long before Slurm says so. Until then another one could take its port, and
+        would be sent the browser of this one's user. Raises StrangerError.
+        """
+        connection = await self.connect(self.server.ip, self.server.port) if self.server else None
+        if connection is None:
+            now = time.monotonic()
+            self._unreachable = self._unreachable or now
+            if self.unreachable_timeout and now - self._unreachable >= self.unreachable_timeout:
+                self.log.error("The server %s cannot be reached on its node, and is ended", self._log_name)
+                self.begin_end("unreachable")
+                return False
+            lost = now - self._unreachable < LOSS_SECONDS
+            longest = min(self.answer_interval, self.unreachable_timeout / 4 or self.answer_interval)
+            await asyncio.sleep(min(LISTEN_INTERVAL, longest) if lost else longest)
+            return True
+        self._unreachable = None
+        reader, writer = connection
+        began = time.monotonic()
+        try:
+            # It sends nothing where nothing is asked.
+            await asyncio.wait_for(reader.read(1), self.answer_interval)
+        except (OSError, asyncio.TimeoutError):
+            pass
+        finally:
+            writer.close()
+        if time.monotonic() - began < 1:
+            # No server does that but one that wants the hub to be busy, or has just ended.
+            await asyncio.sleep(min(1, self.answer_interval))
+        return True
+
+    async def cut_off(self) -> None:
+        """End a server at whose port somebody else listens, to whom nothing more must be sent, no farewell either."""
+        await self.user.settings["proxy"].delete_user(self.user, self.name)
+        self._ending = self._ending or {"reason": "unreachable", "message": ""}
+        self._farewell = asyncio.ensure_future(asyncio.sleep(0))
+        self.begin_end("unreachable")
