@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ CERTIFICATES = "/etc/jupyterhub/nodes"
 ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
 
 Client = Callable[..., str]
+ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,83 @@ def test_a_terminal_has_the_users_programs_and_umask(alice: Client) -> None:
 def test_a_server_that_wants_too_much_memory_is_stopped(alice: Client) -> None:
     assert "allocated" in alice("alice", "run", ALLOCATE.format(megabytes=150))
     assert "kernel has ended" in alice("alice", "run", ALLOCATE.format(megabytes=1500), succeeds=False)
+
+
+def test_a_job_is_as_its_user_has_chosen(hub: Host, client: Client) -> None:
+    options = {"profile": "brief", "memory": "600M", "hours": "0.5", "partition": "main"}
+    as_person(hub, "carol", f"hub.api('/hub/api/users/carol/server', 'POST', {options})")
+    try:
+        wait_until(lambda: "" in servers(client, "carol"), "the server runs", 60)
+        found = hub.check_output("squeue --noheader --user=carol --format='%P %m %l %C'").split()
+        assert found == ["main", "600M", "30:00", "1"]
+    finally:
+        client("carol", "stop")
+
+
+@pytest.mark.attack
+def test_what_is_not_offered_starts_nothing(hub: Host) -> None:
+    code = """
+headers = {"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"}
+for options in (
+    b'{"profile": "brief", "partition": "other"}',
+    b'{"profile": "work", "partition": "short"}',
+    b'{"profile": "work", "account": "root"}',
+    b'{"profile": "brief", "partition": "main --uid=0"}',
+):
+    print(hub.request("/hub/api/users/carol/server", "POST", options, headers)[0])
+"""
+    assert set(as_person(hub, "carol", code).split()) == {"400"}
+    assert jobs(hub, "carol") == []
+
+
+@pytest.mark.attack
+def test_others_can_do_nothing_with_a_job(hub: Host, node: Host, alice: Client) -> None:
+    number = jobs(hub, "alice")[0][0]
+    for command in (
+        f"scancel {number}",
+        f"scontrol update jobid={number} timelimit=1",
+        f"scontrol write batch_script {number} -",
+        "scancel --user=alice",
+        "scontrol update nodename=slurm-node state=drain reason=x",
+    ):
+        for host in (hub, node):
+            done = host.run(f"runuser -u bob -- {command}")
+            assert done.rc != 0 or not (done.stdout + done.stderr), command
+    assert node.run(f"runuser -u bob -- ls /var/lib/campushub/jobs/{number}").rc != 0
+    assert hub.run("runuser -u bob -- sudo -n -u alice /opt/campushub/hub/bin/campushub-mediator cancel").rc != 0
+    assert "still here" in alice("alice", "run", "print('still here')")
+    assert state(hub, "alice") == "RUNNING"
+
+
+@pytest.mark.attack
+def test_a_report_of_another_gets_nothing(hub: Host, node: Host, alice: Client) -> None:
+    """Nor one of the same user again: the environment of a server is told once."""
+    number = jobs(hub, "alice")[0][0]
+    code = f"""
+import json, socket, subprocess
+report = json.dumps({{"job": {number}, "port": 4000, "directory": "/tmp/x"}})
+said = subprocess.run(["munge"], input=report, stdout=subprocess.PIPE, text=True, check=True).stdout
+for text in (said, "MUNGE:AwQ:", "x" * 100_000):
+    with socket.create_connection(("slurm-hub", 983), 20) as connection:
+        try:
+            connection.sendall(text.encode())
+            connection.shutdown(socket.SHUT_WR)
+            print(repr(connection.makefile().read()))
+        except OSError:
+            # It was not read to its end.
+            print("''")
+"""
+    for user in ("bob", "alice"):
+        printed = node.check_output(f"runuser -u {user} -- python3 -c {shlex.quote(code)}")
+        assert printed.split() == ["''"] * 3
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
+def test_a_node_with_jobs_is_not_taken_out(hub: Host, alice: Client, apply_to: Callable[[str], ApplyRole]) -> None:
+    done = apply_to("slurm-hub")(slurm_nodes=["slurm-hub"])
+    assert done.returncode != 0
+    assert f"slurm-node alice {jobs(hub, 'alice')[0][0]}" in done.stdout
+    assert alice("alice", "run", "print('still here')") == "still here\n"
 
 
 @pytest.mark.attack

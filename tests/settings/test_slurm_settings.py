@@ -105,6 +105,13 @@ def test_there_is_a_cluster_where_the_hub_wants_one(tmp_path: Path) -> None:
     assert found["node1"]["slurm_nodes"] == ["node1", "node2"]
 
 
+def test_jobs_on_hosts_that_are_taken_out_are_named() -> None:
+    lines = ["node1 alice 12", "node11 bob 13", "node2 carol 14", "node[1-3] dave 15"]
+    settings = {"slurm_nodes": ["node1.example.org", "node2"], "__slurm_jobs": {"stdout_lines": lines}}
+    expression = "[{'path': 'jobs', 'content': __slurm_lost_jobs | join(', ')}]"
+    assert rendered("slurm", {"hub1": settings}, expression)["hub1"]["jobs"] == "node11 bob 13"
+
+
 def test_the_configuration_names_all_hosts_and_partitions() -> None:
     host = {"__slurm_host": {"stdout_lines": ["node1.example.org", "8", "16000"]}}
     given = {

@@ -25,6 +25,8 @@ import time
 JOBS = "/var/lib/campushub/jobs"
 # How long the hub may be away, as for its restart.
 PATIENCE = 300
+# Where what the job and the server print goes, where it is there, and what says that it does.
+JOURNAL, MARK = "/usr/bin/systemd-cat", "CAMPUSHUB_JOB_JOURNAL"
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 # What Slurm tells a job, which programs look for.
@@ -99,6 +101,13 @@ def environment(asked: dict[str, str], directory: str) -> dict[str, str]:
     return {**kept, **login, **hub}
 
 
+def into_journal(user: str) -> None:
+    """Begin again with the journal in the place of the job's output, which is nowhere: a file would be in the home."""
+    if MARK not in os.environ and os.path.exists(JOURNAL):
+        os.environ[MARK] = "1"
+        os.execv(JOURNAL, [JOURNAL, f"--identifier=jupyterhub-user-{user}", *sys.argv])  # noqa: S606
+
+
 def limit_tasks(number: int) -> None:
     """Have no more processes and threads of the user on this node than `number`, for all that the server starts."""
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -108,6 +117,7 @@ def limit_tasks(number: int) -> None:
 
 def main(contact: str, hub: int, command: list[str]) -> None:
     """Get the environment and become the server."""
+    into_journal(pwd.getpwuid(os.getuid()).pw_name)
     # Whatever the submitter's was.
     os.umask(0o022)
     directory = private_directory(os.environ["SLURM_JOB_ID"])
@@ -126,9 +136,7 @@ def main(contact: str, hub: int, command: list[str]) -> None:
         os.chdir(settings["HOME"])
     except OSError as error:
         sys.exit(f"The home directory {settings['HOME']} cannot be used on {socket.gethostname()}: {error.strerror}")
-    # What it prints goes where that of other servers goes, and not into a file of the home.
-    journal = ["/usr/bin/systemd-cat", f"--identifier=jupyterhub-user-{settings['USER']}"]
-    words = [*(journal if os.path.exists(journal[0]) else []), *command, *(str(argument) for argument in arguments)]
+    words = [*command, *(str(argument) for argument in arguments)]
     os.execve(words[0], words, settings)  # noqa: S606
 
 

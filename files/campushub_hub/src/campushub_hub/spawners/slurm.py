@@ -526,7 +526,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def cut_off(self) -> None:
         """End a server at whose port somebody else listens, to whom nothing more must be sent, no farewell either."""
-        await self.user.settings["proxy"].delete_user(self.user, self.name)
+        try:
+            await self.user.settings["proxy"].delete_user(self.user, self.name)
+        except Exception:
+            # The end takes it away once more.
+            self.log.exception("The route of the server %s was not taken away", self._log_name)
         self._ending = self._ending or {"reason": "unreachable", "message": ""}
         self._farewell = asyncio.ensure_future(asyncio.sleep(0))
         self.begin_end("unreachable")
