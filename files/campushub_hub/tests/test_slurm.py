@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from traitlets import TraitError
 from traitlets.config import Config
 
 from campushub_hub.bin import make_certificates
@@ -26,7 +27,7 @@ from campushub_hub.certificates import fingerprint as cluster_fingerprint
 from campushub_hub.host import job as job_script
 from campushub_hub.host import mediator
 from campushub_hub.profiles import ChoiceError
-from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
+from campushub_hub.spawners import CampusSlurmSpawner, CampusSudoSpawner, ServerStartError, cluster
 from campushub_hub.spawners.cluster import (
     GONE,
     Key,
@@ -569,6 +570,40 @@ def test_a_job_is_as_its_user_has_chosen(spawner: CampusSlurmSpawner) -> None:
     spawner.partition, spawner.hours, spawner.max_age, spawner.extension_limit = "short", 3, 3600, 1800
     small = chosen(spawner)
     assert (small["partition"], small["minutes"]) == ("short", 90)
+
+
+def test_the_last_choice_is_remembered_with_its_place(spawner: CampusSlurmSpawner) -> None:
+    chosen(spawner, profile="large", memory="8G", partition="big")
+    last = spawner.last_choice()
+    assert last
+    assert (last.answers["memory"], last.answers["partition"]) == (2**33, "big")
+
+
+def test_without_a_cluster_a_profile_has_no_place() -> None:
+    with pytest.raises(TraitError, match="large has 'partition', and there is no cluster"):
+        CampusSudoSpawner(profiles=PROFILES)
+
+
+def test_the_hub_ends_a_server_before_slurm_does(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its pages are told; and however often a start has failed before."""
+    asked: list[dict[str, Any]] = []
+
+    async def mediator_of_user(_action: str, **request: Any) -> dict[str, Any]:
+        asked.append(request)
+        return {"ok": True, "job": 0, "problem": "Memory specification can not be satisfied"}
+
+    async def nothing() -> None:
+        pass
+
+    monkeypatch.setattr(spawner, "run_mediator", mediator_of_user)
+    monkeypatch.setattr(spawner, "prepare", nothing)
+    monkeypatch.setattr(spawner, "resolve_home", nothing)
+    monkeypatch.setattr(spawner.cluster, "begin", lambda: None)
+    spawner.hours = 2
+    for _ in range(3):
+        with pytest.raises(ServerStartError):
+            asyncio.run(spawner.start())
+        assert (asked[-1]["minutes"], spawner.age_limit) == (120, 7140)
 
 
 def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> None:
