@@ -88,6 +88,28 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
+def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"name": "big", "title": "Big", "memory": ["1G", "2G"], "partition": ["main", "gpu"], "account": "physics"}
+    monkeypatch.setattr(StagedSpawner, "questions", lambda _, profile: profile.places)
+    offer(site, [*PROFILES, places])
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        page = hub.request("/hub/spawn", headers=CLICK)[2]
+        assert 'name="big.partition"' in page
+        assert "Account physics" in page
+        for options in ({"profile": "big", "partition": "other"}, {"profile": "course", "partition": "gpu"}):
+            with pytest.raises(HubError, match=r"^400"):
+                hub.api("/hub/api/users/ann/server", "POST", options)
+        assert StagedSpawner.starts == []
+        send(hub, "/hub/spawn", profile="big", big__memory="2G", big__partition="gpu")
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+        assert StagedSpawner.newest.user_options == {"profile": "big", "memory": "2G", "partition": "gpu"}
+        assert "Partition gpu" in hub.request("/hub/home")[2]
+
+    site.run(act)
+
+
 def test_what_is_not_offered_starts_nothing(site: Site) -> None:
     """Whoever sends it, by whatever way; and nothing of it is kept."""
 

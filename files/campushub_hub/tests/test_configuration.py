@@ -244,6 +244,18 @@ def test_a_setting_of_config_d_that_root_ignores_is_told(
     assert "CampusSpawner.create_homes has no effect outside settings.json" in capsys.readouterr().err
 
 
+def test_a_place_in_a_cluster_that_is_not_there_is_told(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc" / "config.d").mkdir()
+    profiles = [{"name": "big", "title": "Big", "partition": ["main", "gpu"]}]
+    (tmp_path / "etc" / "config.d" / "10-profiles.py").write_text(f"c.CampusSpawner.profiles = {profiles}\n")
+    hub(monkeypatch, rendered["slurm"]["settings"])
+    assert capsys.readouterr().err == ""
+    hub(monkeypatch, rendered["sudo"]["settings"])
+    assert "of profiles (big) have no effect with CampusSudoSpawner" in capsys.readouterr().err
+
+
 # Who may log in
 
 

@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from traitlets import TraitError
 from traitlets.config import Config
 
 from campushub_hub.bin import make_certificates
@@ -27,7 +26,7 @@ from campushub_hub.certificates import fingerprint as cluster_fingerprint
 from campushub_hub.host import job as job_script
 from campushub_hub.host import mediator
 from campushub_hub.profiles import ChoiceError
-from campushub_hub.spawners import CampusSlurmSpawner, CampusSudoSpawner, ServerStartError, cluster
+from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
 from campushub_hub.spawners.cluster import (
     GONE,
     Key,
@@ -577,11 +576,6 @@ def test_the_last_choice_is_remembered_with_its_place(spawner: CampusSlurmSpawne
     last = spawner.last_choice()
     assert last
     assert (last.answers["memory"], last.answers["partition"]) == (2**33, "big")
-
-
-def test_without_a_cluster_a_profile_has_no_place() -> None:
-    with pytest.raises(TraitError, match="large has 'partition', and there is no cluster"):
-        CampusSudoSpawner(profiles=PROFILES)
 
 
 def test_the_hub_ends_a_server_before_slurm_does(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,7 @@ def configure(c: Config, settings: dict[str, dict[str, Any]]) -> None:
 def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
     """Add translations and the hub's services, which depend on what the site's additions have set."""
     from .administrators import set_access
+    from .profiles import read_profiles
     from .spawners import CampusSlurmSpawner, CampusSpawner, CampusSudoSpawner
     from .translation import extended
 
@@ -108,6 +109,12 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
                     f"prepares the sessions. Set it in the inventory.",
                     file=sys.stderr,
                 )
+    placed = [profile.name for profile in read_profiles(settings.profiles) if profile.places]
+    if placed and not issubclass(spawner, CampusSlurmSpawner):
+        print(
+            f"The partition, account and qos of profiles ({', '.join(placed)}) have no effect with {spawner.__name__}.",
+            file=sys.stderr,
+        )
     kinds = import_item(document["JupyterHub"]["authenticator_class"]).__mro__
     set_access(next((c[kind.__name__].admin_access for kind in kinds if "admin_access" in c[kind.__name__]), False))
     # Our templates need it, whatever the site sets.

@@ -67,12 +67,9 @@ class ChosenServer(LoggingConfigurable):
     @validate("profiles")
     def _valid_profiles(self, proposal: Any) -> Any:
         try:
-            profiles = read_profiles(proposal["value"])
+            read_profiles(proposal["value"])
         except ProfileError as error:
             raise TraitError(str(error)) from None
-        for profile in profiles:
-            if profile.places and not self.questions(profile):
-                raise TraitError(f"Profile {profile.name} has {profile.places[0].name!r}, and there is no cluster.")
         return proposal["value"]
 
     @default("apply_user_options")
