@@ -33,6 +33,7 @@ from campushub_hub.spawners.cluster import (
     ReportError,
     SlurmCluster,
     parse_credential,
+    parse_free,
     parse_jobs,
     parse_positions,
 )
@@ -60,6 +61,7 @@ class Slurm:
 
     def __init__(self) -> None:
         self.jobs: str | None = RUNNING
+        self.free = "10.89.0.12\n"
         self.calls: list[tuple[str, ...]] = []
 
     async def run(self, *command: str, given: str = "", timeout: float = 30) -> str:  # noqa: ARG002
@@ -73,7 +75,7 @@ class Slurm:
         if command[0] == "munge":
             return f"{command[1]} {given}"
         if command[0] == "sinfo":
-            return "10.89.0.12\n"
+            return self.free
         return given
 
 
@@ -149,6 +151,33 @@ def test_what_is_asked_has_nothing_that_users_write() -> None:
 
 def test_place_in_the_queue_counts_its_partition() -> None:
     assert parse_positions("5|main\n9|short\n6_[1-3]|main\n13|main\n") == {5: 1, 9: 1, 13: 3}
+
+
+def test_free_cores_are_summed_up_by_partition() -> None:
+    # As sinfo has it: a line for each kind of nodes, the default partition with a star.
+    printed = "main*|up|2/6/0/8\nmain*|up|0/0/8/8\nbig|up|16/48/0/64\nold|inact|0/4/0/4\nerror\n"
+    assert parse_free(printed) == {"main": 6, "": 6, "big": 48, "old": 0}
+
+
+def test_what_is_free_is_asked_once_and_unknown_if_slurm_is_silent(
+    hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner
+) -> None:
+    async def scenario() -> None:
+        assert await spawner.free_cores() == {}
+        await hub.refresh()
+        slurm.free = "main*|up|2/6/0/8\nbig|up|0/64/0/64\n"
+        found = await asyncio.gather(*(spawner.free_cores() for _ in range(10)))
+        assert found == [{"main": 6, "": 6, "big": 64}] * 10
+        assert len([call for call in slurm.calls if call[0] == "sinfo"]) == 1
+        spawner.partition = "big"
+        assert (await spawner.free_cores())[""] == 64
+        spawner.partition = "elsewhere"
+        assert "" not in await spawner.free_cores()
+        slurm.jobs = None
+        await hub.refresh()
+        assert await spawner.free_cores() == {}
+
+    asyncio.run(scenario())
 
 
 def test_a_silent_slurm_ends_no_server(hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner) -> None:

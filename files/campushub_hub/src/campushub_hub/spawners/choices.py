@@ -81,6 +81,10 @@ class ChosenServer(LoggingConfigurable):
         """Return what the spawner itself asks, such as where the server is to run."""
         return ()
 
+    async def free_cores(self) -> dict[str, int]:
+        """Return the CPU cores that are free now, by partition; nothing is unknown."""
+        return {}
+
     def offers(self) -> tuple[Offer, ...]:
         """Return what the user may start, by the groups and limits that were looked up last."""
         limits = {

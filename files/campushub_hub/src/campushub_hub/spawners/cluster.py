@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import math
+import re
 import socket
 import ssl
 import subprocess
@@ -47,6 +48,8 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SL
 CANCEL_SECONDS, CANCEL_BATCH = 60.0, 100
 # The most bytes of a report, and the seconds that it may take.
 REPORT_SIZE, REPORT_SECONDS = 16_000, 10.0
+# For how many seconds pages show what is free, and how long they wait for Slurm to say it.
+FREE_SECONDS, FREE_WAIT = 5.0, 2.0
 
 
 class Key(NamedTuple):
@@ -98,6 +101,19 @@ def parse_jobs(text: str) -> dict[Key, Job]:
             found = Job(state, user, "" if node == "n/a" else node, partition, when, reason)
             jobs[Key(int(uid), int(number))] = found
     return jobs
+
+
+def parse_free(text: str) -> dict[str, int]:
+    """Return the cores that nobody uses, by partition and of the default one by "", as sinfo has printed them."""
+    free: Counter[str] = Counter()
+    for line in text.splitlines():
+        # Of the cores, those that are allocated, idle, neither, and all.
+        found = re.match(r"([^|*]+)(\*?)\|(\w+)\|\d+/(\d+)/\d+/\d+\Z", line)
+        if found:
+            name, is_default, state, idle = found.groups()
+            for partition in (name, *([""] if is_default else [])):
+                free[partition] += int(idle) if state == "up" else 0
+    return dict(free)
 
 
 def parse_credential(text: str) -> tuple[int, str]:
@@ -159,6 +175,8 @@ class SlurmCluster(SingletonConfigurable):
         self._query: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._reports = asyncio.Semaphore(8)
+        self._free: asyncio.Task[dict[str, int]] | None = None
+        self._free_since = -math.inf
         self._cancelled: dict[Key, float] = {}
         self.tls = Certificates(Path(self.certificates))
 
@@ -241,6 +259,22 @@ class SlurmCluster(SingletonConfigurable):
         if time.monotonic() - self.asked > 2 * self.query_interval or self.look(job) is None:
             await self.refresh()
         return self.look(job)
+
+    async def free(self) -> dict[str, int]:
+        """Return the cores that nobody uses, by partition; nothing is unknown. All pages of a moment ask once."""
+        if not self.answers:
+            return {}
+        if self._free is None or time.monotonic() - self._free_since > FREE_SECONDS:
+            self._free, self._free_since = asyncio.ensure_future(self._ask_for_free()), time.monotonic()
+        await asyncio.wait([self._free], timeout=FREE_WAIT)
+        return self._free.result() if self._free.done() else {}
+
+    async def _ask_for_free(self) -> dict[str, int]:
+        try:
+            return parse_free(await run("sinfo", "--noheader", "--format=%P|%a|%C"))
+        except OSError:
+            # The next look at the jobs says so.
+            return {}
 
     async def cancel_orphans(self) -> None:
         """Cancel the jobs of this hub that belong to no server."""

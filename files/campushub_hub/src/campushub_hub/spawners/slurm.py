@@ -206,6 +206,14 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """Return what a profile says of the cluster, or leaves to people."""
         return profile.places
 
+    async def free_cores(self) -> dict[str, int]:
+        """Return the cores that nobody uses now, by partition, and by "" of that without a choice."""
+        free = dict(await self.cluster.free())
+        if self.partition:
+            free.pop("", None)
+            free |= {"": free[self.partition]} if self.partition in free else {}
+        return free
+
     def resources(self) -> Resources:
         """Return what the server asks for, as it was chosen within the user's limits."""
         answers = self.choice.answers if self.choice else {}
@@ -392,6 +400,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         return f"{self.listens_at}{self.server.base_url}"
 
     # While it waits and runs
+
+    def place(self) -> str:
+        """Return the node on which the server runs, as far as it is known."""
+        found = self.cluster.look(self.key) if self.job else None
+        return found.node if found else ""
 
     def queue(self) -> Queue | None:
         """Return why the job waits, or None if it does not, or nobody knows."""
