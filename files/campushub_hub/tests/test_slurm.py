@@ -159,9 +159,7 @@ def test_free_cores_are_summed_up_by_partition() -> None:
     assert parse_free(printed) == {"main": 6, "": 6, "big": 48, "old": 0}
 
 
-def test_what_is_free_is_asked_once_and_unknown_if_slurm_is_silent(
-    hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner
-) -> None:
+def test_what_is_free_is_asked_once_for_all_pages(hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
     async def scenario() -> None:
         assert await spawner.free_cores() == {}
         await hub.refresh()
@@ -268,6 +266,26 @@ def watched(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> tup
     monkeypatch.setattr(spawner, "begin_end", ended.append)
     spawner.user.settings["proxy"] = routes
     return ended, routes
+
+
+def test_a_server_that_hangs_is_not_ended(
+    spawner: CampusSlurmSpawner, watched: tuple[list[str], Routes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on storage that does not answer. Its port is open, nobody is there who would say a word."""
+    spawner.answer_interval, spawner.unreachable_timeout = 0.01, 0.05
+    monkeypatch.setattr("campushub_hub.spawners.slurm.CONNECT_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            place = SimpleNamespace(ip="127.0.0.1", port=listener.getsockname()[1], base_url="/")
+            monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+            watch = asyncio.ensure_future(spawner.watch_answers())
+            await asyncio.sleep(1)
+            assert watched[0] == []
+        await asyncio.wait_for(watch, 5)
+
+    asyncio.run(scenario())
+    assert watched[0] == ["unreachable"]
 
 
 @pytest.mark.attack

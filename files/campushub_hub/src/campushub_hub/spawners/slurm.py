@@ -70,12 +70,28 @@ HOPELESS = re.compile(
 LISTEN_INTERVAL = 0.1
 # For how many seconds the latter go on like this.
 LOSS_SECONDS = 15
+# Seconds that a server has to show its certificate.
+CONNECT_SECONDS = 5.0
 # Seconds before the end of a job at which the hub ends the server.
 MARGIN = 60
 
 
 class StrangerError(Exception):
     """Another server listens at the port of this one."""
+
+
+class HangingError(Exception):
+    """A server that listens and does not answer, not even with its certificate."""
+
+
+async def listens(address: str, port: int) -> bool:
+    """Return whether anybody listens there."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS)
+    except (OSError, asyncio.TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 class Resources(TypedDict):
@@ -362,21 +378,30 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def connects(self, address: str, port: int) -> bool:
         """Return whether the server is there. Raises StrangerError if another one of the node is."""
-        connection = await self.connect(address, port)
+        try:
+            connection = await self.connect(address, port)
+        except HangingError:
+            return False
         if connection:
             connection[1].close()
         return connection is not None
 
     async def connect(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """
-        Return a connection to the server, or None if nobody is there. Raises StrangerError.
+        Return a connection to the server, or None if nobody is there. Raises StrangerError and HangingError.
 
         Each server of a node has a certificate for its address, and whoever finds the port free could listen there.
         """
         opening = asyncio.open_connection(address, port, ssl=self.cluster.tls.hub_context())
         try:
-            reader, writer = await asyncio.wait_for(opening, 5)
-        except (OSError, asyncio.TimeoutError):
+            reader, writer = await asyncio.wait_for(opening, CONNECT_SECONDS)
+        except asyncio.TimeoutError:
+            if await listens(address, port):
+                raise HangingError from None
+            return None
+        except ssl.SSLCertVerificationError:
+            raise StrangerError from None
+        except OSError:
             return None
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if fingerprint(certificate) != self.fingerprint:
@@ -510,7 +535,13 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         A server that ends closes it at once, long before Slurm says so. Until then another one could take its port, and
         would be sent the browser of this one's user. Raises StrangerError.
         """
-        connection = await self.connect(self.server.ip, self.server.port) if self.server else None
+        try:
+            connection = await self.connect(self.server.ip, self.server.port) if self.server else None
+        except HangingError:
+            # Its user is told so, and decides; see `check_answer`.
+            self._unreachable = None
+            await asyncio.sleep(self.answer_interval)
+            return True
         if connection is None:
             now = time.monotonic()
             self._unreachable = self._unreachable or now
