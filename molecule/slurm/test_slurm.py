@@ -345,6 +345,18 @@ def test_a_job_of_no_server_is_cancelled(hub: Host) -> None:
     wait_until(lambda: not jobs(hub, "carol"), "the job is cancelled", 40)
 
 
+def test_a_job_of_who_may_not_log_in_any_more_is_ended(hub: Host) -> None:
+    """As after `campushub-revoke` of somebody who has been taken out of the group."""
+    hub.check_output("gpasswd --delete carol jupyter-users")
+    try:
+        hub.check_output(
+            "runuser -u carol -- sbatch --job-name=campushub-slurm-hub --chdir=/ --output=/dev/null --wrap='sleep 600'"
+        )
+        wait_until(lambda: not jobs(hub, "carol"), "the job is cancelled", 40)
+    finally:
+        hub.check_output("gpasswd --add carol jupyter-users")
+
+
 @pytest.mark.chaos
 def test_an_administrators_scancel_is_the_reason(hub: Host, client: Client) -> None:
     client("bob", "start")

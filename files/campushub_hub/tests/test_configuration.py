@@ -414,8 +414,8 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
     commands = ", ".join(permitted)
     assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
     assert rules["everybody"] == [("ALL, !root, !#0", commands)]
-    actions = ", ".join(f"{mediator} {word}" for word in ("submit", "cancel", "probe", "create-home"))
-    assert rules["slurm"] == [('"%jupyter-users"', actions)]
+    actions = ", ".join(f"{mediator} {word}" for word in ("submit", "probe", "create-home"))
+    assert rules["slurm"] == [('"%jupyter-users"', actions), ("ALL, !root, !#0", f"{mediator} cancel")]
     # A text that says no is no.
     assert rules["text"] == [('"%jupyter-users"', commands)]
     assert rendered["text"]["command"][:2] == ["/usr/bin/setpriv", "--no-new-privs"]
