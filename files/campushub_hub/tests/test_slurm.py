@@ -327,13 +327,16 @@ def test_who_takes_the_port_of_an_ended_server_is_found(
     other = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
     certificate = ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text())
     spawner.fingerprint = cluster_fingerprint(certificate)
-    spawner.answer_interval, spawner.answer_timeout = 20, 1
+    spawner.answer_interval = 20
 
     async def scenario() -> None:
         connected = asyncio.Event()
         ends = asyncio.Event()
+        connections = 0
 
         async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
             connected.set()
             await ends.wait()
             writer.close()
@@ -346,6 +349,7 @@ def test_who_takes_the_port_of_an_ended_server_is_found(
         watch = asyncio.ensure_future(spawner.watch_answers())
         await asyncio.wait_for(connected.wait(), 5)
         await asyncio.sleep(1.1)
+        assert connections == 1, "it costs the hub nothing while the server runs"
         first.close()
         ends.set()
         second = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", port, ssl=other)

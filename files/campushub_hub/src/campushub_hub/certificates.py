@@ -103,6 +103,8 @@ class Certificates:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        # The hub is restarted when the files have changed.
+        self._contexts: dict[ssl.Purpose, ssl.SSLContext] = {}
 
     def text(self, name: str) -> str:
         """Return the text of a file."""
@@ -119,7 +121,9 @@ class Certificates:
 
     def hub_context(self, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> ssl.SSLContext:
         """Return how the hub speaks to servers, or, for clients, how they speak to it: both sides show who they are."""
-        context = ssl.create_default_context(purpose, cafile=str(self.directory / "servers-ca.pem"))
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_cert_chain(self.directory / "hub.pem", self.directory / "hub.key")
-        return context
+        if purpose not in self._contexts:
+            context = ssl.create_default_context(purpose, cafile=str(self.directory / "servers-ca.pem"))
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_cert_chain(self.directory / "hub.pem", self.directory / "hub.key")
+            self._contexts[purpose] = context
+        return self._contexts[purpose]

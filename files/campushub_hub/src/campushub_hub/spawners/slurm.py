@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import math
 import re
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -72,6 +73,8 @@ LISTEN_INTERVAL = 0.1
 LOSS_SECONDS = 15
 # Seconds that a server has to show its certificate.
 CONNECT_SECONDS = 5.0
+# Of the connection that is held to each server: seconds between two signs of life that are missing, how many may be.
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 4
 # Seconds before the end of a job at which the hub ends the server.
 MARGIN = 60
 
@@ -92,6 +95,19 @@ async def listens(address: str, port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+def keep_alive(connection: asyncio.StreamWriter, idle: int) -> None:
+    """Have a connection end when the other host has not answered the kernel's question after so many silent seconds."""
+    carrier = connection.get_extra_info("socket")
+    carrier.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        socket.TCP_KEEPIDLE: idle,
+        socket.TCP_KEEPINTVL: KEEPALIVE_SECONDS,
+        socket.TCP_KEEPCNT: KEEPALIVE_COUNT,
+    }
+    for option, value in options.items():
+        carrier.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Resources(TypedDict):
@@ -125,7 +141,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     queue_timeout = Integer(3600, config=True, help="Seconds that a server may wait in the queue.")
     stop_timeout = Float(60, config=True, help="Seconds that a job has to end after it is cancelled.")
     unreachable_timeout = Float(
-        120,
+        75,
         config=True,
         help="Seconds after which a server is ended that nobody can connect to, as when its node has gone. 0 is never.",
     )
@@ -530,10 +546,10 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def hold_connection(self) -> bool:
         """
-        Connect to the server, wait a while or until it closes, and return whether that is to be done again.
+        Connect to the server, wait until that ends, and return whether it is to be done again. Raises StrangerError.
 
         A server that ends closes it at once, long before Slurm says so. Until then another one could take its port, and
-        would be sent the browser of this one's user. Raises StrangerError.
+        would be sent the browser of this one's user. The kernels of both hosts notice when one of them has gone.
         """
         try:
             connection = await self.connect(self.server.ip, self.server.port) if self.server else None
@@ -556,10 +572,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self._unreachable = None
         reader, writer = connection
         began = time.monotonic()
+        keep_alive(writer, max(1, round(self.answer_interval)))
         try:
             # It sends nothing where nothing is asked.
-            await asyncio.wait_for(reader.read(1), self.answer_interval)
-        except (OSError, asyncio.TimeoutError):
+            await reader.read(1)
+        except OSError:
             pass
         finally:
             writer.close()
