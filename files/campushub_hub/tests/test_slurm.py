@@ -412,7 +412,7 @@ def test_many_jobs_with_the_hubs_name_take_one_call(hub: SlurmCluster, slurm: Sl
 
 def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:
     async def scenario() -> None:
-        hub.submissions["alice"] += 1
+        hub.submissions[ME.pw_uid] += 1
         await hub.refresh()
         await hub.cancel_orphans()
 
@@ -714,7 +714,7 @@ def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, wor
     wanted: Resources = {"partition": "", "account": "", "qos": "", "memory": 1, "cores": 1, "minutes": 1}
     with pytest.raises(ServerStartError, match=words):
         asyncio.run(spawner.submit(wanted))
-    assert spawner.cluster.submissions[ME.pw_name] == 0
+    assert spawner.cluster.submissions[ME.pw_uid] == 0
 
 
 # Certificates

@@ -169,8 +169,8 @@ class SlurmCluster(SingletonConfigurable):
         self.asked = 0.0
         self.answers = False
         self.claims: dict[Key, tuple[CampusSlurmSpawner, float]] = {}
-        # How many jobs of a user are being submitted, whose numbers nobody knows yet.
-        self.submissions: Counter[str] = Counter()
+        # How many jobs of a user, by UID, are being submitted, whose numbers nobody knows yet.
+        self.submissions: Counter[int] = Counter()
         self.changed = asyncio.Event()
         self._query: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -287,7 +287,7 @@ class SlurmCluster(SingletonConfigurable):
             for key, job in self.jobs.items()
             if key not in self.claims
             and not job.ending
-            and not self.submissions[job.user]
+            and not self.submissions[key.uid]
             and now - self._cancelled.get(key, -math.inf) > CANCEL_SECONDS
         }
         recorded = self.recorded() if orphans else set()

@@ -288,8 +288,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def submit(self, resources: Resources) -> None:
         """Submit the job and write down its number."""
         self._submitting = True
+        uid = self.account.pw_uid
         # The job may be there before its number is.
-        self.cluster.submissions[self.user.name] += 1
+        self.cluster.submissions[uid] += 1
         try:
             answer = await self.run_mediator(
                 "submit",
@@ -302,11 +303,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 self.log.error("Slurm has not accepted the server %s: %s", self._log_name, problem)
                 silent = "contact slurm controller" in problem or "timed out" in problem
                 raise ServerStartError(NO_CLUSTER) if silent else ServerStartError(REFUSED, problem=problem)
-            self.job, self.uid = int(answer["job"]), self.account.pw_uid
+            self.job, self.uid = int(answer["job"]), uid
             self.cluster.claim(self.key, self)
             self.keep_state()
         finally:
-            self.cluster.submissions[self.user.name] -= 1
+            self.cluster.submissions[uid] -= 1
             self._submitting = False
         self.log.info("The server %s is job %d", self._log_name, self.job)
 
