@@ -96,6 +96,7 @@ def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: py
 
     monkeypatch.setattr(StagedSpawner, "questions", lambda _, profile: profile.places)
     monkeypatch.setattr(StagedSpawner, "free_cores", free_cores)
+    monkeypatch.setattr(StagedSpawner, "limits_per_server", True)
     offer(site, [*PROFILES, places])
 
     def act(url: str) -> None:
@@ -103,6 +104,7 @@ def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: py
         page = hub.request("/hub/spawn", headers=CLICK)[2]
         assert 'name="big.partition"' in page
         assert "Account physics" in page
+        assert "Each of your servers has at most:" in page
         offered = re.findall(r"<option[^>]*>([^<]*Partition[^<]*)<", page)
         assert [" ".join(text.split()) for text in offered] == [
             "Partition gpu (0 CPU free now)",

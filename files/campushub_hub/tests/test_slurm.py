@@ -17,9 +17,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
 from traitlets.config import Config
 
+import campushub_hub
+from campushub_hub import translation
 from campushub_hub.bin import make_certificates
 from campushub_hub.certificates import Certificates
 from campushub_hub.certificates import fingerprint as cluster_fingerprint
@@ -715,6 +718,18 @@ def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, wor
     with pytest.raises(ServerStartError, match=words):
         asyncio.run(spawner.submit(wanted))
     assert spawner.cluster.submissions[ME.pw_uid] == 0
+
+
+def test_the_page_of_limits_says_what_holds_for_a_job(spawner: CampusSlurmSpawner) -> None:
+    templates = Path(campushub_hub.__file__).parent / "templates"
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(templates), autoescape=True, **translation.extended({}))
+    source = (templates / "limits.html").read_text().replace('{% extends "page.html" %}', "")
+    spawner.hours = 3
+    limits = {"memory": 2**31, "cpu": 2.0, "tasks": 512}
+    page = pages.from_string(source).render(spawner=spawner, limits=limits, base_url="/hub/")
+    assert "Each of your servers has so much memory" in page
+    assert "over all your servers" not in page
+    assert "<td>3 h</td>" in page
 
 
 # Certificates

@@ -54,6 +54,8 @@ class ChosenServer(LoggingConfigurable):
         config=True,
         help="Path of the program that serves each `interface` of a profile, and of that without one.",
     )
+    # Whether each server may have as much memory and CPU as its user; else they hold for all of them together.
+    limits_per_server = False
     # Of this run of the server.
     choice: Choice | None = None
     # What `default_url` was before any choice.

@@ -148,6 +148,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     # The path in the sudo rule.
     mediator_path = Unicode(MEDIATOR, config=True, help="Path of the program that acts as the user.")
 
+    # Slurm sees to the limits of a job.
+    limits_per_server = True
     # Number of the job, and the UID of the account that it was submitted by.
     job = 0
     uid = -1
@@ -573,8 +575,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self._unreachable = None
         reader, writer = connection
         began = time.monotonic()
-        keep_alive(writer, max(1, round(self.answer_interval)))
         try:
+            keep_alive(writer, max(1, round(self.answer_interval)))
             # It sends nothing where nothing is asked.
             await reader.read(1)
         except OSError:
