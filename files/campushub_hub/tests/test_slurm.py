@@ -413,6 +413,27 @@ def test_many_jobs_with_the_hubs_name_take_one_call(hub: SlurmCluster, slurm: Sl
     assert len(cancelled(slurm)) == 1
 
 
+def test_a_stop_that_is_refused_does_not_keep_the_server(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an account that is closed: the hub goes on to try, for a job that is of no server then."""
+
+    async def refuse(_action: str, **_: Any) -> dict[str, Any]:
+        raise ServerStartError("no session")
+
+    monkeypatch.setattr(spawner, "run_mediator", refuse)
+    spawner.stop_timeout = 0.1
+
+    async def scenario() -> None:
+        await spawner.stop()
+        spawner.clear_state()
+        await spawner.cluster.refresh()
+        await spawner.cluster.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert len(cancelled(slurm)) == 1
+
+
 def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:
     async def scenario() -> None:
         hub.submissions[ME.pw_uid] += 1

@@ -512,8 +512,13 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self.note_stop()
         if not self.job:
             return
-        answer = await self.run_mediator("cancel", jobs=[self.job], name=self.cluster.name)
-        if problem := printable(answer["problem"]):
+        try:
+            answer = await self.run_mediator("cancel", jobs=[self.job], name=self.cluster.name)
+            problem = printable(answer["problem"])
+        except ServerStartError as error:
+            # As of an account that is closed. The hub tries again and says so, for then it is a job of no server.
+            problem = str(error)
+        if problem:
             self.log.error("Job %d of the server %s: %s", self.job, self._log_name, problem)
         end = time.monotonic() + self.stop_timeout
         while time.monotonic() < end:
