@@ -578,6 +578,20 @@ def test_a_server_has_no_more_tasks_than_its_user_may() -> None:
     assert printed.strip() == "(512, 512)"
 
 
+def test_a_job_begins_again_with_its_output_in_the_journal(tmp_path: Path) -> None:
+    """Once, with the same arguments. The stand-in of systemd-cat prints what it is called with."""
+    journal, script = tmp_path / "systemd-cat", tmp_path / "slurm_script"
+    journal.write_text('#!/bin/sh\necho "$1"; shift; exec "$@"\n')
+    script.write_text(
+        f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(Path(job_script.__file__).parent)!r})\n"
+        f"import job\njob.JOURNAL = {str(journal)!r}\njob.into_journal('alice')\nprint(sys.argv[1:], flush=True)\n"
+    )
+    for program in (journal, script):
+        program.chmod(0o755)
+    done = subprocess.run([script, "hub:983", "998", "a b"], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.splitlines() == ["--identifier=jupyterhub-user-alice", "['hub:983', '998', 'a b']"]
+
+
 # Submission, as the user
 
 
