@@ -343,7 +343,7 @@ def test_running_lists_opens_and_shuts_down(alice: Person, displays: Displays) -
 
 @pytest.mark.one_host
 def test_every_page_learns_at_once(host: Host, alice: Person, displays: Displays, browser: Browser) -> None:
-    """A display that starts, is renamed, dies or is shut down: Lab and Notebook show it within a second."""
+    """A display that starts, is renamed, dies or is shut down: Lab and Notebook show it before they would next ask."""
     alice.open_lab()
     lab = alice.page
     lab.locator("li[data-id='jp-running-sessions']").click()
@@ -356,32 +356,33 @@ def test_every_page_learns_at_once(host: Host, alice: Person, displays: Displays
         expect(page.get_by_text("Displays").locator("visible=true").first).to_be_visible()
         page.evaluate(WATCH)
 
-    def seen_within_a_second(since: float, text: str) -> None:
+    # JupyterLab asks for its own lists every ten seconds.
+    def seen_at_once(since: float, text: str) -> None:
         for page in (lab, notebook):
             wait_until(lambda: page.evaluate("seen.at(-1)[0]") == text, f"a list of {text!r}", 10)  # noqa: B023
-            assert page.evaluate("seen.at(-1)[1]") - since < 1000
+            assert page.evaluate("seen.at(-1)[1]") - since < 5000
 
     def now() -> float:
         return time.time() * 1000
 
     since = now()
     first = displays.call("", "POST", {"application": "clock"})["id"]
-    seen_within_a_second(since, "Uhr & Часы")
+    seen_at_once(since, "Uhr & Часы")
     wait_until(lambda: displays.call(f"/{first}")["state"] == "running", "a display that runs")
     since = now()
     displays.call(f"/{first}", "PATCH", {"title": "Clock"})
-    seen_within_a_second(since, "Clock")
+    seen_at_once(since, "Clock")
     process = displays.record(first)["x_pid"]
     since = now()
     host.check_output(f"kill -KILL {process}")
-    seen_within_a_second(since, "")
+    seen_at_once(since, "")
     about = displays.call(f"/{first}")
     assert (about["state"], about["reason"]) == ("failed", "The X server was killed by SIGKILL.")
     second = displays.call("", "POST", {"application": "clock"})["id"]
-    seen_within_a_second(now(), "Uhr & Часы")
+    seen_at_once(now(), "Uhr & Часы")
     since = now()
     displays.call(f"/{second}", "DELETE")
-    seen_within_a_second(since, "")
+    seen_at_once(since, "")
     other.close()
 
 
