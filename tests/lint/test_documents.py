@@ -25,6 +25,7 @@ NO_SETTINGS = {
     "eos_clients",
     "jupyter_client",
     "jupyter_core",
+    "jupyter_events",
     "jupyter_server",
 }
 
