@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ HUB = "http://127.0.0.1:980"
 CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
 PYTHON = "/opt/campushub/hub/bin/python"
 CERTIFICATES = "/etc/jupyterhub/nodes"
+# How Slurm says that somebody may not do something.
+REFUSED = re.compile(r"Access/permission denied|Invalid user id|only permitted by root")
 ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
 
 Client = Callable[..., str]
@@ -178,18 +181,30 @@ for options in (
 @pytest.mark.attack
 def test_others_can_do_nothing_with_a_job(hub: Host, node: Host, alice: Client) -> None:
     number = jobs(hub, "alice")[0][0]
-    for command in (
-        f"scancel {number}",
-        f"scontrol update jobid={number} timelimit=1",
-        f"scontrol write batch_script {number} -",
-        "scancel --user=alice",
-        "scontrol update nodename=slurm-node state=drain reason=x",
-    ):
-        for host in (hub, node):
+    look = f"squeue --noheader --jobs={number} --format='%i %T %j %l %N'"
+    before = hub.check_output(look)
+    for host in (hub, node):
+        for command in (
+            f"scancel {number}",
+            "scancel --user=alice",
+            f"scontrol update jobid={number} timelimit=1",
+            f"scontrol suspend {number}",
+            f"scontrol requeue {number}",
+            f"scontrol write batch_script {number} -",
+            f"srun --jobid={number} --overlap id",
+            "sbatch --uid=alice --wrap=id",
+            "scontrol update nodename=slurm-node state=drain reason=x",
+        ):
             done = host.run(f"runuser -u bob -- {command}")
-            assert done.rc != 0 or not (done.stdout + done.stderr), command
-    assert node.run(f"runuser -u bob -- ls /var/lib/campushub/jobs/{number}").rc != 0
-    assert hub.run("runuser -u bob -- sudo -n -u alice /opt/campushub/hub/bin/campushub-mediator cancel").rc != 0
+            printed = done.stdout + done.stderr
+            # The status says nothing: it is 0 where a script is not handed out.
+            assert REFUSED.search(printed), f"{command}: {printed}"
+            assert "campushub" not in printed, command
+    assert hub.check_output(look) == before
+    listed = node.run(f"runuser -u bob -- ls /var/lib/campushub/jobs/{number}")
+    assert "Permission denied" in listed.stderr
+    mediator = "/opt/campushub/hub/bin/campushub-mediator cancel"
+    assert "password is required" in hub.run(f"runuser -u bob -- sudo -n -u alice {mediator}").stderr
     assert "still here" in alice("alice", "run", "print('still here')")
     assert state(hub, "alice") == "RUNNING"
 
