@@ -243,7 +243,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
                 name: value for name, value in self.user_options.items() if name != WITHOUT_SETTINGS
             }
             # The next request would undo it.
-            self.db.commit()
+            self.user.db.commit()
         try:
             await self.look_up_limits()
         except accounts.DirectoryTimeoutError as error:

@@ -104,7 +104,7 @@ class ChosenServer(LoggingConfigurable):
         self.user_options = options = choice.options()
         # What the next start begins with. JupyterHub has stored what it was sent, with what counts once.
         self.orm_spawner.user_options = {name: text for name, text in options.items() if name != WITHOUT_SETTINGS}
-        self.db.commit()
+        self.user.db.commit()
         memory, cpu, hours = (choice.answers.get(name) for name in ("memory", "cpu", "hours"))
         # The user's own limits hold over all their servers; these do for this one as well.
         self.mem_limit, self.cpu_limit = memory or self._limits["memory"], cpu or self._limits["cpu"]
