@@ -726,13 +726,33 @@ def test_a_job_that_never_begins_ends_the_start(slurm: Slurm, spawner: CampusSlu
     asyncio.run(scenario())
 
 
-def test_a_refusal_of_slurm_is_its_first_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = (
-        "sbatch: error: Memory specification can not be satisfied\n"
-        "sbatch: error: Batch job submission failed: Requested node configuration is not available\n"
-    )
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (
+            [
+                "Memory specification can not be satisfied",
+                "Batch job submission failed: Requested node configuration is not available",
+            ],
+            "Memory specification can not be satisfied",
+        ),
+        (
+            [
+                "If munged is up, restart with --num-threads=10",
+                'Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory',
+                "slurm_buffers_pack_msg: auth_g_create: REQUEST_SUBMIT_BATCH_JOB has authentication error",
+                "Batch job submission failed: Protocol authentication error",
+            ],
+            'Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory',
+        ),
+    ],
+)
+def test_of_what_slurm_says_one_sentence_is_the_problem(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], problem: str
+) -> None:
+    said = "".join(f"sbatch: error: {line}\n" for line in lines)
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", said))
-    assert mediator.run_slurm(["sbatch"]) == ("", "Memory specification can not be satisfied")
+    assert mediator.run_slurm(["sbatch"]) == ("", problem)
 
 
 @pytest.mark.parametrize(
@@ -740,6 +760,9 @@ def test_a_refusal_of_slurm_is_its_first_sentence(monkeypatch: pytest.MonkeyPatc
     [
         ("Memory specification can not be satisfied", "has not accepted your server: Memory"),
         ("Unable to contact slurm controller (connect failure)", "does not answer"),
+        ("Batch job submission failed: Socket timed out on send/recv operation", "does not answer"),
+        ("Munge encode failed: Failed to access ...", "does not answer"),
+        ("Batch job submission failed: Protocol authentication error", "does not answer"),
     ],
 )
 def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, words: str) -> None:

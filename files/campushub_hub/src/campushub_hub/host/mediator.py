@@ -276,6 +276,8 @@ def run_slurm(command: list[str]) -> tuple[str, str]:
         check=False,
     )
     lines = [line.partition(": error: ")[2] or line for line in done.stderr.splitlines() if line.strip()]
+    # The first line says why; where munge does not run, its advice on something else comes first.
+    lines.sort(key=lambda line: not line.startswith("Munge "))
     return done.stdout.strip(), "" if done.returncode == 0 else (lines[0] if lines else f"status {done.returncode}")
 
 

@@ -62,6 +62,8 @@ ENDED_WHILE_STARTING = {
     "time_limit": gettext_noop("The time of your server was over before it started."),
     "ended": gettext_noop("Your server ended while it was starting."),
 }
+# What sbatch says where the controller, or munge on one of the two hosts, does not answer.
+SILENT = re.compile(r"contact slurm controller|timed out|Zero Bytes|[Aa]uthentication|\AMunge ")
 # Why a job waits that would do so for ever, as clusters say it that do not refuse it (EnforcePartLimits).
 HOPELESS = re.compile(
     r"(PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
@@ -303,7 +305,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             )
             if problem := printable(answer["problem"]):
                 self.log.error("Slurm has not accepted the server %s: %s", self._log_name, problem)
-                silent = "contact slurm controller" in problem or "timed out" in problem
+                silent = SILENT.search(problem)
                 raise ServerStartError(NO_CLUSTER) if silent else ServerStartError(REFUSED, problem=problem)
             self.job, self.uid = int(answer["job"]), uid
             self.cluster.claim(self.key, self)
