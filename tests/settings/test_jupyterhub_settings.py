@@ -45,6 +45,10 @@ SIZES = (
     "is neither a size nor a list of sizes. "
     "Write one such as 4G, or a list such as [4G, 2G, 8G] with the default in the first place."
 )
+PLACE = (
+    "is neither a name that Slurm knows nor a list of such names. "
+    "Write one as Slurm shows it, or a list with the default in the first place."
+)
 CORES = (
     "is neither a number of CPU cores that a server can run with nor a list of such numbers. "
     "Write one from 0.1 on, or a list such as [2, 1, 4] with the default in the first place."
@@ -603,6 +607,75 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ),
             ],
         ),
+        "slurm": (
+            {
+                "jupyterhub_spawner": "slurm",
+                "jupyterhub_interface": "desktop",
+                "jupyterhub_slurm_partition": "main\n",
+                "jupyterhub_slurm_hours": 0,
+                "jupyterhub_slurm_queue_timeout": 5,
+                "jupyterhub_slurm_address": "https://hub1",
+                "jupyterhub_slurm_report_port": 8000,
+                "jupyterhub_slurm_api_port": 980,
+            },
+            [
+                (
+                    'jupyterhub_interface = "desktop" is not possible with jupyterhub_spawner slurm. '
+                    "Set jupyterhub_interface: notebooks, or another jupyterhub_spawner."
+                ),
+                (
+                    'jupyterhub_slurm_partition = "main\\n" cannot be the name of a partition. '
+                    "Write it as sinfo shows it, or leave it empty for the default of the cluster."
+                ),
+                "jupyterhub_slurm_hours = 0 is no time that a server can run. Give hours, such as 12 or 0.5.",
+                (
+                    "jupyterhub_slurm_queue_timeout = 5 is no time that people could wait. "
+                    "Give seconds, from 30 to 604800 (a week)."
+                ),
+                (
+                    'jupyterhub_slurm_address = "https://hub1" is no name of a host. '
+                    "Write the name by which nodes reach the hub, such as hub1.example.org."
+                ),
+                f"jupyterhub_slurm_report_port = 8000 {PORT} 983 is usual.",
+                (
+                    "jupyterhub_slurm_api_port = 980 or jupyterhub_slurm_report_port is that of something else of the "
+                    "hub, too. Give each a port of its own, such as 984 and 983."
+                ),
+            ],
+        ),
+        "slurm-profiles": (
+            {
+                "jupyterhub_spawner": "slurm",
+                "jupyterhub_displays": True,
+                "jupyterhub_profiles": [
+                    {"name": "a", "title": "A", "partition": "-x", "account": ["one", "two words"], "qos": "a,b"},
+                    {"name": "b", "title": "B", "partition": ["main", "gpu"], "account": "p-1", "qos": "high"},
+                    {"name": "c", "title": "C", "interface": "desktop"},
+                ],
+            },
+            [
+                (
+                    'jupyterhub_profiles[2].interface = "desktop" (c) is not possible with jupyterhub_spawner slurm. '
+                    "Use lab or notebook, or set another jupyterhub_spawner."
+                ),
+                f'jupyterhub_profiles[0].partition = "-x" (a) {PLACE}',
+                f'jupyterhub_profiles[0].account = ["one", "two words"] (a) {PLACE}',
+                f'jupyterhub_profiles[0].qos = "a,b" (a) {PLACE}',
+            ],
+        ),
+        "profiles-without-a-cluster": (
+            {"jupyterhub_profiles": [{"name": "a", "title": "A", "partition": "main"}]},
+            [
+                (
+                    'jupyterhub_profiles[0].name = "a" has a partition, an account or a QOS, which are of servers in a '
+                    "cluster. Leave them out, or set jupyterhub_spawner: slurm."
+                )
+            ],
+        ),
+        "slurm-port": (
+            {"jupyterhub_spawner": "slurm", "jupyterhub_slurm_api_port": 8443},
+            [f"jupyterhub_slurm_api_port = 8443 {PORT} 984 is usual."],
+        ),
         "ports": (
             {"jupyterhub_port": 8000, "jupyterhub_proxy_api_port": 0, "jupyterhub_hub_port": 65536},
             [
@@ -661,7 +734,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             {"jupyterhub_state": "presnt", "jupyterhub_spawner": "docker", "jupyterhub_log_level": "DEBUGG"},
             [
                 'jupyterhub_state = "presnt" is none of present, absent. Did you mean present?',
-                f'jupyterhub_spawner = "docker" is none of systemd, sudo. {README}',
+                f'jupyterhub_spawner = "docker" is none of systemd, sudo, slurm. {README}',
                 'jupyterhub_log_level = "DEBUGG" is none of DEBUG, INFO, WARNING, ERROR. Did you mean DEBUG?',
             ],
         ),
@@ -694,7 +767,9 @@ def test_no_message_holds_a_secret(expected: dict[str, tuple[dict[str, Any], lis
 def test_no_rule_is_left_unproved(expected: dict[str, tuple[dict[str, Any], list[str]]]) -> None:
     texts = [text for _, found in expected.values() for text in found]
     document = yaml.safe_load((ROOT / "roles/jupyterhub/meta/rules.yml").read_text())
-    for rule in [rule for rules in document.values() for rule in rules]:
+    entries = [entry for entries in document.values() for entry in entries]
+    # Some hold under a condition alone, together.
+    for rule in [rule for entry in entries for rule in entry.get("rules", [entry])]:
         path = re.escape(rule["variable"]).replace(re.escape("[]"), r"\[.*\]")
         message = re.compile(rf"{path}( = .*)? {re.escape(rule['problem'])}\. ")
         assert any(message.match(text) for text in texts), f"{rule['variable']} {rule['problem']}"

@@ -137,7 +137,8 @@ def test_any_inventory_wins_over_the_wiring(tmp_path: Path) -> None:
 
 def test_each_wired_setting_has_its_wiring_as_default() -> None:
     page = yaml.safe_load((ROOT / "playbooks/group_vars/all.yml").read_text())
-    wiring = {f"{role.removesuffix('_wiring')}_{name}" for role, names in page.items() for name in names}
+    roles = {role.removesuffix("_wiring"): names for role, names in page.items() if role.endswith("_wiring")}
+    wiring = {f"{role}_{name}" for role, names in roles.items() for name in names}
     reading = re.compile(r"^(\w+)_(\w+): \"{{ \1_wiring\.\2 \| default\(.*\) }}\"$", re.MULTILINE)
     found = [reading.findall(path.read_text()) for path in ROOT.glob("roles/*/defaults/main.yml")]
     assert {f"{role}_{name}" for pairs in found for role, name in pairs} == wiring

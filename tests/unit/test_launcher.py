@@ -452,6 +452,16 @@ def test_announce_without_a_text_says_what_to_write(machine: Machine) -> None:
     assert '{"announce_translations": {}, "announce_clear": "yes"}' in machine.called()[-1]
 
 
+@pytest.mark.parametrize("verb", ["drain", "resume"])
+def test_a_node_is_named_before_options(machine: Machine, verb: str) -> None:
+    machine.complete()
+    assert machine.run(verb, "node1.example.org", "-i", "hosts.yml").returncode == 0
+    calls = [call for call in machine.called() if f"{verb}.yml" in call]
+    assert f"/playbooks/{verb}.yml -i hosts.yml --extra-vars {verb}_host=node1.example.org" in calls[0]
+    for words in ([], ["-i", "hosts.yml"], ["{{ x }}", "-i", "hosts.yml"]):
+        assert "name the host first" in machine.run(verb, *words).stderr
+
+
 def test_maintenance_takes_a_state_and_a_time(machine: Machine) -> None:
     machine.complete()
     assert machine.run("maintenance", "on", "--at", "18:00", "-i", "hosts.yml").returncode == 0

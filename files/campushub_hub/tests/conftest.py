@@ -95,6 +95,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "jupyterhub_oidc_issuer": "https://login.example.org/realm",
             "jupyterhub_subdomain_host": "https://hub.example.org:8443",
         },
+        "slurm": {"jupyterhub_spawner": "slurm", "jupyterhub_slurm_partition": "short", "jupyterhub_slurm_hours": 8},
         # As from the command line: -e jupyterhub_allow_all=no
         "text": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": "no", "jupyterhub_allow_sudo": "no"},
     }

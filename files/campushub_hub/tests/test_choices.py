@@ -88,6 +88,42 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
+def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"name": "big", "title": "Big", "memory": ["1G", "2G"], "partition": ["main", "gpu"], "account": "physics"}
+
+    async def free_cores(_: StagedSpawner) -> dict[str, int]:
+        return {"": 5, "main": 5, "gpu": 0}
+
+    monkeypatch.setattr(StagedSpawner, "questions", lambda _, profile: profile.places)
+    monkeypatch.setattr(StagedSpawner, "free_cores", free_cores)
+    monkeypatch.setattr(StagedSpawner, "limits_per_server", True)
+    offer(site, [*PROFILES, places])
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        page = hub.request("/hub/spawn", headers=CLICK)[2]
+        assert 'name="big.partition"' in page
+        assert "Account physics" in page
+        assert "Each of your servers has at most:" in page
+        offered = re.findall(r"<option[^>]*>([^<]*Partition[^<]*)<", page)
+        assert [" ".join(text.split()) for text in offered] == [
+            "Partition gpu (0 CPU free now)",
+            "Partition main (5 CPU free now)",
+        ]
+        # Of those that leave nothing to choose.
+        assert page.count("5 CPU free now</span>") == 3
+        for options in ({"profile": "big", "partition": "other"}, {"profile": "course", "partition": "gpu"}):
+            with pytest.raises(HubError, match=r"^400"):
+                hub.api("/hub/api/users/ann/server", "POST", options)
+        assert StagedSpawner.starts == []
+        send(hub, "/hub/spawn", profile="big", big__memory="2G", big__partition="gpu")
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+        assert StagedSpawner.newest.user_options == {"profile": "big", "memory": "2G", "partition": "gpu"}
+        assert "Partition gpu" in hub.request("/hub/home")[2]
+
+    site.run(act)
+
+
 def test_what_is_not_offered_starts_nothing(site: Site) -> None:
     """Whoever sends it, by whatever way; and nothing of it is kept."""
 

@@ -33,7 +33,8 @@ from campushub_hub.auth.ldap import CampusLDAPAuthenticator
 from campushub_hub.auth.oidc import CampusOIDCAuthenticator
 from campushub_hub.auth.pam import CampusPAMAuthenticator
 from campushub_hub.bin import revoke
-from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner
+from campushub_hub.spawners import CampusSlurmSpawner, CampusSudoSpawner, CampusSystemdSpawner
+from campushub_hub.spawners.cluster import SlurmCluster
 
 from .conftest import merged
 
@@ -201,7 +202,9 @@ def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: 
         assert "size" in message or trait in message
 
 
-@pytest.mark.parametrize("host", ["systemd", "sudo", "profiles", "everybody", "ldap", "oidc", "subdomains", "text"])
+@pytest.mark.parametrize(
+    "host", ["systemd", "sudo", "profiles", "everybody", "ldap", "oidc", "subdomains", "slurm", "text"]
+)
 def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
     assert configuration.main(str(tmp_path / "settings.json")) == ""
@@ -217,7 +220,10 @@ def test_the_check_of_settings_is_a_quiet_program(rendered: dict[str, Any], tmp_
 
 @pytest.mark.parametrize(
     "explained",
-    [CampusSudoSpawner, CampusSystemdSpawner, CampusPAMAuthenticator, CampusLDAPAuthenticator, CampusOIDCAuthenticator],
+    [
+        *(CampusSudoSpawner, CampusSystemdSpawner, CampusSlurmSpawner, SlurmCluster),
+        *(CampusPAMAuthenticator, CampusLDAPAuthenticator, CampusOIDCAuthenticator),
+    ],
 )
 def test_each_setting_has_help(explained: type[Configurable]) -> None:
     ours: list[Any] = [base for base in explained.mro() if base.__module__.startswith("campushub_hub.")]
@@ -236,6 +242,25 @@ def test_a_setting_of_config_d_that_root_ignores_is_told(
     app = hub(monkeypatch, rendered["sudo"]["settings"])
     assert app.config.CampusSpawner.create_homes is True
     assert "CampusSpawner.create_homes has no effect outside settings.json" in capsys.readouterr().err
+
+
+def test_a_place_in_a_cluster_that_is_not_there_is_told(
+    rendered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc" / "config.d").mkdir()
+    profiles = [{"name": "big", "title": "Big", "partition": ["main", "gpu"]}]
+    (tmp_path / "etc" / "config.d" / "10-profiles.py").write_text(f"c.CampusSpawner.profiles = {profiles}\n")
+    hub(monkeypatch, rendered["slurm"]["settings"])
+    assert capsys.readouterr().err == ""
+    hub(monkeypatch, rendered["sudo"]["settings"])
+    assert "of profiles (big) have no effect with CampusSudoSpawner" in capsys.readouterr().err
+
+
+def test_who_waits_in_a_queue_keeps_nobody_from_starting(
+    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hub(monkeypatch, rendered["slurm"]["settings"]).concurrent_spawn_limit == 0
+    assert hub(monkeypatch, rendered["sudo"]["settings"]).concurrent_spawn_limit > 0
 
 
 # Who may log in
@@ -396,6 +421,8 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
     commands = ", ".join(permitted)
     assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
     assert rules["everybody"] == [("ALL, !root, !#0", commands)]
+    actions = ", ".join(f"{mediator} {word}" for word in ("submit", "probe", "create-home"))
+    assert rules["slurm"] == [('"%jupyter-users"', actions), ("ALL, !root, !#0", f"{mediator} cancel")]
     # A text that says no is no.
     assert rules["text"] == [('"%jupyter-users"', commands)]
     assert rendered["text"]["command"][:2] == ["/usr/bin/setpriv", "--no-new-privs"]

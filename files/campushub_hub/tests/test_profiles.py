@@ -177,6 +177,8 @@ def test_a_size_is_written_as_it_is_read(size: int) -> None:
         ({"name": "a", "interface": "rstudio"}, "has the interface 'rstudio'"),
         ({"name": "a", "memory": "lots"}, "Profile a: memory: 'lots' is no size such as 512M or 2G"),
         ({"name": "a", "cpu": [1, "x"]}, "Profile a: cpu: 'x' is no number such as 0.5 or 4"),
+        ({"name": "a", "partition": ["main", "-x"]}, "Profile a: partition: '-x' is no name of a cluster"),
+        ({"name": "a", "qos": "x,y"}, "Profile a: qos: 'x,y' is no name"),
         ({"name": "small"}, "Two profiles have the name 'small'"),
     ],
 )

@@ -7,6 +7,7 @@ import hmac
 import json
 import math
 import os
+import ssl
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -36,6 +37,17 @@ HUB_TIMEOUT = 10.0
 SAVE_TURN, LONGEST_SAVE = 5.0, 60.0
 # Seconds that the service manager and the pages have to answer when the host stops: ten later the server is killed.
 HOST_TIMEOUT, FAREWELL = 2.0, 6.0
+
+
+def _hub_tls() -> ssl.SSLContext | None:
+    """Return how this server speaks to a hub on another host: both show certificates."""
+    names = ("KEYFILE", "CERTFILE", "CLIENT_CA")
+    key, certificate, authority = (os.environ.get(f"JUPYTERHUB_SSL_{name}", "") for name in names)
+    if not key:
+        return None
+    context = ssl.create_default_context(cafile=authority)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 async def _host_stops() -> bool:
@@ -202,6 +214,7 @@ class Ends:
             {"Authorization": f"token {token}"},
             "" if method == "POST" else None,
             request_timeout=HUB_TIMEOUT,
+            ssl_options=_hub_tls(),
         )
         try:
             await AsyncHTTPClient().fetch(request)

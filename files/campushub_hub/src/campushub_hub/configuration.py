@@ -94,19 +94,27 @@ def configure(c: Config, settings: dict[str, dict[str, Any]]) -> None:
 def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
     """Add translations and the hub's services, which depend on what the site's additions have set."""
     from .administrators import set_access
-    from .spawners import CampusSpawner, CampusSudoSpawner
+    from .profiles import read_profiles
+    from .spawners import CampusSlurmSpawner, CampusSpawner, CampusSudoSpawner
     from .translation import extended
 
     hub, settings = c.JupyterHub, CampusSpawner(config=c)
-    if import_item(document["JupyterHub"]["spawner_class"]) is CampusSudoSpawner:
+    spawner = import_item(document["JupyterHub"]["spawner_class"])
+    if spawner in (CampusSudoSpawner, CampusSlurmSpawner):
         documented = CampusSpawner(config=Config(document)).session_settings
         for name, value in settings.session_settings.items():
             if value != documented[name]:  # type: ignore[literal-required]
                 print(
-                    f"CampusSpawner.{name} has no effect outside settings.json with CampusSudoSpawner, where root "
+                    f"CampusSpawner.{name} has no effect outside settings.json with {spawner.__name__}, where root "
                     f"prepares the sessions. Set it in the inventory.",
                     file=sys.stderr,
                 )
+    placed = [profile.name for profile in read_profiles(settings.profiles) if profile.places]
+    if placed and not issubclass(spawner, CampusSlurmSpawner):
+        print(
+            f"The partition, account and qos of profiles ({', '.join(placed)}) have no effect with {spawner.__name__}.",
+            file=sys.stderr,
+        )
     kinds = import_item(document["JupyterHub"]["authenticator_class"]).__mro__
     set_access(next((c[kind.__name__].admin_access for kind in kinds if "admin_access" in c[kind.__name__]), False))
     # Our templates need it, whatever the site sets.
@@ -147,12 +155,17 @@ def classes(settings: dict[str, dict[str, Any]]) -> Iterator[tuple[str, type[Con
     from jupyterhub.app import JupyterHub
     from jupyterhub.proxy import ConfigurableHTTPProxy
 
+    from .spawners import CampusSlurmSpawner
+    from .spawners.cluster import SlurmCluster
+
     chosen = settings["JupyterHub"]
     used = [
         JupyterHub,
         ConfigurableHTTPProxy,
         *(import_item(chosen[f"{name}_class"]) for name in ("spawner", "authenticator")),
     ]
+    if issubclass(used[2], CampusSlurmSpawner):
+        used.append(SlurmCluster)
     for used_class in used:
         for base in used_class.mro():
             if issubclass(base, Configurable):

@@ -223,6 +223,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
             error=error,
             is_linked=bool(options) and not sent,
             limits=user.spawner.limits,
+            free=await user.spawner.free_cores(),
             xsrf=self.xsrf_token.decode(),
         )
         self.finish(page)

@@ -21,6 +21,7 @@ from .translation import gettext_noop
 INTERFACES = {"lab": "/lab", "notebook": "/tree", "desktop": ""}
 NAME = re.compile(r"[a-z](-?[a-z0-9])*\Z")
 NAME_LENGTH, TEXT_LENGTH = 30, 64
+PLACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 SIZE = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?[KMGT]\Z|[0-9]{1,17}\Z")
 NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?\Z")
 # The option of a start without the user's own settings of Jupyter and Python.
@@ -69,8 +70,18 @@ def read_number(text: str) -> float:
     return number
 
 
+def read_place(text: str) -> str:
+    """Return a name that a cluster has for something. Raises ValueError."""
+    if not PLACE.match(text):
+        raise ValueError(f"{text!r} is no name of a cluster")
+    return text
+
+
 # What a profile may limit, in the order of the page.
 AMOUNTS: dict[str, Callable[[str], Value]] = {"memory": read_memory, "cpu": read_number, "hours": read_number}
+# Where in a cluster a server runs, and on whose account; spawners that start servers there ask for it.
+PLACES: dict[str, Callable[[str], Value]] = {"partition": read_place, "account": read_place, "qos": read_place}
+READERS = AMOUNTS | PLACES
 
 
 def size_text(size: float) -> str:
@@ -120,7 +131,7 @@ class Question:
     def answer(self, text: str) -> Value:
         """Return the value that a text means. Raises ChoiceError."""
         with suppress(ValueError):
-            value = AMOUNTS.get(self.name, str)(text)
+            value = READERS.get(self.name, str)(text)
             if value in self.values:
                 return value
         offered = ", ".join(map(self.text, self.values))
@@ -138,6 +149,7 @@ class Profile:
     environment: str
     groups: frozenset[str]
     questions: tuple[Question, ...]
+    places: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
@@ -195,7 +207,7 @@ def read_profiles(documents: Iterable[Mapping[str, Any]]) -> list[Profile]:
 def read_profile(document: Mapping[str, Any]) -> Profile:
     """Return a profile. Raises ProfileError."""
     name = str(document.get("name", ""))
-    known = {"name", "title", "description", "interface", "environment", "groups", *AMOUNTS}
+    known = {"name", "title", "description", "interface", "environment", "groups", *READERS}
     if not NAME.match(name) or len(name) > NAME_LENGTH:
         raise ProfileError(f"A profile cannot have the name {name!r}.")
     if unknown := sorted(set(document) - known):
@@ -211,13 +223,14 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
         environment=str(document.get("environment") or ""),
         groups=frozenset(document.get("groups") or ()),
         questions=tuple(read_question(name, amount, document[amount]) for amount in AMOUNTS if document.get(amount)),
+        places=tuple(read_question(name, place, document[place]) for place in PLACES if document.get(place)),
     )
 
 
 def read_question(profile: str, name: str, given: Any) -> Question:
     """Return a question from a value, or a list of values with the default in the first place. Raises ProfileError."""
     try:
-        values = [AMOUNTS[name](str(value)) for value in (given if isinstance(given, list) else [given])]
+        values = [READERS[name](str(value)) for value in (given if isinstance(given, list) else [given])]
     except ValueError as error:
         raise ProfileError(f"Profile {profile}: {name}: {error}.") from None
     return Question(name, tuple(sorted(set(values))), values[0])

@@ -2,13 +2,13 @@
 """
 Start or stop a server, explain why it did not start, probe a home, or store a token, as the user it belongs to.
 
-``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home`` and ``store-token`` are the commands
-that the hub's sudo rule allows; ``create-home`` probes again after the session (`user_session`) has had the home
-created. A hub that runs as root starts ``explain``, ``probe`` and ``store-token`` through the service manager. The
-request is JSON on standard input and the answer JSON on standard output, as SudoSpawner expects of its mediator. Unlike
-the mediator of SudoSpawner, this one imports nothing beyond the standard library, ends as soon as the server is started
-and leaves no process behind: the session has started a unit for the server, in which ``receive`` waits for what
-``spawn`` has been given, and becomes the server.
+``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for servers that
+are jobs of a cluster, ``submit`` and ``cancel`` are the commands that the hub's sudo rule allows; ``create-home``
+probes again after the session (`user_session`) has had the home created. A hub that runs as root starts ``explain``,
+``probe`` and ``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on
+standard output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing
+beyond the standard library, ends as soon as the server is started and leaves no process behind: the session has started
+a unit for the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
 
 To probe a home two Pythons are started, which people wait for. So what takes long to import is imported where it is
 used (no pathlib, no typing, no contextlib; no json for ``state``), and no site-packages are looked for.
@@ -37,15 +37,23 @@ def receiver() -> str:
     return f"/run/jupyterhub-users/{os.getuid()}/spawn-{os.getppid()}"
 
 
+def command_of(interface: str) -> list[str]:
+    """Return the program that serves an interface, with its first arguments."""
+    import json
+
+    with open(COMMAND) as file:
+        commands = json.load(file)
+    # Where there are profiles, a command for each of their interfaces.
+    command: list[str] = commands[interface] if isinstance(commands, dict) else commands
+    return command
+
+
 def spawn(args: list[str], env: dict[str, str], interface: str) -> dict[str, object]:
     """Hand the server's command line and environment to its unit, and answer with the process number."""
     import json
     import socket
 
-    with open(COMMAND) as file:
-        commands = json.load(file)
-    # Where there are profiles, a command for each of their interfaces.
-    command = [*(commands[interface] if isinstance(commands, dict) else commands), *args]
+    command = [*command_of(interface), *args]
     limits = [resource.getrlimit(number) for number in range(RESOURCES)]
     request = {"command": command, "env": env, "limits": limits}
     end = time.monotonic() + RECEIVER_SECONDS
@@ -249,6 +257,59 @@ def store_token(path: str, text: str) -> dict[str, object]:
     return {"ok": True}
 
 
+def run_slurm(command: list[str]) -> tuple[str, str]:
+    """Return what a command of Slurm prints, and in one line what was wrong."""
+    import pwd
+    import subprocess
+
+    account = pwd.getpwuid(os.getuid())
+    # The job gets all of it, and it is no secret to Slurm's administrators.
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, "SHELL": account.pw_shell}
+    environment |= {"USER": account.pw_name, "LOGNAME": account.pw_name}
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    lines = [line.partition(": error: ")[2] or line for line in done.stderr.splitlines() if line.strip()]
+    # The first line says why; where munge does not run, its advice on something else comes first.
+    lines.sort(key=lambda line: not line.startswith("Munge "))
+    return done.stdout.strip(), "" if done.returncode == 0 else (lines[0] if lines else f"status {done.returncode}")
+
+
+def submit(request: dict[str, object]) -> dict[str, object]:
+    """Submit the job that becomes the user's server, and answer with its number, or why Slurm does not want it."""
+    options = [
+        "--parsable",
+        "--no-requeue",
+        "--export=ALL",
+        "--chdir=/",
+        "--output=/dev/null",
+        "--nodes=1",
+        "--ntasks=1",
+    ]
+    # Nothing that only its user may know: whoever uses the cluster sees it.
+    options += [f"--job-name={request['name']}", f"--time={request['minutes']}", f"--cpus-per-task={request['cores']}"]
+    options += [f"--mem={request['memory']}M"] if request["memory"] else []
+    options += [f"--{name}={request[name]}" for name in ("partition", "account", "qos") if request.get(name)]
+    job = os.path.join(os.path.dirname(os.path.abspath(__file__)), "campushub-job")
+    # The hub, whose answers the job believes, is the one who runs this by sudo.
+    words = [job, str(request["contact"]), os.environ.get("SUDO_UID", "0"), *command_of(str(request["interface"]))]
+    printed, problem = run_slurm(["/usr/bin/sbatch", *options, *words])
+    number = printed.partition(";")[0]
+    return {"ok": True, "job": int(number) if number.isdigit() and not problem else 0, "problem": problem}
+
+
+def cancel(jobs: list[int], name: str) -> dict[str, object]:
+    """Cancel jobs of the user's, if they have the name of the hub's jobs."""
+    _, problem = run_slurm(["/usr/bin/scancel", f"--name={name}", *map(str, jobs)])
+    return {"ok": True, "problem": problem}
+
+
 def control_group(pid: int) -> str:
     """Return the control group of a process as the kernel writes it, or nothing if the process has ended."""
     try:
@@ -318,6 +379,10 @@ def main(action: str) -> int:
         answer = explain(request["output"], int(request["pid"]), **place)
     elif action == "store-token":
         answer = store_token(request["path"], request["text"])
+    elif action == "submit":
+        answer = submit(request)
+    elif action == "cancel":
+        answer = cancel([int(job) for job in request["jobs"]], str(request["name"]))
     else:
         answer = stop(int(request["pid"]), float(request["patience"]))
     json.dump(answer, sys.stdout)

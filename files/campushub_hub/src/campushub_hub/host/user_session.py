@@ -360,12 +360,12 @@ def main(environment: dict[str, str]) -> int:
         refuse_system_accounts(account, settings)
         action = last_argument(os.getppid())
         # The server of a user who has used up all their processes can still be stopped: that runs outside the limits.
-        if action != "stop":
+        if action not in ("stop", "cancel"):
             prepare(account, limits_of(groups_of(account), settings), settings)
         if action == "spawn":
             # A document of the release before has no such setting while an upgrade is under way.
             start_receiver(account, os.getppid(), settings.get("tmp_directory", ""))
-        elif action != "stop":
+        elif action not in ("stop", "cancel"):
             move_into_scope(os.getppid(), account.pw_uid)
         if action == "explain":
             # The mediator reads it next.

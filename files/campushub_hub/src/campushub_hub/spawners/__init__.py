@@ -1,7 +1,8 @@
 """How users' servers are started."""
 
 from .base import CampusSpawner, ServerStartError
+from .slurm import CampusSlurmSpawner
 from .sudo import CampusSudoSpawner
 from .systemd import CampusSystemdSpawner
 
-__all__ = ["CampusSpawner", "CampusSudoSpawner", "CampusSystemdSpawner", "ServerStartError"]
+__all__ = ["CampusSlurmSpawner", "CampusSpawner", "CampusSudoSpawner", "CampusSystemdSpawner", "ServerStartError"]

@@ -53,6 +53,7 @@ HOME_UNAVAILABLE = gettext_noop(
 )
 HOME_CLOSED = gettext_noop("Your home directory %(home)s cannot be used: %(problem)s. Please tell your administrator.")
 NO_SESSION = gettext_noop("Your session could not be prepared. Please tell your administrator.")
+PORT_TAKEN = gettext_noop("Somebody else holds the port of this server. Please start it again.")
 SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a person. It gets no server.")
 NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
 # Seconds that a server has to answer when one of its pages complains, and between two such questions.
@@ -242,7 +243,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
                 name: value for name, value in self.user_options.items() if name != WITHOUT_SETTINGS
             }
             # The next request would undo it.
-            self.db.commit()
+            self.user.db.commit()
         try:
             await self.look_up_limits()
         except accounts.DirectoryTimeoutError as error:
@@ -284,13 +285,13 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         """Add the user's directories on the host to the environment of the server."""
         environment = super().get_env()
         # Connection files and the kernels' sockets: short path (socket names are limited to 107 bytes), local disk.
-        environment["JUPYTER_RUNTIME_DIR"] = runtime = str(user_session.runtime_directory(self.account.pw_uid))
+        environment["JUPYTER_RUNTIME_DIR"] = runtime = self.private_directory()
         if self.user_options.get(WITHOUT_SETTINGS):
             # An empty place for settings, and nothing of ~/.local. What the site has set counts as always.
             environment |= {"JUPYTER_CONFIG_DIR": f"{runtime}/without-settings", "PYTHONNOUSERSITE": "1"}
         environment = {**self.credentials(), **environment}
         if self._homes:
-            local = user_session.local_directory(self.account.pw_uid, self._homes)
+            local = self.local_directory(self._homes)
             environment["HOME"] = self._home
             # Databases that need locks, and files whose modes matter. Users' own packages in the home are still found.
             environment["IPYTHONDIR"] = f"{local}/ipython"
@@ -302,6 +303,14 @@ class CampusSpawner(ChosenServer, ServerLifetime):
             if environment.get("JUPYTERHUB_DEFAULT_URL", "").startswith("/lab"):
                 environment["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{mediator.NOTICE}"
         return environment
+
+    def private_directory(self) -> str:
+        """Return the directory of the user's own, in memory or for as long as the server runs, on its host."""
+        return str(user_session.runtime_directory(self.account.pw_uid))
+
+    def local_directory(self, homes: user_session.Homes) -> str:
+        """Return the directory of the user's own on the disk of the server's host."""
+        return str(user_session.local_directory(self.account.pw_uid, homes))
 
     def user_command(self) -> list[str]:
         """Return the words in front of a command that is to run as the user."""
@@ -475,9 +484,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
                 return
             if owners:
                 self.log.error("Port %s of %s's server is held by UID %s", self.port, self.user.name, owners)
-                raise ServerStartError(
-                    gettext_noop("Somebody else holds the port of this server. Please start it again.")
-                )
+                raise ServerStartError(PORT_TAKEN)
             # poll() costs a process: twenty servers that start at once would mostly wait for each other's.
             if not self.probably_running() or time.monotonic() - last_poll > 5:
                 if await self.poll() is not None:
@@ -564,7 +571,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
 
     async def answers(self) -> bool:
         """Return whether the server answers a request, whatever it says."""
-        reader, writer = await asyncio.open_connection(self.server.ip, self.server.port)
+        reader, writer = await asyncio.open_connection(self.server.ip, self.server.port, ssl=self.tls)
         try:
             # This page is no activity of the user's.
             writer.write(f"GET {self.server.base_url}api HTTP/1.0\r\n\r\n".encode())

@@ -45,7 +45,8 @@ class ChosenServer(LoggingConfigurable):
         What people can start: dictionaries with `name`, `title`, `description`, `interface` (lab, notebook or desktop),
         `environment` (the name of a kernel with which new notebooks begin), `memory`, `cpu` and `hours` (a value, or a
         list to choose from with the default in the first place) and `groups` that may use it. Nobody gets more than
-        their own limits. Empty asks nothing: each server is as the other settings say.
+        their own limits. Empty asks nothing: each server is as the other settings say. Servers in a Slurm cluster have
+        `partition`, `account` and `qos` as well, each a value or a list.
         """,
     )
     programs = Dict(
@@ -53,6 +54,8 @@ class ChosenServer(LoggingConfigurable):
         config=True,
         help="Path of the program that serves each `interface` of a profile, and of that without one.",
     )
+    # Whether each server may have as much memory and CPU as its user; else they hold for all of them together.
+    limits_per_server = False
     # Of this run of the server.
     choice: Choice | None = None
     # What `default_url` was before any choice.
@@ -80,6 +83,10 @@ class ChosenServer(LoggingConfigurable):
         """Return what the spawner itself asks, such as where the server is to run."""
         return ()
 
+    async def free_cores(self) -> dict[str, int]:
+        """Return the CPU cores that are free now, by partition; nothing is unknown."""
+        return {}
+
     def offers(self) -> tuple[Offer, ...]:
         """Return what the user may start, by the groups and limits that were looked up last."""
         limits = {
@@ -97,7 +104,7 @@ class ChosenServer(LoggingConfigurable):
         self.user_options = options = choice.options()
         # What the next start begins with. JupyterHub has stored what it was sent, with what counts once.
         self.orm_spawner.user_options = {name: text for name, text in options.items() if name != WITHOUT_SETTINGS}
-        self.db.commit()
+        self.user.db.commit()
         memory, cpu, hours = (choice.answers.get(name) for name in ("memory", "cpu", "hours"))
         # The user's own limits hold over all their servers; these do for this one as well.
         self.mem_limit, self.cpu_limit = memory or self._limits["memory"], cpu or self._limits["cpu"]
@@ -119,7 +126,8 @@ class ChosenServer(LoggingConfigurable):
         profiles = read_profiles(self.profiles)
         if options.get("profile") not in [profile.name for profile in profiles]:
             return None
-        return recall(offers_of(profiles, [group for profile in profiles for group in profile.groups], {}), options)
+        groups = [group for profile in profiles for group in profile.groups]
+        return recall(offers_of(profiles, groups, {}, self.questions), options)
 
     def link_with_choice(self, address: str) -> str:
         """Return the address of the page that starts the server with what was chosen for it, be that refused, in it."""

@@ -13,6 +13,7 @@ import hmac
 import json
 import math
 import secrets
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -151,6 +152,8 @@ class ServerLifetime(LoggingConfigurable):
     )
     save_timeout = Float(15, config=True, help="Seconds that open pages have to save when a server is ended.")
 
+    # How the hub speaks to the server, where it is on another host.
+    tls: ssl.SSLContext | None = None
     # Of this run of the server.
     extended = 0
     # What its user has chosen in the place of `max_age`.
@@ -396,6 +399,7 @@ class ServerLifetime(LoggingConfigurable):
             request_timeout=ANSWER_SECONDS,
             connect_timeout=ANSWER_SECONDS,
             follow_redirects=False,
+            ssl_options=self.tls,
         )
         # Of its own: the hub's has a queue, which servers that hang would fill.
         client = SimpleAsyncHTTPClient(force_instance=True, max_body_size=ANSWER_SIZE)

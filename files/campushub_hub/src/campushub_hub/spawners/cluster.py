@@ -1,0 +1,392 @@
+"""
+What the hub knows of a Slurm cluster, for all its servers together.
+
+- One squeue every few seconds tells of the jobs of all servers. Whatever keeps it from answering says nothing of them.
+- Jobs of this hub that belong to no server, as after a hub that was killed, are cancelled.
+- A job is known by its number and the UID that Slurm says: the number has come through a program that ran as the user.
+- A job that has begun asks here for its environment: one line to a port, and one back. Both are credentials of munge,
+  which says whose the job is, and lets nobody but its user read the answer.
+- Servers on nodes reach the hub's API at a port of its own, with the certificates that their jobs got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import re
+import socket
+import ssl
+import subprocess
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tornado.httpserver import HTTPServer
+from traitlets import Float, Integer, Unicode
+from traitlets.config import SingletonConfigurable
+
+from campushub_hub.certificates import Certificates
+
+if TYPE_CHECKING:
+    from .slurm import CampusSlurmSpawner
+
+# Nothing in it that a user could have written: who puts a line break into a comment would speak for others' jobs.
+FORMAT = "%i|%T|%U|%u|%B|%P|%S|%r"
+# States of squeue(1) after which a job does nothing any more.
+ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+# The path in the sudo rule.
+MEDIATOR = "/opt/campushub/hub/bin/campushub-mediator"
+# Of Slurm, so that it does not look for words of a language, or for a zone, in the hub's environment.
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "%s"}
+# After how many seconds a job that does not end is cancelled once more, and how many of a user at once.
+CANCEL_SECONDS, CANCEL_BATCH = 60.0, 100
+# The most bytes of a report, and the seconds that it may take.
+REPORT_SIZE, REPORT_SECONDS = 16_000, 10.0
+# For how many seconds pages show what is free, and how long they wait for Slurm to say it.
+FREE_SECONDS, FREE_WAIT = 5.0, 2.0
+
+
+class Key(NamedTuple):
+    """By what a job is known."""
+
+    uid: int
+    number: int
+
+
+class Job(NamedTuple):
+    """A job as Slurm describes it."""
+
+    state: str
+    user: str
+    node: str
+    partition: str
+    # Seconds since 1970; of a job that waits, when it is expected to begin.
+    start: float | None
+    # Why it waits.
+    reason: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it does nothing any more."""
+        return self.state in ENDED
+
+    @property
+    def ending(self) -> bool:
+        """Whether Slurm has it end, or has ended it. That of a node that does not answer takes as long as that."""
+        return self.ended or self.state == "COMPLETING"
+
+
+# Of a job that Slurm has forgotten, some minutes after its end.
+GONE = Job("COMPLETED", "", "", "", None, "")
+
+
+class ReportError(Exception):
+    """A report that is none of a job that begins."""
+
+
+def parse_jobs(text: str) -> dict[Key, Job]:
+    """Return the jobs that squeue has printed in `FORMAT`; other lines count for nothing."""
+    jobs = {}
+    for line in text.splitlines():
+        number, *fields = line.split("|", 7)
+        if number.isdigit() and len(fields) == 7 and fields[1].isdigit():
+            state, uid, user, node, partition, start, reason = fields
+            when = float(start) if start.isdigit() else None
+            found = Job(state, user, "" if node == "n/a" else node, partition, when, reason)
+            jobs[Key(int(uid), int(number))] = found
+    return jobs
+
+
+def parse_free(text: str) -> dict[str, int]:
+    """Return the cores that nobody uses, by partition and of the default one by "", as sinfo has printed them."""
+    free: Counter[str] = Counter()
+    for line in text.splitlines():
+        # Of the cores, those that are allocated, idle, neither, and all.
+        found = re.match(r"([^|*]+)(\*?)\|(\w+)\|\d+/(\d+)/\d+/\d+\Z", line)
+        if found:
+            name, is_default, state, idle = found.groups()
+            for partition in (name, *([""] if is_default else [])):
+                free[partition] += int(idle) if state == "up" else 0
+    return dict(free)
+
+
+def parse_credential(text: str) -> tuple[int, str]:
+    """Return the UID of who has made a credential, and what is in it, as unmunge has printed it."""
+    head, _, payload = text.partition("\n\n")
+    fields = dict(line.split(":", 1) for line in head.splitlines() if ":" in line)
+    try:
+        # As in: alice (2001)
+        return int(fields["UID"].rpartition("(")[2].rstrip(") ")), payload
+    except (LookupError, ValueError):
+        raise ReportError("unmunge has not said whose it is") from None
+
+
+async def run(*command: str, given: str = "", timeout: float = 30) -> str:
+    """Return what a program prints. Raises OSError if it fails, or does not end in time."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    try:
+        printed, problem = await asyncio.wait_for(process.communicate(given.encode()), timeout)
+    except asyncio.TimeoutError:
+        raise OSError(f"{command[0]} has not ended within {timeout:g} s") from None
+    finally:
+        if process.returncode is None:
+            # Who waited may have been cancelled. That of sudo is root's.
+            with contextlib.suppress(OSError):
+                process.kill()
+    if process.returncode:
+        raise OSError(problem.decode(errors="replace").strip() or f"{command[0]}: {process.returncode}")
+    return printed.decode(errors="replace")
+
+
+class SlurmCluster(SingletonConfigurable):
+    """The cluster, as one hub sees it."""
+
+    job_name = Unicode(
+        config=True, help="Name of the jobs of this hub. Two hubs of one cluster must have different ones."
+    )
+    address = Unicode(config=True, help="Name by which nodes reach the hub.")
+    report_port = Integer(983, config=True, help="Port at which jobs that begin report.")
+    api_port = Integer(984, config=True, help="Port of the hub's API for servers on nodes.")
+    query_interval = Float(3, config=True, help="Seconds between two looks at the jobs of all servers.")
+    certificates = Unicode(
+        "/etc/jupyterhub/nodes", config=True, help="Directory with the certificates of hub, proxy and nodes."
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.jobs: dict[Key, Job] = {}
+        # Place of each job that waits among those of its partition, from 1 on.
+        self.positions: dict[int, int] = {}
+        # When the query began that was answered last; whether the last one was.
+        self.asked = 0.0
+        self.answers = False
+        self.claims: dict[Key, tuple[CampusSlurmSpawner, float]] = {}
+        # How many jobs of a user, by UID, are being submitted, whose numbers nobody knows yet.
+        self.submissions: Counter[int] = Counter()
+        self.changed = asyncio.Event()
+        self._query: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._reports = asyncio.Semaphore(8)
+        self._free: asyncio.Task[dict[str, int]] | None = None
+        self._free_since = -math.inf
+        self._cancelled: dict[Key, float] = {}
+        self.tls = Certificates(Path(self.certificates))
+
+    @property
+    def name(self) -> str:
+        """The name of the jobs of this hub."""
+        return self.job_name or f"campushub-{socket.gethostname().partition('.')[0]}"
+
+    def begin(self) -> None:
+        """Begin to look, and to listen to jobs, where that has not begun. There must be a loop of events."""
+        if not self._tasks:
+            self._tasks = [asyncio.ensure_future(task()) for task in (self.watch, self.listen)]
+
+    # The jobs
+
+    def claim(self, job: Key, spawner: CampusSlurmSpawner) -> None:
+        """Say whose server a job is."""
+        self.claims[job] = spawner, time.monotonic()
+
+    def release(self, job: Key) -> None:
+        """Say that a job is no server any more."""
+        self.claims.pop(job, None)
+
+    async def watch(self) -> None:
+        """Look at the jobs every few seconds, and cancel those that belong to no server."""
+        sweep: asyncio.Task[None] | None = None
+        while True:
+            await self.refresh()
+            # However long that takes, servers that start wait for the next look.
+            if sweep is None or sweep.done():
+                sweep = asyncio.ensure_future(self.sweep())
+            await asyncio.sleep(self.query_interval)
+
+    async def sweep(self) -> None:
+        """Cancel jobs that belong to no server, and go on whatever comes of it."""
+        try:
+            await self.cancel_orphans()
+        except Exception:
+            self.log.exception("Cannot cancel jobs of the hub that belong to no server")
+
+    async def refresh(self) -> None:
+        """Look at the jobs once, together with all who want to know just now."""
+        if self._query is None or self._query.done():
+            self._query = asyncio.ensure_future(self._ask())
+        await asyncio.shield(self._query)
+
+    async def _ask(self) -> None:
+        began = time.monotonic()
+        try:
+            jobs = parse_jobs(
+                await run("squeue", "--noheader", "--states=all", f"--name={self.name}", f"--format={FORMAT}")
+            )
+            waiting = {job.partition for key, job in jobs.items() if job.state == "PENDING" and key in self.claims}
+            if waiting:
+                queues = f"--partition={','.join(sorted(waiting))}"
+                self.positions = parse_positions(
+                    await run("squeue", "--noheader", "--states=PENDING", queues, "--sort=-p,i", "--format=%i|%P")
+                )
+        except OSError as error:
+            if self.answers or not self.asked:
+                self.log.error("Slurm does not say which jobs there are: %s", error)  # noqa: TRY400 (no bug of ours)
+            self.answers = False
+        else:
+            if not self.answers:
+                self.log.info("Slurm says which jobs there are: %d of %s", len(jobs), self.name)
+            self.jobs, self.asked, self.answers = jobs, began, True
+        # Those who wait look, and wait for the next one.
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def look(self, job: Key) -> Job | None:
+        """Return a job as it was when Slurm answered last; None is unknown."""
+        _, since = self.claims.get(job, (None, 0.0))
+        if not self.answers or self.asked <= since:
+            return None
+        return self.jobs.get(job, GONE)
+
+    async def find(self, job: Key) -> Job | None:
+        """Return a job; None is unknown."""
+        if time.monotonic() - self.asked > 2 * self.query_interval or self.look(job) is None:
+            await self.refresh()
+        return self.look(job)
+
+    async def free(self) -> dict[str, int]:
+        """Return the cores that nobody uses, by partition; nothing is unknown. All pages of a moment ask once."""
+        if not self.answers:
+            return {}
+        if self._free is None or time.monotonic() - self._free_since > FREE_SECONDS:
+            self._free, self._free_since = asyncio.ensure_future(self._ask_for_free()), time.monotonic()
+        await asyncio.wait([self._free], timeout=FREE_WAIT)
+        return self._free.result() if self._free.done() else {}
+
+    async def _ask_for_free(self) -> dict[str, int]:
+        try:
+            return parse_free(await run("sinfo", "--noheader", "--format=%P|%a|%C"))
+        except OSError:
+            # The next look at the jobs says so.
+            return {}
+
+    async def cancel_orphans(self) -> None:
+        """Cancel the jobs of this hub that belong to no server."""
+        if not self.answers:
+            return
+        now = time.monotonic()
+        # Slurm takes a while to end one that is cancelled.
+        orphans = {
+            key: job
+            for key, job in self.jobs.items()
+            if key not in self.claims
+            and not job.ending
+            and not self.submissions[key.uid]
+            and now - self._cancelled.get(key, -math.inf) > CANCEL_SECONDS
+        }
+        recorded = self.recorded() if orphans else set()
+        # Anybody may give jobs of their own the name of the hub's, as many as Slurm takes.
+        by_user: dict[str, list[Key]] = defaultdict(list)
+        for key, job in orphans.items():
+            if key not in recorded:
+                by_user[job.user].append(key)
+        for user, all_keys in by_user.items():
+            keys = all_keys[:CANCEL_BATCH]
+            numbers = [key.number for key in keys]
+            self._cancelled |= dict.fromkeys(keys, now)
+            self.log.warning("Jobs of %s that belong to no server are cancelled: %s", user, numbers)
+            try:
+                await cancel(user, numbers, self.name)
+            except OSError as error:
+                self.log.error("Jobs of %s were not cancelled: %s: %s", user, numbers, error)  # noqa: TRY400 (no bug)
+
+    def recorded(self) -> set[Key]:
+        """Return the jobs of servers in the database, which a hub that starts may not have looked at."""
+        from jupyterhub import orm
+        from jupyterhub.app import JupyterHub
+
+        if not JupyterHub.initialized():
+            return set()
+        servers = JupyterHub.instance().db.query(orm.Spawner).filter(orm.Spawner.server != None)  # noqa: E711 (SQL)
+        states = [server.state for server in servers if server.state and "job" in server.state]
+        return {Key(state.get("uid", -1), state["job"]) for state in states}
+
+    async def node_address(self, node: str) -> str:
+        """Return the address of a node, by which the hub reaches the servers there. Raises OSError."""
+        return (await run("sinfo", "--noheader", f"--nodes={node}", "--format=%o")).split("\n")[0].strip() or node
+
+    # Jobs that begin
+
+    async def listen(self) -> None:
+        """Open the ports for jobs and their servers."""
+        from jupyterhub.app import JupyterHub
+
+        try:
+            await asyncio.start_server(self.receive, None, self.report_port, limit=REPORT_SIZE)
+            server = HTTPServer(
+                JupyterHub.instance().tornado_application, ssl_options=self.tls.hub_context(ssl.Purpose.CLIENT_AUTH)
+            )
+            server.listen(self.api_port)
+        except Exception:
+            self.log.exception("No server on a node can be started")
+
+    async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the report of a job."""
+        peer = (writer.get_extra_info("peername") or ("",))[0]
+        try:
+            answer = await asyncio.wait_for(self.answer(reader), REPORT_SECONDS)
+            writer.write(answer.encode())
+            await writer.drain()
+        except (ReportError, OSError, ValueError, LookupError, TypeError, asyncio.TimeoutError) as error:
+            self.log.warning(
+                "What %s has said is no report of a job: %s", peer, str(error)[:200] or type(error).__name__
+            )
+        except Exception:
+            self.log.exception("The report of a job from %s has failed", peer)
+        finally:
+            writer.close()
+
+    async def answer(self, reader: asyncio.StreamReader) -> str:
+        """Return the environment of the job whose report comes, for its user alone."""
+        line = (await reader.readline()).decode("ascii")
+        # Anybody who reaches the port may say anything.
+        async with self._reports:
+            uid, payload = parse_credential(await run("unmunge", given=line))
+        report = json.loads(payload)
+        job, port, directory = Key(uid, int(report["job"])), int(report["port"]), str(report["directory"])
+        if job not in self.claims or not 1024 <= port < 65536:
+            raise ReportError(f"job {job.number} of UID {uid} with port {port} is not expected")
+        spawner, _ = self.claims[job]
+        answer = await spawner.begin_job(job, port, directory)
+        return await run("munge", f"--restrict-uid={uid}", given=json.dumps(answer))
+
+
+def parse_positions(text: str) -> dict[int, int]:
+    """Return the place of each job among those that wait in its partition; squeue has printed them in their order."""
+    counts: Counter[str] = Counter()
+    positions = {}
+    for line in text.splitlines():
+        number, _, partition = line.partition("|")
+        counts[partition] += 1
+        if number.isdigit():
+            positions[int(number)] = counts[partition]
+    return positions
+
+
+def user_command(user: str) -> list[str]:
+    """Return the words in front of a command that the hub's sudo rule lets it run as the user."""
+    return ["sudo", "-nH", "-u", user]
+
+
+async def cancel(user: str, jobs: list[int], name: str) -> None:
+    """Cancel jobs of a user, if they have the name of the hub's jobs. Raises OSError."""
+    request = json.dumps({"jobs": jobs, "name": name})
+    answer = json.loads(await run(*user_command(user), MEDIATOR, "cancel", given=request))
+    if answer.get("problem"):
+        raise OSError(answer["problem"])

@@ -1,0 +1,607 @@
+"""
+Servers as jobs of a Slurm cluster.
+
+- The job is submitted, and cancelled, by the mediator as its user. Its number is in the database before anything else
+  happens: a hub that is killed finds the server again, or cancels the job.
+- A job gets its environment when it begins, not when it is submitted; see `cluster` and `campushub_hub.host.job`.
+- The server listens on its node for the hub and its proxy alone, which show certificates, as it does.
+- It ends when Slurm says so, or when nobody can be reached at its address; Slurm calls a job running that does nothing.
+- The hub ends it a minute before Slurm would, and its open pages are told before; see `lifetime`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import re
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from typing import Any, TypedDict
+
+from jupyterhub.spawner import Spawner
+from traitlets import Float, Integer, Unicode
+
+from campushub_hub.certificates import fingerprint
+from campushub_hub.host import user_session
+from campushub_hub.profiles import Profile, Question
+from campushub_hub.translation import gettext_noop
+
+from .base import PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
+from .cluster import MEDIATOR, Job, Key, ReportError, SlurmCluster, user_command
+from .lifetime import Ending
+
+NO_CLUSTER = gettext_noop(
+    "The cluster does not answer at the moment, so that no server can be started. Please try again in a few minutes."
+)
+REFUSED = gettext_noop("The cluster has not accepted your server: %(problem)s")
+QUEUE_TOO_LONG = gettext_noop(
+    "You have waited %(minutes)s minutes in the queue of the cluster, and nothing became free. Please try again later."
+)
+NOT_REPORTED = gettext_noop("Your server was given a place on %(node)s and did not start there.")
+# Why a job has ended, by its state, as end_reason.html says it of a server that ran.
+REASONS = {
+    "BOOT_FAIL": "node",
+    "CANCELLED": "cancelled",
+    "DEADLINE": "time_limit",
+    "NODE_FAIL": "node",
+    "OUT_OF_MEMORY": "memory",
+    "PREEMPTED": "preempted",
+    "TIMEOUT": "time_limit",
+}
+# The same, of one that has not come so far.
+ENDED_WHILE_STARTING = {
+    "cancelled": gettext_noop("The job of your server was cancelled before it started."),
+    "memory": gettext_noop("Your server has used more memory than it may while it was starting."),
+    "node": gettext_noop("The node on which your server was starting has failed. Please start it again."),
+    "preempted": gettext_noop(
+        "Other work was given the place of your server before it started. Please start it again."
+    ),
+    "time_limit": gettext_noop("The time of your server was over before it started."),
+    "ended": gettext_noop("Your server ended while it was starting."),
+}
+# What sbatch says where the controller, or munge on one of the two hosts, does not answer.
+SILENT = re.compile(r"contact slurm controller|timed out|Zero Bytes|[Aa]uthentication|\AMunge ")
+# Why a job waits that would do so for ever, as clusters say it that do not refuse it (EnforcePartLimits).
+HOPELESS = re.compile(
+    r"(PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
+    r"|(Assoc|QOS)Max\w+PerJob(Limit)?)\Z"
+)
+# Seconds between two looks at the port of a server that starts, or has just ended its connection.
+LISTEN_INTERVAL = 0.1
+# For how many seconds the latter go on like this.
+LOSS_SECONDS = 15
+# Seconds that a server has to show its certificate.
+CONNECT_SECONDS = 5.0
+# Of the connection that is held to each server: seconds between two signs of life that are missing, how many may be.
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 4
+# Seconds before the end of a job at which the hub ends the server.
+MARGIN = 60
+
+
+class StrangerError(Exception):
+    """Another server listens at the port of this one."""
+
+
+class HangingError(Exception):
+    """A server that listens and does not answer, not even with its certificate."""
+
+
+async def listens(address: str, port: int) -> bool:
+    """Return whether anybody listens there."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS)
+    except (OSError, asyncio.TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def keep_alive(connection: asyncio.StreamWriter, idle: int) -> None:
+    """Have a connection end when the other host has not answered the kernel's question after so many silent seconds."""
+    carrier = connection.get_extra_info("socket")
+    carrier.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        socket.TCP_KEEPIDLE: idle,
+        socket.TCP_KEEPINTVL: KEEPALIVE_SECONDS,
+        socket.TCP_KEEPCNT: KEEPALIVE_COUNT,
+    }
+    for option, value in options.items():
+        carrier.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class Resources(TypedDict):
+    """What a server asks the cluster for."""
+
+    partition: str  # empty is the cluster's default, as are account and QOS
+    account: str
+    qos: str
+    memory: int  # MB; 0 is the partition's default
+    cores: int
+    minutes: int
+
+
+class Queue(TypedDict):
+    """Why a job waits; spawn_pending.html has the words."""
+
+    reason: str
+    position: int
+    start: float | None
+    partition: str
+    cores: int
+
+
+class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
+    """Servers as jobs of a Slurm cluster."""
+
+    partition = Unicode(
+        "", config=True, help="Partition of servers whose profile names none. Empty is the default of the cluster."
+    )
+    hours = Float(12, config=True, help="Hours after which a server ends whose profile names none.")
+    queue_timeout = Integer(3600, config=True, help="Seconds that a server may wait in the queue.")
+    stop_timeout = Float(60, config=True, help="Seconds that a job has to end after it is cancelled.")
+    unreachable_timeout = Float(
+        75,
+        config=True,
+        help="Seconds after which a server is ended that nobody can connect to, as when its node has gone. 0 is never.",
+    )
+    # The path in the sudo rule.
+    mediator_path = Unicode(MEDIATOR, config=True, help="Path of the program that acts as the user.")
+
+    # Slurm sees to the limits of a job.
+    limits_per_server = True
+    # Number of the job, and the UID of the account that it was submitted by.
+    job = 0
+    uid = -1
+    # Of a server that listens, without its path.
+    listens_at = ""
+    # Of its certificate.
+    fingerprint = ""
+    report: asyncio.Future[tuple[str, int]] | None = None
+    _directory = ""
+    _submitting = False
+    _resources: Resources | None = None
+    # Since when nobody can connect to the server.
+    _unreachable: float | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cluster = SlurmCluster.instance(config=self.config)
+        # Servers have certificates, and so has the hub for them.
+        self.internal_ssl = True
+        # JupyterHub's covers the queue as well.
+        self.begin_timeout = self.start_timeout
+        self.start_timeout += self.queue_timeout + 60
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            self.cluster.begin()
+
+    # What is kept
+
+    def get_state(self) -> dict[str, Any]:
+        """Remember the job."""
+        state = super().get_state()
+        kept = {"job": self.job, "uid": self.uid, "url": self.listens_at, "fingerprint": self.fingerprint}
+        return {**state, **kept} if self.job else state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read what `get_state` wrote."""
+        super().load_state(state)
+        self.job, self.uid = state.get("job", 0), state.get("uid", -1)
+        self.listens_at, self.fingerprint = state.get("url", ""), state.get("fingerprint", "")
+        if self.job:
+            self.cluster.claim(self.key, self)
+
+    def clear_state(self) -> None:
+        """Forget the job."""
+        super().clear_state()
+        self.cluster.release(self.key)
+        self.job, self.uid, self.listens_at, self.fingerprint = 0, -1, "", ""
+        self.report, self._resources, self._unreachable, self._directory = None, None, None, ""
+
+    @property
+    def key(self) -> Key:
+        """By what the job is known."""
+        return Key(self.uid, self.job)
+
+    def keep_state(self) -> None:
+        """Write down what must not be lost with the hub."""
+        self.orm_spawner.state = self.get_state()
+        self.user.db.commit()
+
+    # What differs on a node
+
+    def user_command(self) -> list[str]:
+        """Return the words in front of a command that the hub's sudo rule lets it run as the user."""
+        return user_command(self.user.name)
+
+    async def publish_token(self) -> None:
+        """Publish none: it would be on this host, and the server is on another."""
+
+    def private_directory(self) -> str:
+        """Return the directory of the job."""
+        return self._directory
+
+    def local_directory(self, homes: user_session.Homes) -> str:  # noqa: ARG002 (of other hosts)
+        """Return the same: no other directory of a node is the user's own."""
+        return self._directory
+
+    def get_env(self) -> dict[str, str]:
+        """Say where the server finds its certificates."""
+        files = {"KEYFILE": "server.key", "CERTFILE": "server.pem", "CLIENT_CA": "centre-ca.pem"}
+        return {
+            **super().get_env(),
+            **{f"JUPYTERHUB_SSL_{name}": f"{self._directory}/{file}" for name, file in files.items()},
+        }
+
+    # Start
+
+    def questions(self, profile: Profile) -> tuple[Question, ...]:
+        """Return what a profile says of the cluster, or leaves to people."""
+        return profile.places
+
+    async def free_cores(self) -> dict[str, int]:
+        """Return the cores that nobody uses now, by partition, and by "" of that without a choice."""
+        free = dict(await self.cluster.free())
+        if self.partition:
+            free.pop("", None)
+            free |= {"": free[self.partition]} if self.partition in free else {}
+        return free
+
+    def resources(self) -> Resources:
+        """Return what the server asks for, as it was chosen within the user's limits."""
+        answers = self.choice.answers if self.choice else {}
+        return {
+            "partition": str(answers.get("partition") or self.partition),
+            "account": str(answers.get("account") or ""),
+            "qos": str(answers.get("qos") or ""),
+            "memory": math.ceil(float(self.mem_limit or 0) / 2**20),
+            "cores": max(1, math.ceil(float(self.cpu_limit or 1))),
+            "minutes": math.ceil((self.seconds_to_run() + self.extension_limit) / 60),
+        }
+
+    def seconds_to_run(self) -> int:
+        """Return how long the server may run if its user asks for no more time."""
+        hours = self.choice.answers.get("hours") if self.choice else None
+        seconds = round(float(hours or self.hours) * 3600)
+        return min(seconds, self.max_age) if self.max_age else seconds
+
+    async def start(self) -> str:
+        """Submit the job, wait until it has begun and the server listens, and return the server's address."""
+        await self.prepare()
+        await self.resolve_home()
+        self._resources = self.resources()
+        self.chosen_age = max(MARGIN, self.seconds_to_run() - MARGIN)
+        self.report = asyncio.get_running_loop().create_future()
+        self.cluster.begin()
+        submission = asyncio.ensure_future(self.submit(self._resources))
+        try:
+            # A start that is given up now would leave a job that nobody knows of.
+            await asyncio.shield(submission)
+        finally:
+            await asyncio.wait([submission])
+        address, port = await self.wait_for_report()
+        await self.wait_until_reachable(address, port)
+        self.listens_at = f"https://{f'[{address}]' if ':' in address else address}:{port}"
+        self.keep_state()
+        self.secure_server()
+        return self.listens_at
+
+    async def submit(self, resources: Resources) -> None:
+        """Submit the job and write down its number."""
+        self._submitting = True
+        uid = self.account.pw_uid
+        # The job may be there before its number is.
+        self.cluster.submissions[uid] += 1
+        try:
+            answer = await self.run_mediator(
+                "submit",
+                **resources,
+                name=self.cluster.name,
+                interface=self.choice.profile.interface if self.choice else "",
+                contact=f"{self.cluster.address}:{self.cluster.report_port}",
+            )
+            if problem := printable(answer["problem"]):
+                self.log.error("Slurm has not accepted the server %s: %s", self._log_name, problem)
+                silent = SILENT.search(problem)
+                raise ServerStartError(NO_CLUSTER) if silent else ServerStartError(REFUSED, problem=problem)
+            self.job, self.uid = int(answer["job"]), uid
+            self.cluster.claim(self.key, self)
+            self.keep_state()
+        finally:
+            self.cluster.submissions[uid] -= 1
+            self._submitting = False
+        self.log.info("The server %s is job %d", self._log_name, self.job)
+
+    async def wait_for_report(self) -> tuple[str, int]:
+        """Wait until the job has begun and said its port. Raises ServerStartError."""
+        if self.report is None:
+            raise RuntimeError("no job was submitted")
+        began = time.monotonic()
+        running: float | None = None
+        while not self.report.done():
+            changed = asyncio.ensure_future(self.cluster.changed.wait())
+            waiting: list[asyncio.Future[Any]] = [self.report, changed]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+            found = self.cluster.look(self.key)
+            if self.report.done() or found is None:
+                continue
+            self.check_job(found)
+            if found.state == "PENDING":
+                if time.monotonic() - began > self.queue_timeout:
+                    raise ServerStartError(QUEUE_TOO_LONG, minutes=str(round(self.queue_timeout / 60)))
+            elif running is None:
+                running = time.monotonic()
+            elif time.monotonic() - running > self.begin_timeout:
+                raise ServerStartError(NOT_REPORTED, node=found.node)
+        return self.report.result()
+
+    def check_job(self, found: Job) -> None:
+        """Raise ServerStartError for a job that has ended while the server was starting, or never begins."""
+        if found.ended:
+            reason = REASONS.get(found.state, "ended")
+            self.log.error("Job %d of the server %s has ended: %s", self.job, self._log_name, found.state)
+            raise ServerEndedError(ENDED_WHILE_STARTING[reason])
+        if found.state == "PENDING" and HOPELESS.match(found.reason):
+            self.log.error("Job %d of the server %s would wait for ever: %s", self.job, self._log_name, found.reason)
+            raise ServerStartError(REFUSED, problem=found.reason)
+
+    async def begin_job(self, job: Key, port: int, directory: str) -> dict[str, Any]:
+        """Return what the job needs to become the server, which has begun. Raises ReportError and OSError."""
+        if job != self.key or self.report is None or self.report.done():
+            raise ReportError(f"job {job.number} of UID {job.uid} is none that is about to start")
+        found = self.cluster.look(job)
+        if found is None or not found.node:
+            await self.cluster.refresh()
+            found = self.cluster.look(job)
+        if found is None or not found.node or found.ended:
+            raise ReportError(f"Slurm does not say where job {job.number} runs")
+        address = await self.cluster.node_address(found.node)
+        # Another report may have been first while Slurm was asked.
+        if self.report is None or self.report.done():
+            raise ReportError(f"job {job.number} has reported already")
+        pair = self.cluster.tls.for_server(self.user.name, address)
+        self.fingerprint = fingerprint(ssl.PEM_cert_to_DER_cert(pair.certificate))
+        self.ip, self.port, self._directory = "0.0.0.0", port, directory  # noqa: S104 (it asks for certificates)
+        answer = {
+            "env": self.get_env(),
+            "args": self.get_args(),
+            # Of memory and cores Slurm sees to it.
+            "tasks": self._limits["tasks"] or 0,
+            "files": {
+                "server.key": pair.key,
+                "server.pem": pair.certificate,
+                "centre-ca.pem": self.cluster.tls.centre_authority,
+            },
+        }
+        self.report.set_result((address, port))
+        return answer
+
+    async def wait_until_reachable(self, address: str, port: int) -> None:
+        """Wait until the server can be connected to. Raises ServerStartError."""
+        end = time.monotonic() + self.begin_timeout
+        while not await self.is_there(address, port):
+            if (found := self.cluster.look(self.key)) is not None:
+                self.check_job(found)
+            if time.monotonic() > end:
+                raise ServerStartError(NOT_REPORTED, node=found.node if found else address)
+            await asyncio.sleep(LISTEN_INTERVAL)
+
+    async def is_there(self, address: str, port: int) -> bool:
+        """Return whether a server that starts listens. Raises ServerStartError."""
+        try:
+            return await self.connects(address, port)
+        except StrangerError:
+            raise ServerStartError(PORT_TAKEN) from None
+
+    async def connects(self, address: str, port: int) -> bool:
+        """Return whether the server is there. Raises StrangerError if another one of the node is."""
+        try:
+            connection = await self.connect(address, port)
+        except HangingError:
+            return False
+        if connection:
+            connection[1].close()
+        return connection is not None
+
+    async def connect(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """
+        Return a connection to the server, or None if nobody is there. Raises StrangerError and HangingError.
+
+        Each server of a node has a certificate for its address, and whoever finds the port free could listen there.
+        """
+        opening = asyncio.open_connection(address, port, ssl=self.cluster.tls.hub_context())
+        try:
+            reader, writer = await asyncio.wait_for(opening, CONNECT_SECONDS)
+        except asyncio.TimeoutError:
+            if await listens(address, port):
+                raise HangingError from None
+            return None
+        except ssl.SSLCertVerificationError:
+            raise StrangerError from None
+        except OSError:
+            return None
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if fingerprint(certificate) != self.fingerprint:
+            writer.close()
+            self.log.error("Somebody else listens at port %d of %s, of the server %s", port, address, self._log_name)
+            raise StrangerError
+        return reader, writer
+
+    def secure_server(self) -> None:
+        """Have JupyterHub show the hub's certificate to the server."""
+        self.tls = self.cluster.tls.hub_context()
+        if self.server:
+            place = self.cluster.tls.directory
+            self.server.proto = "https"
+            self.server.keyfile, self.server.certfile = str(place / "hub.key"), str(place / "hub.pem")
+            self.server.cafile = str(place / "servers-ca.pem")
+
+    async def get_url(self) -> str:
+        """Return the server's address, which JupyterHub is about to look at after its restart."""
+        self.secure_server()
+        return f"{self.listens_at}{self.server.base_url}"
+
+    # While it waits and runs
+
+    def place(self) -> str:
+        """Return the node on which the server runs, as far as it is known."""
+        found = self.cluster.look(self.key) if self.job else None
+        return found.node if found else ""
+
+    def queue(self) -> Queue | None:
+        """Return why the job waits, or None if it does not, or nobody knows."""
+        found = self.cluster.look(self.key) if self.job else None
+        if found is None or found.state != "PENDING":
+            return None
+        return {
+            "reason": found.reason,
+            "position": self.cluster.positions.get(self.job, 0),
+            "start": found.start,
+            "partition": found.partition,
+            "cores": self._resources["cores"] if self._resources else 0,
+        }
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the job waits for; the page that waits puts it in words of its language."""
+        last: dict[str, Any] = {}
+        while self.report is not None:
+            queue = self.queue()
+            found = self.cluster.look(self.key) if self.job else None
+            if queue:
+                place = f", place {queue['position']}" if queue["position"] else ""
+                event = {
+                    "progress": 20,
+                    "message": f"Waiting in the queue of {queue['partition']}{place}",
+                    "queue": queue,
+                }
+            elif found and found.node:
+                event = {"progress": 60, "message": f"Starting on {found.node}", "node": found.node}
+            else:
+                event = {"progress": 10, "message": "Asking the cluster for a place"}
+            if event != last:
+                last = event
+                yield event
+            await self.cluster.changed.wait()
+
+    async def poll(self) -> int | None:
+        """Return None while the job runs, or nobody can say that it does not."""
+        if not self.job:
+            return None if self._submitting else 0
+        found = await self.cluster.find(self.key)
+        if found is None:
+            return None
+        if not found.ended:
+            # Whoever waited for it when the hub ended has been told that the server does not run.
+            return self.give_up() if self._check_pending and not self.listens_at else None
+        reason: Ending = {"reason": REASONS.get(found.state, "ended"), "message": ""}
+        self._ending = self._ending or reason
+        return 0 if found.state == "COMPLETED" else 1
+
+    def give_up(self) -> int:
+        """Forget the job of a start that ended with the hub; what belongs to no server is cancelled."""
+        self.log.warning("The server %s was starting when the hub ended; job %d is cancelled", self._log_name, self.job)
+        self.clear_state()
+        self.last_end = {"reason": "hub", "message": "", "at": time.time(), "key": "", "boot": ""}
+        self.keep_state()
+        return 1
+
+    async def stop(self, now: bool = False) -> None:  # noqa: ARG002 (Slurm has the patience)
+        """Cancel the job, this one alone, and wait until it has ended."""
+        self.note_stop()
+        if not self.job:
+            return
+        try:
+            answer = await self.run_mediator("cancel", jobs=[self.job], name=self.cluster.name)
+            problem = printable(answer["problem"])
+        except ServerStartError as error:
+            # As of an account that is closed. The hub tries again and says so, for then it is a job of no server.
+            problem = str(error)
+        if problem:
+            self.log.error("Job %d of the server %s: %s", self.job, self._log_name, problem)
+        end = time.monotonic() + self.stop_timeout
+        while time.monotonic() < end:
+            await self.cluster.refresh()
+            found = self.cluster.look(self.key)
+            if found is not None and found.ending:
+                return
+            await asyncio.sleep(0.3)
+        self.log.error("Job %d of the server %s has not ended", self.job, self._log_name)
+
+    async def why_ended(self, pid: int) -> Ending:  # noqa: ARG002 (of another host)
+        """Return what is known, which Slurm has said already."""
+        return {"reason": "ended", "message": ""}
+
+    async def watch(self) -> None:
+        """Wait until Slurm says that the job has ended, and tell the hub."""
+        while True:
+            found = self.cluster.look(self.key)
+            if found is not None and found.ended and self._callbacks and await self.poll_and_notify() is not None:
+                return
+            await self.cluster.changed.wait()
+
+    async def watch_answers(self) -> None:
+        """End a server that nobody can connect to any more, in addition to noting whether it answers."""
+        noting = asyncio.ensure_future(super().watch_answers())
+        try:
+            while await self.hold_connection():
+                pass
+        except StrangerError:
+            await self.cut_off()
+        finally:
+            noting.cancel()
+
+    async def hold_connection(self) -> bool:
+        """
+        Connect to the server, wait until that ends, and return whether it is to be done again. Raises StrangerError.
+
+        A server that ends closes it at once, long before Slurm says so. Until then another one could take its port, and
+        would be sent the browser of this one's user. The kernels of both hosts notice when one of them has gone.
+        """
+        try:
+            connection = await self.connect(self.server.ip, self.server.port) if self.server else None
+        except HangingError:
+            # Its user is told so, and decides; see `check_answer`.
+            self._unreachable = None
+            await asyncio.sleep(self.answer_interval)
+            return True
+        if connection is None:
+            now = time.monotonic()
+            self._unreachable = self._unreachable or now
+            if self.unreachable_timeout and now - self._unreachable >= self.unreachable_timeout:
+                self.log.error("The server %s cannot be reached on its node, and is ended", self._log_name)
+                self.begin_end("unreachable")
+                return False
+            lost = now - self._unreachable < LOSS_SECONDS
+            longest = min(self.answer_interval, self.unreachable_timeout / 4 or self.answer_interval)
+            await asyncio.sleep(min(LISTEN_INTERVAL, longest) if lost else longest)
+            return True
+        self._unreachable = None
+        reader, writer = connection
+        began = time.monotonic()
+        try:
+            keep_alive(writer, max(1, round(self.answer_interval)))
+            # It sends nothing where nothing is asked.
+            await reader.read(1)
+        except OSError:
+            pass
+        finally:
+            writer.close()
+        if time.monotonic() - began < 1:
+            # No server does that but one that wants the hub to be busy, or has just ended.
+            await asyncio.sleep(min(1, self.answer_interval))
+        return True
+
+    async def cut_off(self) -> None:
+        """End a server at whose port somebody else listens, to whom nothing more must be sent, no farewell either."""
+        try:
+            await self.user.settings["proxy"].delete_user(self.user, self.name)
+        except Exception:
+            # The end takes it away once more.
+            self.log.exception("The route of the server %s was not taken away", self._log_name)
+        self._ending = self._ending or {"reason": "unreachable", "message": ""}
+        self._farewell = asyncio.ensure_future(asyncio.sleep(0))
+        self.begin_end("unreachable")

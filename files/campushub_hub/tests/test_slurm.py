@@ -1,0 +1,847 @@
+"""Servers as jobs of Slurm: what its answers mean, whose reports count, and who can speak to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import json
+import os
+import pwd
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import pytest
+from traitlets.config import Config
+
+import campushub_hub
+from campushub_hub import translation
+from campushub_hub.bin import make_certificates
+from campushub_hub.certificates import Certificates
+from campushub_hub.certificates import fingerprint as cluster_fingerprint
+from campushub_hub.host import job as job_script
+from campushub_hub.host import mediator
+from campushub_hub.profiles import ChoiceError
+from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
+from campushub_hub.spawners.cluster import (
+    GONE,
+    Key,
+    ReportError,
+    SlurmCluster,
+    parse_credential,
+    parse_free,
+    parse_jobs,
+    parse_positions,
+)
+from campushub_hub.spawners.slurm import Resources
+
+ME = pwd.getpwuid(os.getuid())
+# As squeue of Debian 13 (24.11) has printed it, with SLURM_TIME_FORMAT=%s.
+RUNNING = f"12|RUNNING|{ME.pw_uid}|alice|slurm-node|main|1764471600|None"
+PENDING = f"13|PENDING|{ME.pw_uid}|bob|n/a|main|1764475200|Resources"
+WITHOUT_TIME = f"14|PENDING|{ME.pw_uid}|carol|n/a|main|N/A|Priority"
+KILLED = f"11|OUT_OF_MEMORY|{ME.pw_uid}|alice|slurm-node|main|1764471000|OutOfMemory"
+# And unmunge.
+CREDENTIAL = """STATUS:          Success (0)
+ENCODE_HOST:     slurm-node (10.89.0.12)
+ENCODE_TIME:     2026-11-30 03:00:00 +0000 (1796007600)
+UID:             {name} ({uid})
+GID:             {name} ({uid})
+LENGTH:          {length}
+
+{payload}"""
+
+
+class Slurm:
+    """Programs of Slurm and munge, in their own words."""
+
+    def __init__(self) -> None:
+        self.jobs: str | None = RUNNING
+        self.free = "10.89.0.12\n"
+        self.calls: list[tuple[str, ...]] = []
+
+    async def run(self, *command: str, given: str = "", timeout: float = 30) -> str:  # noqa: ARG002
+        self.calls.append(command)
+        if command[0] == "squeue":
+            if self.jobs is None:
+                raise OSError("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+            return self.jobs
+        if command[0] == "sudo":
+            return json.dumps({"ok": True, "problem": ""})
+        if command[0] == "munge":
+            return f"{command[1]} {given}"
+        if command[0] == "sinfo":
+            return self.free
+        return given
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    programs = Slurm()
+    monkeypatch.setattr(cluster, "run", programs.run)
+    return programs
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What role jupyterhub has made, once."""
+    directory = tmp_path_factory.mktemp("certificates") / "nodes"
+    group = grp.getgrgid(os.getgid()).gr_name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fchown", lambda *_: None)
+        make_certificates.main(str(directory), group, group, "localhost")
+    return directory
+
+
+@pytest.fixture
+def hub(slurm: Slurm, certificates: Path) -> Iterator[SlurmCluster]:  # noqa: ARG001 (nothing real is called)
+    """The hub's view of a cluster."""
+    settings = {"certificates": str(certificates), "job_name": "campushub-test", "address": "hub"}
+    SlurmCluster.clear_instance()
+    yield SlurmCluster.instance(config=Config(SlurmCluster=settings))
+    SlurmCluster.clear_instance()
+
+
+@pytest.fixture
+def spawner(hub: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> CampusSlurmSpawner:  # noqa: ARG001
+    """A server of whoever runs the tests, as job 12."""
+    made = CampusSlurmSpawner(
+        user=SimpleNamespace(name=ME.pw_name, id=1, settings={}, db=SimpleNamespace(commit=lambda: None)),
+        orm_spawner=SimpleNamespace(name="", server=None, state=None, started=None),
+        db=SimpleNamespace(commit=lambda: None),
+    )
+    made._limits = {"memory": None, "cpu": None, "tasks": 512}  # noqa: SLF001 (as a look-up finds them)
+    monkeypatch.setattr(made, "get_env", lambda: {"JUPYTERHUB_API_TOKEN": "secret"})
+    monkeypatch.setattr(made, "get_args", lambda: ["--port=1"])
+    made.job, made.uid = 12, ME.pw_uid
+    made.cluster.claim(made.key, made)
+    return made
+
+
+def mine(number: int) -> Key:
+    """A job of whoever runs the tests."""
+    return Key(ME.pw_uid, number)
+
+
+# What Slurm says
+
+
+def test_states_of_jobs_are_read() -> None:
+    found = parse_jobs(f"{RUNNING}\n{PENDING}\n{WITHOUT_TIME}\n{KILLED}")
+    assert {key.uid for key in found} == {ME.pw_uid}
+    jobs = {key.number: job for key, job in found.items()}
+    assert (jobs[12].ended, jobs[12].node, jobs[12].user) == (False, "slurm-node", "alice")
+    assert (jobs[13].node, jobs[13].start, jobs[13].reason) == ("", 1764475200.0, "Resources")
+    assert jobs[14].start is None
+    assert jobs[11].ended
+
+
+def test_other_lines_of_squeue_count_for_nothing() -> None:
+    assert parse_jobs("slurm_load_jobs error: x\n\n7_1|RUNNING|1|alice|n|p|1|None\n8|RUNNING\n") == {}
+
+
+def test_what_is_asked_has_nothing_that_users_write() -> None:
+    # Names of jobs (%j), comments (%k), directories (%Z) and commands (%o) may have line breaks in them.
+    assert not {"%j", "%k", "%Z", "%o", "%n", "%f"} & set(cluster.FORMAT.split("|"))
+
+
+def test_place_in_the_queue_counts_its_partition() -> None:
+    assert parse_positions("5|main\n9|short\n6_[1-3]|main\n13|main\n") == {5: 1, 9: 1, 13: 3}
+
+
+def test_free_cores_are_summed_up_by_partition() -> None:
+    # As sinfo has it: a line for each kind of nodes, the default partition with a star.
+    printed = "main*|up|2/6/0/8\nmain*|up|0/0/8/8\nbig|up|16/48/0/64\nold|inact|0/4/0/4\nerror\n"
+    assert parse_free(printed) == {"main": 6, "": 6, "big": 48, "old": 0}
+
+
+def test_what_is_free_is_asked_once_for_all_pages(hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
+    async def scenario() -> None:
+        assert await spawner.free_cores() == {}
+        await hub.refresh()
+        slurm.free = "main*|up|2/6/0/8\nbig|up|0/64/0/64\n"
+        found = await asyncio.gather(*(spawner.free_cores() for _ in range(10)))
+        assert found == [{"main": 6, "": 6, "big": 64}] * 10
+        assert len([call for call in slurm.calls if call[0] == "sinfo"]) == 1
+        spawner.partition = "big"
+        assert (await spawner.free_cores())[""] == 64
+        spawner.partition = "elsewhere"
+        assert "" not in await spawner.free_cores()
+        slurm.jobs = None
+        await hub.refresh()
+        assert await spawner.free_cores() == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_slurm_ends_no_server(hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
+    async def scenario() -> None:
+        assert await spawner.poll() is None
+        slurm.jobs = None
+        await hub.refresh()
+        assert hub.look(mine(12)) is None
+        assert await spawner.poll() is None
+        slurm.jobs = ""
+        assert await spawner.poll() == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_job_is_not_gone_before_slurm_was_asked(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        slurm.jobs = ""
+        await hub.refresh()
+        hub.claim(mine(99), SimpleNamespace())  # type: ignore[arg-type]
+        assert hub.look(mine(99)) is None
+        await hub.refresh()
+        assert hub.look(mine(99)) == GONE
+
+    asyncio.run(scenario())
+
+
+def end_of(spawner: CampusSlurmSpawner) -> str:
+    """What the page says of the end of a server that has run."""
+
+    async def scenario() -> str:
+        spawner.note_start()
+        assert await spawner.poll() == 1
+        spawner.clear_state()
+        assert spawner.last_end
+        return spawner.last_end["reason"]
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("OUT_OF_MEMORY", "memory"),
+        ("TIMEOUT", "time_limit"),
+        ("NODE_FAIL", "node"),
+        ("CANCELLED", "cancelled"),
+        ("PREEMPTED", "preempted"),
+        ("FAILED", "ended"),
+    ],
+)
+def test_why_a_server_ended(slurm: Slurm, spawner: CampusSlurmSpawner, state: str, reason: str) -> None:
+    slurm.jobs = RUNNING.replace("RUNNING", state)
+    assert end_of(spawner) == reason
+
+
+def test_the_user_who_stops_a_server_is_the_reason(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "_ending", {"reason": "self", "message": ""})
+    slurm.jobs = RUNNING.replace("RUNNING", "CANCELLED")
+    assert end_of(spawner) == "self"
+
+
+def test_a_server_that_nobody_reaches_is_ended(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner.answer_interval, spawner.unreachable_timeout = 0.01, 0.05
+    ended: list[str] = []
+    monkeypatch.setattr(spawner, "begin_end", ended.append)
+    asyncio.run(asyncio.wait_for(spawner.watch_answers(), 5))
+    assert ended == ["unreachable"]
+
+
+class Routes:
+    """The proxy, as far as a server that is cut off needs it."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    async def delete_user(self, user: Any, name: str) -> None:
+        self.deleted.append(f"{user.name}/{name}")
+
+
+@pytest.fixture
+def watched(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Routes]:
+    """Ends that the watch of a server begins, and routes that it takes away."""
+    ended: list[str] = []
+    routes = Routes()
+    monkeypatch.setattr(spawner, "begin_end", ended.append)
+    spawner.user.settings["proxy"] = routes
+    return ended, routes
+
+
+def test_a_server_that_hangs_is_not_ended(
+    spawner: CampusSlurmSpawner, watched: tuple[list[str], Routes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on storage that does not answer. Its port is open, nobody is there who would say a word."""
+    spawner.answer_interval, spawner.unreachable_timeout = 0.01, 0.05
+    monkeypatch.setattr("campushub_hub.spawners.slurm.CONNECT_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            place = SimpleNamespace(ip="127.0.0.1", port=listener.getsockname()[1], base_url="/")
+            monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+            watch = asyncio.ensure_future(spawner.watch_answers())
+            await asyncio.sleep(1)
+            assert watched[0] == []
+        await asyncio.wait_for(watch, 5)
+
+    asyncio.run(scenario())
+    assert watched[0] == ["unreachable"]
+
+
+@pytest.mark.attack
+def test_another_server_at_the_port_is_found_out(
+    hub: SlurmCluster,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a certificate of its own for the same node; a browser must not be sent there for two minutes."""
+    context = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
+    spawner.answer_interval = 0.01
+
+    async def scenario() -> None:
+        listener = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", 0, ssl=context)
+        async with listener:
+            place = SimpleNamespace(ip="localhost", port=listener.sockets[0].getsockname()[1], base_url="/")
+            monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+            with pytest.raises(ServerStartError, match="Somebody else"):
+                await spawner.wait_until_reachable(place.ip, place.port)
+            await asyncio.wait_for(spawner.watch_answers(), 5)
+
+    asyncio.run(scenario())
+    assert watched[0] == ["unreachable"]
+    assert watched[1].deleted == [f"{ME.pw_name}/"], "before anything else is sent there"
+
+
+@pytest.mark.attack
+def test_who_takes_the_port_of_an_ended_server_is_found(
+    hub: SlurmCluster,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once, not at the next of the looks that are 20 seconds apart: its connection to the hub has ended."""
+    own = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
+    other = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
+    certificate = ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text())
+    spawner.fingerprint = cluster_fingerprint(certificate)
+    spawner.answer_interval = 20
+
+    async def scenario() -> None:
+        connected = asyncio.Event()
+        ends = asyncio.Event()
+        connections = 0
+
+        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            connected.set()
+            await ends.wait()
+            writer.close()
+
+        first = await asyncio.start_server(serve, "localhost", 0, ssl=own)
+        port = first.sockets[0].getsockname()[1]
+        monkeypatch.setattr(
+            CampusSlurmSpawner, "server", SimpleNamespace(ip="localhost", port=port, base_url="/"), raising=False
+        )
+        watch = asyncio.ensure_future(spawner.watch_answers())
+        await asyncio.wait_for(connected.wait(), 5)
+        await asyncio.sleep(1.1)
+        assert connections == 1, "it costs the hub nothing while the server runs"
+        first.close()
+        ends.set()
+        second = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", port, ssl=other)
+        async with second:
+            await asyncio.wait_for(watch, 5)
+
+    asyncio.run(scenario())
+    assert watched[1].deleted == [f"{ME.pw_name}/"]
+
+
+@pytest.mark.attack
+def test_a_number_of_somebody_elses_job_is_of_no_use(
+    hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner
+) -> None:
+    """The mediator has run as its user, who could have it answer with any number."""
+    other = Key(ME.pw_uid + 1, 12)
+
+    async def scenario() -> None:
+        hub.claim(other, SimpleNamespace())  # type: ignore[arg-type]
+        slurm.jobs = RUNNING
+        await hub.refresh()
+        assert hub.look(other) == GONE
+        assert await spawner.poll() is None
+        hub.release(other)
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == []
+
+
+# Jobs that belong to no server
+
+
+def cancelled(slurm: Slurm) -> list[tuple[str, ...]]:
+    return [call for call in slurm.calls if call[0] == "sudo"]
+
+
+def test_a_job_of_no_server_is_cancelled_as_its_user(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        slurm.jobs = f"{RUNNING}\n{PENDING}\n{KILLED}"
+        hub.claim(mine(12), SimpleNamespace())  # type: ignore[arg-type]
+        await hub.refresh()
+        await hub.cancel_orphans()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == [("sudo", "-nH", "-u", "bob", cluster.MEDIATOR, "cancel")]
+
+
+@pytest.mark.attack
+def test_many_jobs_with_the_hubs_name_take_one_call(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        slurm.jobs = "\n".join(RUNNING.replace("12|", f"{number}|", 1) for number in range(1000, 6000))
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert len(cancelled(slurm)) == 1
+
+
+def test_a_stop_that_is_refused_does_not_keep_the_server(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an account that is closed: the hub goes on to try, for a job that is of no server then."""
+
+    async def refuse(_action: str, **_: Any) -> dict[str, Any]:
+        raise ServerStartError("no session")
+
+    monkeypatch.setattr(spawner, "run_mediator", refuse)
+    spawner.stop_timeout = 0.1
+
+    async def scenario() -> None:
+        await spawner.stop()
+        spawner.clear_state()
+        await spawner.cluster.refresh()
+        await spawner.cluster.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert len(cancelled(slurm)) == 1
+
+
+def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        hub.submissions[ME.pw_uid] += 1
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == []
+
+
+def test_nothing_is_cancelled_while_slurm_is_silent(hub: SlurmCluster, slurm: Slurm) -> None:
+    async def scenario() -> None:
+        await hub.refresh()
+        slurm.jobs = None
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert cancelled(slurm) == []
+
+
+def test_a_job_that_waited_for_a_killed_hub_is_given_up(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.jobs = PENDING.replace("13", "12")
+    monkeypatch.setattr(spawner, "_check_pending", True)
+    assert asyncio.run(spawner.poll()) == 1
+    assert (spawner.job, spawner.cluster.claims) == (0, {})
+    assert spawner.orm_spawner.state["last_end"]["reason"] == "hub"
+
+
+def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner.listens_at = "https://10.89.0.12:4000"
+    again = CampusSlurmSpawner(user=spawner.user, orm_spawner=spawner.orm_spawner, db=spawner.db)
+    again.load_state(spawner.get_state())
+    monkeypatch.setattr(again, "_check_pending", True)
+    assert asyncio.run(again.poll()) is None
+    assert again.job == 12
+
+
+# Reports of jobs
+
+
+def report(hub: SlurmCluster, uid: int, **values: Any) -> str:
+    payload = json.dumps({"job": 12, "port": 4000, "directory": "/tmp/campushub-x", **values})
+    text = CREDENTIAL.format(name="somebody", uid=uid, length=len(payload), payload=payload)
+
+    class Reader:
+        async def readline(self) -> bytes:
+            return text.encode()
+
+    return asyncio.run(hub.answer(Reader()))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def waiting(spawner: CampusSlurmSpawner) -> CampusSlurmSpawner:
+    loop = asyncio.new_event_loop()
+    spawner.report = loop.create_future()
+    loop.close()
+    spawner.cluster.claims[spawner.key] = spawner, 0.0
+    return spawner
+
+
+def test_a_job_gets_its_environment_for_its_user_alone(hub: SlurmCluster, waiting: CampusSlurmSpawner) -> None:
+    answer = report(hub, ME.pw_uid)
+    assert answer.startswith(f"--restrict-uid={ME.pw_uid} ")
+    given = json.loads(answer.partition(" ")[2])
+    assert (given["env"], given["tasks"]) == ({"JUPYTERHUB_API_TOKEN": "secret"}, 512)
+    assert waiting.report
+    assert waiting.report.result() == ("10.89.0.12", 4000)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("uid", "values"),
+    [
+        (ME.pw_uid + 1, {}),
+        (ME.pw_uid, {"job": 13}),
+        (ME.pw_uid, {"port": 22}),
+        (ME.pw_uid, {"port": 70000}),
+    ],
+    ids=["another user", "another job", "port of the system", "no port"],
+)
+@pytest.mark.usefixtures("waiting")
+def test_other_reports_get_nothing(hub: SlurmCluster, uid: int, values: dict[str, int]) -> None:
+    with pytest.raises(ReportError):
+        report(hub, uid, **values)
+
+
+@pytest.mark.attack
+@pytest.mark.usefixtures("waiting")
+def test_a_second_report_of_a_job_gets_nothing(hub: SlurmCluster) -> None:
+    report(hub, ME.pw_uid)
+    with pytest.raises(ReportError):
+        report(hub, ME.pw_uid)
+
+
+@pytest.mark.attack
+def test_a_payload_cannot_say_whose_it_is() -> None:
+    text = CREDENTIAL.format(name="alice", uid=2001, length=1, payload="UID: root (0)\n\nUID: root (0)")
+    assert parse_credential(text) == (2001, "UID: root (0)\n\nUID: root (0)")
+
+
+@pytest.mark.attack
+def test_a_job_believes_only_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = json.dumps({"env": {}, "args": [], "files": {}})
+    said = CREDENTIAL.format(name="mallory", uid=2003, length=1, payload=payload)
+    monkeypatch.setattr(job_script, "run", lambda command, given: said if "unmunge" in command[0] else given)
+
+    def answer(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(999)
+                connection.sendall(b"a credential")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        contact = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert job_script.ask(contact, 2003, {}) == json.loads(payload)
+        with pytest.raises(ValueError, match="not from the hub"):
+            job_script.ask(contact, 998, {})
+
+
+@pytest.mark.attack
+def test_a_hub_cannot_load_code_into_a_server() -> None:
+    asked = {"LD_PRELOAD": "/tmp/x.so", "PYTHONPATH": "/tmp", "PATH": "/opt/campushub/user/bin", "HOME": "/net/me"}
+    found = job_script.environment(asked, "/tmp/d")
+    assert "LD_PRELOAD" not in found
+    assert "PYTHONPATH" not in found
+    assert (found["HOME"], found["XDG_RUNTIME_DIR"], found["USER"]) == ("/net/me", "/tmp/d", ME.pw_name)
+
+
+def test_a_server_has_no_more_tasks_than_its_user_may() -> None:
+    read = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(job_script.__file__).parent)!r}); import job; job.limit_tasks(512)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{code}; {read}"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    assert printed.strip() == "(512, 512)"
+
+
+def test_a_job_begins_again_with_its_output_in_the_journal(tmp_path: Path) -> None:
+    """Once, with the same arguments. The stand-in of systemd-cat prints what it is called with."""
+    journal, script = tmp_path / "systemd-cat", tmp_path / "slurm_script"
+    journal.write_text('#!/bin/sh\necho "$1"; shift; exec "$@"\n')
+    script.write_text(
+        f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(Path(job_script.__file__).parent)!r})\n"
+        f"import job\njob.JOURNAL = {str(journal)!r}\njob.into_journal('alice')\nprint(sys.argv[1:], flush=True)\n"
+    )
+    for program in (journal, script):
+        program.chmod(0o755)
+    done = subprocess.run([script, "hub:983", "998", "a b"], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.splitlines() == ["--identifier=jupyterhub-user-alice", "['hub:983', '998', 'a b']"]
+
+
+# Submission, as the user
+
+
+def test_a_submission_has_nothing_of_the_hubs_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "command.json").write_text('["/usr/bin/setpriv", "jupyterhub-singleuser"]')
+    monkeypatch.setattr(mediator, "COMMAND", str(tmp_path / "command.json"))
+    monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("SUDO_UID", "998")
+    seen: dict[str, Any] = {}
+
+    def sbatch(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        seen.update(command=command, env=options["env"])
+        return subprocess.CompletedProcess(command, 0, "42;centre\n", "")
+
+    monkeypatch.setattr(subprocess, "run", sbatch)
+    request = {"name": "campushub-hub", "interface": "", "minutes": 720, "cores": 2, "memory": 700}
+    answer = mediator.submit({**request, "partition": "", "account": "", "qos": "", "contact": "hub:983"})
+    assert answer == {"ok": True, "job": 42, "problem": ""}
+    assert {"--no-requeue", "--mem=700M", "--cpus-per-task=2", "--time=720"} <= set(seen["command"])
+    assert not [word for word in seen["command"] if word.startswith(("--partition", "--account", "--qos"))]
+    assert seen["command"][-4:] == ["hub:983", "998", "/usr/bin/setpriv", "jupyterhub-singleuser"]
+    assert set(seen["env"]) == {"PATH", "LANG", "HOME", "SHELL", "USER", "LOGNAME"}
+
+
+def test_a_submission_says_what_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "command.json").write_text('{"": ["default"], "notebook": ["jupyterhub-singleuser"]}')
+    monkeypatch.setattr(mediator, "COMMAND", str(tmp_path / "command.json"))
+    commands: list[list[str]] = []
+
+    def run(command: list[str]) -> tuple[str, str]:
+        commands.append(command)
+        return "7", ""
+
+    monkeypatch.setattr(mediator, "run_slurm", run)
+    request = {"name": "campushub-hub", "interface": "notebook", "minutes": 60, "cores": 1, "memory": 0}
+    mediator.submit({**request, "partition": "gpu", "account": "physics", "qos": "short", "contact": "hub:983"})
+    assert {"--partition=gpu", "--account=physics", "--qos=short"} <= set(commands[0])
+    assert commands[0][-1] == "jupyterhub-singleuser"
+
+
+PROFILES: list[dict[str, Any]] = [
+    {"name": "small", "title": "Small", "memory": "1G", "cpu": 1, "hours": 2},
+    {"name": "large", "title": "Large", "memory": ["4G", "8G"], "partition": ["main", "big"], "account": "physics"},
+]
+
+
+def chosen(spawner: CampusSlurmSpawner, most: int | None = None, **options: Any) -> Any:
+    """What a server asks the cluster for, with these options of its user's, who may have so much memory."""
+    spawner.profiles, spawner.programs = PROFILES, {"": "/opt/server"}
+    spawner._limits = {"memory": most, "cpu": 4.0, "tasks": None}  # noqa: SLF001
+    spawner.user_options, spawner.default_url = options, "/lab"
+    spawner.apply_choice()
+    return spawner.resources()
+
+
+def test_a_job_is_as_its_user_has_chosen(spawner: CampusSlurmSpawner) -> None:
+    small = chosen(spawner)
+    assert (small["memory"], small["cores"], small["minutes"], small["account"]) == (1024, 1, 120, "")
+    large = chosen(spawner, profile="large", memory="8G", partition="big")
+    assert (large["memory"], large["cores"], large["minutes"]) == (8192, 4, 720)
+    assert (large["partition"], large["account"], large["qos"]) == ("big", "physics", "")
+    assert spawner.user_options == {"profile": "large", "memory": "8G", "partition": "big"}
+    # What the site says of servers with no word of a profile.
+    spawner.partition, spawner.hours, spawner.max_age, spawner.extension_limit = "short", 3, 3600, 1800
+    small = chosen(spawner)
+    assert (small["partition"], small["minutes"]) == ("short", 90)
+
+
+def test_the_last_choice_is_remembered_with_its_place(spawner: CampusSlurmSpawner) -> None:
+    chosen(spawner, profile="large", memory="8G", partition="big")
+    last = spawner.last_choice()
+    assert last
+    assert (last.answers["memory"], last.answers["partition"]) == (2**33, "big")
+
+
+def test_the_hub_ends_a_server_before_slurm_does(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its pages are told; and however often a start has failed before."""
+    asked: list[dict[str, Any]] = []
+
+    async def mediator_of_user(_action: str, **request: Any) -> dict[str, Any]:
+        asked.append(request)
+        return {"ok": True, "job": 0, "problem": "Memory specification can not be satisfied"}
+
+    async def nothing() -> None:
+        pass
+
+    monkeypatch.setattr(spawner, "run_mediator", mediator_of_user)
+    monkeypatch.setattr(spawner, "prepare", nothing)
+    monkeypatch.setattr(spawner, "resolve_home", nothing)
+    monkeypatch.setattr(spawner.cluster, "begin", lambda: None)
+    spawner.hours = 2
+    for _ in range(3):
+        with pytest.raises(ServerStartError):
+            asyncio.run(spawner.start())
+        assert (asked[-1]["minutes"], spawner.age_limit) == (120, 7140)
+
+
+def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> None:
+    assert chosen(spawner, 2**31, profile="large")["memory"] == 2048
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"profile": "large", "partition": "gpu"},
+        {"profile": "large", "partition": "main\n--uid=0"},
+        {"profile": "large", "partition": ["main", "big"]},
+        {"profile": "large", "account": "chemistry"},
+        {"profile": "small", "partition": "big"},
+        {"profile": "small", "qos": "high"},
+        {"profile": "large", "cores": 64},
+    ],
+    ids=str,
+)
+def test_no_place_that_is_not_offered(spawner: CampusSlurmSpawner, options: dict[str, Any]) -> None:
+    with pytest.raises(ChoiceError):
+        chosen(spawner, **options)
+
+
+@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "InvalidAccount", "QOSMaxWallDurationPerJobLimit"])
+def test_a_job_that_never_begins_ends_the_start(slurm: Slurm, spawner: CampusSlurmSpawner, reason: str) -> None:
+    async def scenario() -> None:
+        slurm.jobs = PENDING.replace("13|", "12|").replace("Resources", reason)
+        await spawner.cluster.refresh()
+        found = spawner.cluster.look(spawner.key)
+        assert found
+        with pytest.raises(ServerStartError, match=reason):
+            spawner.check_job(found)
+        spawner.check_job(found._replace(reason="Priority"))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (
+            [
+                "Memory specification can not be satisfied",
+                "Batch job submission failed: Requested node configuration is not available",
+            ],
+            "Memory specification can not be satisfied",
+        ),
+        (
+            [
+                "If munged is up, restart with --num-threads=10",
+                'Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory',
+                "slurm_buffers_pack_msg: auth_g_create: REQUEST_SUBMIT_BATCH_JOB has authentication error",
+                "Batch job submission failed: Protocol authentication error",
+            ],
+            'Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory',
+        ),
+    ],
+)
+def test_of_what_slurm_says_one_sentence_is_the_problem(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], problem: str
+) -> None:
+    said = "".join(f"sbatch: error: {line}\n" for line in lines)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", said))
+    assert mediator.run_slurm(["sbatch"]) == ("", problem)
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ("Memory specification can not be satisfied", "has not accepted your server: Memory"),
+        ("Unable to contact slurm controller (connect failure)", "does not answer"),
+        ("Batch job submission failed: Socket timed out on send/recv operation", "does not answer"),
+        ("Munge encode failed: Failed to access ...", "does not answer"),
+        ("Batch job submission failed: Protocol authentication error", "does not answer"),
+    ],
+)
+def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, words: str) -> None:
+    spawner.job = 0
+
+    async def refuse(_action: str, **_: Any) -> dict[str, Any]:
+        return {"ok": True, "job": 0, "problem": problem}
+
+    spawner.run_mediator = refuse  # type: ignore[method-assign, assignment]
+    wanted: Resources = {"partition": "", "account": "", "qos": "", "memory": 1, "cores": 1, "minutes": 1}
+    with pytest.raises(ServerStartError, match=words):
+        asyncio.run(spawner.submit(wanted))
+    assert spawner.cluster.submissions[ME.pw_uid] == 0
+
+
+def test_the_page_of_limits_says_what_holds_for_a_job(spawner: CampusSlurmSpawner) -> None:
+    templates = Path(campushub_hub.__file__).parent / "templates"
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(templates), autoescape=True, **translation.extended({}))
+    source = (templates / "limits.html").read_text().replace('{% extends "page.html" %}', "")
+    spawner.hours = 3
+    limits = {"memory": 2**31, "cpu": 2.0, "tasks": 512}
+    page = pages.from_string(source).render(spawner=spawner, limits=limits, base_url="/hub/")
+    assert "Each of your servers has so much memory" in page
+    assert "over all your servers" not in page
+    assert "<td>3 h</td>" in page
+
+
+# Certificates
+
+
+async def meet(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes:
+    """Return what a client gets from a server, which is nothing where one of them does not believe the other."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"welcome")
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "localhost", 0, ssl=server)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        try:
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=client)
+            writer.write(b"hello\n")
+            return await reader.read()
+        except OSError:
+            return b""
+
+
+def server_context(certificates: Certificates, directory: Path, purpose: ssl.Purpose) -> ssl.SSLContext:
+    """What a server on a node has."""
+    directory.mkdir()
+    pair = certificates.for_server("alice", "localhost")
+    (directory / "key").write_text(pair.key)
+    (directory / "certificate").write_text(pair.certificate)
+    (directory / "ca").write_text(certificates.centre_authority)
+    context = ssl.create_default_context(purpose, cafile=str(directory / "ca"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(directory / "certificate", directory / "key")
+    return context
+
+
+def test_hub_and_server_know_each_other(hub: SlurmCluster, tmp_path: Path) -> None:
+    server = server_context(hub.tls, tmp_path / "a", ssl.Purpose.CLIENT_AUTH)
+    assert asyncio.run(meet(server, hub.tls.hub_context())) == b"welcome"
+    client = server_context(hub.tls, tmp_path / "b", ssl.Purpose.SERVER_AUTH)
+    assert asyncio.run(meet(hub.tls.hub_context(ssl.Purpose.CLIENT_AUTH), client)) == b"welcome"
+
+
+@pytest.mark.attack
+def test_a_server_of_another_user_is_not_let_in(hub: SlurmCluster, tmp_path: Path) -> None:
+    mine = server_context(hub.tls, tmp_path / "a", ssl.Purpose.CLIENT_AUTH)
+    other = server_context(hub.tls, tmp_path / "b", ssl.Purpose.SERVER_AUTH)
+    # Even where it takes the other one for what it is.
+    other.load_verify_locations(hub.tls.directory / "servers-ca.pem")
+    assert asyncio.run(meet(mine, other)) == b""
+
+
+@pytest.mark.attack
+def test_who_has_no_certificate_is_not_let_in(hub: SlurmCluster) -> None:
+    anybody = ssl.create_default_context(cafile=str(hub.tls.directory / "centre-ca.pem"))
+    assert asyncio.run(meet(hub.tls.hub_context(ssl.Purpose.CLIENT_AUTH), anybody)) == b""

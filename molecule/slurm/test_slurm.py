@@ -1,0 +1,396 @@
+"""A real cluster of a controller and a node: servers as jobs, waits, ends, and a hub that is killed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.site.centre import wait_until
+
+HUB = "http://127.0.0.1:980"
+CLIENT = Path(__file__).resolve().parents[2] / "tests" / "hub_client.py"
+PYTHON = "/opt/campushub/hub/bin/python"
+CERTIFICATES = "/etc/jupyterhub/nodes"
+# How Slurm says that somebody may not do something.
+REFUSED = re.compile(r"Access/permission denied|Invalid user id|only permitted by root")
+ALLOCATE = "x = bytearray({megabytes} * 2**20); print('allocated', len(x))"
+
+Client = Callable[..., str]
+ApplyRole = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def hub(named: Callable[[str], Host]) -> Host:
+    return named("slurm-hub")
+
+
+@pytest.fixture(scope="module")
+def node(named: Callable[[str], Host]) -> Host:
+    return named("slurm-node")
+
+
+@pytest.fixture(scope="module")
+def client(hub: Host) -> Iterator[Client]:
+    """Act at the hub as a user: `client("alice", "start")` returns what the client printed."""
+    hub.run(f"cat > /opt/hub_client.py <<'END_OF_CLIENT'\n{CLIENT.read_text()}\nEND_OF_CLIENT\n")
+
+    def act(user: str, action: str, *arguments: str, succeeds: bool = True) -> str:
+        done = hub.run(f"{PYTHON} /opt/hub_client.py {shlex.join([HUB, user, f'{user}-secret', action, *arguments])}")
+        assert (done.rc == 0) == succeeds, f"{user} {action}: {done.stdout}{done.stderr}"
+        return str(done.stdout if succeeds else done.stderr)
+
+    yield act
+    for user in ("alice", "bob", "carol"):
+        hub.run(f"{PYTHON} /opt/hub_client.py {HUB} {user} {user}-secret stop")
+
+
+def jobs(hub: Host, user: str = "") -> list[list[str]]:
+    """Number and state of the jobs that have not ended."""
+    who = f"--user={user}" if user else "--all"
+    return [line.split() for line in hub.check_output(f"squeue --noheader {who} --format='%i %T'").splitlines()]
+
+
+def state(hub: Host, user: str) -> str:
+    """State of the only job of a user."""
+    return " ".join(state for _, state in jobs(hub, user))
+
+
+def servers(client: Client, user: str) -> dict[str, Any]:
+    """What the hub says of the servers of a user."""
+    printed = client(user, "get", f"/hub/api/users/{user}")
+    found: dict[str, Any] = json.loads(printed[printed.index("{") :])["servers"]
+    return found
+
+
+def as_person(hub: Host, user: str, code: str) -> str:
+    """Run code with `hub`, the session of a browser in which a user has logged in."""
+    login = f"""
+import sys
+sys.path.insert(0, "/opt")
+from hub_client import Hub
+hub = Hub("{HUB}", "{user}")
+hub.login("{user}-secret")
+"""
+    return str(hub.check_output(f"timeout 60 {PYTHON} -c {shlex.quote(login + code)}"))
+
+
+def home(hub: Host, user: str) -> str:
+    """The home page of a user."""
+    return as_person(hub, user, "print(hub.request('/hub/home')[2])")
+
+
+def begin(hub: Host, user: str) -> None:
+    """Ask for a server and do not wait for it."""
+    code = f"""
+headers = {{"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"}}
+print(hub.request("/hub/api/users/{user}/server", "POST", b"{{}}", headers)[0])
+"""
+    assert as_person(hub, user, code) in ("201", "202")
+
+
+def kill(hub: Host) -> None:
+    """End the hub without a word; systemd starts it again."""
+    before = hub.check_output("systemctl show --value --property=MainPID jupyterhub")
+    hub.check_output("systemctl kill --signal=KILL jupyterhub")
+    wait_until(
+        lambda: (
+            hub.check_output("systemctl show --value --property=MainPID jupyterhub") not in (before, "0")
+            and hub.run(f"curl --silent --fail {HUB}/hub/health").rc == 0
+        ),
+        "the hub answers again",
+        seconds=60,
+    )
+
+
+@pytest.fixture
+def full(hub: Host, node: Host) -> Iterator[None]:
+    """Nothing of the node is free."""
+    hub.check_output("scontrol update nodename=slurm-node state=drain reason=test")
+    yield
+    hub.check_output("scontrol update nodename=slurm-node state=resume")
+    assert node.service("slurmd").is_running
+
+
+@pytest.fixture
+def alice(client: Client) -> Client:
+    """Alice's server runs."""
+    if not servers(client, "alice"):
+        client("alice", "start")
+    return client
+
+
+def test_the_cluster_has_its_node_and_partitions(hub: Host) -> None:
+    found = hub.check_output("sinfo --noheader --format='%N %t %P'").split()
+    assert {"slurm-node", "main*", "short"} <= set(found)
+    assert {"idle", "mix"} & set(found)
+
+
+def test_a_cell_runs_on_the_node(hub: Host, alice: Client) -> None:
+    printed = alice("alice", "run", "import os, socket; print(socket.gethostname(), os.getcwd())")
+    assert printed.split() == ["slurm-node", "/home/alice"]
+    assert state(hub, "alice") == "RUNNING"
+
+
+def test_a_terminal_has_the_users_programs_and_umask(alice: Client) -> None:
+    printed = alice("alice", "shell", "id -un; command -v python; umask; stat -c '%U %A' $XDG_RUNTIME_DIR $TMPDIR")
+    user, python, umask, *directories = printed.split()
+    assert (user, python, umask) == ("alice", "/opt/campushub/user/bin/python", "0022")
+    assert [word[:10] for word in directories] == ["alice", "drwx-----T", "alice", "drwx------"]
+
+
+def test_a_server_that_wants_too_much_memory_is_stopped(alice: Client) -> None:
+    assert "allocated" in alice("alice", "run", ALLOCATE.format(megabytes=150))
+    assert "kernel has ended" in alice("alice", "run", ALLOCATE.format(megabytes=1500), succeeds=False)
+
+
+def test_a_job_is_as_its_user_has_chosen(hub: Host, client: Client) -> None:
+    options = {"profile": "brief", "memory": "600M", "hours": "0.5", "partition": "main"}
+    as_person(hub, "carol", f"hub.api('/hub/api/users/carol/server', 'POST', {options})")
+    try:
+        wait_until(lambda: "" in servers(client, "carol"), "the server runs", 60)
+        found = hub.check_output("squeue --noheader --user=carol --format='%P %m %l %C'").split()
+        assert found == ["main", "600M", "30:00", "1"]
+    finally:
+        client("carol", "stop")
+
+
+@pytest.mark.attack
+def test_what_is_not_offered_starts_nothing(hub: Host) -> None:
+    code = """
+headers = {"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"}
+for options in (
+    b'{"profile": "brief", "partition": "other"}',
+    b'{"profile": "work", "partition": "short"}',
+    b'{"profile": "work", "account": "root"}',
+    b'{"profile": "brief", "partition": "main --uid=0"}',
+):
+    print(hub.request("/hub/api/users/carol/server", "POST", options, headers)[0])
+"""
+    assert set(as_person(hub, "carol", code).split()) == {"400"}
+    assert jobs(hub, "carol") == []
+
+
+@pytest.mark.attack
+def test_others_can_do_nothing_with_a_job(hub: Host, node: Host, alice: Client) -> None:
+    number = jobs(hub, "alice")[0][0]
+    look = f"squeue --noheader --jobs={number} --format='%i %T %j %l %N'"
+    before = hub.check_output(look)
+    for host in (hub, node):
+        for command in (
+            f"scancel {number}",
+            "scancel --user=alice",
+            f"scontrol update jobid={number} timelimit=1",
+            f"scontrol suspend {number}",
+            f"scontrol requeue {number}",
+            f"scontrol write batch_script {number} -",
+            f"srun --jobid={number} --overlap id",
+            "sbatch --uid=alice --wrap=id",
+            "scontrol update nodename=slurm-node state=drain reason=x",
+        ):
+            done = host.run(f"runuser -u bob -- {command}")
+            printed = done.stdout + done.stderr
+            # The status says nothing: it is 0 where a script is not handed out.
+            assert REFUSED.search(printed), f"{command}: {printed}"
+            assert "campushub" not in printed, command
+    assert hub.check_output(look) == before
+    listed = node.run(f"runuser -u bob -- ls /var/lib/campushub/jobs/{number}")
+    assert "Permission denied" in listed.stderr
+    mediator = "/opt/campushub/hub/bin/campushub-mediator cancel"
+    assert "password is required" in hub.run(f"runuser -u bob -- sudo -n -u alice {mediator}").stderr
+    assert "still here" in alice("alice", "run", "print('still here')")
+    assert state(hub, "alice") == "RUNNING"
+
+
+@pytest.mark.attack
+def test_a_report_of_another_gets_nothing(hub: Host, node: Host, alice: Client) -> None:
+    """Nor one of the same user again: the environment of a server is told once."""
+    number = jobs(hub, "alice")[0][0]
+    code = f"""
+import json, socket, subprocess
+report = json.dumps({{"job": {number}, "port": 4000, "directory": "/tmp/x"}})
+said = subprocess.run(["munge"], input=report, stdout=subprocess.PIPE, text=True, check=True).stdout
+for text in (said, "MUNGE:AwQ:", "x" * 100_000):
+    with socket.create_connection(("slurm-hub", 983), 20) as connection:
+        try:
+            connection.sendall(text.encode())
+            connection.shutdown(socket.SHUT_WR)
+            print(repr(connection.makefile().read()))
+        except OSError:
+            # It was not read to its end.
+            print("''")
+"""
+    for user in ("bob", "alice"):
+        printed = node.check_output(f"runuser -u {user} -- python3 -c {shlex.quote(code)}")
+        assert printed.split() == ["''"] * 3
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
+def test_a_node_with_jobs_is_not_taken_out(hub: Host, alice: Client, apply_to: Callable[[str], ApplyRole]) -> None:
+    done = apply_to("slurm-hub")(slurm_nodes=["slurm-hub"])
+    assert done.returncode != 0
+    assert f"slurm-node alice {jobs(hub, 'alice')[0][0]}" in done.stdout
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
+@pytest.mark.attack
+def test_nothing_secret_is_in_the_job(hub: Host, alice: Client) -> None:
+    """Neither in its script, nor in what Slurm has of it, nor on a command line of the node."""
+    token = alice("alice", "run", "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
+    number = jobs(hub, "alice")[0][0]
+    script = hub.check_output(f"scontrol write batch_script {number} -")
+    assert "campushub-job" in script
+    shown = hub.check_output(f"scontrol show job {number}; grep -rsl {token} /var/lib/slurm /var/log/slurm || true")
+    assert token not in script + shown
+    assert "/var/" not in shown.replace("/var/lib/jupyterhub", "")
+
+
+@pytest.mark.attack
+def test_a_server_answers_nobody_but_the_hub(hub: Host, node: Host, alice: Client) -> None:
+    """Neither a neighbour on the node, nor one with the certificate of another server."""
+    port = alice("alice", "run", "import os; print(os.environ['JUPYTERHUB_SERVICE_URL'].split(':')[2].split('/')[0])")
+    url = f"https://slurm-node:{port.strip()}/user/alice/api"
+    for options in ("", f"--cacert {CERTIFICATES}/servers-ca.pem"):
+        done = hub.run(f"runuser -u bob -- curl --silent --insecure {options} --max-time 10 {url}")
+        assert (done.rc, done.stdout) != (0, ""), "no answer was read, and no error either"
+        assert "version" not in done.stdout
+    done = node.run(f"runuser -u bob -- curl --silent --insecure --max-time 10 {url}")
+    assert "version" not in done.stdout
+    # The hub's own certificate opens it: the address is right.
+    known = f"--cert {CERTIFICATES}/hub.pem --key {CERTIFICATES}/hub.key"
+    right = url.replace("slurm-node", hub.check_output("sinfo --noheader --nodes=slurm-node --format=%o"))
+    opened = hub.check_output(f"curl --silent --cacert {CERTIFICATES}/servers-ca.pem {known} --max-time 10 {right}")
+    assert "version" in opened
+
+
+@pytest.mark.chaos
+def test_a_server_outlives_the_hub(hub: Host, alice: Client) -> None:
+    kernel = alice("alice", "run", "import os; print(os.getppid())")
+    kill(hub)
+    assert "" in servers(alice, "alice")
+    assert alice("alice", "run", "import os; print(os.getppid())") == kernel
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("service", ["slurmctld", "munge"])
+def test_a_silent_cluster_ends_no_server(hub: Host, alice: Client, service: str) -> None:
+    # What was said before is of the other one.
+    since = hub.check_output("date +%s")
+    hub.check_output(f"systemctl stop {service}")
+    try:
+        journal = f"journalctl -u jupyterhub --since @{since} -o cat"
+        wait_until(lambda: "Slurm does not say" in hub.check_output(journal), "noticed", 60)
+        assert alice("alice", "run", "print('still here')") == "still here\n"
+        assert "does not answer" in alice("bob", "start", succeeds=False)
+    finally:
+        hub.check_output(f"systemctl start {service}")
+    wait_until(lambda: state(hub, "alice") == "RUNNING", "the job runs", 60)
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
+@pytest.mark.chaos
+def test_a_killed_slurmd_comes_back_and_ends_nothing(node: Host, alice: Client) -> None:
+    before = node.check_output("systemctl show --value --property=MainPID slurmd")
+    node.check_output("systemctl kill --kill-whom=main --signal=KILL slurmd")
+    wait_until(
+        lambda: (
+            node.service("slurmd").is_running
+            and node.check_output("systemctl show --value --property=MainPID slurmd") not in (before, "0")
+        ),
+        "slurmd runs again",
+    )
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
+def test_stop_cancels_the_job(hub: Host, node: Host, alice: Client) -> None:
+    alice("alice", "stop")
+    wait_until(lambda: not jobs(hub, "alice"), "no job", 20)
+    wait_until(lambda: node.run("ls -d /var/lib/campushub/jobs/[0-9]*").rc != 0, "no directory of the job", 20)
+    assert "You have stopped it" in home(hub, "alice")
+
+
+@pytest.mark.usefixtures("full")
+def test_a_server_that_waits_says_so_and_can_be_stopped(hub: Host, client: Client) -> None:
+    begin(hub, "bob")
+    begin(hub, "carol")
+    wait_until(lambda: (state(hub, "bob"), state(hub, "carol")) == ("PENDING", "PENDING"), "both wait")
+    code = """
+import json
+import urllib.request
+address = hub.url + "/hub/api/users/bob/server/progress"
+request = urllib.request.Request(address, headers={"Accept": "text/event-stream"})
+for line in hub._opener.open(request, timeout=30):
+    if line.startswith(b"data:") and (queue := json.loads(line[5:]).get("queue")) and queue["position"]:
+        print(json.dumps(queue))
+        break
+"""
+    queue = json.loads(as_person(hub, "bob", code))
+    assert (queue["partition"], queue["cores"]) == ("main", 1)
+    assert queue["position"] in (1, 2)
+    assert queue["reason"] != "None"
+    client("bob", "stop")
+    wait_until(lambda: not jobs(hub, "bob"), "bob's job is cancelled", 20)
+    assert state(hub, "carol") == "PENDING"
+    client("carol", "stop")
+
+
+@pytest.mark.chaos
+@pytest.mark.usefixtures("full")
+def test_a_job_that_waited_for_a_killed_hub_is_cancelled(hub: Host, client: Client) -> None:
+    begin(hub, "bob")
+    wait_until(lambda: state(hub, "bob") == "PENDING", "bob waits")
+    kill(hub)
+    wait_until(lambda: not jobs(hub, "bob"), "the job is cancelled", 40)
+    assert servers(client, "bob") == {}
+
+
+@pytest.mark.chaos
+def test_a_job_of_no_server_is_cancelled(hub: Host) -> None:
+    """As after a hub that was killed between a submission and writing down its number."""
+    hub.check_output(
+        "runuser -u carol -- sbatch --job-name=campushub-slurm-hub --chdir=/ --output=/dev/null --wrap='sleep 600'"
+    )
+    wait_until(lambda: not jobs(hub, "carol"), "the job is cancelled", 40)
+
+
+def test_a_job_of_who_may_not_log_in_any_more_is_ended(hub: Host) -> None:
+    """As after `campushub-revoke` of somebody who has been taken out of the group."""
+    hub.check_output("gpasswd --delete carol jupyter-users")
+    try:
+        hub.check_output(
+            "runuser -u carol -- sbatch --job-name=campushub-slurm-hub --chdir=/ --output=/dev/null --wrap='sleep 600'"
+        )
+        wait_until(lambda: not jobs(hub, "carol"), "the job is cancelled", 40)
+    finally:
+        hub.check_output("gpasswd --add carol jupyter-users")
+
+
+@pytest.mark.chaos
+def test_an_administrators_scancel_is_the_reason(hub: Host, client: Client) -> None:
+    client("bob", "start")
+    hub.check_output(f"scancel {jobs(hub, 'bob')[0][0]}")
+    wait_until(lambda: servers(client, "bob") == {}, "the server has ended", 30)
+    assert "Its job in the cluster was cancelled" in home(hub, "bob")
+
+
+@pytest.mark.chaos
+def test_a_server_whose_node_fails_is_ended_with_the_reason(hub: Host, node: Host, client: Client) -> None:
+    """While Slurm still calls its job running."""
+    client("bob", "start")
+    node.check_output("systemctl stop slurmd; pkill --signal KILL slurmstepd; pkill --signal KILL --uid bob")
+    try:
+        assert state(hub, "bob") == "RUNNING"
+        wait_until(lambda: servers(client, "bob") == {}, "the server has ended", 120)
+        assert "It could not be reached any more on its node" in home(hub, "bob")
+    finally:
+        node.check_output("systemctl start slurmd")
+    wait_until(lambda: not jobs(hub, "bob"), "the job is cancelled", 60)
+    client("bob", "start")
+    client("bob", "stop")

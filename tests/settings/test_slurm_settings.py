@@ -1,0 +1,131 @@
+"""Every message of role slurm about its settings, good ones, and the configuration of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.settings.validation import answered_otherwise, facts, messages, rendered, wired
+
+TRIXIE = facts("Debian", "13", "trixie")
+NODES = "is no file on the controller. Give the path of the cluster's {} there; it is in {} on its nodes."
+PARTITION = "cannot be the name of a partition. Use letters, digits, hyphens and underscores, and begin with a letter."
+LINE = "has something that is no line of slurm.conf. Write a name and a value, such as {SlurmdTimeout: 600}."
+
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "ubuntu": (
+        {"facts": facts("Ubuntu", "24.04", "noble")},
+        ['distribution = "Ubuntu 24.04" is not supported. Use Debian 12 or 13.'],
+    ),
+    "join": (
+        {"slurm_join": True},
+        [
+            f'slurm_conf_file = "" {NODES.format("slurm.conf", "/etc/slurm")}',
+            f'slurm_munge_key_file = "" {NODES.format("munge.key", "/etc/munge")}',
+        ],
+    ),
+    "name": (
+        {"slurm_cluster_name": "Our Cluster"},
+        [
+            (
+                'slurm_cluster_name = "Our Cluster" cannot be the name of a cluster. '
+                "Use lower-case letters, digits, hyphens and underscores."
+            )
+        ],
+    ),
+    "nodes": (
+        {"slurm_nodes": []},
+        ["slurm_nodes = [] is empty. Put the hosts on which servers run into the group compute."],
+    ),
+    "same-names": (
+        {"slurm_nodes": ["node1.a.example.org", "node1.b.example.org"]},
+        [
+            (
+                'slurm_nodes = ["node1.a.example.org", "node1.b.example.org"] has two hosts with the same name before '
+                "the first dot, which is that of the node. Give them different names."
+            )
+        ],
+    ),
+    "partitions": (
+        {"slurm_partitions": [{"name": "two words"}, {"name": "all"}, {"name": "gpu", "nodes": ["elsewhere"]}]},
+        [
+            f'slurm_partitions[0].name = "two words" {PARTITION}',
+            f'slurm_partitions[1].name = "all" {PARTITION}',
+            (
+                'slurm_partitions[2].nodes = ["elsewhere"] (gpu) has hosts that are no nodes. '
+                "Put them into the group compute, or write the names as in the inventory."
+            ),
+        ],
+    ),
+    "lines": (
+        {"slurm_settings": {"Mail Prog": "/bin/true", "SlurmdTimeout": "600\nPrivateData=jobs"}},
+        [
+            f'slurm_settings["Mail Prog"] = "/bin/true" {LINE}',
+            f'slurm_settings["SlurmdTimeout"] = "600\\nPrivateData=jobs" {LINE}',
+        ],
+    ),
+}
+
+GOOD: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "trixie": {"facts": TRIXIE},
+    "absent": {"slurm_state": "absent", "slurm_nodes": []},
+}
+
+
+def test_bad_settings_are_named_with_a_remedy_and_good_ones_pass() -> None:
+    good: dict[str, tuple[dict[str, Any], list[str]]] = {name: (settings, []) for name, settings in GOOD.items()}
+    assert answered_otherwise("slurm", BAD | good) == {}
+
+
+def test_hosts_of_different_releases_are_refused() -> None:
+    shared = {"slurm_controller": "hub1", "slurm_nodes": ["node1", "node2"]}
+    hosts: dict[str, dict[str, Any]] = {
+        "hub1": {**shared, "facts": TRIXIE},
+        "node1": {**shared, "facts": TRIXIE},
+        "node2": shared,
+    }
+    found = messages("slurm", hosts)
+    refusal = (
+        'slurm_nodes = "trixie, bookworm" are different releases, whose packages of Slurm do not understand each '
+        "other. Use one release of the distribution on the controller, the hub and all nodes."
+    )
+    assert found["hub1"] == [refusal]
+
+
+def test_there_is_a_cluster_where_the_hub_wants_one(tmp_path: Path) -> None:
+    def roles(**hub: Any) -> Any:
+        inventory = {
+            "all": {"children": {"hub": {"hosts": {"hub1": hub}}, "compute": {"hosts": {"node1": {}, "node2": {}}}}}
+        }
+        return wired(tmp_path, inventory, ("slurm_controller", "slurm_nodes"))
+
+    found = roles(jupyterhub_spawner="slurm")
+    assert {host: names["slurm_controller"] for host, names in found.items()} == dict.fromkeys(found, "hub1")
+    assert found["node1"]["slurm_nodes"] == ["node1", "node2"]
+
+
+def test_jobs_on_hosts_that_are_taken_out_are_named() -> None:
+    lines = ["node1 alice 12", "node11 bob 13", "node2 carol 14", "node[1-3] dave 15"]
+    settings = {"slurm_nodes": ["node1.example.org", "node2"], "__slurm_jobs": {"stdout_lines": lines}}
+    expression = "[{'path': 'jobs', 'content': __slurm_lost_jobs | join(', ')}]"
+    assert rendered("slurm", {"hub1": settings}, expression)["hub1"]["jobs"] == "node11 bob 13"
+
+
+def test_the_configuration_names_all_hosts_and_partitions() -> None:
+    host = {"__slurm_host": {"stdout_lines": ["node1.example.org", "8", "16000"]}}
+    given = {
+        "node1": {
+            **host,
+            "slurm_partitions": [{"name": "main"}, {"name": "short", "hours": 2, "memory_per_cpu_mb": 500}],
+            "slurm_settings": {"KillWait": 30, "TmpFS": "/scratch"},
+        }
+    }
+    expression = "[{'path': 'conf', 'content': lookup('ansible.builtin.template', 'slurm.conf.j2')}]"
+    lines = rendered("slurm", given, expression)["node1"]["conf"].splitlines()
+    assert "SlurmctldHost=node1(127.0.0.1)" in lines
+    assert "NodeName=node1 NodeHostname=node1 NodeAddr=127.0.0.1 CPUs=8 RealMemory=14976" in lines
+    assert "PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE DefMemPerCPU=1024" in lines
+    assert "PartitionName=short Nodes=node1 Default=NO MaxTime=120 DefMemPerCPU=500" in lines
+    assert [line for line in lines if line.startswith(("KillWait", "TmpFS"))] == ["KillWait=30", "TmpFS=/scratch"]
+    assert "JobRequeue=0" in lines
