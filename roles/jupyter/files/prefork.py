@@ -6,16 +6,17 @@ Fork servers of users from a process that has imported what they need. Runs as r
 Everybody may connect to SOCKET, to have the program run that `prefork_client` would run itself:
 
 1. The client says hello, and a child is forked for it.
-2. The client sends its command line, environment and working directory, with its standard input, output and error.
-3. The child looks at the client in /proc, joins its control groups, takes over its limits, namespaces and whatever
+2. The child looks at the client in /proc, joins its control groups, takes over its limits, namespaces and whatever
    else the kernel keeps of a process, becomes its user, and checks that the kernel now says the same of both.
+3. The client sends its command line, environment and working directory, with its standard input, output and error.
 4. The child says that it is ready, or why it cannot be as the client is. In the latter case, and when nothing is
    heard in time, the client runs the program itself.
 5. The client says go, the child runs the program. The status of its end is the last word.
 
 The process that everybody's servers are forked from reads nothing of what anybody sends, so there is nothing of one
 user in it that the server of another could find. It acts for the UID that the kernel gives for the peer and no other;
-all that the child takes over is that of a process of the same user.
+all that the child takes over is that of a process of the same user, and one that this user may look into. Nothing that
+is sent is read before the child is the user's, and until it is all that the client is nobody but root can look into it.
 """
 
 from __future__ import annotations
@@ -73,10 +74,13 @@ STARTS, ONE_MORE = 10, 3.0  # of one user in a row, and the seconds after which 
 UNFIT = 3  # exit status of a service that must not serve
 
 # From <linux/prctl.h>, <linux/ptrace.h>, <linux/keyctl.h>, <linux/seccomp.h> and <sched.h>.
-PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
+PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 15, 22, 24, 38
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_SECCOMP_GET_FILTER = 17, 0x4206, 0x4207, 0x420C
 KEYCTL_JOIN_SESSION_KEYRING, SECCOMP_MODE_FILTER, WALL = 1, 2, 0x40000000
+# Without listing those of a client, which its user alone may.
+ALL_NAMESPACES = os.listdir("/proc/self/ns")
 NAMESPACES = {"mnt": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "net": 0x40000000}
+SAME_PERSONALITY = 0xFFFFFFFF
 # keyctl, ioprio_set, ioprio_get
 CALLS = {"x86_64": (250, 251, 252), "aarch64": (219, 30, 31)}.get(platform.machine())
 # What /proc/PID/status must say of a child as it does of its client.
@@ -100,6 +104,11 @@ def call(function: str, *arguments: Any) -> int:
     return result
 
 
+def lines_of(path: str) -> list[str]:
+    """Return the lines of a file of the kernel. Names that users choose have any byte in them but the end of a line."""
+    return os.fsdecode(Path(path).read_bytes()).split("\n")[:-1]
+
+
 class Filter(ctypes.Structure):
     """A program for seccomp (struct sock_fprog)."""
 
@@ -115,7 +124,7 @@ class Process:
     namespaces: dict[str, str]
     root: str
     label: str
-    personality: str
+    login: str
     oom_score_adj: str
     limits: list[list[str]]
     nice: int
@@ -125,21 +134,17 @@ class Process:
     @classmethod
     def read(cls, pid: int) -> Process:
         """Look at a process."""
-        place = Path("/proc", str(pid))
-        try:
-            label = (place / "attr/current").read_text().rstrip("\0\n")
-        except OSError:
-            label = ""
-        lines = (line.partition(":\t") for line in (place / "status").read_text().splitlines())
+        place = f"/proc/{pid}"
+        lines = (line.partition(":\t") for line in lines_of(f"{place}/status"))
         return cls(
             status={name: value.strip() for name, _, value in lines},
-            groups=(place / "cgroup").read_text().splitlines(),
-            namespaces={entry.name: os.readlink(entry.path) for entry in os.scandir(place / "ns")},
-            root=os.readlink(place / "root"),
-            label=label,
-            personality=(place / "personality").read_text(),
-            oom_score_adj=(place / "oom_score_adj").read_text(),
-            limits=[line[26:].split()[:2] for line in (place / "limits").read_text().splitlines()[1:]],
+            groups=lines_of(f"{place}/cgroup"),
+            namespaces={name: os.readlink(f"{place}/ns/{name}") for name in ALL_NAMESPACES},
+            root=os.readlink(f"{place}/root"),
+            label=mark_of(f"{place}/attr/current"),
+            login=mark_of(f"{place}/loginuid") + " " + mark_of(f"{place}/sessionid"),
+            oom_score_adj=Path(f"{place}/oom_score_adj").read_text(),
+            limits=[line[26:].split()[:2] for line in lines_of(f"{place}/limits")[1:]],
             nice=os.getpriority(os.PRIO_PROCESS, pid),
             scheduling=(os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority),
             io_priority=call("syscall", CALLS[2], 1, pid) if CALLS else 0,
@@ -173,11 +178,38 @@ class Process:
             "a system call filter": status["Seccomp"] not in "02" or (status["Seccomp"] == "2" and not confined),
             "a system call filter of the service": inherited["Seccomp"] != "0" or inherited["NoNewPrivs"] != "0",
             "a security label": self.label != own.label,
-            "a personality": self.personality != own.personality,
+            "a login that is audited": self.login != own.login,
             "a root directory": self.root != "/",
             "namespaces": any(self.namespaces[name] != own.namespaces[name] for name in namespaces),
         }
         return next((name for name, there in obstacles.items() if there), "")
+
+
+def mark_of(path: str) -> str:
+    """Return what a kernel that marks processes for this has put there."""
+    try:
+        return os.fsdecode(Path(path).read_bytes()).rstrip("\0\n")
+    except OSError:
+        return ""
+
+
+def look_at(uid: int, pid: int, own: Process) -> Process:
+    """Look at a client with its user's rights to files. Raises RefusedError or OSError."""
+    call("setfsuid", uid)
+    process = Process.read(pid)
+    try:
+        # The owner alone can read this, and that is root as long as the user may not look into the process: one that
+        # had more rights, and may have kept some, or whose program the user may not read.
+        personality = int(Path(f"/proc/{pid}/personality").read_text(), 16)
+    except PermissionError:
+        raise RefusedError("a process that its user may not look into") from None
+    call("setfsuid", 0)
+    if personality != call("personality", SAME_PERSONALITY):
+        raise RefusedError("a personality")
+    obstacle = process.obstacle(uid, own)
+    if obstacle:
+        raise RefusedError(obstacle)
+    return process
 
 
 def filters_of(pid: int) -> list[bytes]:
@@ -199,15 +231,14 @@ def filters_of(pid: int) -> list[bytes]:
 def hierarchies() -> dict[str, str]:
     """Return where control groups are mounted, by the controllers as /proc/PID/cgroup has them; version 2 is ''."""
     found = {}
-    with open("/proc/self/mountinfo") as table:
-        for line in table:
-            before, _, after = line.partition(" - ")
-            kind, _, options = after.split()[:3]
-            if kind == "cgroup2":
-                found[""] = before.split()[4]
-            elif kind == "cgroup":
-                for controller in options.split(","):
-                    found[controller] = before.split()[4]
+    for line in lines_of("/proc/self/mountinfo"):
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ")[:3]
+        if kind == "cgroup2":
+            found[""] = before.split(" ")[4]
+        elif kind == "cgroup":
+            for controller in options.split(","):
+                found[controller] = before.split(" ")[4]
     return found
 
 
@@ -267,18 +298,15 @@ class Request:
         return cls(b"".join(parts), descriptors)
 
 
-def become(uid: int, pid: int, request: Request) -> None:
+def become(uid: int, pid: int) -> None:
     """Take over from a client what the kernel keeps of it. Raises RefusedError, OSError or ValueError."""
     handle, own = os.pidfd_open(pid), Process.read(os.getpid())
-    peer = Process.read(pid)
-    obstacle = peer.obstacle(uid, own)
-    if obstacle:
-        raise RefusedError(obstacle)
+    peer = look_at(uid, pid, own)
     filters = filters_of(pid) if peer.status["Seccomp"] == "2" else []
     # All of it is of the process that the handle means, which was of the user before and after it was looked at.
-    again = Process.read(pid)
+    again = look_at(uid, pid, own)
     signal.pidfd_send_signal(handle, 0)
-    if peer.difference(again) or again.obstacle(uid, own):
+    if peer.difference(again):
         raise RefusedError("it changed while it was looked at")
 
     join(peer.groups, own.groups)
@@ -303,10 +331,7 @@ def become(uid: int, pid: int, request: Request) -> None:
     drop_root(uid, peer, own)
     if CALLS:
         call("syscall", CALLS[0], KEYCTL_JOIN_SESSION_KEYRING, 0)
-    # As after any start of a program: all there is in its memory is the user's, or in files that everybody can read.
-    call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
     os.umask(int(peer.status["Umask"], 8))
-    os.chdir(request.directory)
     if peer.status["NoNewPrivs"] == "1":
         call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for code in filters:
@@ -348,7 +373,8 @@ def drop_root(uid: int, peer: Process, own: Process) -> None:
 
 
 def settle(request: Request) -> None:
-    """Give this process the client's output, environment and name, and randomness of its own."""
+    """Give this process the client's directory, output, environment and name, and randomness of its own."""
+    os.chdir(request.directory)
     for number, descriptor in enumerate(request.descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -365,7 +391,8 @@ def settle(request: Request) -> None:
         if name in sys.modules:
             importlib.reload(sys.modules[name])
     random.seed()
-    Path("/proc/self/comm").write_text(os.path.basename(request.arguments[0])[:15])
+    name = ctypes.create_string_buffer(os.fsencode(os.path.basename(request.arguments[0])))
+    call("prctl", PR_SET_NAME, name, 0, 0, 0)
     # What others see as its command line is where the kernel has put that of the service.
     start, end = (int(word) for word in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
     line = b"\0".join(os.fsencode(word) for word in [sys.executable, "-s", *request.arguments])[: end - start - 1]
@@ -496,7 +523,7 @@ class Service:
                 self.reap(self.children[number])
             for number in (self.connections.keys() - self.silent.keys()) & events.keys():
                 # The client has ended, as if by SIGKILL.
-                self.poll.unregister(number)
+                self.unwatch(number)
                 signal.pidfd_send_signal(self.connections[number].child, signal.SIGKILL)
             ready = [self.silent[number] for number in self.silent.keys() & events.keys()]
             for connection in ready:
@@ -519,9 +546,12 @@ class Service:
                 new, _ = self.listener.accept()
             except OSError:
                 return
-            pid, uid, _ = struct.unpack("3i", new.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            pid, uid, _ = struct.unpack("3I", new.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if not self.is_near(pid):
+                new.close()
+                continue
             visitor = self.visitors.setdefault(uid, Visitor())
-            if visitor.connections >= CONNECTIONS or not self.is_near(pid):
+            if visitor.connections >= CONNECTIONS:
                 new.close()
                 continue
             visitor.connections += 1
@@ -542,8 +572,12 @@ class Service:
         if not self.visitors[connection.uid].may_start():
             self.forget(connection)
             return False
+        try:
+            child = os.fork()
+        except OSError:
+            self.forget(connection)
+            return False
         del self.silent[connection.socket.fileno()]
-        child = os.fork()
         if child:
             connection.child = os.pidfd_open(child)
             self.children[connection.child] = connection
@@ -566,8 +600,10 @@ class Service:
             return
         status = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
         with contextlib.suppress(OSError):
-            connection.socket.send(struct.pack("=i", status))
+            # The child has had the same socket, and may have made it one that waits.
+            connection.socket.send(struct.pack("=i", status), socket.MSG_DONTWAIT)
         del self.children[connection.child]
+        self.unwatch(connection.child)
         os.close(connection.child)
         self.forget(connection)
 
@@ -575,9 +611,15 @@ class Service:
         """Close the connection to a client."""
         number = connection.socket.fileno()
         self.silent.pop(number, None)
+        self.unwatch(number)
         del self.connections[number]
         connection.socket.close()
         self.visitors[connection.uid].connections -= 1
+
+    def unwatch(self, number: int) -> None:
+        """Watch a descriptor no more. By itself that ends with its last copy, which a user may have for ever."""
+        with contextlib.suppress(FileNotFoundError):
+            self.poll.unregister(number)
 
 
 def begin(connection: Connection, variables: dict[str, str | None]) -> Request:
@@ -588,12 +630,15 @@ def begin(connection: Connection, variables: dict[str, str | None]) -> Request:
     try:
         client.recv(1)
         client.sendall(b"A")
-        request = Request.receive(client)
-        request.check(variables)
         os.setsid()
         handle = os.pidfd_open(os.getpid())
-        become(connection.uid, connection.pid, request)
+        become(connection.uid, connection.pid)
+        client.sendall(b"B")
+        request = Request.receive(client)
+        request.check(variables)
         settle(request)
+        # As after any start of a program, and not before: all there is of this process is the user's now.
+        call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
         socket.send_fds(client, [b"R"], [handle])
         os.close(handle)
         if client.recv(1) != b"G":

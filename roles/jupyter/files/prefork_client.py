@@ -57,6 +57,15 @@ def wait(service: socket.socket, seconds: int) -> None:
         service.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
 
 
+def expect(service: socket.socket, word: bytes, descriptors: int = 0) -> list[int]:
+    """Wait for a word of the service; return what comes with it. Raises OSError and NoServerError."""
+    received, handles, _, _ = socket.recv_fds(service, 1, 1)
+    if received != word or len(handles) != descriptors:
+        reason = service.recv(1000).decode(errors="replace").partition("\n")[0]
+        raise NoServerError(reason if received == b"N" else "it has failed")
+    return handles
+
+
 def fork(service: socket.socket) -> int:
     """Have a server forked; return a handle of it. Raises OSError and NoServerError."""
     wait(service, ANSWER)
@@ -65,16 +74,14 @@ def fork(service: socket.socket) -> int:
     if service.recv(1) != b"A":
         raise NoServerError("the service starts no more for this user at the moment")
     wait(service, READY)
+    expect(service, b"B")
     message = request()
     sent = socket.send_fds(service, [message], [0, 1, 2])
     service.sendall(message[sent:])
-    word, handles, _, _ = socket.recv_fds(service, 1, 1)
-    if word != b"R" or len(handles) != 1:
-        reason = service.recv(1000).decode(errors="replace").partition("\n")[0]
-        raise NoServerError(reason if word == b"N" else "it has failed")
+    (handle,) = expect(service, b"R", 1)
     service.sendall(b"G")
     wait(service, 0)
-    return handles[0]
+    return handle
 
 
 def accompany(service: socket.socket, handle: int) -> int:
