@@ -26,16 +26,51 @@ from tests.unit.user_server import until
 PYTHON = "/usr/bin/python3"
 pytestmark = pytest.mark.skipif(os.getuid() != 0 or not Path(PYTHON).exists(), reason="takes root")
 GROUP, OTHER = 60002, 60003
+# Speaks to the service as it likes: takes words from its input, and prints what it gets.
+SPEAKER = """
+import ctypes, os, socket, struct, sys
+path, environment, option = sys.argv[1:]
+if option == "--closed":
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+if option == "--confined":
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+message = "\\0".join([environment, "/", "2", "x", option, "LANG=C.UTF-8", "USER=root"]).encode()
+service = socket.socket(socket.AF_UNIX)
+service.connect(path)
+for line in sys.stdin:
+    if line == "ask\\n":
+        socket.send_fds(service, [struct.pack("=I", len(message)) + message], [1, 1, 1])
+    elif line == "close\\n":
+        service.close()
+        print("closed", flush=True)
+    elif line == "receive\\n":
+        print(service.recv(1).decode(), flush=True)
+    else:
+        service.send(line[:-1].encode())
+"""
 # Nobody has more than a few starts in a row.
 USERS = itertools.count(60010)
 # Says what it is, and ends as it is told.
 PROGRAM = """
-import gc, json, os, random, resource, signal, sys, threading, time
+import gc, json, os, random, resource, signal, socket, sys, threading, time
 if __name__ == "__main__":
     if "--wait" in sys.argv:
         print(os.getpid(), flush=True)
         time.sleep(60)
     place = "/proc/self/fd/"
+    if "--keep" in sys.argv and not os.fork():
+        os.write(1, b"kept")
+        time.sleep(60)
+    if "--fill" in sys.argv:
+        own = socket.socket(fileno=max(int(n) for n in os.listdir(place) if os.path.exists(place + n)))
+        own.setblocking(True)
+        try:
+            while True:
+                own.send(b"x" * 1000, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            os.write(1, b"full")
+    if len(sys.argv) > 1 and sys.argv[1] in ("--keep", "--fill"):
+        os._exit(0)
     print(json.dumps({
         "arguments": sys.argv[1:], "variables": dict(os.environ), "directory": os.getcwd(), "parent": os.getppid(),
         "line": open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"), "random": random.random(),
@@ -170,7 +205,7 @@ def test_limits_and_rights_are_taken_over(environment: Path) -> None:
     forked, said = run(environment, **as_user(prepare))
     assert said == ""
     assert re.search(r"Max open files +200 +300 ", forked["limits"])
-    assert (forked["nice"], forked["oom"], forked["hup"]) == (5, "500\n", True)
+    assert (forked["nice"], forked["oom"], forked["hup"]) == (min(os.nice(0) + 5, 19), "500\n", True)
     assert "NoNewPrivs:\t1\n" in forked["status"]
 
 
@@ -331,28 +366,135 @@ print(json.dumps(space["load"](sys.argv[2])))
     assert [name for name in read if name.upper().startswith(others) or name.lower().endswith("_proxy")] == []
 
 
-def test_nobody_acts_for_another_user(environment: Path, service: PreforkService) -> None:
+class Speaker:
+    """A user who speaks to the service without its client."""
+
+    def __init__(self, service: PreforkService, environment: Path, option: str = "") -> None:
+        self.user = next(USERS)
+        self.process = subprocess.Popen(
+            [PYTHON, "-c", SPEAKER, str(service.path), str(environment), option],
+            **{"user": self.user, "group": GROUP, "extra_groups": []},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def say(self, *lines: str) -> None:
+        """Have it do things."""
+        assert self.process.stdin
+        self.process.stdin.write("".join(f"{line}\n" for line in lines))
+        self.process.stdin.flush()
+
+    def hear(self, length: int) -> str:
+        """Return what it prints."""
+        assert self.process.stdout
+        return self.process.stdout.read(length)
+
+    def end(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def speak(service: PreforkService, environment: Path) -> Iterator[Callable[[str], Speaker]]:
+    """Connect to the service as a user of its own."""
+    speakers: list[Speaker] = []
+
+    def connect(option: str = "") -> Speaker:
+        speakers.append(Speaker(service, environment, option))
+        return speakers[-1]
+
+    yield connect
+    for speaker in speakers:
+        speaker.end()
+
+
+def test_nobody_acts_for_another_user(speak: Callable[[str], Speaker]) -> None:
     """Whatever a request says: who connected is who the server is."""
-    words = [str(environment), "/", "1", "x", "LANG=C.UTF-8", f"USER={OTHER}"]
-    message = "\0".join(words).encode()
-    user = next(USERS)
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.setgroups([])
-        os.setresgid(GROUP, GROUP, GROUP)
-        os.setresuid(user, user, user)
-        client = socket.socket(socket.AF_UNIX)
-        client.connect(str(service.path))
-        client.send(b"H")
-        received = client.recv(1) + client.recv(1)
-        socket.send_fds(client, [struct.pack("=I", len(message)) + message], [write] * 3)
-        received += client.recv(1)
-        client.send(b"G")
-        client.recv(4)
-        os._exit(received != b"ABR")
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        status = json.loads(pipe.read())["status"]
-    assert os.waitpid(pid, 0)[1] == 0
+    speaker = speak("")
+    speaker.say("H", "receive", "receive", "ask", "receive", "G")
+    assert speaker.hear(6) == "A\nB\nR\n"
+    assert speaker.process.stdout
+    status = json.loads(speaker.process.stdout.readline())["status"]
+    user = speaker.user
     assert f"Uid:\t{user}\t{user}\t{user}\t{user}\nGid:\t{GROUP}\t{GROUP}" in status
+
+
+def test_nothing_is_read_before_the_child_is_the_users(
+    service: PreforkService, speak: Callable[[str], Speaker]
+) -> None:
+    speaker = speak("--confined")
+    speaker.say("H", "receive", "receive")
+    assert speaker.hear(4) == "A\nB\n"
+    (child,) = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    status = Path(f"/proc/{child}/status").read_text()
+    assert f"Uid:\t{speaker.user}\t{speaker.user}\t{speaker.user}\t{speaker.user}\n" in status
+    assert "CapPrm:\t0000000000000000\n" in status
+    assert "NoNewPrivs:\t1\n" in status
+    # Its user may not look into it, nor trace it.
+    assert Path(f"/proc/{child}/fd").stat().st_uid == 0
+    speaker.say("ask", "receive")
+    assert speaker.hear(2) == "R\n"
+    assert Path(f"/proc/{child}/fd").stat().st_uid == speaker.user
+
+
+def test_process_closed_to_its_user_gets_no_fork(speak: Callable[[str], Speaker]) -> None:
+    """As one that has run a program with more rights, and may have kept a group of it."""
+    speaker = speak("--closed")
+    speaker.say("H", "receive", *["receive"] * 12)
+    assert speaker.hear(26).replace("\n", "") == "ANa process t"
+
+
+def test_a_full_socket_holds_nobody_up(
+    environment: Path, service: PreforkService, speak: Callable[[str], Speaker]
+) -> None:
+    """The service and a server have one socket to a client that reads nothing, and the server may make it wait."""
+    speaker = speak("--fill")
+    speaker.say("H", "receive", "receive", "ask", "receive", "G")
+    assert speaker.hear(10) == "A\nB\nR\nfull"
+    until(lambda: service.descriptors() <= 5, "the end of the server")
+    result, said = run(environment)
+    assert (said, result["parent"]) == ("", service.process.pid)
+
+
+def test_a_socket_that_is_kept_ends_no_other_server(
+    environment: Path, service: PreforkService, speak: Callable[[str], Speaker]
+) -> None:
+    """A number of a descriptor must not mean what it meant before, as long as somebody has what it was."""
+    until(lambda: service.descriptors() <= 5, "no other server")
+    speaker = speak("--keep")
+    speaker.say("H", "receive", "receive", "ask", "receive", "G")
+    assert speaker.hear(10) == "A\nB\nR\nkept"
+    until(lambda: service.descriptors() <= 5, "the end of the server")
+    other = start(environment, "--wait")
+    assert other.stdout
+    pid = int(other.stdout.readline())
+    used = service.cpu_seconds()
+    speaker.say("close")
+    assert speaker.hear(7) == "closed\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        other.wait(1)
+    assert runs(pid)
+    # Nor does it keep the service busy.
+    assert service.cpu_seconds() - used < 0.2
+    other.terminate()
+    other.communicate()
+
+
+def test_names_that_users_give_are_no_lines(environment: Path) -> None:
+    """Of a mount, as users may have them, or of a control group of theirs."""
+    named = make_environment(environment.parent / "named", PROGRAM, PYTHON)
+
+    def prepare() -> None:
+        libc = ctypes.CDLL(None)
+        place = os.fsencode(named) + b"/a\r1 2\x1c3\xff"
+        Path(os.fsdecode(place)).mkdir()
+        assert libc.unshare(0x20000) == 0
+        assert libc.mount(None, b"/", None, 0x44000, None) == 0
+        assert libc.mount(b"none", place, b"tmpfs", 0, None) == 0
+
+    service = PreforkService(named, preexec_fn=prepare)
+    result, said = run(named)
+    service.stop()
+    assert (said, result["parent"]) == ("", service.process.pid)
