@@ -60,7 +60,7 @@ if __name__ == "__main__":
     place = "/proc/self/fd/"
     if "--keep" in sys.argv and not os.fork():
         os.write(1, b"kept")
-        time.sleep(60)
+        time.sleep(10)
     if "--fill" in sys.argv:
         own = socket.socket(fileno=max(int(n) for n in os.listdir(place) if os.path.exists(place + n)))
         own.setblocking(True)
@@ -391,9 +391,12 @@ class Speaker:
         return self.process.stdout.read(length)
 
     def end(self) -> None:
-        """End it."""
+        """End it. A server of its may have its output still."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
 
 
 @pytest.fixture
