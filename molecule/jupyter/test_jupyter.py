@@ -329,21 +329,43 @@ def test_servers_outlive_the_service_and_start_without(host: Host, start: Callab
     alone = start("bob")
     host.check_output("systemctl start campushub-prefork")
     assert (before.status("api"), alone.status("api")) == ("200", "200")
-    assert int(parent(host, alone)) > 1
-    assert "No fork: " in host.check_output("journalctl -n 100 --no-pager -u 'test-server-*-bob'")
+    # What has accompanied a fork has become the server.
+    assert "No fork: " in host.check_output(f"journalctl --sync && journalctl --no-pager _PID={alone.pid}")
 
 
 @pytest.mark.one_host
 def test_many_starts_leave_nothing_behind(host: Host) -> None:
-    """As a user who starts one server after another; a part of them starts by itself."""
+    """As a user who starts one server after another; only so many of them are forked."""
     wait = "for i in $(seq 100); do [ -S /run/campushub-prefork/user.sock ] && exit; sleep 0.1; done; exit 1"
     host.check_output(f"sh -c {shlex.quote(wait)}")
     pid = prefork_pid(host)
     look = f"ls /proc/{pid}/fd | wc -l; awk '/VmRSS/ {{print int($2 / 4096)}}' /proc/{pid}/status; pgrep -c -P {pid}"
     before = host.run(look).stdout
-    start = f"systemd-run -q --wait --collect {UNPRIVILEGED} -p User=bob {LINK}/bin/jupyterhub-singleuser --version"
-    host.check_output(f"for i in $(seq 50); do {start}; done")
+    program = f"{LINK}/bin/jupyterhub-singleuser --version"
+    start = f"systemd-run -q --pipe --wait --collect {UNPRIVILEGED} -p User=bob {program} 2>&1"
+    said = str(host.check_output(f"for i in $(seq 50); do {start} </dev/null; done"))
+    by_themselves = [line for line in said.splitlines() if line.startswith("No fork: ")]
+    assert len(by_themselves) <= 40
+    assert all("starts no more for this user" in line for line in by_themselves)
     assert host.run(look).stdout == before
+
+
+@pytest.mark.attack
+def test_forked_servers_are_closed_to_other_users(host: Host, start: Callable[..., Server]) -> None:
+    server = start("alice")
+    assert parent(host, server) == prefork_pid(host)
+    place = f"/proc/{server.pid}"
+    looks = [f"cat {place}/environ", f"cat {place}/maps", f"ls {place}/fd/", f"readlink {place}/ns/mnt"]
+    assert [look for look in looks if as_user(host, "bob", look).rc == 0] == []
+    assert [look for look in looks if as_user(host, "alice", look).rc != 0] == []
+    assert as_user(host, "bob", f"kill -0 {server.pid}").rc != 0
+    # Nor has it anything of the service: its user, who alone sees them, finds no secret there and no file.
+    variables = host.check_output(f"tr '\\0' '\\n' <{place}/environ | grep -oE '^[A-Z_]+' | sort").split()
+    assert not {name for name in variables if name.startswith(("JUPYTER", "CREDENTIALS"))}
+    files = host.check_output(f"find {place}/fd -lname 'socket:*' -o -lname '/*' | sort")
+    opened = [host.check_output(f"readlink {number}") for number in files.split()]
+    service = host.check_output(f"find /proc/{prefork_pid(host)}/fd -lname 'socket:*' -printf '%l\n'").split()
+    assert len(set(opened) & set(service)) == 1, "besides the connection to the client"
 
 
 @pytest.mark.attack
