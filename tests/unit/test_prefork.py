@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import runpy
 import signal
 import socket
 import struct
@@ -268,6 +269,43 @@ def test_what_cannot_be_forked_starts_by_itself(
     result, said = run(environment, **options)
     assert said == (f"No fork: {reason}. The server starts by itself.\n" if reason else "")
     assert (result["parent"] == service.process.pid) == (not reason)
+
+
+@pytest.mark.usefixtures("service")
+def test_a_login_that_is_audited_stays_so(environment: Path) -> None:
+    """The kernel writes down who logged in, and a fork of the service would be nobody's."""
+    if not Path("/proc/self/loginuid").exists():
+        pytest.skip("a kernel without audit")
+    own = Path("/proc/self/loginuid").read_text()
+    result, said = run(environment, **as_user(lambda: Path("/proc/self/loginuid").write_text("60001")))
+    assert own != "60001"
+    assert result["parent"] == os.getpid()
+    assert said == "No fork: a login that is audited. The server starts by itself.\n"
+
+
+def test_a_user_is_told_of_too_many_starts(environment: Path, service: PreforkService) -> None:
+    user = next(USERS)
+    told = [run(environment, user=user) for _ in range(12)]
+    assert [said for _, said in told[:10]] == [""] * 10
+    assert told[-1][0]["parent"] != service.process.pid
+    assert "the service starts no more for this user at the moment" in told[-1][1]
+
+
+def test_a_host_that_is_full_does_not_end_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = runpy.run_path(str(FILES / "prefork.py"), run_name="prefork")
+    service = space["Service"](str(tmp_path / "s"))
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(tmp_path / "s"))
+    service.accept()
+    (connection,) = service.connections.values()
+
+    def fork() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert not service.fork(connection)
+    assert not service.connections
+    assert client.recv(1) == b""
 
 
 @pytest.mark.usefixtures("service")
