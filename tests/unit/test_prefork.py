@@ -277,7 +277,11 @@ def test_a_login_that_is_audited_stays_so(environment: Path) -> None:
     if not Path("/proc/self/loginuid").exists():
         pytest.skip("a kernel without audit")
     own = Path("/proc/self/loginuid").read_text()
-    result, said = run(environment, **as_user(lambda: Path("/proc/self/loginuid").write_text("60001")))
+
+    def log_in() -> None:
+        Path("/proc/self/loginuid").write_text("60001")
+
+    result, said = run(environment, **as_user(log_in))
     assert own != "60001"
     assert result["parent"] == os.getpid()
     assert said == "No fork: a login that is audited. The server starts by itself.\n"
@@ -409,9 +413,11 @@ class Speaker:
 
     def __init__(self, service: PreforkService, environment: Path, option: str = "") -> None:
         self.user = next(USERS)
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[str] = subprocess.Popen(
             [PYTHON, "-c", SPEAKER, str(service.path), str(environment), option],
-            **{"user": self.user, "group": GROUP, "extra_groups": []},
+            user=self.user,
+            group=GROUP,
+            extra_groups=[],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

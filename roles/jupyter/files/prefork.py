@@ -391,8 +391,8 @@ def settle(request: Request) -> None:
         if name in sys.modules:
             importlib.reload(sys.modules[name])
     random.seed()
-    name = ctypes.create_string_buffer(os.fsencode(os.path.basename(request.arguments[0])))
-    call("prctl", PR_SET_NAME, name, 0, 0, 0)
+    program = ctypes.create_string_buffer(os.fsencode(os.path.basename(request.arguments[0])))
+    call("prctl", PR_SET_NAME, program, 0, 0, 0)
     # What others see as its command line is where the kernel has put that of the service.
     start, end = (int(word) for word in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
     line = b"\0".join(os.fsencode(word) for word in [sys.executable, "-s", *request.arguments])[: end - start - 1]
@@ -547,13 +547,12 @@ class Service:
             except OSError:
                 return
             pid, uid, _ = struct.unpack("3I", new.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if not self.is_near(pid):
+            visitor = self.visitors.get(uid, Visitor())
+            # What crowds cost least is asked first; who is not heard is not remembered either.
+            if visitor.connections >= CONNECTIONS or not self.is_near(pid):
                 new.close()
                 continue
-            visitor = self.visitors.setdefault(uid, Visitor())
-            if visitor.connections >= CONNECTIONS:
-                new.close()
-                continue
+            self.visitors[uid] = visitor
             visitor.connections += 1
             new.setblocking(False)
             connection = Connection(new, pid, uid, time.monotonic())
