@@ -70,13 +70,13 @@ def fork(service: socket.socket) -> int:
     """Have a server forked; return a handle of it. Raises OSError and NoServerError."""
     wait(service, ANSWER)
     service.connect(SERVICE)
-    service.sendall(b"H")
     try:
+        service.sendall(b"H")
         heard = service.recv(1) == b"A"
-    except ConnectionResetError:
+    except ConnectionError:
         heard = False
     if not heard:
-        raise NoServerError("the service starts no more for this user at the moment")
+        raise NoServerError("the service starts no more for this user at the moment, or none in this user namespace")
     wait(service, READY)
     expect(service, b"B")
     message = request()
