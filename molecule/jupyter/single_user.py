@@ -120,7 +120,10 @@ def main(user: str, program: str) -> int:
             return 1
         time.sleep(0.02)
     seconds = time.monotonic() - started
-    Path(f"/run/single-user-{user}.json").write_text(json.dumps({"pid": server.pid, "url": url, "seconds": seconds}))
+    # A server that was forked is no child of this process; what was started here accompanies it.
+    listening = subprocess.run(["ss", "-ltnpH", f"sport = :{port}"], check=True, capture_output=True, text=True).stdout
+    pid = int(listening.partition("pid=")[2].partition(",")[0])
+    Path(f"/run/single-user-{user}.json").write_text(json.dumps({"pid": pid, "url": url, "seconds": seconds}))
     return server.wait()
 
 

@@ -16,8 +16,12 @@ from urllib.parse import quote
 import pytest
 from testinfra.host import Host
 
+from tests.exposure import exposure
+
 HERE = Path(__file__).parent
 LINK = "/opt/campushub/user"
+# As servers are unless `jupyterhub_allow_sudo` is set; others start by themselves.
+UNPRIVILEGED = "-p NoNewPrivileges=yes"
 # The longest name that Linux allows: with it a socket in the home directory would have too long a path.
 LONG_NAME = "a" * 32
 PEOPLE = ("alice", "bob", LONG_NAME)
@@ -86,14 +90,15 @@ def start(host: Host) -> Iterator[Callable[[str], Server]]:
     """Start the server of a user; it ends with the test."""
     units: list[str] = []
 
-    def started(user: str) -> Server:
+    def started(user: str, properties: str = UNPRIVILEGED) -> Server:
         units.append(f"test-server-{len(units)}-{user}")
         described = f"/run/single-user-{user}.json"
         program = f"{LINK}/bin/jupyterhub-singleuser"
         host.run_expect([0], f"rm -f {described}")
         host.run_expect(
             [0],
-            f"systemd-run -q --collect --unit {units[-1]} python3 /run/jupyter-tests/single_user.py {user} {program}",
+            f"systemd-run -q --collect {properties} --unit {units[-1]} "
+            f"python3 /run/jupyter-tests/single_user.py {user} {program}",
         )
         wait = f"for i in $(seq 300); do [ -s {described} ] && exit; sleep 0.1; done; exit 1"
         waited = host.run(f"sh -c {shlex.quote(wait)}")
@@ -276,6 +281,100 @@ def test_idle_server_takes_at_most_90_mb(host: Host, start: Callable[[str], Serv
     memory = host.check_output(f"cat /proc/{server.pid}/smaps_rollup")
     resident = next(int(line.split()[1]) for line in memory.splitlines() if line.startswith("Rss:"))
     assert resident * 1024 < 90e6
+
+
+def parent(host: Host, server: Server) -> str:
+    """Return the process that a server was forked or started from."""
+    return str(host.check_output(f"ps -o ppid= -p {server.pid}")).strip()
+
+
+def prefork_pid(host: Host) -> str:
+    """Return the process of the service that forks servers."""
+    return str(host.check_output("systemctl show --value -p MainPID campushub-prefork"))
+
+
+def same(host: Host, server: Server) -> bool:
+    """Return whether the kernel says of a server what it says of the process that accompanies it."""
+    client = host.check_output(f"pgrep -o -u {server.user} -f bin/jupyterhub-singleuser")
+    looks = (
+        "cat /proc/{}/cgroup /proc/{}/oom_score_adj /proc/{}/limits; ls -l /proc/{}/ns | sed 's/.*->//'; "
+        "grep -E '^([UG]id|Groups|Cap[IPEA]|NoNewPrivs|Seccomp|Sig[BI]|Umask|Cpus_all|Mems_all)' /proc/{}/status"
+    )
+    shown = [host.check_output(looks.replace("{}", str(pid))) for pid in (client, server.pid)]
+    return bool(client != str(server.pid) and shown[0] == shown[1])
+
+
+def test_servers_are_forked_with_what_their_unit_has(host: Host, start: Callable[..., Server]) -> None:
+    confined = (
+        f"{UNPRIVILEGED} -p RestrictRealtime=yes -p PrivateTmp=yes "
+        "-p RestrictAddressFamilies='AF_UNIX AF_INET AF_INET6 AF_NETLINK' -p SystemCallFilter=~@module -p MemoryMax=1G "
+        "-p PrivateIPC=yes -p LimitNOFILE=1000:2000 -p Nice=3 -p OOMScoreAdjust=100"
+    )
+    server = start("bob", confined)
+    assert parent(host, server) == prefork_pid(host)
+    assert same(host, server)
+    code = "import os; print(open('/proc/self/cgroup').read(), os.path.exists('/tmp/of-the-host'))"
+    host.check_output("touch /tmp/of-the-host")
+    cell = server.run_cell(code)
+    assert "test-server-" in cell["text"]
+    assert "False" in cell["text"]
+
+
+@pytest.mark.one_host
+def test_servers_outlive_the_service_and_start_without(host: Host, start: Callable[..., Server]) -> None:
+    before = start("alice")
+    assert parent(host, before) == prefork_pid(host)
+    host.check_output("systemctl kill -s KILL campushub-prefork")
+    host.check_output("systemctl stop campushub-prefork")
+    alone = start("bob")
+    host.check_output("systemctl start campushub-prefork")
+    assert (before.status("api"), alone.status("api")) == ("200", "200")
+    # What has accompanied a fork has become the server.
+    assert "No fork: " in host.check_output(f"journalctl --sync && journalctl --no-pager _PID={alone.pid}")
+
+
+@pytest.mark.one_host
+def test_many_starts_leave_nothing_behind(host: Host) -> None:
+    """As a user who starts one server after another; only so many of them are forked."""
+    wait = "for i in $(seq 100); do [ -S /run/campushub-prefork/user.sock ] && exit; sleep 0.1; done; exit 1"
+    host.check_output(f"sh -c {shlex.quote(wait)}")
+    pid = prefork_pid(host)
+    look = f"ls /proc/{pid}/fd | wc -l; awk '/VmRSS/ {{print int($2 / 4096)}}' /proc/{pid}/status; pgrep -c -P {pid}"
+    before = host.run(look).stdout
+    program = f"{LINK}/bin/jupyterhub-singleuser --version"
+    start = f"systemd-run -q --pipe --wait --collect {UNPRIVILEGED} -p User=bob {program} 2>&1"
+    said = str(host.check_output(f"for i in $(seq 50); do {start} </dev/null; done"))
+    by_themselves = [line for line in said.splitlines() if line.startswith("No fork: ")]
+    assert len(by_themselves) <= 40
+    assert all("starts no more for this user" in line for line in by_themselves)
+    assert host.run(look).stdout == before
+
+
+@pytest.mark.attack
+def test_forked_servers_are_closed_to_other_users(host: Host, start: Callable[..., Server]) -> None:
+    server = start("alice")
+    assert parent(host, server) == prefork_pid(host)
+    place = f"/proc/{server.pid}"
+    looks = [f"cat {place}/environ", f"cat {place}/maps", f"ls {place}/fd/", f"readlink {place}/ns/mnt"]
+    assert [look for look in looks if as_user(host, "bob", look).rc == 0] == []
+    assert [look for look in looks if as_user(host, "alice", look).rc != 0] == []
+    assert as_user(host, "bob", f"kill -0 {server.pid}").rc != 0
+    # Nor has it anything of the service: its user, who alone sees them, finds no secret there and no file.
+    variables = host.check_output(f"tr '\\0' '\\n' <{place}/environ | grep -oE '^[A-Z_]+' | sort").split()
+    assert not {name for name in variables if name.startswith(("JUPYTER", "CREDENTIALS"))}
+    files = host.check_output(f"find {place}/fd -lname 'socket:*' -o -lname '/*' | sort")
+    opened = [host.check_output(f"readlink {number}") for number in files.split()]
+    service = host.check_output(f"find /proc/{prefork_pid(host)}/fd -lname 'socket:*' -printf '%l\n'").split()
+    assert len(set(opened) & set(service)) == 1, "besides the connection to the client"
+
+
+@pytest.mark.attack
+def test_service_that_forks_reaches_little_of_the_host(host: Host) -> None:
+    assert exposure(host, "campushub-prefork.service") <= 7.0
+    # With a right to everybody's files a mistake of it would be one with everybody's files.
+    rights = host.check_output("systemctl show --value --property=CapabilityBoundingSet campushub-prefork").split()
+    assert "cap_setuid" in rights
+    assert [right for right in rights if right.startswith(("cap_dac", "cap_fowner", "cap_chown"))] == []
 
 
 @pytest.mark.attack

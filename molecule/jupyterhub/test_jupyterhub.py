@@ -295,11 +295,27 @@ def test_named_servers_run_side_by_side(host: Host, client: Client) -> None:
     """A second server is a second process, does not replace the first, and stops alone."""
     client("carol", "start")
     client("carol", "start", "second")
-    servers = [line for line in processes(host, "carol") if "singleuser" in line]
+    # A server that was forked is accompanied by a program that starts with these options.
+    servers = [line for line in processes(host, "carol") if "singleuser" in line and " -IS " not in line]
     assert len(servers) == 2
     client("carol", "stop", "second")
     assert client("carol", "run", "print('still here')") == "still here\n"
     client("carol", "stop")
+
+
+def test_a_server_is_forked_into_its_users_slice(host: Host, client: Client) -> None:
+    """With either spawner: nothing that a unit of it has stands in the way."""
+    client("bob", "start")
+    service = host.check_output("systemctl show --value --property=MainPID campushub-prefork")
+    forked = host.run(f"pgrep --parent {service} --uid bob").stdout.split()
+    assert len(forked) == 1, host.run("journalctl --no-pager --grep 'No fork' _UID=2002").stdout
+    (accompanying,) = host.check_output("pgrep --uid bob --full -- '-IS .*singleuser'").split()
+    shown = [host.check_output(f"cat /proc/{pid}/cgroup; ls -l /proc/{pid}/ns/") for pid in (*forked, accompanying)]
+    groups, links = ([re.findall(pattern, text) for text in shown] for pattern in (r"\d+:.*", r"\w+:\[\d+\]"))
+    assert "jupyterhub-2002.slice" in str(groups[0])
+    assert groups[0] == groups[1]
+    assert links[0] == links[1]
+    client("bob", "stop")
 
 
 def test_stop_leaves_nothing_running(host: Host, client: Client) -> None:

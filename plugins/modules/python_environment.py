@@ -87,6 +87,11 @@ options:
         start does, with O(user_site=true).
     type: dict
     default: {}
+  isolated_programs:
+    description: Names of O(programs) that use the standard library only, and start without looking for any package.
+    type: list
+    elements: str
+    default: []
   uv:
     description: The installer.
     type: path
@@ -174,6 +179,7 @@ class Environment:
         self.python: str = settings["python"]
         self.user_site: bool = settings["user_site"]
         self.programs: dict[str, str] = settings["programs"]
+        self.isolated_programs: list[str] = settings["isolated_programs"]
         self.uv: str = settings["uv"]
         self.keep: int = settings["keep"]
 
@@ -189,6 +195,7 @@ class Environment:
                 self.python_version(),
                 self.user_site,
                 self.programs,
+                *map(sorted, [self.isolated_programs] if self.isolated_programs else []),
                 *[hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in [*self.wheels, *self.completed_by]],
             ],
             sort_keys=True,
@@ -339,7 +346,8 @@ class Environment:
         for name, text in self.programs.items():
             program = directory / "bin" / name
             program.unlink(missing_ok=True)
-            program.write_text(f"#!{directory}/bin/python -s\n{text}")
+            options = "-IS" if name in self.isolated_programs else "-s"
+            program.write_text(f"#!{directory}/bin/python {options}\n{text}")
             program.chmod(0o755)
         # uv leaves a file to lock by that everybody may write.
         (directory / ".lock").unlink(missing_ok=True)
@@ -511,6 +519,7 @@ def main() -> None:
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "user_site": {"type": "bool", "default": False},
             "programs": {"type": "dict", "default": {}},
+            "isolated_programs": {"type": "list", "elements": "str", "default": []},
             "uv": {"type": "path", "default": "/opt/campushub/uv/bin/uv"},
             "keep": {"type": "int", "default": 1},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

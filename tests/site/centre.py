@@ -153,8 +153,8 @@ class Host:
         return int(self.run(f"systemctl show --value --property MainPID {unit}"))
 
     def server_pid(self, user: str) -> int:
-        """Return the process of a user's running server."""
-        return int(self.run(f"pgrep --oldest --uid {user} --full jupyterhub-singleuser"))
+        """Return the process of a user's running server; where it was forked, the older one accompanies it."""
+        return int(self.run(f"pgrep --newest --uid {user} --full jupyterhub-singleuser"))
 
     def server_port(self, user: str) -> int:
         """Return the port that a user's server listens on."""

@@ -88,6 +88,7 @@ class Site:
             "python": sys.executable,
             "user_site": False,
             "programs": {},
+            "isolated_programs": [],
             "uv": UV,
             "keep": 1,
             "state": "present",
@@ -354,6 +355,16 @@ def test_a_program_completes_a_version_before_it_is_used(site: Site, tmp_path: P
     assert second["version"] != first["version"]
     assert (site.link / "bin/list").read_text() == "2"
     assert (site.link / "before").read_text() == f"user-{first['version']}\n"
+
+
+def test_isolated_programs_look_for_no_package(site: Site) -> None:
+    programs = {
+        "plain": "import alpha, sys\nprint(sys.flags.isolated)\n",
+        "isolated": "import sys\nprint(sys.flags.no_site)\n",
+    }
+    site.apply(site.lock("alpha==1.0"), programs=programs, isolated_programs=["isolated"])
+    answers = [subprocess.check_output([str(site.link / "bin" / name)], text=True) for name in programs]
+    assert answers == ["0\n", "1\n"]
 
 
 def test_programs_of_a_build_keep_temporary_files_to_themselves(site: Site, tmp_path: Path) -> None:

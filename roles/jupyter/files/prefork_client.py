@@ -1,0 +1,128 @@
+"""
+Start the server of one user as a fork of the environment's service, in which everything is imported already.
+
+This process stays: it passes signals on to the server and ends as that does. When there is no service, or none that
+answers in time, or what this process is cannot be had by a fork, it becomes the program itself, as without a service.
+
+Each start waits for this file: it runs without the environment's packages, and imports as little as it can.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import sys
+
+DIRECTORY = os.path.dirname(os.path.realpath(__file__))
+PROGRAM = os.path.join(DIRECTORY, "jupyterhub-singleuser-alone")
+SERVICE = "/run/campushub-prefork/user.sock"
+# Seconds until the service has forked, and until the child is ready. Of twenty that start at once one may wait.
+ANSWER, READY = 3, 8
+# What decides about an interpreter and its libraries before the program has any say.
+PREFIXES = ("PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_", "OPENSSL_", "GCONV_PATH", "LOCPATH")
+# The program does not look there anyway.
+KNOWN = {"PYTHONNOUSERSITE"}
+
+
+class NoServerError(Exception):
+    """There is no fork; the text says why."""
+
+
+def check() -> None:
+    """Raise NoServerError where a fork would not be the same."""
+    variables = [name for name in os.environ if name.startswith(PREFIXES) and name not in KNOWN]
+    if variables:
+        raise NoServerError(f"{variables[0]} is set")
+    if any(os.isatty(number) for number in range(3)):
+        raise NoServerError("it runs in a terminal")
+    # Of the listing itself there is one.
+    if len(os.listdir("/proc/self/fd")) > 4:
+        raise NoServerError("it has open files")
+
+
+def request() -> bytes:
+    """Return what the service must know."""
+    variables = [name + b"=" + value for name, value in os.environb.items()]
+    arguments = [os.fsencode(word) for word in [__file__, *sys.argv[1:]]]
+    head = [os.fsencode(os.path.dirname(DIRECTORY)), os.fsencode(os.getcwd()), str(len(arguments)).encode()]
+    message = b"\0".join([*head, *arguments, *variables])
+    return struct.pack("=I", len(message)) + message
+
+
+def wait(service: socket.socket, seconds: int) -> None:
+    """Set how long to wait for the service."""
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        service.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
+
+
+def expect(service: socket.socket, word: bytes, descriptors: int = 0) -> list[int]:
+    """Wait for a word of the service; return what comes with it. Raises OSError and NoServerError."""
+    received, handles, _, _ = socket.recv_fds(service, 1, 1)
+    if received != word or len(handles) != descriptors:
+        reason = service.recv(1000).decode(errors="replace").partition("\n")[0]
+        raise NoServerError(reason if received == b"N" else "it has failed")
+    return handles
+
+
+def fork(service: socket.socket) -> int:
+    """Have a server forked; return a handle of it. Raises OSError and NoServerError."""
+    wait(service, ANSWER)
+    service.connect(SERVICE)
+    try:
+        service.sendall(b"H")
+        heard = service.recv(1) == b"A"
+    except ConnectionError:
+        heard = False
+    if not heard:
+        raise NoServerError("the service starts no more for this user at the moment, or none in this user namespace")
+    wait(service, READY)
+    expect(service, b"B")
+    message = request()
+    sent = socket.send_fds(service, [message], [0, 1, 2])
+    service.sendall(message[sent:])
+    (handle,) = expect(service, b"R", 1)
+    service.sendall(b"G")
+    wait(service, 0)
+    return handle
+
+
+def accompany(service: socket.socket, handle: int) -> int:
+    """Pass signals on until the server has ended; return its status, negative is a signal."""
+
+    def pass_on(number: int, _: object) -> None:
+        try:  # noqa: SIM105 (no further module is imported)
+            signal.pidfd_send_signal(handle, number)
+        except OSError:
+            pass
+
+    unforwarded = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTSTP, signal.SIGCONT}
+    for number in signal.valid_signals() - unforwarded:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, pass_on)
+    data = service.recv(4, socket.MSG_WAITALL)
+    # Nobody is left who could say: the service was restarted meanwhile, and the server was killed.
+    return struct.unpack("=i", data)[0] if len(data) == 4 else -signal.SIGKILL
+
+
+def main() -> int:
+    """Start the server and stay with it."""
+    try:
+        check()
+        service = socket.socket(socket.AF_UNIX)
+        handle = fork(service)
+    except (OSError, NoServerError) as error:
+        # Closed with the execution: that is how the service learns of it.
+        print(f"No fork: {error}. The server starts by itself.", file=sys.stderr, flush=True)
+        os.execv(sys.executable, [sys.executable, "-s", PROGRAM, *sys.argv[1:]])  # noqa: S606
+    status = accompany(service, handle)
+    if status < 0:
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,547 @@
+"""The service that forks users' servers, with a real client, for users that need not exist."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import os
+import re
+import resource
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.prefork_service import FILES, PreforkService, make_environment
+from tests.unit.user_server import until
+
+PYTHON = "/usr/bin/python3"
+pytestmark = pytest.mark.skipif(os.getuid() != 0 or not Path(PYTHON).exists(), reason="takes root")
+GROUP, OTHER = 60002, 60003
+# Speaks to the service as it likes: takes words from its input, and prints what it gets.
+SPEAKER = """
+import ctypes, os, socket, struct, sys
+path, environment, option = sys.argv[1:]
+if option == "--closed":
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+if option == "--confined":
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+message = "\\0".join([environment, "/", "2", "x", option, "LANG=C.UTF-8", "USER=root"]).encode()
+service = socket.socket(socket.AF_UNIX)
+service.connect(path)
+for line in sys.stdin:
+    if line == "ask\\n":
+        socket.send_fds(service, [struct.pack("=I", len(message)) + message], [1, 1, 1])
+    elif line == "close\\n":
+        service.close()
+        print("closed", flush=True)
+    elif line == "receive\\n":
+        print(service.recv(1).decode(), flush=True)
+    else:
+        service.send(line[:-1].encode())
+"""
+# Nobody has more than a few starts in a row.
+USERS = itertools.count(60010)
+# Says what it is, and ends as it is told.
+PROGRAM = """
+import gc, json, os, random, resource, signal, socket, sys, threading, time
+if __name__ == "__main__":
+    if "--wait" in sys.argv:
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+    place = "/proc/self/fd/"
+    if "--keep" in sys.argv and not os.fork():
+        os.write(1, b"kept")
+        time.sleep(10)
+    if "--fill" in sys.argv:
+        own = socket.socket(fileno=max(int(n) for n in os.listdir(place) if os.path.exists(place + n)))
+        own.setblocking(True)
+        try:
+            while True:
+                own.send(b"x" * 1000, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            os.write(1, b"full")
+    if len(sys.argv) > 1 and sys.argv[1] in ("--keep", "--fill"):
+        os._exit(0)
+    print(json.dumps({
+        "arguments": sys.argv[1:], "variables": dict(os.environ), "directory": os.getcwd(), "parent": os.getppid(),
+        "line": open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"), "random": random.random(),
+        "files": {n: os.readlink(place + n) for n in os.listdir(place) if os.path.exists(place + n)},
+        "status": open("/proc/self/status").read(), "groups": open("/proc/self/cgroup").read(),
+        "limits": open("/proc/self/limits").read(), "nice": os.nice(0), "oom": open("/proc/self/oom_score_adj").read(),
+        "namespaces": {n: os.readlink("/proc/self/ns/" + n) for n in os.listdir("/proc/self/ns")},
+        "threads": threading.active_count(), "hup": signal.getsignal(signal.SIGHUP) == signal.SIG_IGN,
+    }))
+    sys.exit(7)
+"""
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[Path]:
+    # Users must get there.
+    with tempfile.TemporaryDirectory(prefix="prefork-") as name:
+        Path(name).chmod(0o755)
+        yield make_environment(Path(name) / "env", PROGRAM, PYTHON)
+
+
+@pytest.fixture(scope="module")
+def running(environment: Path) -> Iterator[list[PreforkService]]:
+    services = [PreforkService(environment)]
+    yield services
+    services[0].stop()
+
+
+@pytest.fixture
+def service(running: list[PreforkService], environment: Path) -> PreforkService:
+    """A service that the last test may have stopped."""
+    if running[0].process.poll() is not None:
+        running[0] = PreforkService(environment)
+    return running[0]
+
+
+def start(environment: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    settings: dict[str, Any] = {
+        "user": next(USERS),
+        "group": GROUP,
+        "extra_groups": [OTHER],
+        "cwd": "/usr",
+        "text": True,
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "env": {"LANG": "C.UTF-8", "WORD": "\udcff"},
+    }
+    program = environment / "bin/jupyterhub-singleuser"
+    return subprocess.Popen([program, *arguments], **{**settings, **options})
+
+
+def run(environment: Path, *arguments: str, **options: Any) -> tuple[dict[str, Any], str]:
+    """Return what the program says of itself, and the line of the client."""
+    client = start(environment, *arguments, **options)
+    printed, said = client.communicate(timeout=20)
+    assert client.returncode == 7, said
+    return json.loads(printed), said
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process has not ended; its parent may not have asked yet."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def as_user(prepare: Callable[[], None], groups: list[int] | None = None) -> dict[str, Any]:
+    """Return options for a client of which root changes something first."""
+
+    user = next(USERS)
+
+    def become() -> None:
+        prepare()
+        os.setgroups(groups or [])
+        os.setresgid(GROUP, GROUP, GROUP)
+        os.setresuid(user, user, user)
+
+    return {"user": None, "group": None, "extra_groups": None, "preexec_fn": become}
+
+
+def test_a_fork_is_what_the_client_is(environment: Path, service: PreforkService) -> None:
+    user = next(USERS)
+    forked, said = run(environment, "--port", "1 2", umask=0o027, user=user)
+    assert said == ""
+    assert forked["parent"] == service.process.pid
+    service.stop()
+    plain, said = run(environment, "--port", "1 2", umask=0o027, user=user)
+    assert said.startswith("No fork: ")
+    assert forked["line"][2].endswith("bin/jupyterhub-singleuser")
+    changing = r"(Name|Pid|Tgid|PPid|NS\w+|Vm\w+|Rss\w+|\w*ctxt_switches|SigQ|Sig\w+|FDSize|Threads|State|Kthread):.*\n"
+    for each in (forked, plain):
+        each["status"] = re.sub(changing, "", each["status"])
+        # Besides these a fork has its connection to the client.
+        each["files"] = sorted(number for number, kind in each["files"].items() if not kind.startswith("socket:"))
+        for name in ("line", "parent", "random"):
+            del each[name]
+    assert forked == plain
+    assert sorted(forked["files"]) == ["0", "1", "2"]
+
+
+@pytest.mark.usefixtures("service")
+def test_a_fork_has_no_file_of_the_service(environment: Path) -> None:
+    waiting = start(environment, "--wait")
+    assert waiting.stdout
+    pid = int(waiting.stdout.readline())
+    files = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    # The last is the one to its own client.
+    assert len(files) == 4
+    mapped = Path(f"/proc/{pid}/maps").read_text()
+    assert not re.findall(r"(?m)^.*rw-s.*$", mapped)
+    waiting.terminate()
+    assert waiting.wait(10) == -signal.SIGTERM
+    waiting.communicate()
+
+
+@pytest.mark.usefixtures("service")
+def test_forks_have_randomness_of_their_own(environment: Path) -> None:
+    assert run(environment)[0]["random"] != run(environment)[0]["random"]
+
+
+@pytest.mark.usefixtures("service")
+def test_limits_and_rights_are_taken_over(environment: Path) -> None:
+    def prepare() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
+        os.nice(5)
+        Path("/proc/self/oom_score_adj").write_text("500")
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+
+    forked, said = run(environment, **as_user(prepare))
+    assert said == ""
+    assert re.search(r"Max open files +200 +300 ", forked["limits"])
+    assert (forked["nice"], forked["oom"], forked["hup"]) == (min(os.nice(0) + 5, 19), "500\n", True)
+    assert "NoNewPrivs:\t1\n" in forked["status"]
+
+
+def test_a_filter_of_system_calls_is_taken_over(environment: Path, service: PreforkService) -> None:
+    # Loads the number of the call; EPERM for reboot(), which nobody needs here, or lets it through.
+    reboot = 169 if os.uname().machine == "x86_64" else 142
+    code = [(0x20, 0, 0, 0), (0x15, 0, 1, reboot), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
+
+    class Filter(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
+
+    def prepare() -> None:
+        libc = ctypes.CDLL(None)
+        libc.prctl(38, 1, 0, 0, 0)
+        for _ in range(2):
+            libc.prctl(22, 2, ctypes.byref(Filter(len(code), ctypes.addressof(program))), 0, 0)
+
+    forked, said = run(environment, **as_user(prepare))
+    assert said == ""
+    assert forked["parent"] == service.process.pid
+    assert "Seccomp:\t2\nSeccomp_filters:\t2\n" in forked["status"]
+
+
+def test_control_groups_and_namespaces_are_taken_over(environment: Path, service: PreforkService) -> None:
+    place = next(path for path in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if Path(path, "cgroup.procs").exists())
+    group = Path(place, f"prefork-test-{os.getpid()}")
+    group.mkdir()
+
+    def prepare() -> None:
+        (group / "cgroup.procs").write_text("0")
+        # Of mounts, host names and System V objects.
+        assert ctypes.CDLL(None).unshare(0x20000 | 0x4000000 | 0x8000000) == 0
+
+    forked, said = run(environment, **as_user(prepare))
+    assert said == ""
+    assert forked["parent"] == service.process.pid
+    assert group.name in forked["groups"]
+    different = [
+        name for name, kind in forked["namespaces"].items() if str(Path(f"/proc/self/ns/{name}").readlink()) != kind
+    ]
+    assert sorted(different) == ["ipc", "mnt", "uts"]
+    until(lambda: not (group / "cgroup.procs").read_text(), "an empty group")
+    group.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"env": {"PYTHONPATH": "/tmp"}}, "PYTHONPATH is set"),
+        ({"env": {"LD_PRELOAD": ""}}, "LD_PRELOAD is set"),
+        ({"env": {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}}, ""),
+        ({"user": 0, "group": 0, "extra_groups": []}, "capabilities"),
+        ({"pass_fds": [1]}, ""),
+    ],
+)
+def test_what_cannot_be_forked_starts_by_itself(
+    environment: Path, service: PreforkService, options: dict[str, Any], reason: str
+) -> None:
+    result, said = run(environment, **options)
+    assert said == (f"No fork: {reason}. The server starts by itself.\n" if reason else "")
+    assert (result["parent"] == service.process.pid) == (not reason)
+
+
+@pytest.mark.usefixtures("service")
+def test_a_login_that_is_audited_stays_so(environment: Path) -> None:
+    """The kernel writes down who logged in, and a fork of the service would be nobody's."""
+    if not Path("/proc/self/loginuid").exists():
+        pytest.skip("a kernel without audit")
+    own = Path("/proc/self/loginuid").read_text()
+
+    def log_in() -> None:
+        Path("/proc/self/loginuid").write_text("60001")
+
+    result, said = run(environment, **as_user(log_in))
+    assert own != "60001"
+    assert result["parent"] == os.getpid()
+    assert said == "No fork: a login that is audited. The server starts by itself.\n"
+
+
+def test_a_user_is_told_of_too_many_starts(environment: Path, service: PreforkService) -> None:
+    user = next(USERS)
+    told = [run(environment, user=user) for _ in range(12)]
+    assert [said for _, said in told[:10]] == [""] * 10
+    assert told[-1][0]["parent"] != service.process.pid
+    assert "the service starts no more for this user at the moment" in told[-1][1]
+
+
+def test_a_host_that_is_full_does_not_end_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = runpy.run_path(str(FILES / "prefork.py"), run_name="prefork")
+    service = space["Service"](str(tmp_path / "s"))
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(tmp_path / "s"))
+    service.accept()
+    (connection,) = service.connections.values()
+
+    def fork() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert not service.fork(connection)
+    assert not service.connections
+    assert client.recv(1) == b""
+
+
+@pytest.mark.usefixtures("service")
+def test_a_foreign_user_namespace_gets_no_fork(environment: Path) -> None:
+    def prepare() -> None:
+        assert ctypes.CDLL(None).unshare(0x10000000) == 0
+
+    client = start(environment, **{**as_user(lambda: None), "preexec_fn": prepare, "env": {"LANG": "C.UTF-8"}})
+    _, said = client.communicate(timeout=20)
+    assert "No fork: " in said
+
+
+@pytest.mark.usefixtures("service")
+def test_client_and_server_end_together(environment: Path) -> None:
+    for kill in (lambda client, _: client.kill(), lambda _, pid: os.kill(pid, signal.SIGKILL)):
+        client = start(environment, "--wait")
+        assert client.stdout
+        pid = int(client.stdout.readline())
+        assert pid != client.pid
+        kill(client, pid)
+        assert client.wait(10) == -signal.SIGKILL
+        until(lambda pid=pid: not runs(pid), "no server")  # type: ignore[misc]
+        client.communicate()
+
+
+def test_servers_go_on_without_the_service(environment: Path, service: PreforkService) -> None:
+    client = start(environment, "--wait")
+    assert client.stdout
+    pid = int(client.stdout.readline())
+    service.stop()
+    assert client.poll() is None
+    assert runs(pid)
+    client.terminate()
+    client.wait(10)
+    until(lambda: not runs(pid), "no server")
+    client.communicate()
+
+
+def test_a_service_that_hangs_delays_a_start_shortly(environment: Path) -> None:
+    impatient = make_environment(environment.parent / "impatient", PROGRAM, PYTHON, wait=1)
+    service = PreforkService(impatient)
+    os.kill(service.process.pid, signal.SIGSTOP)
+    result, said = run(impatient)
+    service.stop()
+    assert result["parent"] == os.getpid()
+    assert said.startswith("No fork: ")
+
+
+def test_garbage_and_crowds_gain_nothing(environment: Path, service: PreforkService) -> None:
+    crowd = """
+import os, socket, struct, sys
+os.setresuid(60009, 60009, 60009)
+held = []
+for number in range(300):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    held.append(s)
+    try:
+        if number % 3 == 0:
+            s.send(b"H" + os.urandom(50))
+        elif number % 3 == 1:
+            s.send(b"H" + struct.pack("=I", 1000) + b"half")
+        elif number % 5 == 0:
+            socket.send_fds(s, [b"HHHHHH"], [0] * 200)
+    except OSError:
+        pass
+print("held", flush=True)
+sys.stdin.read()
+"""
+    attacker = subprocess.Popen(
+        [PYTHON, "-c", crowd, str(service.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert attacker.stdout
+    assert attacker.stdout.readline() == "held\n"
+    result, said = run(environment)
+    assert (said, result["parent"]) == ("", service.process.pid)
+    attacker.communicate(timeout=10)
+    until(lambda: service.descriptors() <= 5, "no descriptor left")
+    assert service.process.poll() is None
+
+
+def test_nothing_of_a_user_is_known_to_the_service() -> None:
+    """Variables that differ between users, and are read by an import, would be those of the service in each server."""
+    look = """
+import json, runpy, sys
+space = runpy.run_path(sys.argv[1], run_name="prefork")
+print(json.dumps(space["load"](sys.argv[2])))
+"""
+    command = [sys.executable, "-c", look, str(FILES / "prefork.py"), str(FILES / "singleuser.py")]
+    read = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert "TORNADO_EXTENSION" in read
+    known = {"JUPYTERHUB_METRICS_PREFIX", "JUPYTERHUB_XSRF_ANONYMOUS_IP_CIDRS", "JUPYTERHUB_XSRF_ANONYMOUS_ID_HEADERS"}
+    known |= {f"JUPYTERHUB_SERVER_{when}_DURATION_SECONDS_BUCKETS" for when in ("SPAWN", "STOP")}
+    assert {name for name in read if name.startswith("JUPYTERHUB_")} == known
+    others = ("HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "XDG_", "LANG", "LC_", "JUPYTER_CONFIG", "JUPYTER_RUN")
+    assert [name for name in read if name.upper().startswith(others) or name.lower().endswith("_proxy")] == []
+
+
+class Speaker:
+    """A user who speaks to the service without its client."""
+
+    def __init__(self, service: PreforkService, environment: Path, option: str = "") -> None:
+        self.user = next(USERS)
+        self.process: subprocess.Popen[str] = subprocess.Popen(
+            [PYTHON, "-c", SPEAKER, str(service.path), str(environment), option],
+            user=self.user,
+            group=GROUP,
+            extra_groups=[],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def say(self, *lines: str) -> None:
+        """Have it do things."""
+        assert self.process.stdin
+        self.process.stdin.write("".join(f"{line}\n" for line in lines))
+        self.process.stdin.flush()
+
+    def hear(self, length: int) -> str:
+        """Return what it prints."""
+        assert self.process.stdout
+        return self.process.stdout.read(length)
+
+    def end(self) -> None:
+        """End it. A server of its may have its output still."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
+
+@pytest.fixture
+def speak(service: PreforkService, environment: Path) -> Iterator[Callable[[str], Speaker]]:
+    """Connect to the service as a user of its own."""
+    speakers: list[Speaker] = []
+
+    def connect(option: str = "") -> Speaker:
+        speakers.append(Speaker(service, environment, option))
+        return speakers[-1]
+
+    yield connect
+    for speaker in speakers:
+        speaker.end()
+
+
+def test_nobody_acts_for_another_user(speak: Callable[[str], Speaker]) -> None:
+    """Whatever a request says: who connected is who the server is."""
+    speaker = speak("")
+    speaker.say("H", "receive", "receive", "ask", "receive", "G")
+    assert speaker.hear(6) == "A\nB\nR\n"
+    assert speaker.process.stdout
+    status = json.loads(speaker.process.stdout.readline())["status"]
+    user = speaker.user
+    assert f"Uid:\t{user}\t{user}\t{user}\t{user}\nGid:\t{GROUP}\t{GROUP}" in status
+
+
+def test_nothing_is_read_before_the_child_is_the_users(
+    service: PreforkService, speak: Callable[[str], Speaker]
+) -> None:
+    speaker = speak("--confined")
+    speaker.say("H", "receive", "receive")
+    assert speaker.hear(4) == "A\nB\n"
+    (child,) = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    status = Path(f"/proc/{child}/status").read_text()
+    assert f"Uid:\t{speaker.user}\t{speaker.user}\t{speaker.user}\t{speaker.user}\n" in status
+    assert "CapPrm:\t0000000000000000\n" in status
+    assert "NoNewPrivs:\t1\n" in status
+    # Its user may not look into it, nor trace it.
+    assert Path(f"/proc/{child}/fd").stat().st_uid == 0
+    speaker.say("ask", "receive")
+    assert speaker.hear(2) == "R\n"
+    assert Path(f"/proc/{child}/fd").stat().st_uid == speaker.user
+
+
+def test_process_closed_to_its_user_gets_no_fork(speak: Callable[[str], Speaker]) -> None:
+    """As one that has run a program with more rights, and may have kept a group of it."""
+    speaker = speak("--closed")
+    speaker.say("H", "receive", *["receive"] * 12)
+    assert speaker.hear(26).replace("\n", "") == "ANa process t"
+
+
+def test_a_full_socket_holds_nobody_up(
+    environment: Path, service: PreforkService, speak: Callable[[str], Speaker]
+) -> None:
+    """The service and a server have one socket to a client that reads nothing, and the server may make it wait."""
+    speaker = speak("--fill")
+    speaker.say("H", "receive", "receive", "ask", "receive", "G")
+    assert speaker.hear(10) == "A\nB\nR\nfull"
+    until(lambda: service.descriptors() <= 5, "the end of the server")
+    result, said = run(environment)
+    assert (said, result["parent"]) == ("", service.process.pid)
+
+
+def test_a_socket_that_is_kept_ends_no_other_server(
+    environment: Path, service: PreforkService, speak: Callable[[str], Speaker]
+) -> None:
+    """A number of a descriptor must not mean what it meant before, as long as somebody has what it was."""
+    until(lambda: service.descriptors() <= 5, "no other server")
+    speaker = speak("--keep")
+    speaker.say("H", "receive", "receive", "ask", "receive", "G")
+    assert speaker.hear(10) == "A\nB\nR\nkept"
+    until(lambda: service.descriptors() <= 5, "the end of the server")
+    other = start(environment, "--wait")
+    assert other.stdout
+    pid = int(other.stdout.readline())
+    used = service.cpu_seconds()
+    speaker.say("close")
+    assert speaker.hear(7) == "closed\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        other.wait(1)
+    assert runs(pid)
+    # Nor does it keep the service busy.
+    assert service.cpu_seconds() - used < 0.2
+    other.terminate()
+    other.communicate()
+
+
+def test_names_that_users_give_are_no_lines(environment: Path) -> None:
+    """Of a mount, as users may have them, or of a control group of theirs."""
+    named = make_environment(environment.parent / "named", PROGRAM, PYTHON)
+
+    def prepare() -> None:
+        libc = ctypes.CDLL(None)
+        place = os.fsencode(named) + b"/a\r1 2\x1c3\xff"
+        Path(os.fsdecode(place)).mkdir()
+        assert libc.unshare(0x20000) == 0
+        assert libc.mount(None, b"/", None, 0x44000, None) == 0
+        assert libc.mount(b"none", place, b"tmpfs", 0, None) == 0
+
+    service = PreforkService(named, preexec_fn=prepare)
+    result, said = run(named)
+    service.stop()
+    assert (said, result["parent"]) == ("", service.process.pid)
