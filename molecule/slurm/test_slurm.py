@@ -37,6 +37,15 @@ def node(named: Callable[[str], Host]) -> Host:
     return named("slurm-node")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_traceback(hub: Host) -> Iterator[None]:
+    """Whatever happens to cluster and hub, the hub has expected it."""
+    since = hub.check_output("date +%s")
+    yield
+    printed = hub.check_output(f"journalctl --unit=jupyterhub --since=@{since} --output=cat")
+    assert "Traceback" not in printed, printed[max(0, printed.index("Traceback") - 1000) :][:3000]
+
+
 @pytest.fixture(scope="module")
 def client(hub: Host) -> Iterator[Client]:
     """Act at the hub as a user: `client("alice", "start")` returns what the client printed."""
@@ -195,9 +204,9 @@ def test_others_can_do_nothing_with_a_job(hub: Host, node: Host, alice: Client) 
             "sbatch --uid=alice --wrap=id",
             "scontrol update nodename=slurm-node state=drain reason=x",
         ):
-            done = host.run(f"runuser -u bob -- {command}")
+            # The status says nothing: it is 0 where a script is not handed out, and 255 would be that of ssh.
+            done = host.run(f"runuser -u bob -- {command} || true")
             printed = done.stdout + done.stderr
-            # The status says nothing: it is 0 where a script is not handed out.
             assert REFUSED.search(printed), f"{command}: {printed}"
             assert "campushub" not in printed, command
     assert hub.check_output(look) == before
@@ -330,11 +339,14 @@ for line in hub._opener.open(request, timeout=30):
     if line.startswith(b"data:") and (queue := json.loads(line[5:]).get("queue")) and queue["position"]:
         print(json.dumps(queue))
         break
+print(hub.request("/hub/spawn-pending/bob")[2])
 """
-    queue = json.loads(as_person(hub, "bob", code))
+    event, _, page = as_person(hub, "bob", code).partition("\n")
+    queue = json.loads(event)
     assert (queue["partition"], queue["cores"]) == ("main", 1)
     assert queue["position"] in (1, 2)
     assert queue["reason"] != "None"
+    assert queue["reason"].split(",")[0] in page, "the page has no words of its own for it"
     client("bob", "stop")
     wait_until(lambda: not jobs(hub, "bob"), "bob's job is cancelled", 20)
     assert state(hub, "carol") == "PENDING"
@@ -391,6 +403,26 @@ def test_a_server_whose_node_fails_is_ended_with_the_reason(hub: Host, node: Hos
         assert "It could not be reached any more on its node" in home(hub, "bob")
     finally:
         node.check_output("systemctl start slurmd")
+    wait_until(lambda: not jobs(hub, "bob"), "the job is cancelled", 60)
+    client("bob", "start")
+    client("bob", "stop")
+
+
+@pytest.mark.chaos
+def test_a_server_whose_node_falls_silent_is_ended(hub: Host, client: Client) -> None:
+    """As of one without power: no packet says so, and connections stay open."""
+    client("bob", "start")
+    address = hub.check_output("sinfo --noheader --nodes=slurm-node --format=%o")
+    hub.check_output(
+        "nft 'add table inet cut; add chain inet cut in { type filter hook input priority 0; }; "
+        "add chain inet cut out { type filter hook output priority 0; }; "
+        f"add rule inet cut in ip saddr {address} drop; add rule inet cut out ip daddr {address} drop'"
+    )
+    try:
+        wait_until(lambda: servers(client, "bob") == {}, "the server has ended", 180)
+        assert "It could not be reached any more on its node" in home(hub, "bob")
+    finally:
+        hub.check_output("nft delete table inet cut")
     wait_until(lambda: not jobs(hub, "bob"), "the job is cancelled", 60)
     client("bob", "start")
     client("bob", "stop")

@@ -246,9 +246,21 @@ def test_the_user_who_stops_a_server_is_the_reason(
 def test_a_server_that_nobody_reaches_is_ended(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
     spawner.answer_interval, spawner.unreachable_timeout = 0.01, 0.05
     ended: list[str] = []
+    farewells: list[str] = []
+
+    async def say_goodbye() -> None:
+        farewells.append(spawner.name)
+
     monkeypatch.setattr(spawner, "begin_end", ended.append)
-    asyncio.run(asyncio.wait_for(spawner.watch_answers(), 5))
+    monkeypatch.setattr(spawner, "_say_goodbye", say_goodbye)
+
+    async def scenario() -> None:
+        await asyncio.wait_for(spawner.watch_answers(), 5)
+        await spawner.announce_end("unreachable")
+
+    asyncio.run(scenario())
     assert ended == ["unreachable"]
+    assert farewells == [], "nobody would hear it"
 
 
 class Routes:

@@ -125,7 +125,6 @@ class CampusSpawner(ChosenServer, ServerLifetime):
 
     # Attributes of the Spawner that this is mixed into.
     authenticator: Any
-    db: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
     _callbacks: list[Callable[[], Any]]

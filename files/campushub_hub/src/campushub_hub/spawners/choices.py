@@ -30,7 +30,7 @@ class ChosenServer(LoggingConfigurable):
 
     # Attributes of the Spawner that this is mixed into.
     orm_spawner: Any
-    db: Any
+    user: Any
     user_options: dict[str, Any]
     default_url: str
     max_age: int

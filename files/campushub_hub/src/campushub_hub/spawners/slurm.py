@@ -573,7 +573,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             self._unreachable = self._unreachable or now
             if self.unreachable_timeout and now - self._unreachable >= self.unreachable_timeout:
                 self.log.error("The server %s cannot be reached on its node, and is ended", self._log_name)
-                self.begin_end("unreachable")
+                self.end_without_farewell()
                 return False
             lost = now - self._unreachable < LOSS_SECONDS
             longest = min(self.answer_interval, self.unreachable_timeout / 4 or self.answer_interval)
@@ -596,12 +596,16 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         return True
 
     async def cut_off(self) -> None:
-        """End a server at whose port somebody else listens, to whom nothing more must be sent, no farewell either."""
+        """End a server at whose port somebody else listens, to whom nothing more must be sent."""
         try:
             await self.user.settings["proxy"].delete_user(self.user, self.name)
         except Exception:
             # The end takes it away once more.
             self.log.exception("The route of the server %s was not taken away", self._log_name)
+        self.end_without_farewell()
+
+    def end_without_farewell(self) -> None:
+        """End a server that nothing can be sent to, or must be."""
         self._ending = self._ending or {"reason": "unreachable", "message": ""}
         self._farewell = asyncio.ensure_future(asyncio.sleep(0))
         self.begin_end("unreachable")
