@@ -95,6 +95,8 @@ def directory(hub: Host, server: Host) -> Iterator[Callable[[str], None]]:
 
     yield does
     server.check_output(f"systemctl kill --signal=SIGCONT {UNITS}; systemctl start {UNITS}")
+    # By itself it asks the directory again after some seconds, and until then takes whom it does not know for nobody.
+    hub.check_output("systemctl restart sssd")
     end = time.monotonic() + 30
     while hub.run("sss_cache -E; getent passwd student30").rc != 0:
         assert time.monotonic() < end, "the directory is back, and the host has not noticed"
