@@ -250,15 +250,22 @@ def test_a_node_with_jobs_is_not_taken_out(hub: Host, alice: Client, apply_to: C
 
 
 @pytest.mark.attack
-def test_nothing_secret_is_in_the_job(hub: Host, alice: Client) -> None:
-    """Neither in its script, nor in what Slurm has of it, nor on a command line of the node."""
+def test_nothing_secret_is_in_the_job(hub: Host, node: Host, alice: Client) -> None:
+    """Neither in its script, nor in what Slurm has of it, nor in a journal, nor on a command line of the node."""
     token = alice("alice", "run", "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
     number = jobs(hub, "alice")[0][0]
     script = hub.check_output(f"scontrol write batch_script {number} -")
     assert "campushub-job" in script
-    shown = hub.check_output(f"scontrol show job {number}; grep -rsl {token} /var/lib/slurm /var/log/slurm || true")
+    shown = hub.check_output(f"scontrol show job {number}")
     assert token not in script + shown
     assert "/var/" not in shown.replace("/var/lib/jupyterhub", "")
+    assert token not in node.check_output("ps -ww -eo args")
+    # In two parts, so that sudo does not write it into the journal with this command.
+    word = f"-e '{token[:8]}''{token[8:]}'"
+    for host in (hub, node):
+        found = host.run(f"grep -rsl {word} /etc/slurm /var/lib/slurm /var/log/slurm; journalctl -o cat | grep {word}")
+        assert found.stdout == ""
+    assert node.run(f"grep -sl {word} /proc/[0-9]*/environ").stdout, "where it is, it is found"
 
 
 @pytest.mark.attack
