@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.settings.validation import ROOT
 from tests.unit.prefork_service import FILES, PreforkService, make_environment
 from tests.unit.user_server import until
 
@@ -74,6 +75,7 @@ if __name__ == "__main__":
         os._exit(0)
     print(json.dumps({
         "arguments": sys.argv[1:], "variables": dict(os.environ), "directory": os.getcwd(), "parent": os.getppid(),
+        "pid": os.getpid(),
         "line": open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"), "random": random.random(),
         "files": {n: os.readlink(place + n) for n in os.listdir(place) if os.path.exists(place + n)},
         "status": open("/proc/self/status").read(), "groups": open("/proc/self/cgroup").read(),
@@ -82,6 +84,31 @@ if __name__ == "__main__":
         "threads": threading.active_count(), "hup": signal.getsignal(signal.SIGHUP) == signal.SIG_IGN,
     }))
     sys.exit(7)
+"""
+
+
+# Imports what the service does, and prints where somebody is asked for whom this process runs as, or where.
+IMPORT = """
+import importlib, json, os, runpy, sys
+for name in sys.argv[2:]:
+    sys.path.insert(0, name)
+modules, callers = runpy.run_path(sys.argv[1])["MODULES"], set()
+def watch(name, real):
+    def asked(*arguments):
+        callers.add((name, sys._getframe(1).f_globals["__name__"]))
+        return real(*arguments)
+    setattr(os, name, asked)
+for name in ("getuid", "geteuid", "getgid", "getegid", "getgroups", "getlogin", "getpid", "getcwd"):
+    watch(name, getattr(os, name))
+present = 0
+for name in modules:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        continue
+    present += name.startswith(("campushub_session", "jupyterlab"))
+assert present >= 5, present
+print(json.dumps(sorted(callers)))
 """
 
 
@@ -125,11 +152,15 @@ def start(environment: Path, *arguments: str, **options: Any) -> subprocess.Pope
 
 
 def run(environment: Path, *arguments: str, **options: Any) -> tuple[dict[str, Any], str]:
-    """Return what the program says of itself, and the line of the client."""
+    """Return what the program says of itself, and what the client says besides the number of a fork."""
     client = start(environment, *arguments, **options)
     printed, said = client.communicate(timeout=20)
     assert client.returncode == 7, said
-    return json.loads(printed), said
+    result = json.loads(printed)
+    if forked := re.match(r"Forked as process (\d+)\.\n", said):
+        assert int(forked[1]) == result["pid"]
+        said = said[forked.end() :]
+    return result, said
 
 
 def runs(pid: int) -> bool:
@@ -154,6 +185,16 @@ def as_user(prepare: Callable[[], None], groups: list[int] | None = None) -> dic
     return {"user": None, "group": None, "extra_groups": None, "preexec_fn": become}
 
 
+def test_no_module_asks_at_its_import_whose_process_it_is() -> None:
+    """The answer would be that of the service. A home is asked for by a variable, which the service watches itself."""
+    packages = [ROOT / "files/campushub_session", ROOT / "files/jupyter_displays"]
+    command = [sys.executable, "-c", IMPORT, FILES / "prefork.py", *packages]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env={"HOME": "/nonexistent"}).stdout
+    # Where programs of theirs are looked for; the third one is loaded again for each server.
+    known = {("getcwd", "multiprocessing.process"), ("getcwd", "rich"), ("getuid", "send2trash.plat_other")}
+    assert set(map(tuple, json.loads(printed))) <= known
+
+
 def test_a_fork_is_what_the_client_is(environment: Path, service: PreforkService) -> None:
     user = next(USERS)
     forked, said = run(environment, "--port", "1 2", umask=0o027, user=user)
@@ -168,7 +209,7 @@ def test_a_fork_is_what_the_client_is(environment: Path, service: PreforkService
         each["status"] = re.sub(changing, "", each["status"])
         # Besides these a fork has its connection to the client.
         each["files"] = sorted(number for number, kind in each["files"].items() if not kind.startswith("socket:"))
-        for name in ("line", "parent", "random"):
+        for name in ("line", "parent", "pid", "random"):
             del each[name]
     assert forked == plain
     assert sorted(forked["files"]) == ["0", "1", "2"]

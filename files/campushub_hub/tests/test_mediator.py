@@ -243,6 +243,16 @@ TRACE = """
 """
 
 
+def test_the_lines_of_a_server_are_those_of_its_fork_too() -> None:
+    """Of all servers of a user; which process is the fork of which client is in a line of the client's."""
+    printed = [(5, "Forked as process 6."), (6, "six"), (7, "Forked as process 8."), (8, "eight"), (9, "nine")]
+    assert mediator.lines_of(5, printed) == ["six"]
+    assert mediator.lines_of(9, printed) == ["nine"]
+    assert mediator.lines_of(0, printed) == ["six", "eight", "nine"]
+    # Nobody else's line says so.
+    assert mediator.lines_of(9, [*printed, (5, "Forked as process 8.")]) == ["nine"]
+
+
 @pytest.mark.parametrize(
     ("printed", "line", "place"),
     [

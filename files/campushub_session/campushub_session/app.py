@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Unicode
+from traitlets import Unicode, default
 
 from .announcements import AnnouncementFile
 from .cgroups import Slice
@@ -29,13 +29,17 @@ class SessionApp(ExtensionApp):  # type: ignore[misc]
     load_other_extensions = True
 
     slice_name = Unicode(
-        f"jupyterhub-{os.getuid()}.slice",
         config=True,
         help="The slice in which everything of the user runs. Elsewhere the control group of the server counts.",
     )
     announcement_file = Unicode(
         "/etc/campushub/announcement.json", config=True, help="What administrators announce, as the event describes it."
     )
+
+    @default("slice_name")
+    def _slice_of_this_user(self) -> str:
+        # A forked server has imported this file as another user.
+        return f"jupyterhub-{os.getuid()}.slice"
 
     monitor: Monitor
     _stop_server: Callable[[], None]

@@ -88,6 +88,17 @@ def fork(service: socket.socket) -> int:
     return handle
 
 
+def tell(handle: int) -> None:
+    """Write into the journal which process the server is: what it prints comes from that one, and not from this."""
+    try:
+        with open(f"/proc/self/fdinfo/{handle}") as file:
+            pid = next(line.split()[1] for line in file if line.startswith("Pid:"))
+        print(f"Forked as process {pid}.", file=sys.stderr, flush=True)
+    except OSError:
+        # Nobody listens.
+        pass
+
+
 def accompany(service: socket.socket, handle: int) -> int:
     """Pass signals on until the server has ended; return its status, negative is a signal."""
 
@@ -116,6 +127,7 @@ def main() -> int:
         # Closed with the execution: that is how the service learns of it.
         print(f"No fork: {error}. The server starts by itself.", file=sys.stderr, flush=True)
         os.execv(sys.executable, [sys.executable, "-s", PROGRAM, *sys.argv[1:]])  # noqa: S606
+    tell(handle)
     status = accompany(service, handle)
     if status < 0:
         if -status != signal.SIGKILL:

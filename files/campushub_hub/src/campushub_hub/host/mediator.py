@@ -225,6 +225,16 @@ def last_words(lines: list[str], home: str) -> dict[str, object]:
     return {"line": line, "file": file, "number": int(number)}
 
 
+def lines_of(pid: int, printed: list[tuple[int, str]]) -> list[str]:
+    """Return the lines of a process; 0 is any. A server that is a fork has another number than what was started."""
+    import re
+
+    forks = [(number, re.fullmatch(r"Forked as process (\d+)\.", text)) for number, text in printed]
+    numbers = {pid, *(int(fork[1]) for number, fork in forks if fork and number == pid)}
+    chosen = zip(printed, forks, strict=True)
+    return [text for (number, text), (_, fork) in chosen if not fork and (pid == 0 or number in numbers)]
+
+
 def explain(
     output: str, pid: int, *, home: str, mount_point: str, timeout: float, env: dict[str, str]
 ) -> dict[str, object]:
@@ -240,7 +250,7 @@ def explain(
     if answer["home"] == "ok":
         with open(output) as file:
             printed: list[tuple[int, str]] = json.load(file)
-        words = last_words([text for number, text in printed if pid in (0, number)], home)
+        words = last_words(lines_of(pid, printed), home)
     return answer | words
 
 
