@@ -188,7 +188,7 @@ def as_user(prepare: Callable[[], None], groups: list[int] | None = None) -> dic
 def test_no_module_asks_at_its_import_whose_process_it_is() -> None:
     """The answer would be that of the service. A home is asked for by a variable, which the service watches itself."""
     packages = [ROOT / "files/campushub_session", ROOT / "files/jupyter_displays"]
-    command = [sys.executable, "-c", IMPORT, FILES / "prefork.py", *packages]
+    command = [sys.executable, "-c", IMPORT, *map(str, [FILES / "prefork.py", *packages])]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, env={"HOME": "/nonexistent"}).stdout
     # Where programs of theirs are looked for; the third one is loaded again for each server.
     known = {("getcwd", "multiprocessing.process"), ("getcwd", "rich"), ("getuid", "send2trash.plat_other")}
