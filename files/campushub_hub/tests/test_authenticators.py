@@ -210,7 +210,8 @@ def test_a_slow_directory_holds_up_nobody_else(door: Door, slow: str) -> None:
         return worst, await logins
 
     worst, pages = run(crowd())
-    assert worst < 0.2
+    # In the loop itself one check would take a second.
+    assert worst < 0.8
     assert pages == [(503, accounts.SILENT)] * 4
 
 
