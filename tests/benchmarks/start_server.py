@@ -143,7 +143,8 @@ finally:
     clean()
 model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
 system = dict(re.findall(r'^(\w+)="?([^"\n]*)', open("/etc/os-release").read(), re.M))["PRETTY_NAME"]
-print(f"{system}, {os.cpu_count()} x {model[1] if model else platform.machine()}, spawner: {'sudo' if sudo else 'systemd'}")
+processors = f"{os.cpu_count()} x {model[1] if model else platform.machine()}"
+print(f"{system}, {processors}, spawner: {'sudo' if sudo else 'systemd'}")
 print(f"{'seconds, median (min-max)':<34} {'CampusHub':>20} {'as shipped':>20} {'ratio':>8}")
 row("one user", ours, theirs)
 row(f"{USERS} users at once, all ready", crowd_ours, crowd_theirs)
