@@ -709,7 +709,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     'jupyterhub_profiles[6].partition = "gpu" (g) has what is no partition of the cluster. '
                     "Use main, long, short, or add it to slurm_partitions."
                 ),
-                f"jupyterhub_profiles[3].hours = 12 (d) {TOO_LONG}",
+                f"jupyterhub_profiles[3].hours = 12.0 (d) {TOO_LONG}",
                 f"jupyterhub_profiles[4].hours = 1 (e) {TOO_LONG}",
                 f"jupyterhub_profiles[5].hours = [1, 8] (f) {TOO_LONG}",
                 (
