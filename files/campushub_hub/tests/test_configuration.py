@@ -265,13 +265,6 @@ def test_a_place_in_a_cluster_that_is_not_there_is_told(
     assert "Profile big starts nothing" in capsys.readouterr().err
 
 
-def test_who_waits_in_a_queue_keeps_nobody_from_starting(
-    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert hub(monkeypatch, rendered["slurm"]["settings"]).concurrent_spawn_limit == 0
-    assert hub(monkeypatch, rendered["sudo"]["settings"]).concurrent_spawn_limit > 0
-
-
 # Who may log in
 
 

@@ -19,6 +19,7 @@ from campushub_hub.spawners import CampusMixedSpawner, CampusSlurmSpawner, Campu
 from campushub_hub.spawners.cluster import SlurmCluster
 from campushub_hub.spawners.mixed import SpawnerTable
 
+from .conftest import merged
 from .test_choices import HOSTILE, offer, send
 from .test_handlers import CLICK, Site, StagedSpawner, servers, session, wait_for
 
@@ -175,6 +176,27 @@ def test_a_start_that_takes_long_is_under_way(site: Site) -> None:
         wait_for(lambda: servers(hub, "ann") == {"": True, "second": True})
         assert (where(), where("second")) == (SLURM, SLURM)
         assert len(StagedSpawner.starts) == 2
+
+    site.run(act)
+
+
+def test_who_waits_in_a_queue_keeps_nobody_from_starting(site: Site) -> None:
+    site.settings = merged(site.settings, JupyterHub={"concurrent_spawn_limit": 1, "named_server_limit_per_user": 9})
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        headers = {"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"}
+
+        def start(name: str, profile: str) -> int:
+            options = f'{{"profile": "{profile}"}}'.encode()
+            return hub.request(f"/hub/api/users/ann/servers/{name}", "POST", options, headers)[0]
+
+        StagedSpawner.held = True
+        assert [start("a", "there"), start("b", "there"), start("c", "here")] == [202] * 3
+        assert [start("d", "here"), start("e", "there")] == [429] * 2, "that of others does"
+        StagedSpawner.held = False
+        wait_for(lambda: servers(hub, "ann") == {"a": True, "b": True, "c": True})
+        assert start("d", "here") in (201, 202)
 
     site.run(act)
 

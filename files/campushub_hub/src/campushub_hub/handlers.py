@@ -26,7 +26,7 @@ from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
 from . import accounts, maintenance
-from .profiles import Choice, ChoiceError, Offer, choose, form_options, recall
+from .profiles import SLURM, Choice, ChoiceError, Offer, choose, form_options, recall
 from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
 from .spawners.mixed import CampusMixedSpawner
 from .translation import gettext_noop
@@ -67,6 +67,13 @@ def texts(arguments: dict[str, list[bytes]]) -> dict[str, list[str]]:
 
 class ServerStarter(BaseHandler):  # type: ignore[misc]
     """Starts servers, also when the same start is asked for twice at one moment."""
+
+    @property
+    def concurrent_spawn_limit(self) -> int:
+        """How many servers may be starting at once. Who waits in the queue of a cluster keeps nobody from it."""
+        limit = int(super().concurrent_spawn_limit)
+        spawners = (spawner for user in self.users.values() for spawner in user.spawners.values())
+        return limit + sum(one.pending == "spawn" and one.runs_on == SLURM for one in spawners) if limit else 0
 
     async def spawn_single_user(
         self, user: Any, server_name: str = "", display_name: str = "", options: Any = None
