@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import shutil
 import socket
 import ssl
 import subprocess
@@ -873,3 +874,24 @@ def test_a_server_of_another_user_is_not_let_in(hub: SlurmCluster, tmp_path: Pat
 def test_who_has_no_certificate_is_not_let_in(hub: SlurmCluster) -> None:
     anybody = ssl.create_default_context(cafile=str(hub.tls.directory / "centre-ca.pem"))
     assert asyncio.run(meet(hub.tls.hub_context(ssl.Purpose.CLIENT_AUTH), anybody)) == b""
+
+
+def test_keys_follow_the_user_that_the_hub_runs_as(
+    certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another one than before; certificates of servers that run are believed as before."""
+    directory = tmp_path / "nodes"
+    shutil.copytree(certificates, directory)
+    before = {path.name: path.read_text() for path in directory.iterdir()}
+    given: dict[str, int] = {}
+    monkeypatch.setattr(os, "chown", lambda path, _uid, gid: given.update({path.name: gid}))
+    mine, other = (
+        grp.getgrgid(os.getgid()).gr_name,
+        next(group for group in grp.getgrall() if group.gr_gid != os.getgid()),
+    )
+    assert make_certificates.main(str(directory), mine, mine, "localhost") == 0
+    assert (given, capsys.readouterr().out) == ({}, "")
+    assert make_certificates.main(str(directory), other.gr_name, mine, "localhost") == 0
+    assert given == {"servers-ca.key": other.gr_gid, "hub.key": other.gr_gid}
+    assert capsys.readouterr().out == "made\n"
+    assert {path.name: path.read_text() for path in directory.iterdir()} == before
