@@ -278,9 +278,12 @@ def test_what_is_kept_says_where_a_server_runs(
     monkeypatch: pytest.MonkeyPatch, state: dict[str, Any] | None, runs: bool, found: str
 ) -> None:
     made: list[str] = []
-    monkeypatch.setattr(
-        SpawnerTable, "spawner_class", lambda _, where: lambda **_: made.append(where) or SimpleNamespace()
-    )
+
+    def spawner_class(_: SpawnerTable, where: str) -> type[SimpleNamespace]:
+        made.append(where)
+        return SimpleNamespace
+
+    monkeypatch.setattr(SpawnerTable, "spawner_class", spawner_class)
     CampusMixedSpawner(
         orm_spawner=SimpleNamespace(server=SimpleNamespace() if runs else None, state=state),
         config=Config(SpawnerTable={"default_run_on": SLURM}),
