@@ -47,6 +47,8 @@ WIRED = {
     "jupyter_displays",
     "jupyterhub_cvmfs_kernels",
     "jupyterhub_displays",
+    "jupyterhub_slurm_available",
+    "jupyterhub_slurm_partitions",
     "jupyterhub_subdomain_host",
     "jupyterhub_trusted_proxy_secret",
     "slurm_controller",

@@ -433,3 +433,94 @@ def test_a_server_whose_node_falls_silent_is_ended(hub: Host, client: Client) ->
     wait_until(lambda: not jobs(hub, "bob"), "the job is cancelled", 60)
     client("bob", "start")
     client("bob", "stop")
+
+
+# Servers on the hub's own host as well
+
+
+def start(hub: Host, client: Client, user: str, profile: str) -> None:
+    as_person(hub, user, f"hub.api('/hub/api/users/{user}/server', 'POST', {{'profile': '{profile}'}})")
+    wait_until(lambda: servers(client, user).get("", {}).get("ready"), f"{user}'s server runs", 90)
+
+
+def whereabouts(client: Client, user: str) -> str:
+    """The host of a user's server, and the process of its terminals' parent, which another server has not."""
+    return client(user, "run", "import os, socket; print(socket.gethostname(), os.getppid(), os.getcwd())")
+
+
+@pytest.fixture
+def both(hub: Host, alice: Client) -> Iterator[dict[str, str]]:
+    """Alice's server runs in the cluster, and Bob's on the hub."""
+    start(hub, alice, "bob", "here")
+    yield {user: whereabouts(alice, user) for user in ("alice", "bob")}
+    alice("bob", "stop")
+
+
+def test_a_profile_can_run_on_the_hub_itself(hub: Host, client: Client, both: dict[str, str]) -> None:
+    assert (both["alice"].split()[0], both["bob"].split()[0]) == ("slurm-node", "slurm-hub")
+    assert both["bob"].split()[2] == "/home/bob"
+    assert jobs(hub, "bob") == []
+    assert 'class="place">this machine<' in home(hub, "bob")
+    assert 'class="place">slurm-node<' in home(hub, "alice")
+    # Each with the limits of its kind.
+    assert "kernel has ended" in client("bob", "run", ALLOCATE.format(megabytes=1500), succeeds=False)
+    pages = as_person(hub, "carol", "print(hub.request('/hub/spawn', headers={'Sec-Fetch-Site': 'same-origin'})[2])")
+    assert "on this machine" in pages
+    assert "in the cluster" in pages
+
+
+@pytest.mark.chaos
+def test_both_kinds_outlive_the_hub(hub: Host, client: Client, both: dict[str, str]) -> None:
+    kill(hub)
+    assert {user: whereabouts(client, user) for user in both} == both
+    assert state(hub, "alice") == "RUNNING"
+
+
+def test_a_setting_that_would_lose_a_server_is_refused(
+    client: Client, both: dict[str, str], apply_to: Callable[[str], ApplyRole]
+) -> None:
+    done = apply_to("slurm-hub")(role="jupyterhub", jupyterhub_spawner="systemd")
+    assert done.returncode != 0
+    assert "jupyterhub-user-2002-" in done.stdout
+    assert whereabouts(client, "bob") == both["bob"]
+
+
+@pytest.fixture
+def as_before(client: Client, apply_to: Callable[[str], ApplyRole]) -> Iterator[ApplyRole]:
+    """Apply settings to the hub; at the end it has its own again."""
+    apply = apply_to("slurm-hub")
+    for user in ("bob", "carol"):
+        client(user, "stop")
+    yield lambda **settings: apply(role="jupyterhub", **settings)
+    for user in ("bob", "carol"):
+        client(user, "stop")
+    done = apply(role="jupyterhub")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_a_hub_gets_nodes_and_loses_them_with_all_running(
+    hub: Host, client: Client, alice: Client, as_before: ApplyRole
+) -> None:
+    """From all servers in the cluster, by way of both kinds at a hub that is root, to the hub's own host alone."""
+    found = {"alice": whereabouts(alice, "alice")}
+    here = {"name": "here", "title": "Here", "interface": "lab"}
+    there = {**here, "name": "there", "run_on": "slurm"}
+    done = as_before(jupyterhub_spawner="systemd", jupyterhub_profiles=[here, there])
+    assert done.returncode == 0, done.stdout[-3000:]
+    start(hub, client, "bob", "here")
+    start(hub, client, "carol", "there")
+    found |= {user: whereabouts(client, user) for user in ("bob", "carol")}
+    assert [words.split()[0] for words in found.values()] == ["slurm-node", "slurm-hub", "slurm-node"]
+    kill(hub)
+    assert {user: whereabouts(client, user) for user in found} == found
+    client("carol", "stop")
+    wait_until(lambda: not jobs(hub, "carol"), "the job is cancelled", 20)
+    done = as_before(jupyterhub_spawner="systemd", jupyterhub_profiles=[])
+    assert done.returncode == 0, done.stdout[-3000:]
+    del found["carol"]
+    assert {user: whereabouts(client, user) for user in found} == found
+    client("alice", "stop")
+    wait_until(lambda: not jobs(hub, "alice"), "the job is cancelled", 20)
+    client("alice", "start")
+    assert whereabouts(client, "alice").split()[0] == "slurm-hub"
+    client("alice", "stop")

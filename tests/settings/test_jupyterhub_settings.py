@@ -45,6 +45,10 @@ SIZES = (
     "is neither a size nor a list of sizes. "
     "Write one such as 4G, or a list such as [4G, 2G, 8G] with the default in the first place."
 )
+TOO_LONG = (
+    "is longer than a job may run in its partition, jupyterhub_extension_limit included. "
+    "Give fewer hours, or let the partition have more (slurm_partitions)."
+)
 PLACE = (
     "is neither a name that Slurm knows nor a list of such names. "
     "Write one as Slurm shows it, or a list with the default in the first place."
@@ -655,8 +659,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             },
             [
                 (
-                    'jupyterhub_profiles[2].interface = "desktop" (c) is not possible with jupyterhub_spawner slurm. '
-                    "Use lab or notebook, or set another jupyterhub_spawner."
+                    'jupyterhub_profiles[2].interface = "desktop" (c) is not possible in a cluster. '
+                    "Use lab or notebook, or write run_on: local."
                 ),
                 f'jupyterhub_profiles[0].partition = "-x" (a) {PLACE}',
                 f'jupyterhub_profiles[0].account = ["one", "two words"] (a) {PLACE}',
@@ -668,8 +672,79 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             [
                 (
                     'jupyterhub_profiles[0].name = "a" has a partition, an account or a QOS, which are of servers in a '
-                    "cluster. Leave them out, or set jupyterhub_spawner: slurm."
+                    "cluster. Leave them out, or write run_on: slurm."
                 )
+            ],
+        ),
+        "profiles-of-both-kinds": (
+            {
+                "jupyterhub_displays": True,
+                "jupyterhub_extension_limit": 3600,
+                "jupyterhub_max_age": 86400,
+                "jupyterhub_slurm_partitions": [
+                    {"name": "main", "hours": 8},
+                    {"name": "long"},
+                    {"name": "short", "hours": 1},
+                ],
+                "jupyterhub_profiles": [
+                    {"name": "a", "title": "A", "hours": 200, "interface": "desktop"},
+                    {"name": "b", "title": "B", "run_on": "slurm", "hours": [7, 1], "partition": ["main", "short"]},
+                    {"name": "c", "title": "C", "run_on": "slurm", "hours": [1, 200], "partition": ["main", "long"]},
+                    {"name": "d", "title": "D", "run_on": "slurm"},
+                    {"name": "e", "title": "E", "run_on": "slurm", "hours": 1, "partition": ["short", "long"]},
+                    {"name": "f", "title": "F", "run_on": "slurm", "hours": [1, 8]},
+                    {"name": "g", "title": "G", "run_on": "slurm", "hours": 1, "partition": "gpu"},
+                    {"name": "h", "title": "H", "run_on": "slurm", "hours": 1, "interface": "desktop"},
+                    {"name": "i", "title": "I", "run_on": "local", "qos": "high"},
+                    {"name": "j", "title": "J", "run_on": "kubernetes"},
+                ],
+            },
+            [
+                f'jupyterhub_profiles[9].run_on = "kubernetes" is none of local, slurm. {README}',
+                (
+                    'jupyterhub_profiles[7].interface = "desktop" (h) is not possible in a cluster. '
+                    "Use lab or notebook, or write run_on: local."
+                ),
+                (
+                    'jupyterhub_profiles[6].partition = "gpu" (g) has what is no partition of the cluster. '
+                    "Use main, long, short, or add it to slurm_partitions."
+                ),
+                f"jupyterhub_profiles[3].hours = 12.0 (d) {TOO_LONG}",
+                f"jupyterhub_profiles[4].hours = 1 (e) {TOO_LONG}",
+                f"jupyterhub_profiles[5].hours = [1, 8] (f) {TOO_LONG}",
+                (
+                    'jupyterhub_profiles[8].name = "i" has a partition, an account or a QOS, which are of servers in a '
+                    "cluster. Leave them out, or write run_on: slurm."
+                ),
+            ],
+        ),
+        "hours-of-all-servers": (
+            {
+                "jupyterhub_spawner": "slurm",
+                "jupyterhub_slurm_partitions": [{"name": "main", "hours": 8}, {"name": "long"}],
+                "jupyterhub_slurm_partition": "big",
+            },
+            [
+                (
+                    'jupyterhub_slurm_partition = "big" is no partition of the cluster. '
+                    "Use one of slurm_partitions, or leave it empty for the first of them."
+                ),
+            ],
+        ),
+        "hours-of-the-default-partition": (
+            {"jupyterhub_spawner": "slurm", "jupyterhub_slurm_partitions": [{"name": "main", "hours": 8}]},
+            [f"jupyterhub_slurm_hours = 12.0 {TOO_LONG}"],
+        ),
+        "run-on-no-cluster": (
+            {
+                "jupyterhub_slurm_available": False,
+                "jupyterhub_profiles": [{"name": "a", "title": "A", "run_on": "slurm"}],
+            },
+            [
+                (
+                    'jupyterhub_profiles[0].run_on = "slurm" (a) needs a cluster, and there is none. '
+                    "Put hosts into the group compute, join a cluster (slurm_join), or write run_on: local."
+                ),
             ],
         ),
         "slurm-port": (

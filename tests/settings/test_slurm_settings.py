@@ -105,6 +105,36 @@ def test_there_is_a_cluster_where_the_hub_wants_one(tmp_path: Path) -> None:
     assert found["node1"]["slurm_nodes"] == ["node1", "node2"]
 
 
+def test_profiles_alone_can_want_a_cluster(tmp_path: Path) -> None:
+    there = {"name": "there", "title": "There", "run_on": "slurm"}
+
+    def hub(name: str, nodes: list[str], **settings: Any) -> dict[str, Any]:
+        inventory = {
+            "all": {
+                "children": {
+                    "hub": {"hosts": {"hub1": settings}},
+                    "compute": {"hosts": {node: {} for node in nodes}},
+                }
+            }
+        }
+        scratch = tmp_path / name
+        scratch.mkdir()
+        names = ("site_has", "jupyterhub_slurm_available", "jupyterhub_slurm_partitions")
+        return wired(scratch, inventory, names)["hub1"]
+
+    found = hub("mixed", ["node1"], jupyterhub_profiles=[{"name": "here", "title": "Here"}, there])
+    assert found["site_has"] == {"slurm": True}
+    assert found["jupyterhub_slurm_available"] is True
+    assert found["jupyterhub_slurm_partitions"] == [{"name": "main", "hours": 0}]
+    found = hub("partitions", ["node1"], slurm_partitions=[{"name": "a", "hours": 8}, "b"], jupyterhub_profiles="x")
+    assert found["jupyterhub_slurm_partitions"] == [{"name": "a", "hours": 8}]
+    assert found["site_has"] == {"slurm": False}
+    found = hub("none", [], jupyterhub_profiles=[there])
+    assert found["jupyterhub_slurm_available"] is False
+    found = hub("joined", [], jupyterhub_profiles=[there], slurm_join=True)
+    assert (found["jupyterhub_slurm_available"], found["jupyterhub_slurm_partitions"]) == (True, [])
+
+
 def test_jobs_on_hosts_that_are_taken_out_are_named() -> None:
     lines = ["node1 alice 12", "node11 bob 13", "node2 carol 14", "node[1-3] dave 15"]
     settings = {"slurm_nodes": ["node1.example.org", "node2"], "__slurm_jobs": {"stdout_lines": lines}}

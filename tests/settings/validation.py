@@ -159,7 +159,8 @@ def wired(scratch: Path, inventory: dict[str, Any], names: Sequence[str]) -> dic
     # As the playbooks have it beside them.
     (scratch / "group_vars").symlink_to(ROOT / "playbooks" / "group_vars")
     # A role that is imported has its defaults in the play; with this tag its tasks are left out.
-    roles = sorted({name.partition("_")[0] for name in names})
+    owners = {name.partition("_")[0] for name in names}
+    roles = sorted(owner for owner in owners if (ROOT / "roles" / owner).exists())
     imported = [
         {"ansible.builtin.import_role": {"name": role, "tasks_from": "validate"}, "tags": ["never"]} for role in roles
     ]

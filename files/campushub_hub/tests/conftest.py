@@ -96,6 +96,23 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "jupyterhub_subdomain_host": "https://hub.example.org:8443",
         },
         "slurm": {"jupyterhub_spawner": "slurm", "jupyterhub_slurm_partition": "short", "jupyterhub_slurm_hours": 8},
+        "mixed": {
+            "jupyterhub_profiles": [
+                {"name": "here", "title": "Here"},
+                {"name": "there", "title": "There", "run_on": "slurm", "partition": ["main", "big"]},
+            ]
+        },
+        "mixed-slurm": {
+            "jupyterhub_spawner": "slurm",
+            "jupyterhub_profiles": [
+                {"name": "here", "title": "Here", "run_on": "local"},
+                {"name": "there", "title": "There"},
+            ],
+        },
+        # Of other settings, a server runs on.
+        "leftover": {
+            "__jupyterhub_servers": {"stdout_lines": ["local systemd jupyterhub-user-ann.service", "slurm ann 7"]}
+        },
         # As from the command line: -e jupyterhub_allow_all=no
         "text": {"jupyterhub_spawner": "sudo", "jupyterhub_allow_all": "no", "jupyterhub_allow_sudo": "no"},
     }

@@ -94,9 +94,8 @@ def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: py
     async def free_cores(_: StagedSpawner) -> dict[str, int]:
         return {"": 5, "main": 5, "gpu": 0}
 
-    monkeypatch.setattr(StagedSpawner, "questions", lambda _, profile: profile.places)
+    monkeypatch.setattr(StagedSpawner, "runs_on", "slurm")
     monkeypatch.setattr(StagedSpawner, "free_cores", free_cores)
-    monkeypatch.setattr(StagedSpawner, "limits_per_server", True)
     offer(site, [*PROFILES, places])
 
     def act(url: str) -> None:

@@ -35,6 +35,7 @@ from campushub_hub.auth.pam import CampusPAMAuthenticator
 from campushub_hub.bin import revoke
 from campushub_hub.spawners import CampusSlurmSpawner, CampusSudoSpawner, CampusSystemdSpawner
 from campushub_hub.spawners.cluster import SlurmCluster
+from campushub_hub.spawners.mixed import SpawnerTable
 
 from .conftest import merged
 
@@ -203,7 +204,11 @@ def test_a_value_of_the_wrong_kind_is_named(rendered: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "host", ["systemd", "sudo", "profiles", "everybody", "ldap", "oidc", "subdomains", "slurm", "text"]
+    "host",
+    [
+        *("systemd", "sudo", "profiles", "everybody", "ldap", "oidc", "subdomains", "text"),
+        *("slurm", "mixed", "mixed-slurm", "leftover"),
+    ],
 )
 def test_the_role_writes_what_the_hub_accepts(rendered: dict[str, Any], tmp_path: Path, host: str) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(rendered[host]["settings"]))
@@ -221,7 +226,7 @@ def test_the_check_of_settings_is_a_quiet_program(rendered: dict[str, Any], tmp_
 @pytest.mark.parametrize(
     "explained",
     [
-        *(CampusSudoSpawner, CampusSystemdSpawner, CampusSlurmSpawner, SlurmCluster),
+        *(CampusSudoSpawner, CampusSystemdSpawner, CampusSlurmSpawner, SlurmCluster, SpawnerTable),
         *(CampusPAMAuthenticator, CampusLDAPAuthenticator, CampusOIDCAuthenticator),
     ],
 )
@@ -253,14 +258,11 @@ def test_a_place_in_a_cluster_that_is_not_there_is_told(
     hub(monkeypatch, rendered["slurm"]["settings"])
     assert capsys.readouterr().err == ""
     hub(monkeypatch, rendered["sudo"]["settings"])
-    assert "of profiles (big) have no effect with CampusSudoSpawner" in capsys.readouterr().err
-
-
-def test_who_waits_in_a_queue_keeps_nobody_from_starting(
-    rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert hub(monkeypatch, rendered["slurm"]["settings"]).concurrent_spawn_limit == 0
-    assert hub(monkeypatch, rendered["sudo"]["settings"]).concurrent_spawn_limit > 0
+    assert "of profile big have no effect on the hub's own host" in capsys.readouterr().err
+    profiles[0]["run_on"] = "slurm"
+    (tmp_path / "etc" / "config.d" / "10-profiles.py").write_text(f"c.CampusSpawner.profiles = {profiles}\n")
+    hub(monkeypatch, rendered["sudo"]["settings"])
+    assert "Profile big starts nothing" in capsys.readouterr().err
 
 
 # Who may log in
@@ -405,6 +407,23 @@ def test_each_interface_of_a_profile_has_its_program(rendered: dict[str, Any]) -
     assert not {"profiles", "programs"} & rendered["sudo"]["settings"]["CampusSpawner"].keys()
 
 
+def test_one_hub_has_both_kinds_of_servers(rendered: dict[str, Any]) -> None:
+    def table(host: str) -> tuple[str, str]:
+        settings = rendered[host]["settings"]
+        assert settings["JupyterHub"]["spawner_class"].endswith(".CampusMixedSpawner")
+        assert settings["SlurmCluster"]["address"]
+        assert settings["CampusSlurmSpawner"]["hub_connect_url"].startswith("https://")
+        assert "hub_connect_url" not in settings["Spawner"], "servers on the host reach the hub as always"
+        found = settings["SpawnerTable"]
+        return found["local_class"].rpartition(".")[2], found["default_run_on"]
+
+    assert table("mixed") == ("CampusSystemdSpawner", "local")
+    assert table("mixed-slurm") == ("CampusSudoSpawner", "slurm")
+    assert table("slurm") == ("CampusSudoSpawner", "slurm")
+    assert table("leftover") == ("CampusSystemdSpawner", "local"), "jobs that run have a hub until they end"
+    assert "SpawnerTable" not in rendered["systemd"]["settings"]
+
+
 # The sudo rule
 
 
@@ -423,6 +442,10 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
     assert rules["everybody"] == [("ALL, !root, !#0", commands)]
     actions = ", ".join(f"{mediator} {word}" for word in ("submit", "probe", "create-home"))
     assert rules["slurm"] == [('"%jupyter-users"', actions), ("ALL, !root, !#0", f"{mediator} cancel")]
+    local = ", ".join(
+        f"{mediator} {word}" for word in ("spawn", "stop", "explain", "probe", "create-home", "store-token")
+    )
+    assert rules["mixed-slurm"][0] == ('"%jupyter-users"', f"{mediator} submit, {local}")
     # A text that says no is no.
     assert rules["text"] == [('"%jupyter-users"', commands)]
     assert rendered["text"]["command"][:2] == ["/usr/bin/setpriv", "--no-new-privs"]

@@ -6,6 +6,7 @@ import http.server
 import json
 import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.settings.validation import ROOT
 
 from campushub_hub.bin import backup_database, check_room, restore_routes, revoke
 
@@ -291,3 +293,23 @@ def test_a_start_on_a_full_disk_gets_what_was_held_back(
     assert capsys.readouterr().err == (
         f"No room on the disk of {tmp_path}: 5 MB are free, 32 MB are needed. Make room.\n"
     )
+
+
+def test_servers_of_the_host_are_known_by_their_spawner(tmp_path: Path) -> None:
+    """By the names of units, as both spawners make them; the service manager is a stand-in."""
+    units = [
+        "jupyterhub-user-2001-1764471600123456789.service loaded active running /opt/campushub/hub/bin/python3",
+        "jupyterhub-user-ann.service loaded active running /bin/bash -c cd /home/ann && exec …",
+        "jupyterhub-user-2001-x.s-second.service loaded active running /bin/bash",
+    ]
+    program = tmp_path / "systemctl"
+    program.write_text("#!/bin/sh\ncat <<'EOF'\n" + "\n".join(units) + "\nEOF\n")
+    program.chmod(0o755)
+    script = ROOT / "roles/jupyterhub/files/list-servers"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    printed = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[:3] == [
+        "local sudo jupyterhub-user-2001-1764471600123456789.service",
+        "local systemd jupyterhub-user-ann.service",
+        "local systemd jupyterhub-user-2001-x.s-second.service",
+    ]

@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import shutil
 import socket
 import ssl
 import subprocess
@@ -48,6 +49,8 @@ RUNNING = f"12|RUNNING|{ME.pw_uid}|alice|slurm-node|main|1764471600|None"
 PENDING = f"13|PENDING|{ME.pw_uid}|bob|n/a|main|1764475200|Resources"
 WITHOUT_TIME = f"14|PENDING|{ME.pw_uid}|carol|n/a|main|N/A|Priority"
 KILLED = f"11|OUT_OF_MEMORY|{ME.pw_uid}|alice|slurm-node|main|1764471000|OutOfMemory"
+# Of a hub that is root, in front of a command as a user.
+SYSTEMD_RUN = ["--quiet", "--wait", "--pipe", "--collect", "--property=KillMode=process"]
 # And unmunge.
 CREDENTIAL = """STATUS:          Success (0)
 ENCODE_HOST:     slurm-node (10.89.0.12)
@@ -73,7 +76,7 @@ class Slurm:
             if self.jobs is None:
                 raise OSError("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
             return self.jobs
-        if command[0] == "sudo":
+        if command[-1] == "cancel":
             return json.dumps({"ok": True, "problem": ""})
         if command[0] == "munge":
             return f"{command[1]} {given}"
@@ -170,9 +173,9 @@ def test_what_is_free_is_asked_once_for_all_pages(hub: SlurmCluster, slurm: Slur
         found = await asyncio.gather(*(spawner.free_cores() for _ in range(10)))
         assert found == [{"main": 6, "": 6, "big": 64}] * 10
         assert len([call for call in slurm.calls if call[0] == "sinfo"]) == 1
-        spawner.partition = "big"
+        hub.partition = "big"
         assert (await spawner.free_cores())[""] == 64
-        spawner.partition = "elsewhere"
+        hub.partition = "elsewhere"
         assert "" not in await spawner.free_cores()
         slurm.jobs = None
         await hub.refresh()
@@ -399,10 +402,21 @@ def test_a_number_of_somebody_elses_job_is_of_no_use(
 
 
 def cancelled(slurm: Slurm) -> list[tuple[str, ...]]:
-    return [call for call in slurm.calls if call[0] == "sudo"]
+    return [call for call in slurm.calls if call[-1] == "cancel"]
 
 
-def test_a_job_of_no_server_is_cancelled_as_its_user(hub: SlurmCluster, slurm: Slurm) -> None:
+@pytest.mark.parametrize(
+    ("uid", "outside"),
+    [
+        (999, ["sudo", "-nH", "-u", "bob"]),
+        (0, ["systemd-run", *SYSTEMD_RUN, "--uid=bob", "--"]),
+    ],
+)
+def test_a_job_of_no_server_is_cancelled_as_its_user(
+    hub: SlurmCluster, slurm: Slurm, monkeypatch: pytest.MonkeyPatch, uid: int, outside: list[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+
     async def scenario() -> None:
         slurm.jobs = f"{RUNNING}\n{PENDING}\n{KILLED}"
         hub.claim(mine(12), SimpleNamespace())  # type: ignore[arg-type]
@@ -411,7 +425,7 @@ def test_a_job_of_no_server_is_cancelled_as_its_user(hub: SlurmCluster, slurm: S
         await hub.cancel_orphans()
 
     asyncio.run(scenario())
-    assert cancelled(slurm) == [("sudo", "-nH", "-u", "bob", cluster.MEDIATOR, "cancel")]
+    assert cancelled(slurm) == [(*outside, cluster.MEDIATOR, "cancel")]
 
 
 @pytest.mark.attack
@@ -667,7 +681,7 @@ def test_a_job_is_as_its_user_has_chosen(spawner: CampusSlurmSpawner) -> None:
     assert (large["partition"], large["account"], large["qos"]) == ("big", "physics", "")
     assert spawner.user_options == {"profile": "large", "memory": "8G", "partition": "big"}
     # What the site says of servers with no word of a profile.
-    spawner.partition, spawner.hours, spawner.max_age, spawner.extension_limit = "short", 3, 3600, 1800
+    spawner.cluster.partition, spawner.hours, spawner.max_age, spawner.extension_limit = "short", 3, 3600, 1800
     small = chosen(spawner)
     assert (small["partition"], small["minutes"]) == ("short", 90)
 
@@ -691,8 +705,8 @@ def test_the_hub_ends_a_server_before_slurm_does(spawner: CampusSlurmSpawner, mo
         pass
 
     monkeypatch.setattr(spawner, "run_mediator", mediator_of_user)
-    monkeypatch.setattr(spawner, "prepare", nothing)
-    monkeypatch.setattr(spawner, "resolve_home", nothing)
+    for step in ("prepare", "prepare_session", "resolve_home"):
+        monkeypatch.setattr(spawner, step, nothing)
     monkeypatch.setattr(spawner.cluster, "begin", lambda: None)
     spawner.hours = 2
     for _ in range(3):
@@ -800,6 +814,9 @@ def test_the_page_of_limits_says_what_holds_for_a_job(spawner: CampusSlurmSpawne
     assert "Each of your servers has so much memory" in page
     assert "over all your servers" not in page
     assert "<td>3 h</td>" in page
+    spawner.profiles = [*PROFILES, {"name": "here", "title": "Here", "run_on": "local"}]
+    page = pages.from_string(source).render(spawner=spawner, limits=limits, base_url="/hub/")
+    assert "together, and for each of your servers in the cluster" in page
 
 
 # Certificates
@@ -857,3 +874,24 @@ def test_a_server_of_another_user_is_not_let_in(hub: SlurmCluster, tmp_path: Pat
 def test_who_has_no_certificate_is_not_let_in(hub: SlurmCluster) -> None:
     anybody = ssl.create_default_context(cafile=str(hub.tls.directory / "centre-ca.pem"))
     assert asyncio.run(meet(hub.tls.hub_context(ssl.Purpose.CLIENT_AUTH), anybody)) == b""
+
+
+def test_keys_follow_the_user_that_the_hub_runs_as(
+    certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another one than before; certificates of servers that run are believed as before."""
+    directory = tmp_path / "nodes"
+    shutil.copytree(certificates, directory)
+    before = {path.name: path.read_text() for path in directory.iterdir()}
+    given: dict[str, int] = {}
+    monkeypatch.setattr(os, "chown", lambda path, _uid, gid: given.update({path.name: gid}))
+    mine, other = (
+        grp.getgrgid(os.getgid()).gr_name,
+        next(group for group in grp.getgrall() if group.gr_gid != os.getgid()),
+    )
+    assert make_certificates.main(str(directory), mine, mine, "localhost") == 0
+    assert (given, capsys.readouterr().out) == ({}, "")
+    assert make_certificates.main(str(directory), other.gr_name, mine, "localhost") == 0
+    assert given == {"servers-ca.key": other.gr_gid, "hub.key": other.gr_gid}
+    assert capsys.readouterr().out == "made\n"
+    assert {path.name: path.read_text() for path in directory.iterdir()} == before

@@ -94,13 +94,14 @@ def configure(c: Config, settings: dict[str, dict[str, Any]]) -> None:
 def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
     """Add translations and the hub's services, which depend on what the site's additions have set."""
     from .administrators import set_access
-    from .profiles import read_profiles
-    from .spawners import CampusSlurmSpawner, CampusSpawner, CampusSudoSpawner
+    from .profiles import LOCAL, read_profiles
+    from .spawners import CampusSpawner, CampusSudoSpawner
     from .translation import extended
 
     hub, settings = c.JupyterHub, CampusSpawner(config=c)
-    spawner = import_item(document["JupyterHub"]["spawner_class"])
-    if spawner in (CampusSudoSpawner, CampusSlurmSpawner):
+    starters, main = spawners(document)
+    spawner = starters[LOCAL]
+    if issubclass(spawner, CampusSudoSpawner):
         documented = CampusSpawner(config=Config(document)).session_settings
         for name, value in settings.session_settings.items():
             if value != documented[name]:  # type: ignore[literal-required]
@@ -109,12 +110,15 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
                     f"prepares the sessions. Set it in the inventory.",
                     file=sys.stderr,
                 )
-    placed = [profile.name for profile in read_profiles(settings.profiles) if profile.places]
-    if placed and not issubclass(spawner, CampusSlurmSpawner):
-        print(
-            f"The partition, account and qos of profiles ({', '.join(placed)}) have no effect with {spawner.__name__}.",
-            file=sys.stderr,
-        )
+    for profile in read_profiles(settings.profiles):
+        where = profile.run_on or main
+        if where not in starters:
+            print(f"Profile {profile.name} starts nothing: the hub has no cluster to run on.", file=sys.stderr)
+        elif profile.places and where == LOCAL:
+            print(
+                f"The partition, account and qos of profile {profile.name} have no effect on the hub's own host.",
+                file=sys.stderr,
+            )
     kinds = import_item(document["JupyterHub"]["authenticator_class"]).__mro__
     set_access(next((c[kind.__name__].admin_access for kind in kinds if "admin_access" in c[kind.__name__]), False))
     # Our templates need it, whatever the site sets.
@@ -122,6 +126,18 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
     add_service(hub, "proxy-routes", ["proxy"], api_token=os.environ.get("CAMPUSHUB_ROUTES_TOKEN", ""))
     if "CAMPUSHUB_REVOKE_TOKEN" in os.environ:
         add_service(hub, "revoke", REVOKE_SCOPES, api_token=os.environ["CAMPUSHUB_REVOKE_TOKEN"])
+
+
+def spawners(settings: dict[str, dict[str, Any]]) -> tuple[dict[str, type[Any]], str]:
+    """Return the spawners of a hub with these settings, by where they start servers, and where most run."""
+    from .profiles import LOCAL, SLURM
+    from .spawners import CampusMixedSpawner, CampusSlurmSpawner
+
+    chosen = import_item(settings["JupyterHub"]["spawner_class"])
+    if not issubclass(chosen, CampusMixedSpawner):
+        return {LOCAL: chosen}, LOCAL
+    table = settings["SpawnerTable"]
+    return {LOCAL: import_item(table["local_class"]), SLURM: CampusSlurmSpawner}, table["default_run_on"]
 
 
 def add_service(hub: Config, name: str, scopes: list[str], **settings: Any) -> None:
@@ -155,17 +171,15 @@ def classes(settings: dict[str, dict[str, Any]]) -> Iterator[tuple[str, type[Con
     from jupyterhub.app import JupyterHub
     from jupyterhub.proxy import ConfigurableHTTPProxy
 
-    from .spawners import CampusSlurmSpawner
+    from .profiles import SLURM
     from .spawners.cluster import SlurmCluster
+    from .spawners.mixed import SpawnerTable
 
-    chosen = settings["JupyterHub"]
-    used = [
-        JupyterHub,
-        ConfigurableHTTPProxy,
-        *(import_item(chosen[f"{name}_class"]) for name in ("spawner", "authenticator")),
-    ]
-    if issubclass(used[2], CampusSlurmSpawner):
-        used.append(SlurmCluster)
+    starters, _ = spawners(settings)
+    authenticator = import_item(settings["JupyterHub"]["authenticator_class"])
+    used = [JupyterHub, ConfigurableHTTPProxy, *starters.values(), authenticator]
+    if SLURM in starters:
+        used += [SlurmCluster, SpawnerTable]
     for used_class in used:
         for base in used_class.mro():
             if issubclass(base, Configurable):

@@ -26,13 +26,15 @@ from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
 from . import accounts, maintenance
-from .profiles import Choice, ChoiceError, Offer, choose, form_options, recall
+from .profiles import SLURM, Choice, ChoiceError, Offer, choose, form_options, recall
 from .spawners.base import NOT_ALLOWED, SYSTEM_ACCOUNT, ServerStartError
+from .spawners.mixed import CampusMixedSpawner
 from .translation import gettext_noop
 
 # error.html and not_running.html translate it.
 MAINTENANCE = gettext_noop("There is maintenance from %(time)s on: no server is started until it is over.")
 
+OTHER_START = gettext_noop("This server is being started with another choice. Please look at your servers.")
 BAD_NAME = gettext_noop("Please name a server with letters, digits and punctuation.")
 
 # Servers of users tell their pages of it themselves.
@@ -66,6 +68,13 @@ def texts(arguments: dict[str, list[bytes]]) -> dict[str, list[str]]:
 class ServerStarter(BaseHandler):  # type: ignore[misc]
     """Starts servers, also when the same start is asked for twice at one moment."""
 
+    @property
+    def concurrent_spawn_limit(self) -> int:
+        """How many servers may be starting at once. Who waits in the queue of a cluster keeps nobody from it."""
+        limit = int(super().concurrent_spawn_limit)
+        spawners = (spawner for user in self.users.values() for spawner in user.spawners.values())
+        return limit + sum(one.pending == "spawn" and one.runs_on == SLURM for one in spawners) if limit else 0
+
     async def spawn_single_user(
         self, user: Any, server_name: str = "", display_name: str = "", options: Any = None
     ) -> None:
@@ -76,11 +85,15 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         former, joins = spawner.orm_spawner.user_options, bool(spawner.pending)
         if spawner.profiles and options is None and not joins:
             options = (await self.choice_of(user, former or {}, recall)).options()
+        if issubclass(self.spawner_class, CampusMixedSpawner) and not joins:
+            options = await self.hand_over(user, server_name, options)
+            spawner = user.spawners[server_name]
         planned = maintenance.current()
         if planned and not user.admin:
             error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
             error.title = gettext_noop("Maintenance")
             raise error
+        spawner.requests += 1
         try:
             await super().spawn_single_user(user, server_name, display_name, options)
         except RuntimeError:
@@ -90,9 +103,21 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
             if start is None or start.done():
                 raise
         finally:
+            spawner.requests -= 1
             start = user.spawners[server_name]._spawn_future
             if spawner.profiles and start and not joins:
                 start.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
+
+    async def hand_over(self, user: Any, server_name: str, options: Any) -> Any:
+        """Have a server started where its options say, and return these."""
+        spawner = user.spawners[server_name]
+        where = spawner.default_run_on
+        if spawner.profiles:
+            choice = await self.choice_of(user, options)
+            where, options = spawner.where(choice.profile), choice.options()
+        if not CampusMixedSpawner.hand_over(user, server_name, where):
+            raise ServerStartError(OTHER_START, status_code=409)
+        return options
 
     def forget_failed_choice(self, record: Any, former: Any, start: asyncio.Future[None]) -> None:
         """Have the next start of a server begin with what was chosen before, if this one has failed."""
@@ -224,6 +249,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
             is_linked=bool(options) and not sent,
             limits=user.spawner.limits,
             free=await user.spawner.free_cores(),
+            free_here=user.spawner.free_cores_here(),
             xsrf=self.xsrf_token.decode(),
         )
         self.finish(page)
@@ -336,6 +362,9 @@ class CampusUserServerAPIHandler(ServerStarter, ServerStopper, UserServerAPIHand
         """Start a server, with options that its user may choose."""
         await self.check_options(user_name, self.get_server_json_body()["user_options"])
         await super().post(user_name, server_name)
+        if self.find_user(user_name).spawners[server_name].pending == "spawn":
+            # JupyterHub has asked the spawner that there was before the choice.
+            self.set_status(202)
 
     @needs_scope("start:servers")  # type: ignore[untyped-decorator]
     async def patch(self, user_name: str, server_name: str = "") -> None:

@@ -19,6 +19,8 @@ from .translation import gettext_noop
 
 # The path of each interface at a server. That of a desktop is its own affair.
 INTERFACES = {"lab": "/lab", "notebook": "/tree", "desktop": ""}
+# Where servers run: on the hub's own host, or as jobs of a cluster.
+LOCAL, SLURM = "local", "slurm"
 NAME = re.compile(r"[a-z](-?[a-z0-9])*\Z")
 NAME_LENGTH, TEXT_LENGTH = 30, 64
 PLACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
@@ -147,6 +149,8 @@ class Profile:
     description: str
     interface: str
     environment: str
+    # LOCAL, SLURM, or nothing: where servers of this hub run that do not say it.
+    run_on: str
     groups: frozenset[str]
     questions: tuple[Question, ...]
     places: tuple[Question, ...]
@@ -207,7 +211,7 @@ def read_profiles(documents: Iterable[Mapping[str, Any]]) -> list[Profile]:
 def read_profile(document: Mapping[str, Any]) -> Profile:
     """Return a profile. Raises ProfileError."""
     name = str(document.get("name", ""))
-    known = {"name", "title", "description", "interface", "environment", "groups", *READERS}
+    known = {"name", "title", "description", "interface", "environment", "run_on", "groups", *READERS}
     if not NAME.match(name) or len(name) > NAME_LENGTH:
         raise ProfileError(f"A profile cannot have the name {name!r}.")
     if unknown := sorted(set(document) - known):
@@ -215,12 +219,16 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
     interface = document.get("interface") or ""
     if interface and interface not in INTERFACES:
         raise ProfileError(f"Profile {name} has the interface {interface!r}, and not one of {', '.join(INTERFACES)}.")
+    run_on = document.get("run_on") or ""
+    if run_on not in ("", LOCAL, SLURM):
+        raise ProfileError(f"Profile {name} is to run on {run_on!r}, and not on {LOCAL} or {SLURM}.")
     return Profile(
         name=name,
         title=str(document.get("title") or name),
         description=str(document.get("description") or ""),
         interface=interface,
         environment=str(document.get("environment") or ""),
+        run_on=run_on,
         groups=frozenset(document.get("groups") or ()),
         questions=tuple(read_question(name, amount, document[amount]) for amount in AMOUNTS if document.get(amount)),
         places=tuple(read_question(name, place, document[place]) for place in PLACES if document.get(place)),

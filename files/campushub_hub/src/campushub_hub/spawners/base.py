@@ -37,10 +37,11 @@ from traitlets import Bool, Dict, Float, Instance, Integer, List, TraitError, Un
 
 from campushub_hub import accounts
 from campushub_hub.host import mediator, user_session
-from campushub_hub.profiles import WITHOUT_SETTINGS, ChoiceError, Offer
+from campushub_hub.profiles import SLURM, WITHOUT_SETTINGS, ChoiceError, Offer
 from campushub_hub.translation import gettext_noop
 
 from .choices import ChosenServer
+from .cluster import SlurmCluster
 from .lifetime import EXPLANATIONS, Condition, Ending, ServerLifetime
 from .listeners import socket_owners
 
@@ -256,6 +257,19 @@ class CampusSpawner(ChosenServer, ServerLifetime):
             self.apply_choice()
         except ChoiceError as error:
             raise ServerStartError(error.template, status_code=400, **error.values) from None
+
+    async def prepare_session(self) -> None:
+        """Set the user's limits and create their directories, as the session of the sudo rule does for another hub."""
+        account = self.account
+        try:
+            await asyncio.to_thread(user_session.prepare, account, self._limits, self.session_settings)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
+            raise ServerStartError(NO_SESSION) from error
+
+    async def free_cores(self) -> dict[str, int]:
+        """Return the cores that are free in the cluster, if servers of this hub run there."""
+        return await SlurmCluster.instance(config=self.config).free() if SLURM in self.everywhere else {}
 
     async def look_up_offers(self) -> tuple[Offer, ...]:
         """Look up what the user may start. Raises ServerStartError."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from tornado.httputil import url_concat
-from traitlets import Dict, List, TraitError, Unicode, default, validate
+from traitlets import Dict, Enum, List, TraitError, Unicode, default, validate
 from traitlets.config import LoggingConfigurable
 
 from campushub_hub.host import user_session
 from campushub_hub.profiles import (
     INTERFACES,
+    LOCAL,
+    NO_PROFILE,
+    SLURM,
     WITHOUT_SETTINGS,
     Choice,
+    ChoiceError,
     Offer,
     Profile,
     ProfileError,
@@ -45,8 +50,9 @@ class ChosenServer(LoggingConfigurable):
         What people can start: dictionaries with `name`, `title`, `description`, `interface` (lab, notebook or desktop),
         `environment` (the name of a kernel with which new notebooks begin), `memory`, `cpu` and `hours` (a value, or a
         list to choose from with the default in the first place) and `groups` that may use it. Nobody gets more than
-        their own limits. Empty asks nothing: each server is as the other settings say. Servers in a Slurm cluster have
-        `partition`, `account` and `qos` as well, each a value or a list.
+        their own limits. Empty asks nothing: each server is as the other settings say. `run_on` is local or slurm, and
+        when not set as `SpawnerTable.default_run_on` says; servers in a Slurm cluster have `partition`, `account` and
+        `qos` as well, each a value or a list.
         """,
     )
     programs = Dict(
@@ -54,8 +60,11 @@ class ChosenServer(LoggingConfigurable):
         config=True,
         help="Path of the program that serves each `interface` of a profile, and of that without one.",
     )
-    # Whether each server may have as much memory and CPU as its user; else they hold for all of them together.
-    limits_per_server = False
+    # Where this spawner starts servers, and where those run whose profile does not say it; see `mixed`.
+    runs_on = LOCAL
+    default_run_on = Enum([LOCAL, SLURM])
+    # How many requests are about to start the server; JupyterHub takes a while until it knows of one.
+    requests = 0
     # Of this run of the server.
     choice: Choice | None = None
     # What `default_url` was before any choice.
@@ -79,13 +88,35 @@ class ChosenServer(LoggingConfigurable):
         # The start does, which knows the user's limits. Without this JupyterHub warns that nobody does.
         return (lambda *_: None) if self.profiles else None
 
-    def questions(self, profile: Profile) -> tuple[Question, ...]:  # noqa: ARG002 (for spawners that ask more)
-        """Return what the spawner itself asks, such as where the server is to run."""
-        return ()
+    @default("default_run_on")
+    def _default_run_on(self) -> str:
+        return self.runs_on
+
+    def where(self, profile: Profile) -> str:
+        """Return where servers of a profile run."""
+        return profile.run_on or self.default_run_on
+
+    @property
+    def everywhere(self) -> set[str]:
+        """Where servers of this hub may run; more than one place is said on pages."""
+        return {self.where(profile) for profile in read_profiles(self.profiles)} or {self.default_run_on}
+
+    @property
+    def limits_per_server(self) -> bool:
+        """Whether each server may have as much as its user, as Slurm sees to it; else that is for all of them."""
+        return self.everywhere == {SLURM}
+
+    def questions(self, profile: Profile) -> tuple[Question, ...]:
+        """Return what a profile says of the cluster, or leaves to people, if its servers run there."""
+        return profile.places if self.where(profile) == SLURM else ()
 
     async def free_cores(self) -> dict[str, int]:
-        """Return the CPU cores that are free now, by partition; nothing is unknown."""
+        """Return the CPU cores that are free in the cluster now, by partition; nothing is unknown."""
         return {}
+
+    def free_cores_here(self) -> int:
+        """Return the CPU cores of this host that nobody has used in the last minute."""
+        return max(0, len(os.sched_getaffinity(0)) - round(os.getloadavg()[0]))
 
     def offers(self) -> tuple[Offer, ...]:
         """Return what the user may start, by the groups and limits that were looked up last."""
@@ -100,7 +131,11 @@ class ChosenServer(LoggingConfigurable):
         """Have the server started as the user has chosen. Raises ChoiceError."""
         if not self.profiles:
             return
-        self.choice = choice = choose(self.offers(), self.user_options)
+        choice = choose(self.offers(), self.user_options)
+        if self.where(choice.profile) != self.runs_on:
+            # Of a hub without a cluster; see `mixed`.
+            raise ChoiceError(NO_PROFILE, value=choice.profile.name)
+        self.choice = choice
         self.user_options = options = choice.options()
         # What the next start begins with. JupyterHub has stored what it was sent, with what counts once.
         self.orm_spawner.user_options = {name: text for name, text in options.items() if name != WITHOUT_SETTINGS}

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import re
 import socket
 import ssl
@@ -152,6 +153,9 @@ class SlurmCluster(SingletonConfigurable):
     job_name = Unicode(
         config=True, help="Name of the jobs of this hub. Two hubs of one cluster must have different ones."
     )
+    partition = Unicode(
+        "", config=True, help="Partition of servers whose profile names none. Empty is the default of the cluster."
+    )
     address = Unicode(config=True, help="Name by which nodes reach the hub.")
     report_port = Integer(983, config=True, help="Port at which jobs that begin report.")
     api_port = Integer(984, config=True, help="Port of the hub's API for servers on nodes.")
@@ -186,9 +190,10 @@ class SlurmCluster(SingletonConfigurable):
         return self.job_name or f"campushub-{socket.gethostname().partition('.')[0]}"
 
     def begin(self) -> None:
-        """Begin to look, and to listen to jobs, where that has not begun. There must be a loop of events."""
-        if not self._tasks:
-            self._tasks = [asyncio.ensure_future(task()) for task in (self.watch, self.listen)]
+        """Begin to look, and to listen to jobs, where that has not begun and there is a loop of events."""
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            self._tasks = self._tasks or [asyncio.ensure_future(task()) for task in (self.watch, self.listen)]
 
     # The jobs
 
@@ -261,13 +266,21 @@ class SlurmCluster(SingletonConfigurable):
         return self.look(job)
 
     async def free(self) -> dict[str, int]:
-        """Return the cores that nobody uses, by partition; nothing is unknown. All pages of a moment ask once."""
+        """
+        Return the cores that nobody uses, by partition, and by "" of that without a choice; nothing is unknown.
+
+        All pages of a moment ask once.
+        """
         if not self.answers:
             return {}
         if self._free is None or time.monotonic() - self._free_since > FREE_SECONDS:
             self._free, self._free_since = asyncio.ensure_future(self._ask_for_free()), time.monotonic()
         await asyncio.wait([self._free], timeout=FREE_WAIT)
-        return self._free.result() if self._free.done() else {}
+        free = dict(self._free.result()) if self._free.done() else {}
+        if self.partition:
+            free.pop("", None)
+            free |= {"": free[self.partition]} if self.partition in free else {}
+        return free
 
     async def _ask_for_free(self) -> dict[str, int]:
         try:
@@ -379,9 +392,18 @@ def parse_positions(text: str) -> dict[int, int]:
     return positions
 
 
+def is_root() -> bool:
+    """Return whether the hub is root, and has no sudo rule that prepares sessions of users."""
+    return os.geteuid() == 0
+
+
 def user_command(user: str) -> list[str]:
-    """Return the words in front of a command that the hub's sudo rule lets it run as the user."""
-    return ["sudo", "-nH", "-u", user]
+    """Return the words in front of a command of the mediator that is to run as the user."""
+    if not is_root():
+        return ["sudo", "-nH", "-u", user]
+    # Outside of the hub's own confinement, and of the user's limits. What hangs on a mount is not waited for.
+    outside = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--property=KillMode=process"]
+    return [*outside, f"--uid={user}", "--"]
 
 
 async def cancel(user: str, jobs: list[int], name: str) -> None:

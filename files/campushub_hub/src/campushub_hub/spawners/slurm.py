@@ -12,7 +12,6 @@ Servers as jobs of a Slurm cluster.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import re
 import socket
@@ -26,11 +25,11 @@ from traitlets import Float, Integer, Unicode
 
 from campushub_hub.certificates import fingerprint
 from campushub_hub.host import user_session
-from campushub_hub.profiles import Profile, Question
+from campushub_hub.profiles import SLURM
 from campushub_hub.translation import gettext_noop
 
 from .base import PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
-from .cluster import MEDIATOR, Job, Key, ReportError, SlurmCluster, user_command
+from .cluster import MEDIATOR, Job, Key, ReportError, SlurmCluster, is_root, user_command
 from .lifetime import Ending
 
 NO_CLUSTER = gettext_noop(
@@ -136,9 +135,6 @@ class Queue(TypedDict):
 class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     """Servers as jobs of a Slurm cluster."""
 
-    partition = Unicode(
-        "", config=True, help="Partition of servers whose profile names none. Empty is the default of the cluster."
-    )
     hours = Float(12, config=True, help="Hours after which a server ends whose profile names none.")
     queue_timeout = Integer(3600, config=True, help="Seconds that a server may wait in the queue.")
     stop_timeout = Float(60, config=True, help="Seconds that a job has to end after it is cancelled.")
@@ -150,8 +146,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     # The path in the sudo rule.
     mediator_path = Unicode(MEDIATOR, config=True, help="Path of the program that acts as the user.")
 
-    # Slurm sees to the limits of a job.
-    limits_per_server = True
+    runs_on = SLURM
     # Number of the job, and the UID of the account that it was submitted by.
     job = 0
     uid = -1
@@ -174,9 +169,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         # JupyterHub's covers the queue as well.
         self.begin_timeout = self.start_timeout
         self.start_timeout += self.queue_timeout + 60
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop()
-            self.cluster.begin()
+        self.cluster.begin()
 
     # What is kept
 
@@ -214,7 +207,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     # What differs on a node
 
     def user_command(self) -> list[str]:
-        """Return the words in front of a command that the hub's sudo rule lets it run as the user."""
+        """Return the words in front of a command that is to run as the user."""
         return user_command(self.user.name)
 
     async def publish_token(self) -> None:
@@ -238,23 +231,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     # Start
 
-    def questions(self, profile: Profile) -> tuple[Question, ...]:
-        """Return what a profile says of the cluster, or leaves to people."""
-        return profile.places
-
-    async def free_cores(self) -> dict[str, int]:
-        """Return the cores that nobody uses now, by partition, and by "" of that without a choice."""
-        free = dict(await self.cluster.free())
-        if self.partition:
-            free.pop("", None)
-            free |= {"": free[self.partition]} if self.partition in free else {}
-        return free
-
     def resources(self) -> Resources:
         """Return what the server asks for, as it was chosen within the user's limits."""
         answers = self.choice.answers if self.choice else {}
         return {
-            "partition": str(answers.get("partition") or self.partition),
+            "partition": str(answers.get("partition") or self.cluster.partition),
             "account": str(answers.get("account") or ""),
             "qos": str(answers.get("qos") or ""),
             "memory": math.ceil(float(self.mem_limit or 0) / 2**20),
@@ -271,6 +252,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def start(self) -> str:
         """Submit the job, wait until it has begun and the server listens, and return the server's address."""
         await self.prepare()
+        if is_root():
+            await self.prepare_session()
         await self.resolve_home()
         self._resources = self.resources()
         self.chosen_age = max(MARGIN, self.seconds_to_run() - MARGIN)

@@ -18,7 +18,7 @@ from traitlets import Float
 from campushub_hub.host import user_session
 from campushub_hub.translation import gettext_noop
 
-from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
+from .base import CampusSpawner, ServerEndedError, ServerStartError
 
 # The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
 TRANSIENT_UNITS = Path("/run/systemd/transient")
@@ -67,11 +67,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         await self.prepare()
         account = self.account
         await self.clean_up_stale_unit()
-        try:
-            await asyncio.to_thread(user_session.prepare, account, self._limits, self.session_settings)
-        except (OSError, subprocess.SubprocessError) as error:
-            self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
-            raise ServerStartError(NO_SESSION) from error
+        await self.prepare_session()
         self.slice = user_session.slice_name(account.pw_uid)
         own, site = user_session.server_properties(account.pw_uid, self.tmp_directory), self._unit_properties
         # Of lists, such as BindPaths, both count.
