@@ -225,7 +225,7 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
         raise ProfileError(f"Profile {name} has the interface {interface!r}, and not one of {', '.join(INTERFACES)}.")
     application = document.get("application") or ""
     if application and (interface != "desktop" or not APPLICATION.match(application)):
-        raise ProfileError(f"Profile {name} has the application {application!r}, which no {interface or 'server'} can be.")
+        raise ProfileError(f"Profile {name} has the application {application!r}, and no display that could show it.")
     run_on = document.get("run_on") or ""
     if run_on not in ("", LOCAL, SLURM):
         raise ProfileError(f"Profile {name} is to run on {run_on!r}, and not on {LOCAL} or {SLURM}.")
