@@ -45,6 +45,7 @@ HOSTS = {
 WIRED = {
     "jupyter_cvmfs_repositories",
     "jupyter_displays",
+    "jupyterhub_applications",
     "jupyterhub_cvmfs_kernels",
     "jupyterhub_displays",
     "jupyterhub_slurm_available",

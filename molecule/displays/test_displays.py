@@ -518,6 +518,14 @@ def test_desktop_takes_the_place_of_notebooks(
         visit_desktop(host, browser, wire.url)
         assert alice.client("stop").rc == 0
         until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
+        profile = {"name": "shell", "title": "Shell", "interface": "desktop", "application": "terminal"}
+        done = apply_role(role="jupyterhub", jupyterhub_profiles=[profile], jupyterhub_applications=["terminal"])
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert alice.client("start").rc == 0
+        display = until(lambda: alice.call("GET")["displays"], 10, "a display that nobody had to start")[0]
+        assert display["application"] == "terminal"
+        assert alice.client("stop").rc == 0
+        until(lambda: not processes(host, "alice"), 15, lambda: processes(host, "alice"))
         assert host.run("find /tmp /var/tmp /dev/shm -user alice").stdout == ""
     finally:
         # As it was, in a moment; that the role does so, too, its own tests show.

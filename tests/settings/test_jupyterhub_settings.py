@@ -125,7 +125,9 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                         "description": "Two\nlines",
                         "memory": None,
                     },
+                    {"name": "geant", "title": "Geant4", "interface": "desktop", "application": "geant4"},
                 ],
+                "jupyterhub_applications": ["terminal", "geant4"],
                 "jupyterhub_cvmfs_kernels": ["lcg"],
                 "jupyterhub_environment": {"OMP_NUM_THREADS": 4, "_COURSE": "", "PI": 3.14},
                 "jupyterhub_start_timeout": 5,
@@ -461,7 +463,10 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                     {"name": "a", "title": "A", "environment": "nosuch", "memory": ["4G", "100M"], "cpu": [2, "two"]},
                     {"name": "a", "title": "A", "memory": [""], "cpu": 0.01, "hours": [8, -1], "groups": ["a,b"]},
                     {"name": "b", "title": "B", "memory": {"a": 1}, "cpu": True, "hours": "8h"},
+                    {"name": "c", "title": "C", "interface": "lab", "application": "terminal"},
+                    {"name": "d", "title": "D", "interface": "desktop", "application": "nosuch"},
                 ],
+                "jupyterhub_applications": ["terminal", "geant4"],
                 "jupyterhub_cvmfs_kernels": ["lcg", "eessi"],
             },
             [
@@ -474,6 +479,18 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 (
                     'jupyterhub_profiles[0].interface = "desktop" (Big) needs displays, which this host does not show. '
                     "Put the host into the group displays as well, or use lab or notebook."
+                ),
+                (
+                    'jupyterhub_profiles[5].interface = "desktop" (d) needs displays, which this host does not show. '
+                    "Put the host into the group displays as well, or use lab or notebook."
+                ),
+                (
+                    'jupyterhub_profiles[4].application = "terminal" (c) is for a display, and this profile has none. '
+                    "Set interface: desktop, or leave it out."
+                ),
+                (
+                    'jupyterhub_profiles[5].application = "nosuch" (d) is nothing that displays here can be started '
+                    "with. Use one of terminal, geant4, or describe it in displays_applications."
                 ),
                 (
                     'jupyterhub_profiles[1].environment = "nosuch" (a) is no software that notebooks can begin with '

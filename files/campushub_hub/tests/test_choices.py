@@ -47,6 +47,7 @@ PROFILES: list[dict[str, Any]] = [
         "memory": "3G",
     },
     {"name": "root", "title": "ROOT", "interface": "lab", "environment": "lcg", "groups": ["physics"]},
+    {"name": "geant", "title": "Geant4", "interface": "desktop", "application": "geant4", "groups": ["geant"]},
 ]
 
 
@@ -257,6 +258,22 @@ def test_who_has_nothing_to_choose_is_asked_nothing(site: Site) -> None:
         assert "--MultiKernelManager.default_kernel_name=lcg" in StagedSpawner.newest.get_args()
 
     site.run(refused)
+
+
+def test_a_profile_starts_a_display_with_a_program_in_it(site: Site) -> None:
+    """People read that it is no desktop; a program of nobody's choosing is not among what they can ask for."""
+    offer(site, [PROFILES[2], {key: value for key, value in PROFILES[4].items() if key != "groups"}])
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        assert "a program in a window of its own" in hub.request("/hub/spawn")[2]
+        with pytest.raises(HubError, match="application"):
+            hub.api("/hub/api/users/ann/server", "POST", {"profile": "desk", "application": "terminal"})
+        hub.api("/hub/api/users/ann/server", "POST", {"profile": "geant"})
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+        assert "--application=geant4" in StagedSpawner.newest.get_args()
+
+    site.run(act)
 
 
 def test_a_server_ends_after_the_hours_that_were_chosen(site: Site) -> None:

@@ -175,6 +175,8 @@ def test_a_size_is_written_as_it_is_read(size: int) -> None:
         ({}, "cannot have the name ''"),
         ({"name": "a", "memroy": "1G"}, "has 'memroy', which is nothing"),
         ({"name": "a", "interface": "rstudio"}, "has the interface 'rstudio'"),
+        ({"name": "a", "application": "root"}, "Profile a has the application 'root'"),
+        ({"name": "a", "interface": "desktop", "application": "-x"}, "Profile a has the application '-x'"),
         ({"name": "a", "memory": "lots"}, "Profile a: memory: 'lots' is no size such as 512M or 2G"),
         ({"name": "a", "cpu": [1, "x"]}, "Profile a: cpu: 'x' is no number such as 0.5 or 4"),
         ({"name": "a", "partition": ["main", "-x"]}, "Profile a: partition: '-x' is no name of a cluster"),

@@ -23,6 +23,8 @@ INTERFACES = {"lab": "/lab", "notebook": "/tree", "desktop": ""}
 LOCAL, SLURM = "local", "slurm"
 NAME = re.compile(r"[a-z](-?[a-z0-9])*\Z")
 NAME_LENGTH, TEXT_LENGTH = 30, 64
+# Of an application, as role displays has it.
+APPLICATION = re.compile(r"[a-z][a-z0-9-]*\Z")
 PLACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 SIZE = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?[KMGT]\Z|[0-9]{1,17}\Z")
 NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?\Z")
@@ -148,6 +150,8 @@ class Profile:
     title: str
     description: str
     interface: str
+    # What the display of a desktop starts; nothing is the desktop itself.
+    application: str
     environment: str
     # LOCAL, SLURM, or nothing: where servers of this hub run that do not say it.
     run_on: str
@@ -211,7 +215,7 @@ def read_profiles(documents: Iterable[Mapping[str, Any]]) -> list[Profile]:
 def read_profile(document: Mapping[str, Any]) -> Profile:
     """Return a profile. Raises ProfileError."""
     name = str(document.get("name", ""))
-    known = {"name", "title", "description", "interface", "environment", "run_on", "groups", *READERS}
+    known = {"name", "title", "description", "interface", "application", "environment", "run_on", "groups", *READERS}
     if not NAME.match(name) or len(name) > NAME_LENGTH:
         raise ProfileError(f"A profile cannot have the name {name!r}.")
     if unknown := sorted(set(document) - known):
@@ -219,6 +223,9 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
     interface = document.get("interface") or ""
     if interface and interface not in INTERFACES:
         raise ProfileError(f"Profile {name} has the interface {interface!r}, and not one of {', '.join(INTERFACES)}.")
+    application = document.get("application") or ""
+    if application and (interface != "desktop" or not APPLICATION.match(application)):
+        raise ProfileError(f"Profile {name} has the application {application!r}, and no display that could show it.")
     run_on = document.get("run_on") or ""
     if run_on not in ("", LOCAL, SLURM):
         raise ProfileError(f"Profile {name} is to run on {run_on!r}, and not on {LOCAL} or {SLURM}.")
@@ -227,6 +234,7 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
         title=str(document.get("title") or name),
         description=str(document.get("description") or ""),
         interface=interface,
+        application=application,
         environment=str(document.get("environment") or ""),
         run_on=run_on,
         groups=frozenset(document.get("groups") or ()),

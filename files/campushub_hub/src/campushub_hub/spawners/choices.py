@@ -48,6 +48,7 @@ class ChosenServer(LoggingConfigurable):
         config=True,
         help="""
         What people can start: dictionaries with `name`, `title`, `description`, `interface` (lab, notebook or desktop),
+        `application` (the id of what a desktop's display shows in place of a desktop),
         `environment` (the name of a kernel with which new notebooks begin), `memory`, `cpu` and `hours` (a value, or a
         list to choose from with the default in the first place) and `groups` that may use it. Nobody gets more than
         their own limits. Empty asks nothing: each server is as the other settings say. `run_on` is local or slurm, and
@@ -152,8 +153,13 @@ class ChosenServer(LoggingConfigurable):
     def get_args(self) -> list[str]:
         """Add what the chosen profile says."""
         arguments: list[str] = super().get_args()  # type: ignore[misc]
-        environment = self.choice.profile.environment if self.choice else ""
-        return [*arguments, *([f"--MultiKernelManager.default_kernel_name={environment}"] if environment else [])]
+        if self.choice:
+            further = {
+                "--MultiKernelManager.default_kernel_name": self.choice.profile.environment,
+                "--application": self.choice.profile.application,
+            }
+            arguments += [f"{option}={value}" for option, value in further.items() if value]
+        return arguments
 
     def last_choice(self) -> Choice | None:
         """Return what the server runs with, or did last, as far as the site still has it."""
