@@ -17,7 +17,7 @@ EXAMPLES = ["single-server", "cluster"]
 DECIDED = {"web_server_name", "web_tls_mode", "jupyterhub_admin_users", "jupyterhub_allowed_groups"}
 # Not for an inventory: removal is a playbook, and what one role knows of another is wired in playbooks/group_vars.
 ELSEWHERE = re.compile(
-    r"[a-z]+_state$|web_(upstream_url|proxy_secret_file)$|jupyterhub_(trusted_proxy_secret|displays|cvmfs_kernels|subdomain_host)$|jupyter_displays$|squid_own_destinations$|jupyter_cvmfs_repositories$|slurm_(controller|nodes)$"
+    r"[a-z]+_state$|web_(upstream_url|proxy_secret_file|static_directory)$|jupyterhub_(trusted_proxy_secret|displays|cvmfs_kernels|subdomain_host)$|jupyter_displays$|squid_own_destinations$|jupyter_cvmfs_repositories$|slurm_(controller|nodes)$"
 )
 
 
