@@ -56,6 +56,7 @@ WIRED = {
     "slurm_nodes",
     "squid_own_destinations",
     "web_proxy_secret_file",
+    "web_static_directory",
     "web_upstream_url",
 }
 ALL_SETTINGS = "# === All settings, with their defaults "

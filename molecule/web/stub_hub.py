@@ -57,7 +57,7 @@ async def answer(path: str, headers: dict[str, str], reader: asyncio.StreamReade
         return response("200 OK", str(uploaded))
     if "headers" in path:
         return response("200 OK", json.dumps(headers), "Content-Type: application/json")
-    plain = "Content-Type: text/plain"
+    plain, script, data = (f"Content-Type: {kind}" for kind in ("text/plain", "text/javascript", "application/json"))
     answers = {
         "/uploaded": response("200 OK", str(uploaded), plain),
         "/user/ada/share": response(
@@ -66,7 +66,13 @@ async def answer(path: str, headers: dict[str, str], reader: asyncio.StreamReade
         "/hub/login": response(
             "200 OK", "<p>log in</p>" * 200, "Content-Type: text/html", "Set-Cookie: id=1; Path=/hub/"
         ),
-        "/user/ada/static/lab/main.js": response("200 OK", PROGRAM, "Content-Type: text/javascript"),
+        "/user/ada/static/lab/main.js": response("200 OK", PROGRAM, script, "Cache-Control: no-cache"),
+        "/user/ada/lab/extensions/@own/x/static/1.0123456789abcdef.js": response(
+            "200 OK", PROGRAM, script, "Cache-Control: no-cache"
+        ),
+        "/user/gone/static/lab/2.0123456789abcdef.js": response("302 Found", "", "Location: /hub/user/gone/"),
+        "/user/ada/lab/api/settings": response("200 OK", json.dumps({"settings": PROGRAM}), data),
+        "/user/ada/api/contents": response("200 OK", json.dumps({"content": PROGRAM}), data),
         "/hub/home": response("503 Service Unavailable", "the hub is gone", plain),
         "/hub/api/user": response("503 Service Unavailable", '{"message": "gone"}', "Content-Type: application/json"),
         "/user/ada/api/kernels": response("503 Service Unavailable", "not running", plain),

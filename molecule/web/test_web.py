@@ -500,7 +500,64 @@ def test_progress_arrives_while_it_happens(door: Door) -> None:
 def test_programs_are_compressed_and_pages_are_not(door: Door) -> None:
     status, headers, text = door.ask("/user/ada/static/lab/main.js", Accept_Encoding="gzip")
     assert (status, headers["content-encoding"], len(text)) == (200, "gzip", 102_000)
-    assert "content-encoding" not in door.ask("/hub/login", Accept_Encoding="gzip")[1]
+    for path in ("/hub/login", "/user/ada/api/contents"):
+        assert "content-encoding" not in door.ask(path, Accept_Encoding="gzip")[1], path
+
+
+def test_the_settings_of_lab_are_compressed(door: Door) -> None:
+    status, headers, text = door.ask("/user/ada/lab/api/settings?1700000000000", Accept_Encoding="gzip")
+    assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert len(json.loads(text)["settings"]) == 102_000
+
+
+@pytest.fixture
+def own_files(door: Door) -> Iterator[str]:
+    """Files of an environment, and one beside them; yields the name of one that may be served."""
+    name, share = "1.fedcba9876543210.js", "/srv/test-environment/share/jupyter"
+    for path in (f"lab/static/{name}", f"labextensions/@site/x/static/{name}", f"secret/{name}", "lab/static/main.js"):
+        door.host.check_output(f"install -D -m 644 /dev/null {share}/{path} && echo of nginx, {path} >{share}/{path}")
+    yield name
+    door.host.check_output("rm -r /srv/test-environment")
+
+
+def test_files_with_a_hash_come_from_nginx_and_are_kept(door: Door, own_files: str) -> None:
+    """Of any user, also where no server runs, whatever they are called."""
+    for path in ("static/lab", "second/static/lab", "lab/extensions/@site/x/static"):
+        status, headers, text = door.ask(f"/user/ada/{path}/{own_files}")
+        assert (status, text.startswith("of nginx, ")) == (200, True), path
+        assert headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert headers["content-type"].endswith("/javascript")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "set-cookie" not in headers
+
+
+def test_files_of_another_environment_come_from_its_server(door: Door, own_files: str) -> None:
+    status, headers, text = door.ask("/user/ada/lab/extensions/@own/x/static/1.0123456789abcdef.js")
+    assert (status, len(text)) == (200, 102_000)
+    assert headers["cache-control"] == "public, max-age=31536000, immutable"
+    # What has no hash may be another one tomorrow, and a server that does not run may run then.
+    status, headers, text = door.ask("/user/ada/static/lab/main.js")
+    assert (status, headers["cache-control"], len(text)) == (200, "no-cache", 102_000)
+    for path, status in (("/user/gone/static/lab/2.0123456789abcdef.js", 302), (f"/user/ada/lab/{own_files}", 404)):
+        code, headers, _ = door.ask(path)
+        assert (code, "immutable" in headers.get("cache-control", "")) == (status, False), path
+
+
+@pytest.mark.attack
+def test_no_other_file_of_the_host_is_served(door: Door, own_files: str) -> None:
+    door.host.check_output(f"cp /etc/hostname /srv/test-environment/share/{own_files}")
+    for path in (
+        f"static/lab/../../secret/{own_files}",
+        f"static/lab/..%2f..%2fsecret/{own_files}",
+        f"lab/extensions/../secret/{own_files}",
+        f"lab/extensions/..%2fsecret/{own_files}",
+        f"lab/extensions/@site/..%2f..%2fsecret/{own_files}",
+        f"lab/extensions//..%2f..%2f..%2f{own_files}",
+        f"lab/extensions/%2e%2e/%2e%2e/%2e%2e/{own_files}",
+        f"static/lab/{own_files}%00",
+    ):
+        status, _, text = door.ask(f"/user/ada/{path}")
+        assert (status in (400, 404), "of nginx" in text) == (True, False), path
 
 
 @pytest.mark.attack

@@ -461,6 +461,30 @@ def test_a_click_on_a_page_of_the_hub_starts_a_server(site: Site) -> None:
     site.run(act)
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_start_on_the_home_page_leads_to_the_server_itself(site: Site, held: bool) -> None:
+    """One request and its answer, where the server is there within a second; then the page that waits."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        form = re.search(
+            r'<form action="(/hub/spawn/ann)" method="post">\s*<input type="hidden" name="_xsrf" value="([^"]+)">'
+            r'\s*<button id="start"',
+            hub.request("/hub/home")[2],
+        )
+        assert form
+        StagedSpawner.held = held
+        connection = HTTPConnection(url.removeprefix("http://"))
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in hub.cookies)
+        headers = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", form[1], urllib.parse.urlencode({"_xsrf": form[2]}), headers)
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Location"]) == (302, "/hub/spawn-pending/ann" if held else "/user/ann/")
+        connection.close()
+
+    site.run(act)
+
+
 def test_a_remembered_click_counts_once_and_for_its_user(site: Site) -> None:
     """Another user, whose page has set it in the visitor's browser, starts nothing with it."""
     site.settings = merged(site.settings, JupyterHub={"authenticator_class": f"{__name__}.ElsewhereAuthenticator"})

@@ -328,6 +328,11 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
         if error and not user.spawners[server_name]._spawn_future:
             # It never got so far that the page would know of it.
             raise error
+        if user.spawners[server_name].ready:
+            # Where the page that waits would lead at once, with one request less.
+            url = self.append_query_parameters(user.server_url(server_name), exclude=["next", "display_name", "_xsrf"])
+            self.redirect(self._validate_next_url(self.get_argument("next", "")) or url)
+            return
         self.redirect(pending_url)
 
     async def start_later(self, error: HTTPError, user: Any, server_name: str, pending_url: str, options: Any) -> None:
