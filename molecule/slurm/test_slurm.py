@@ -260,9 +260,19 @@ def run_site(scratch: Path, playbook: str, *options: str, **settings: Any) -> tu
     """Run a playbook for the hub and its node; return its exit status and what it printed as one line."""
     groups = scratch / "groups.yml"
     groups.write_text(yaml.safe_dump({"hub": {"hosts": {"slurm-hub": {}}}, "compute": {"hosts": {"slurm-node": {}}}}))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", groups]
+    inventories = ["-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", str(groups)]
     done = subprocess.run(
-        [*command, playbook, "--extra-vars", json.dumps(settings), *options],
+        [
+            sys.executable,
+            "-m",
+            "ansible",
+            "playbook",
+            *inventories,
+            playbook,
+            "--extra-vars",
+            json.dumps(settings),
+            *options,
+        ],
         cwd=ROOT,
         env={**os.environ, **PLAIN, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         capture_output=True,

@@ -175,6 +175,18 @@ def test_there_is_a_cluster_where_the_hub_wants_one(tmp_path: Path) -> None:
     assert found["node1"]["slurm_nodes"] == ["node1", "node2"]
 
 
+def test_the_hub_adds_people_to_accounts_where_there_are_some(tmp_path: Path) -> None:
+    kept: dict[str, dict[str, Any]] = {
+        "hub1": {"slurm_accounting": True, "slurm_accounts": ["physics", "chemistry"]},
+        "hub2": {"slurm_accounting": True},
+        "hub3": {"slurm_accounting": True, "slurm_join": True},
+        "hub4": {},
+    }
+    said = wired(tmp_path, {"all": {"children": {"hub": {"hosts": kept}}}}, ("jupyterhub_slurm_account",))
+    accounts = {host: names["jupyterhub_slurm_account"] for host, names in said.items()}
+    assert accounts == {"hub1": "physics", "hub2": "campushub", "hub3": "", "hub4": ""}
+
+
 def test_jobs_on_hosts_that_are_taken_out_are_named() -> None:
     lines = ["node1 alice 12", "node11 bob 13", "node2 carol 14", "node[1-3] dave 15"]
     settings = {"slurm_nodes": ["node1.example.org", "node2"], "__slurm_jobs": {"stdout_lines": lines}}
