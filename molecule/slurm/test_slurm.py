@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -262,17 +261,7 @@ def run_site(scratch: Path, playbook: str, *options: str, **settings: Any) -> tu
     groups.write_text(yaml.safe_dump({"hub": {"hosts": {"slurm-hub": {}}}, "compute": {"hosts": {"slurm-node": {}}}}))
     inventories = ["-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", str(groups)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ansible",
-            "playbook",
-            *inventories,
-            playbook,
-            "--extra-vars",
-            json.dumps(settings),
-            *options,
-        ],
+        ["ansible-playbook", *inventories, playbook, "--extra-vars", json.dumps(settings), *options],
         cwd=ROOT,
         env={**os.environ, **PLAIN, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         capture_output=True,

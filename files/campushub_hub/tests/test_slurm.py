@@ -740,21 +740,32 @@ def test_a_name_adds_one_user_to_one_account(name: str, monkeypatch: pytest.Monk
         assert "cannot be a name" in str(mediator.associate(user, account)["problem"])
     assert commands == []
     assert mediator.associate("ann.b_c@example.org", "campushub")["problem"] == ""
-    assert commands[0][-2:] == ["name=ann.b_c@example.org", "account=campushub"]
+    assert commands[1][-3:] == ["user", "name=ann.b_c@example.org", "account=campushub"]
+
+
+NO_ACCOUNT_24 = ("No account nosuch on cluster campushub, skipping.\nNothing added.", "status 1")
+NO_ACCOUNT_22 = ("Nothing new added.", " This account 'nosuch' doesn't exist.")
 
 
 @pytest.mark.parametrize(
-    ("printed", "problem", "answer"),
+    ("answers", "problem"),
     [
-        (" Nothing new added.", "status 1", ""),
-        ("", "Connection refused", "Connection refused"),
+        ([("alice", "")], ""),
+        ([("", ""), (" Adding User(s)", "")], ""),
+        ([("", "Connection refused")], "Connection refused"),
+        ([("", "status 124")], "status 124"),
+        ([("", ""), NO_ACCOUNT_24], "No account nosuch on cluster campushub, skipping."),
+        ([("", ""), NO_ACCOUNT_22], "This account 'nosuch' doesn't exist."),
     ],
 )
-def test_a_user_who_is_in_the_account_already_is_no_problem(
-    monkeypatch: pytest.MonkeyPatch, printed: str, problem: str, answer: str
+def test_somebody_is_added_who_is_not_in_the_account(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[str, str]], problem: str
 ) -> None:
-    monkeypatch.setattr(mediator, "run_slurm", lambda _: (printed, problem))
-    assert mediator.associate("alice", "campushub") == {"ok": True, "problem": answer}
+    """By what sacctmgr of Debian 12 and 13 has answered."""
+    left = list(answers)
+    monkeypatch.setattr(mediator, "run_slurm", lambda _: left.pop(0))
+    assert mediator.associate("alice", "campushub") == {"ok": True, "problem": problem}
+    assert left == []
 
 
 PROFILES: list[dict[str, Any]] = [

@@ -330,10 +330,17 @@ def associate(user: str, account: str) -> dict[str, object]:
     # Commas, equals signs and spaces have a meaning to sacctmgr.
     if not all(re.match(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z", name) for name in (user, account)):
         return {"ok": True, "problem": f"{user} or {account} cannot be a name in the accounting of Slurm"}
-    add = ["/usr/bin/sacctmgr", "--immediate", "add", "user", f"name={user}", f"account={account}"]
     # Somebody waits for a server meanwhile.
-    printed, problem = run_slurm(["/usr/bin/timeout", str(ASSOCIATE_SECONDS), *add])
-    return {"ok": True, "problem": "" if "Nothing new added" in printed else problem}
+    sacctmgr = ["/usr/bin/timeout", str(ASSOCIATE_SECONDS), "/usr/bin/sacctmgr"]
+    # To add somebody who is in it fails, in words that differ from release to release.
+    look = ["--noheader", "--parsable2", "show", "associations", f"user={user}", f"account={account}", "format=user"]
+    printed, problem = run_slurm([*sacctmgr, *look])
+    if not problem and not printed:
+        printed, problem = run_slurm([*sacctmgr, "--immediate", "add", "user", f"name={user}", f"account={account}"])
+    # That of Debian 13 does not print as an error what is wrong with the names.
+    if problem.startswith("status ") and printed:
+        problem = printed.splitlines()[0]
+    return {"ok": True, "problem": problem.strip()}
 
 
 def control_group(pid: int) -> str:
