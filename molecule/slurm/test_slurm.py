@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from testinfra.host import Host
 
+from tests.playbooks import PLAIN, ROOT
 from tests.site.centre import wait_until
 
 HUB = "http://127.0.0.1:980"
@@ -249,6 +252,150 @@ def test_a_node_with_jobs_is_not_taken_out(hub: Host, alice: Client, apply_to: C
     assert alice("alice", "run", "print('still here')") == "still here\n"
 
 
+# The project's playbooks
+
+
+def run_site(scratch: Path, playbook: str, *options: str, **settings: Any) -> tuple[int, str]:
+    """Run a playbook for the hub and its node; return its exit status and what it printed as one line."""
+    groups = scratch / "groups.yml"
+    groups.write_text(yaml.safe_dump({"hub": {"hosts": {"slurm-hub": {}}}, "compute": {"hosts": {"slurm-node": {}}}}))
+    inventories = ["-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", str(groups)]
+    done = subprocess.run(
+        ["ansible-playbook", *inventories, playbook, "--extra-vars", json.dumps(settings), *options],
+        cwd=ROOT,
+        env={**os.environ, **PLAIN, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def look_at_cluster(scratch: Path) -> tuple[int, str]:
+    """Run `status` from what it says of the cluster on: there is no nginx here."""
+    return run_site(scratch, "playbooks/status.yml", "--start-at-task=Look at partitions, nodes and jobs of Slurm")
+
+
+def test_preflight_refuses_hosts_that_would_not_work_together(hub: Host, alice: Client, tmp_path: Path) -> None:
+    address = hub.check_output("sinfo --noheader --nodes=slurm-node --format=%o")
+    cut = f"add rule inet cut in ip saddr {address} tcp dport 984 ct state new drop"
+    hub.check_output(f"nft 'add table inet cut; add chain inet cut in {{ type filter hook input priority 0; }}; {cut}'")
+    try:
+        status, output = run_site(tmp_path, "playbooks/preflight.yml", slurm_cluster_name="other")
+    finally:
+        hub.check_output("nft delete table inet cut")
+    assert status != 0
+    assert (
+        "slurm-node: the hub's API for servers is not reached at slurm-hub, port 984: no answer in 5 s. Open that port "
+        "for this host in firewalls, or correct jupyterhub_slurm_address."
+    ) in output
+    assert 'slurm_cluster_name = "other" is not campushub, the name under which the controller has run' in output
+    for word in ("port 983", "munge.key", "clocks", "releases"):
+        assert word not in output
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
+# Accounting
+
+
+def accounted(hub: Host, user: str, *fields: str) -> list[list[str]]:
+    """What accounting has of the jobs of a user."""
+    command = f"sacct --noheader --parsable2 --allocations --user={user} --format={','.join(fields)}"
+    return [line.split("|") for line in hub.check_output(command).splitlines()]
+
+
+@pytest.mark.usefixtures("alice")
+def test_accounting_knows_who_has_started_a_server(hub: Host, tmp_path: Path) -> None:
+    """Without an administrator's call of sacctmgr."""
+    number = jobs(hub, "alice")[0][0]
+    known = hub.check_output("sacctmgr --noheader --parsable2 show associations user=alice format=account,fairshare")
+    assert known == "campushub|1"
+    wait_until(
+        lambda: [number, "campushub", "RUNNING", "1"] in accounted(hub, "alice", "jobid", "account", "state", "ncpus"),
+        "the job is accounted",
+    )
+    assert "alice" in hub.check_output("sshare --noheader --parsable2 --all --format=user,fairshare")
+    status, output = look_at_cluster(tmp_path)
+    assert status == 0, output
+    for word in ("PARTITION", "slurm-node", f"{number} alice main RUNNING"):
+        assert word in output
+
+
+@pytest.mark.attack
+def test_people_do_not_see_what_others_have_used(hub: Host, node: Host, alice: Client) -> None:
+    number = jobs(hub, "alice")[0][0]
+    for host in (hub, node):
+        for command in ("sacct --allusers", f"sacct --jobs={number}", "sreport user top", "sacctmgr show associations"):
+            done = host.run(f"runuser -u bob -- {command} || true")
+            assert "alice" not in done.stdout, command
+        host.run("runuser -u bob -- sacctmgr --immediate add user name=bob account=physics || true")
+        assert "bob" not in hub.check_output("sacctmgr --noheader show associations account=physics format=user")
+        assert not host.run("runuser -u bob -- cat /etc/slurm/slurmdbd.conf").stdout
+    assert accounted(hub, "alice", "state")[-1] == ["RUNNING"]
+    assert "still here" in alice("alice", "run", "print('still here')")
+    refused = hub.run("runuser -u bob -- mariadb --user=slurm slurm_acct_db --execute 'show tables'")
+    assert "Access denied" in refused.stderr
+
+
+@pytest.mark.chaos
+def test_servers_start_and_run_while_accounting_is_down(
+    hub: Host, alice: Client, client: Client, tmp_path: Path
+) -> None:
+    """That of somebody whom it does not know, too, and with a controller that is started meanwhile."""
+    hub.check_output("systemctl stop slurmdbd mariadb")
+    try:
+        hub.check_output("systemctl restart slurmctld")
+        wait_until(lambda: hub.run("scontrol ping").rc == 0, "the controller answers", 60)
+        client("bob", "start")
+        number = jobs(hub, "bob")[0][0]
+        assert alice("alice", "run", "print('still here')") == "still here\n"
+        client("bob", "stop")
+        status, output = look_at_cluster(tmp_path)
+        assert status != 0
+        assert "The accounting of Slurm does not answer" in output
+    finally:
+        hub.check_output("systemctl start mariadb slurmdbd")
+    wait_until(lambda: [number] in accounted(hub, "bob", "jobid"), "what ran meanwhile is accounted", 60)
+    assert state(hub, "alice") == "RUNNING"
+
+
+def test_a_host_is_added_and_limits_are_enforced(
+    hub: Host, alice: Client, client: Client, apply_to: Callable[[str], ApplyRole]
+) -> None:
+    """And nobody who works is disturbed."""
+    before = jobs(hub, "alice")
+    settings = {"ProctrackType": "proctrack/linuxproc", "AccountingStorageEnforce": "limits"}
+    done = apply_to("all")(slurm_nodes=["slurm-node", "slurm-hub"], slurm_settings=settings)
+    assert done.returncode == 0, done.stdout
+    wait_until(lambda: "idle" in hub.check_output("sinfo --noheader --nodes=slurm-hub --format=%T"), "a node more", 30)
+    assert jobs(hub, "alice") == before
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+    hub.check_output("sacctmgr --immediate modify account campushub set GrpTRES=cpu=1")
+    try:
+        begin(hub, "bob")
+        look = "squeue --noheader --user=bob --format=%r"
+        wait_until(lambda: hub.check_output(look) == "AssocGrpCpuLimit", "bob waits for the account", 30)
+        client("bob", "stop")
+    finally:
+        hub.check_output("sacctmgr --immediate modify account campushub set GrpTRES=cpu=-1")
+
+
+def test_accounting_is_turned_off_and_disturbs_nobody(
+    hub: Host, alice: Client, client: Client, apply_to: Callable[[str], ApplyRole]
+) -> None:
+    """And the hub is no node any more."""
+    before = jobs(hub, "alice")
+    done = apply_to("all")(slurm_accounting=False)
+    assert done.returncode == 0, done.stdout
+    assert jobs(hub, "alice") == before
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+    for unit in ("slurmdbd", "slurmd"):
+        assert not hub.service(unit).is_running
+        assert not hub.service(unit).is_enabled
+    client("bob", "start")
+    client("bob", "stop")
+
+
 @pytest.mark.attack
 def test_nothing_secret_is_in_the_job(hub: Host, node: Host, alice: Client) -> None:
     """Neither in its script, nor in what Slurm has of it, nor in a journal, nor on a command line of the node."""
@@ -389,6 +536,19 @@ def test_a_job_of_who_may_not_log_in_any_more_is_ended(hub: Host) -> None:
         wait_until(lambda: not jobs(hub, "carol"), "the job is cancelled", 40)
     finally:
         hub.check_output("gpasswd --add carol jupyter-users")
+
+
+def test_a_job_of_a_closed_account_is_ended(hub: Host) -> None:
+    """PAM gives it no session in which its user could cancel it."""
+    hub.check_output("usermod --expiredate 1 carol")
+    try:
+        hub.check_output(
+            "setpriv --reuid=carol --regid=carol --init-groups "
+            "sbatch --job-name=campushub-slurm-hub --chdir=/ --output=/dev/null --wrap='sleep 600'"
+        )
+        wait_until(lambda: not jobs(hub, "carol"), "the job is cancelled", 40)
+    finally:
+        hub.check_output("usermod --expiredate '' carol")
 
 
 @pytest.mark.chaos

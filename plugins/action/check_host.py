@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,10 @@ class ActionModule(ActionBase):
                 problems = [failure(answer)]
             result["warnings"] = answer.get("warnings", [])
             facts = result["ansible_facts"] = answer.get("ansible_facts", {})
+            cluster = facts.get("campushub", {}).get("cluster", {})
+            if "time" in cluster:
+                # The answer has taken a moment.
+                cluster["clock"] = round(cluster.pop("time") - time.time())
             # In a cache that outlives this run it would be taken for the state of the host in later ones.
             if constants.CACHE_PLUGIN != "memory":
                 facts.pop("campushub", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import email.utils
 import glob
+import hashlib
 import os
 import re
 import socket
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils import result_cache
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.files import MARKER
 from ansible.module_utils.system_groups import system_groups
 from ansible.module_utils.user_subdomains import wildcard_problem
 
@@ -29,7 +31,7 @@ short_description: Check what a host must have before anything is installed on i
 description:
   - Finds everything on a host that would stop an installation half way, not only the first fault. Ports that
     another program holds, too little disk or memory, no systemd, an old Python, package sources that do not
-    answer, a clock that is far off.
+    answer, a clock that is far off, a hub that is not reached.
   - A host that cannot be reached, has no Python, or does not let its user become root is a message too, not a
     failure of the task.
   - Learns on the way which distribution it is, as M(ansible.builtin.setup) would, since to run one module more takes
@@ -165,6 +167,32 @@ options:
         looked up.
     type: bool
     default: false
+  reach:
+    description: Where the host must be able to connect to. That nothing listens there yet is no fault.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      address:
+        description: Name or address.
+        type: str
+        required: true
+      port:
+        description: Number of the TCP port.
+        type: int
+        required: true
+      purpose:
+        description: What is there, as the end of "is not reached".
+        type: str
+        required: true
+      setting:
+        description: The variable that gives the address.
+        type: str
+        required: true
+  cluster:
+    description: Whether to return what hosts of a Slurm cluster must have in common, which role C(slurm) compares.
+    type: bool
+    default: false
   markers:
     description: Patterns of files by which roles know what they have done on the host, one to a version.
     type: list
@@ -223,6 +251,14 @@ ansible_facts:
           description:
             - The valid results of modules that found nothing to change, by their keys.
             - Null with O(result_cache=false).
+          type: dict
+        cluster:
+          description:
+            - Release of Slurm (C(version)), name under which a controller has run (C(name)), fingerprint of munge's key
+              (C(key)), whether the configuration of Slurm is not ours (C(foreign)), and the time (C(time)). Of what is
+              missing an empty text.
+            - In place of the time, the seconds by which the clock is ahead of that of Ansible's controller (C(clock)).
+          returned: with O(cluster=true)
           type: dict
 """
 
@@ -455,6 +491,75 @@ def packages() -> list[str]:
     return []
 
 
+def text_of(file: Path) -> str:
+    """Return what a file says; nothing where there is none."""
+    return file.read_text(errors="replace") if file.is_file() else ""
+
+
+def slurm_release() -> str:
+    """Return the release of Slurm that is installed, as 24.11; nothing without one."""
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", "slurm-wlm-basic-plugins"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
+    found = re.match(r"installed (?:\d+:)?(\d+[.]\d+)", listed)
+    return found.group(1) if found else ""
+
+
+def cluster_facts(root: Path = Path("/")) -> dict[str, Any]:
+    """Return what hosts of a Slurm cluster must have in common."""
+    configuration = text_of(root / "etc/slurm/slurm.conf")
+    key = root / "etc/munge/munge.key"
+    return {
+        "version": slurm_release(),
+        # A number follows the name since 24.11.
+        "name": text_of(root / "var/lib/slurm/slurmctld/clustername").partition("|")[0].strip(),
+        "key": hashlib.sha256(key.read_bytes()).hexdigest()[:16] if key.is_file() else "",
+        "foreign": bool(configuration) and MARKER not in configuration,
+        "time": time.time(),
+    }
+
+
+def reach_problem(address: str, port: int, seconds: int) -> str:
+    """Say what keeps this host from a port of another; nothing if it can connect, or nothing listens there."""
+    try:
+        socket.create_connection((address, port), seconds).close()
+    except ConnectionRefusedError:
+        return ""
+    except socket.gaierror:
+        return "its name cannot be resolved"
+    except (TimeoutError, socket.timeout):  # noqa: UP041 (another one before Python 3.10)
+        return f"no answer in {seconds} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def reach_problems(wanted: list[dict[str, Any]], seconds: int) -> list[str]:
+    """Say which ports of other hosts cannot be reached from here, all of them asked at once."""
+    answers: dict[int, str] = {}
+
+    def work(number: int) -> None:
+        answers[number] = reach_problem(wanted[number]["address"], wanted[number]["port"], seconds)
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(wanted))]
+    for thread in threads:
+        thread.start()
+    # To look up a name may take longer.
+    end = time.monotonic() + seconds + 0.5
+    problems = []
+    for number, (entry, thread) in enumerate(zip(wanted, threads)):  # noqa: B905 (strict is newer than EL 9's Python)
+        thread.join(max(0.0, end - time.monotonic()))
+        fault = answers.get(number, f"no answer in {seconds} s")
+        if fault:
+            problems.append(
+                f"{entry['purpose']} is not reached at {entry['address']}, port {entry['port']}: {fault}. Open that "
+                f"port for this host in firewalls, or correct {entry['setting']}."
+            )
+    return problems
+
+
 def os_release(file: Path = OS_RELEASE) -> dict[str, str]:
     """What a distribution says of itself, as os-release(5) has it."""
     pattern = re.compile(r"^(\w+)=[\"']?(.*?)[\"']?$", re.MULTILINE)
@@ -669,6 +774,18 @@ def main() -> None:
             },
             "managed_names": {"type": "dict", "default": {}},
             "directory": {"type": "bool", "default": False},
+            "reach": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "address": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                    "purpose": {"type": "str", "required": True},
+                    "setting": {"type": "str", "required": True},
+                },
+            },
+            "cluster": {"type": "bool", "default": False},
             "subdomains_of": {"type": "str", "default": ""},
             "markers": {"type": "list", "elements": "str", "default": []},
             "result_cache": {"type": "bool", "default": True},
@@ -685,6 +802,7 @@ def main() -> None:
         problems += disk_problems(path, int(megabytes))
     problems += memory_problems(parameters["memory_mb"])
     problems += managed_name_problems(parameters["managed_names"])
+    problems += reach_problems(parameters["reach"], parameters["deadline"])
     misnamed: list[str] = []
     unknown: list[str] = []
     if not parameters["directory"] or SSSD_SOCKET.exists():
@@ -708,6 +826,7 @@ def main() -> None:
                 "packages": packages(),
                 "markers": markers,
                 "cached_results": result_cache.valid_results() if parameters["result_cache"] else None,
+                **({"cluster": cluster_facts()} if parameters["cluster"] else {}),
             },
         },
     )

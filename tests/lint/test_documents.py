@@ -27,6 +27,7 @@ NO_SETTINGS = {
     "jupyter_core",
     "jupyter_events",
     "jupyter_server",
+    "slurm_acct_db",
 }
 
 

@@ -633,6 +633,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_spawner": "slurm",
                 "jupyterhub_interface": "desktop",
                 "jupyterhub_slurm_partition": "main\n",
+                "jupyterhub_slurm_account": "a,b",
                 "jupyterhub_slurm_hours": 0,
                 "jupyterhub_slurm_queue_timeout": 5,
                 "jupyterhub_slurm_address": "https://hub1",
@@ -647,6 +648,10 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 (
                     'jupyterhub_slurm_partition = "main\\n" cannot be the name of a partition. '
                     "Write it as sinfo shows it, or leave it empty for the default of the cluster."
+                ),
+                (
+                    'jupyterhub_slurm_account = "a,b" cannot be the name of an account. '
+                    "Write it as sacctmgr shows it, or leave it empty where the cluster has no accounts."
                 ),
                 "jupyterhub_slurm_hours = 0 is no time that a server can run. Give hours, such as 12 or 0.5.",
                 (

@@ -11,6 +11,7 @@ TRIXIE = facts("Debian", "13", "trixie")
 NODES = "is no file on the controller. Give the path of the cluster's {} there; it is in {} on its nodes."
 PARTITION = "cannot be the name of a partition. Use letters, digits, hyphens and underscores, and begin with a letter."
 LINE = "has something that is no line of slurm.conf. Write a name and a value, such as {SlurmdTimeout: 600}."
+ACCOUNT = "cannot be the name of an account. Use lower-case letters, digits, hyphens, dots and underscores."
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "ubuntu": (
@@ -18,10 +19,14 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ['distribution = "Ubuntu 24.04" is not supported. Use Debian 12 or 13.'],
     ),
     "join": (
-        {"slurm_join": True},
+        {"slurm_join": True, "slurm_accounting": True},
         [
             f'slurm_conf_file = "" {NODES.format("slurm.conf", "/etc/slurm")}',
             f'slurm_munge_key_file = "" {NODES.format("munge.key", "/etc/munge")}',
+            (
+                "slurm_accounting = true is of a cluster that is made here. "
+                "Leave it out. The cluster that exists keeps accounts itself, or does not."
+            ),
         ],
     ),
     "name": (
@@ -64,11 +69,20 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             f'slurm_settings["SlurmdTimeout"] = "600\\nPrivateData=jobs" {LINE}',
         ],
     ),
+    "accounts": (
+        {"slurm_accounting": True, "slurm_accounts": ["physics", "Two words", "root"]},
+        [f'slurm_accounts[{place}] = "{name}" {ACCOUNT}' for place, name in ((1, "Two words"), (2, "root"))],
+    ),
+    "no-account": (
+        {"slurm_accounting": True, "slurm_accounts": []},
+        ["slurm_accounts = [] is empty. Name one, such as campushub."],
+    ),
 }
 
 GOOD: dict[str, dict[str, Any]] = {
     "plain": {},
     "trixie": {"facts": TRIXIE},
+    "accounting": {"slurm_accounting": True, "slurm_accounts": ["campushub", "physics"]},
     "absent": {"slurm_state": "absent", "slurm_nodes": []},
 }
 
@@ -91,6 +105,62 @@ def test_hosts_of_different_releases_are_refused() -> None:
         "other. Use one release of the distribution on the controller, the hub and all nodes."
     )
     assert found["hub1"] == [refusal]
+
+
+def found(**others: Any) -> dict[str, Any]:
+    """Return facts of a host of a cluster on which nothing is wrong."""
+    well = {"version": "24.11", "name": "", "key": "a1", "foreign": False, "clock": 0}
+    return facts("Debian", "13", "trixie", campushub={"cluster": {**well, **others}})
+
+
+def test_hosts_that_do_not_fit_together_are_refused() -> None:
+    """By what preflight has found on them."""
+    shared = {"slurm_controller": "hub1", "slurm_nodes": ["node1", "node2", "node3"]}
+    said = messages(
+        "slurm",
+        {
+            "hub1": {**shared, "facts": found(name="centre")},
+            "node1": {**shared, "facts": found(version="22.05", clock=-45)},
+            "node2": {**shared, "facts": found(key="b2", foreign=True, clock=70)},
+            # One whose key was not replaced before a run was interrupted.
+            "node3": {**shared, "facts": found(key="b3")},
+        },
+    )
+    refusals = [
+        (
+            'slurm_nodes = "hub1 24.11, node1 22.05, node2 24.11, node3 24.11" are different releases of Slurm, which '
+            "do not understand each other. Install that of the distribution on all of them."
+        ),
+        (
+            'slurm_nodes = "hub1 +0 s, node1 -45 s, node2 +70 s, node3 +0 s" are clocks that differ by 115 seconds; '
+            "from 300 on munge refuses whatever another host says. Switch on time synchronisation on all of them "
+            "(timedatectl set-ntp true)."
+        ),
+        (
+            'slurm_nodes = "node2" have another munge.key than hub1, and a slurm.conf that is not CampusHub\'s, as '
+            "hosts of another cluster have. Take them out of the group compute. If there is no other cluster, remove "
+            "/etc/slurm/slurm.conf on them; they get the key then."
+        ),
+        (
+            'slurm_cluster_name = "campushub" is not centre, the name under which the controller has run, so that it '
+            "would not start. Write that name, or remove /var/lib/slurm/slurmctld on hub1 while no job runs."
+        ),
+    ]
+    assert list(said.values()) == [refusals] * 4
+
+
+def test_hosts_that_fit_together_pass() -> None:
+    shared = {"slurm_controller": "hub1", "slurm_nodes": ["node1", "node2"], "slurm_cluster_name": "centre"}
+    said = messages(
+        "slurm",
+        {
+            "hub1": {**shared, "facts": found(name="centre")},
+            # Slow to answer, and nothing is installed there yet.
+            "node1": {**shared, "facts": found(version="", key="", clock=-20)},
+            "node2": {**shared, "facts": found(key="b3")},
+        },
+    )
+    assert not any(said.values())
 
 
 def test_there_is_a_cluster_where_the_hub_wants_one(tmp_path: Path) -> None:
@@ -135,6 +205,18 @@ def test_profiles_alone_can_want_a_cluster(tmp_path: Path) -> None:
     assert (found["jupyterhub_slurm_available"], found["jupyterhub_slurm_partitions"]) == (True, [])
 
 
+def test_the_hub_adds_people_to_accounts_where_there_are_some(tmp_path: Path) -> None:
+    kept: dict[str, dict[str, Any]] = {
+        "hub1": {"slurm_accounting": True, "slurm_accounts": ["physics", "chemistry"]},
+        "hub2": {"slurm_accounting": True},
+        "hub3": {"slurm_accounting": True, "slurm_join": True},
+        "hub4": {},
+    }
+    said = wired(tmp_path, {"all": {"children": {"hub": {"hosts": kept}}}}, ("jupyterhub_slurm_account",))
+    accounts = {host: names["jupyterhub_slurm_account"] for host, names in said.items()}
+    assert accounts == {"hub1": "physics", "hub2": "campushub", "hub3": "", "hub4": ""}
+
+
 def test_jobs_on_hosts_that_are_taken_out_are_named() -> None:
     lines = ["node1 alice 12", "node11 bob 13", "node2 carol 14", "node[1-3] dave 15"]
     settings = {"slurm_nodes": ["node1.example.org", "node2"], "__slurm_jobs": {"stdout_lines": lines}}
@@ -159,3 +241,15 @@ def test_the_configuration_names_all_hosts_and_partitions() -> None:
     assert "PartitionName=short Nodes=node1 Default=NO MaxTime=120 DefMemPerCPU=500" in lines
     assert [line for line in lines if line.startswith(("KillWait", "TmpFS"))] == ["KillWait=30", "TmpFS=/scratch"]
     assert "JobRequeue=0" in lines
+    assert not [line for line in lines if line.startswith(("Accounting", "Priority", "JobAcct"))]
+
+
+def test_accounting_is_told_to_all_hosts() -> None:
+    host = {"__slurm_host": {"stdout_lines": ["node1", "8", "16000"]}}
+    given = {"node1": {**host, "slurm_accounting": True, "slurm_settings": {"AccountingStorageEnforce": "limits"}}}
+    expression = "[{'path': 'conf', 'content': lookup('ansible.builtin.template', 'slurm.conf.j2')}]"
+    lines = rendered("slurm", given, expression)["node1"]["conf"].splitlines()
+    assert {"AccountingStorageHost=127.0.0.1", "AccountingStorageEnforce=limits"} <= set(lines)
+    assert {"AccountingStorageType=accounting_storage/slurmdbd", "PriorityType=priority/multifactor"} <= set(lines)
+    # It must not change while jobs run.
+    assert not [line for line in lines if line.startswith("JobAcctGather")]

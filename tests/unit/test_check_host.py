@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import socket
@@ -362,3 +363,54 @@ def test_password_in_a_url_is_not_shown() -> None:
         (problem,), _ = problems_of(url.replace("//", "//me:secret@") + "/404")
     assert "secret" not in problem
     assert f"{url.replace('//', '//…@')}/404" in problem
+
+
+# What hosts of a cluster need of each other
+
+
+def reach(address: str, port: int) -> list[str]:
+    wanted = {"address": address, "port": port, "purpose": "the hub's API", "setting": "jupyterhub_slurm_address"}
+    return check_host.reach_problems([wanted], 1)
+
+
+def test_a_port_that_listens_or_does_not_yet_is_reached() -> None:
+    with listening("127.0.0.1") as port:
+        assert reach("127.0.0.1", port) == []
+    assert reach("127.0.0.1", port) == []
+
+
+def test_a_hub_that_is_not_reached_is_named() -> None:
+    (problem,) = reach("hub.invalid", 984)
+    assert problem == (
+        "the hub's API is not reached at hub.invalid, port 984: its name cannot be resolved. Open that port for this "
+        "host in firewalls, or correct jupyterhub_slurm_address."
+    )
+
+
+def test_a_firewall_that_drops_packets_is_named() -> None:
+    """A stand-in for it: where so many wait already, the kernel does not answer whoever comes."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        (problem,) = reach("127.0.0.1", listener.getsockname()[1])
+    assert "no answer in 1 s" in problem
+
+
+def test_what_hosts_of_a_cluster_have_in_common_is_found(tmp_path: Path) -> None:
+    nothing = check_host.cluster_facts(tmp_path)
+    assert (nothing["name"], nothing["key"], nothing["foreign"]) == ("", "", False)
+    assert abs(nothing["time"] - time.time()) < 5
+    files = {"var/lib/slurm/slurmctld/clustername": "centre|1234\n", "etc/munge/munge.key": "k" * 128}
+    for name, text in {**files, "etc/slurm/slurm.conf": "ClusterName=centre\n"}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    found = check_host.cluster_facts(tmp_path)
+    assert (found["name"], found["foreign"]) == ("centre", True)
+    assert len(found["key"]) == 16
+    assert "kkkk" not in found["key"]
+    (tmp_path / "etc/slurm/slurm.conf").write_text("# Managed by CampusHub\nClusterName=centre\n")
+    assert check_host.cluster_facts(tmp_path)["foreign"] is False

@@ -69,6 +69,10 @@ class Slurm:
         self.jobs: str | None = RUNNING
         self.free = "10.89.0.12\n"
         self.calls: list[tuple[str, ...]] = []
+        # Users whom PAM gives no session, and what Slurm refuses others.
+        self.closed: set[str] = set()
+        self.problem = ""
+        self.given: list[dict[str, Any]] = []
 
     async def run(self, *command: str, given: str = "", timeout: float = 30) -> str:  # noqa: ARG002
         self.calls.append(command)
@@ -76,8 +80,12 @@ class Slurm:
             if self.jobs is None:
                 raise OSError("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
             return self.jobs
-        if command[-1] == "cancel":
-            return json.dumps({"ok": True, "problem": ""})
+        if command[-1] in ("cancel", "associate"):
+            user = command[-3] if command[0] == "sudo" else command[-4].removeprefix("--uid=")
+            if user in self.closed:
+                raise OSError(CLOSED)
+            self.given.append(json.loads(given))
+            return json.dumps({"ok": True, "problem": self.problem})
         if command[0] == "munge":
             return f"{command[1]} {given}"
         if command[0] == "sinfo":
@@ -439,16 +447,45 @@ def test_many_jobs_with_the_hubs_name_take_one_call(hub: SlurmCluster, slurm: Sl
     assert len(cancelled(slurm)) == 1
 
 
+CLOSED = "sudo: PAM account management error: User account has expired"
+
+
+def test_a_job_of_a_closed_account_is_cancelled_as_slurm(hub: SlurmCluster, slurm: Slurm) -> None:
+    slurm.closed = {"bob"}
+
+    async def scenario() -> None:
+        slurm.jobs = f"{PENDING}"
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert [call[3] for call in cancelled(slurm)] == ["bob", "slurm"]
+    assert slurm.given[-1] == {"jobs": [13], "name": "campushub-test"}
+
+
+def test_what_slurm_refuses_a_user_is_not_asked_as_slurm(hub: SlurmCluster, slurm: Slurm) -> None:
+    slurm.problem = "Access/permission denied"
+
+    async def scenario() -> None:
+        slurm.jobs = PENDING
+        await hub.refresh()
+        await hub.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert [call[3] for call in cancelled(slurm)] == ["bob"]
+
+
 def test_a_stop_that_is_refused_does_not_keep_the_server(
     slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of an account that is closed: the hub goes on to try, for a job that is of no server then."""
+    """As of an account that is closed, where Slurm's user may not either: the hub goes on to try."""
 
     async def refuse(_action: str, **_: Any) -> dict[str, Any]:
         raise ServerStartError("no session")
 
     monkeypatch.setattr(spawner, "run_mediator", refuse)
     spawner.stop_timeout = 0.1
+    slurm.closed = {"alice", "slurm"}
 
     async def scenario() -> None:
         await spawner.stop()
@@ -457,7 +494,7 @@ def test_a_stop_that_is_refused_does_not_keep_the_server(
         await spawner.cluster.cancel_orphans()
 
     asyncio.run(scenario())
-    assert len(cancelled(slurm)) == 1
+    assert [call[3] for call in cancelled(slurm)] == ["slurm", "alice", "slurm"]
 
 
 def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:
@@ -656,6 +693,94 @@ def test_a_submission_says_what_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_
     mediator.submit({**request, "partition": "gpu", "account": "physics", "qos": "short", "contact": "hub:983"})
     assert {"--partition=gpu", "--account=physics", "--qos=short"} <= set(commands[0])
     assert commands[0][-1] == "jupyterhub-singleuser"
+
+
+# Accounts
+
+
+def test_whoever_starts_a_server_is_added_to_its_account(hub: SlurmCluster, slurm: Slurm) -> None:
+    """Once, by Slurm's own user."""
+    hub.account = "campushub"
+
+    async def scenario() -> None:
+        for account in ("campushub", "physics", "campushub"):
+            await hub.associate("alice", account)
+
+    asyncio.run(scenario())
+    assert slurm.calls == [("sudo", "-nH", "-u", "slurm", cluster.MEDIATOR, "associate")] * 2
+    assert slurm.given == [{"user": "alice", "account": name} for name in ("campushub", "physics")]
+
+
+def test_nobody_is_added_where_the_hub_has_no_account(hub: SlurmCluster, slurm: Slurm) -> None:
+    asyncio.run(hub.associate("alice", "physics"))
+    assert slurm.calls == []
+
+
+def test_starts_do_not_wait_for_accounting_again_and_again(
+    hub: SlurmCluster, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.account = "campushub"
+    slurm.problem = "slurm_persist_conn_open_without_init: failed to open persistent connection"
+
+    async def scenario() -> None:
+        await hub.associate("alice", "campushub")
+        await hub.associate("alice", "campushub")
+        monkeypatch.setattr(cluster, "ASSOCIATE_PAUSE", 0)
+        await hub.associate("bob", "campushub")
+        slurm.problem = ""
+        await hub.associate("bob", "campushub")
+        await hub.associate("bob", "campushub")
+
+    asyncio.run(scenario())
+    assert [request["user"] for request in slurm.given] == ["alice", "bob", "bob"]
+
+
+def test_a_job_has_the_account_of_its_profile_or_the_hubs(spawner: CampusSlurmSpawner) -> None:
+    spawner.cluster.account = "campushub"
+    assert chosen(spawner, profile="small")["account"] == "campushub"
+    assert chosen(spawner, profile="large", memory="4G", partition="main")["account"] == "physics"
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", ["alice,bob", "alice account=root", "alice\nbob", "", "-i", "adminlevel=admin"])
+def test_a_name_adds_one_user_to_one_account(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str]) -> tuple[str, str]:
+        commands.append(command)
+        return "", ""
+
+    monkeypatch.setattr(mediator, "run_slurm", run)
+    for user, account in ((name, "campushub"), ("alice", name)):
+        assert "cannot be a name" in str(mediator.associate(user, account)["problem"])
+    assert commands == []
+    assert mediator.associate("ann.b_c@example.org", "campushub")["problem"] == ""
+    assert commands[1][-3:] == ["user", "name=ann.b_c@example.org", "account=campushub"]
+
+
+NO_ACCOUNT_24 = ("No account nosuch on cluster campushub, skipping.\nNothing added.", "status 1")
+NO_ACCOUNT_22 = ("Nothing new added.", " This account 'nosuch' doesn't exist.")
+
+
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        ([("alice", "")], ""),
+        ([("", ""), (" Adding User(s)", "")], ""),
+        ([("", "Connection refused")], "Connection refused"),
+        ([("", "status 124")], "status 124"),
+        ([("", ""), NO_ACCOUNT_24], "No account nosuch on cluster campushub, skipping."),
+        ([("", ""), NO_ACCOUNT_22], "This account 'nosuch' doesn't exist."),
+    ],
+)
+def test_somebody_is_added_who_is_not_in_the_account(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[str, str]], problem: str
+) -> None:
+    """By what sacctmgr of Debian 12 and 13 has answered."""
+    left = list(answers)
+    monkeypatch.setattr(mediator, "run_slurm", lambda _: left.pop(0))
+    assert mediator.associate("alice", "campushub") == {"ok": True, "problem": problem}
+    assert left == []
 
 
 PROFILES: list[dict[str, Any]] = [

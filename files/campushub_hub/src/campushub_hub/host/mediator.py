@@ -4,7 +4,8 @@ Start or stop a server, explain why it did not start, probe a home, or store a t
 
 ``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for servers that
 are jobs of a cluster, ``submit`` and ``cancel`` are the commands that the hub's sudo rule allows; ``create-home``
-probes again after the session (`user_session`) has had the home created. A hub that runs as root starts ``explain``,
+probes again after the session (`user_session`) has had the home created. As Slurm's own user, ``associate`` makes
+somebody one of an account of the cluster. A hub that runs as root starts ``explain``,
 ``probe`` and ``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on
 standard output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing
 beyond the standard library, ends as soon as the server is started and leaves no process behind: the session has started
@@ -25,6 +26,8 @@ import time
 COMMAND = "/etc/jupyterhub/server-command.json"
 # How long a unit and the one who speaks to it wait for each other.
 RECEIVER_SECONDS = 30
+# How long the accounting of Slurm may take to answer.
+ASSOCIATE_SECONDS = 5
 # How many resource limits a process has (setrlimit(2)).
 RESOURCES = 16
 NOTICE = "YOUR-HOME-IS-NOT-AVAILABLE.md"
@@ -320,6 +323,26 @@ def cancel(jobs: list[int], name: str) -> dict[str, object]:
     return {"ok": True, "problem": problem}
 
 
+def associate(user: str, account: str) -> dict[str, object]:
+    """Make a user one of an account of Slurm, which must be there, and answer with what was wrong."""
+    import re
+
+    # Commas, equals signs and spaces have a meaning to sacctmgr.
+    if not all(re.match(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z", name) for name in (user, account)):
+        return {"ok": True, "problem": f"{user} or {account} cannot be a name in the accounting of Slurm"}
+    # Somebody waits for a server meanwhile.
+    sacctmgr = ["/usr/bin/timeout", str(ASSOCIATE_SECONDS), "/usr/bin/sacctmgr"]
+    # To add somebody who is in it fails, in words that differ from release to release.
+    look = ["--noheader", "--parsable2", "show", "associations", f"user={user}", f"account={account}", "format=user"]
+    printed, problem = run_slurm([*sacctmgr, *look])
+    if not problem and not printed:
+        printed, problem = run_slurm([*sacctmgr, "--immediate", "add", "user", f"name={user}", f"account={account}"])
+    # That of Debian 13 does not print as an error what is wrong with the names.
+    if problem.startswith("status ") and printed:
+        problem = printed.splitlines()[0]
+    return {"ok": True, "problem": problem.strip()}
+
+
 def control_group(pid: int) -> str:
     """Return the control group of a process as the kernel writes it, or nothing if the process has ended."""
     try:
@@ -393,6 +416,8 @@ def main(action: str) -> int:
         answer = submit(request)
     elif action == "cancel":
         answer = cancel([int(job) for job in request["jobs"]], str(request["name"]))
+    elif action == "associate":
+        answer = associate(str(request["user"]), str(request["account"]))
     else:
         answer = stop(int(request["pid"]), float(request["patience"]))
     json.dump(answer, sys.stdout)

@@ -37,6 +37,9 @@ HOMES = Path("/etc/campushub/homes.json")
 # In the environment of the sudo that starts a server: bytes of memory and percent of a CPU core; 0 is as its user has.
 SERVER_LIMITS = "CAMPUSHUB_SERVER_LIMITS"
 
+# Actions of the mediator that start nothing. Slurm's own user has no server, and no limits.
+OF_NO_SERVER = ("stop", "cancel", "associate")
+
 
 class Limits(TypedDict):
     """Limits of one user; None is unlimited."""
@@ -360,12 +363,12 @@ def main(environment: dict[str, str]) -> int:
         refuse_system_accounts(account, settings)
         action = last_argument(os.getppid())
         # The server of a user who has used up all their processes can still be stopped: that runs outside the limits.
-        if action not in ("stop", "cancel"):
+        if action not in OF_NO_SERVER:
             prepare(account, limits_of(groups_of(account), settings), settings)
         if action == "spawn":
             # A document of the release before has no such setting while an upgrade is under way.
             start_receiver(account, os.getppid(), settings.get("tmp_directory", ""))
-        elif action not in ("stop", "cancel"):
+        elif action not in OF_NO_SERVER:
             move_into_scope(os.getppid(), account.pw_uid)
         if action == "explain":
             # The mediator reads it next.

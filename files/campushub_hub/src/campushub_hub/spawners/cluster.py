@@ -41,6 +41,10 @@ ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "REVOKED", "TIMEOUT"),
 }
+# Who Slurm runs as, and may cancel any job, on the clusters of role slurm.
+SLURM_USER = "slurm"
+# Seconds for which nobody tries again to add a user to an account, as while slurmdbd is down.
+ASSOCIATE_PAUSE = 60.0
 # The path in the sudo rule.
 MEDIATOR = "/opt/campushub/hub/bin/campushub-mediator"
 # Of Slurm, so that it does not look for words of a language, or for a zone, in the hub's environment.
@@ -85,6 +89,10 @@ class Job(NamedTuple):
 
 # Of a job that Slurm has forgotten, some minutes after its end.
 GONE = Job("COMPLETED", "", "", "", None, "")
+
+
+class RefusedError(OSError):
+    """What Slurm has refused."""
 
 
 class ReportError(Exception):
@@ -159,6 +167,11 @@ class SlurmCluster(SingletonConfigurable):
     address = Unicode(config=True, help="Name by which nodes reach the hub.")
     report_port = Integer(983, config=True, help="Port at which jobs that begin report.")
     api_port = Integer(984, config=True, help="Port of the hub's API for servers on nodes.")
+    account = Unicode(
+        config=True,
+        help="Account of servers whose profile names none. The hub adds who starts a server to its account of the "
+        "cluster, which must be there. Empty is the default of the cluster, and nobody is added.",
+    )
     query_interval = Float(3, config=True, help="Seconds between two looks at the jobs of all servers.")
     certificates = Unicode(
         "/etc/jupyterhub/nodes", config=True, help="Directory with the certificates of hub, proxy and nodes."
@@ -182,6 +195,8 @@ class SlurmCluster(SingletonConfigurable):
         self._free: asyncio.Task[dict[str, int]] | None = None
         self._free_since = -math.inf
         self._cancelled: dict[Key, float] = {}
+        # Until when nothing is to be done about a user and an account: always, where the user is in it.
+        self._associated: dict[tuple[str, str], float] = {}
         self.tls = Certificates(Path(self.certificates))
 
     @property
@@ -334,6 +349,20 @@ class SlurmCluster(SingletonConfigurable):
         """Return the address of a node, by which the hub reaches the servers there. Raises OSError."""
         return (await run("sinfo", "--noheader", f"--nodes={node}", "--format=%o")).split("\n")[0].strip() or node
 
+    # Accounts
+
+    async def associate(self, user: str, account: str) -> None:
+        """Add a user to an account, once; a server starts without it, too, unless the cluster insists."""
+        if not self.account or time.monotonic() < self._associated.get((user, account), -math.inf):
+            return
+        try:
+            await ask_mediator(SLURM_USER, "associate", user=user, account=account)
+        except OSError as error:
+            self._associated[user, account] = time.monotonic() + ASSOCIATE_PAUSE
+            self.log.error("%s was not added to the account %s of Slurm: %s", user, account, error)  # noqa: TRY400 (no bug)
+        else:
+            self._associated[user, account] = math.inf
+
     # Jobs that begin
 
     async def listen(self) -> None:
@@ -406,9 +435,19 @@ def user_command(user: str) -> list[str]:
     return [*outside, f"--uid={user}", "--"]
 
 
+async def ask_mediator(user: str, action: str, /, **request: Any) -> None:
+    """Have the mediator act as a user. Raises OSError, a RefusedError if it has answered."""
+    answer = json.loads(await run(*user_command(user), MEDIATOR, action, given=json.dumps(request)))
+    if answer.get("problem"):
+        raise RefusedError(answer["problem"])
+
+
 async def cancel(user: str, jobs: list[int], name: str) -> None:
     """Cancel jobs of a user, if they have the name of the hub's jobs. Raises OSError."""
-    request = json.dumps({"jobs": jobs, "name": name})
-    answer = json.loads(await run(*user_command(user), MEDIATOR, "cancel", given=request))
-    if answer.get("problem"):
-        raise OSError(answer["problem"])
+    try:
+        await ask_mediator(user, "cancel", jobs=jobs, name=name)
+    except RefusedError:
+        raise
+    except OSError:
+        # As of an account that is closed, which PAM gives no session.
+        await ask_mediator(SLURM_USER, "cancel", jobs=jobs, name=name)

@@ -29,7 +29,7 @@ from campushub_hub.profiles import SLURM
 from campushub_hub.translation import gettext_noop
 
 from .base import PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
-from .cluster import MEDIATOR, Job, Key, ReportError, SlurmCluster, is_root, user_command
+from .cluster import MEDIATOR, SLURM_USER, Job, Key, ReportError, SlurmCluster, ask_mediator, is_root, user_command
 from .lifetime import Ending
 
 NO_CLUSTER = gettext_noop(
@@ -236,7 +236,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         answers = self.choice.answers if self.choice else {}
         return {
             "partition": str(answers.get("partition") or self.cluster.partition),
-            "account": str(answers.get("account") or ""),
+            "account": str(answers.get("account") or self.cluster.account),
             "qos": str(answers.get("qos") or ""),
             "memory": math.ceil(float(self.mem_limit or 0) / 2**20),
             "cores": max(1, math.ceil(float(self.cpu_limit or 1))),
@@ -279,6 +279,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         # The job may be there before its number is.
         self.cluster.submissions[uid] += 1
         try:
+            await self.cluster.associate(self.account.pw_name, resources["account"])
             answer = await self.run_mediator(
                 "submit",
                 **resources,
@@ -500,9 +501,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         try:
             answer = await self.run_mediator("cancel", jobs=[self.job], name=self.cluster.name)
             problem = printable(answer["problem"])
-        except ServerStartError as error:
-            # As of an account that is closed. The hub tries again and says so, for then it is a job of no server.
-            problem = str(error)
+        except ServerStartError:
+            # As of an account that is closed. The hub tries again if need be, for then it is a job of no server.
+            problem = await self.cancel_as_slurm()
         if problem:
             self.log.error("Job %d of the server %s: %s", self.job, self._log_name, problem)
         end = time.monotonic() + self.stop_timeout
@@ -513,6 +514,14 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 return
             await asyncio.sleep(0.3)
         self.log.error("Job %d of the server %s has not ended", self.job, self._log_name)
+
+    async def cancel_as_slurm(self) -> str:
+        """Cancel the job of a user who cannot do that, and return what was wrong."""
+        try:
+            await ask_mediator(SLURM_USER, "cancel", jobs=[self.job], name=self.cluster.name)
+        except OSError as error:
+            return printable(str(error))
+        return ""
 
     async def why_ended(self, pid: int) -> Ending:  # noqa: ARG002 (of another host)
         """Return what is known, which Slurm has said already."""
