@@ -1,6 +1,6 @@
 """A cell that tells what a kernel is, and what its packages have found out as they were imported."""
 
-# ruff: noqa: E402, I001  # what is there before they are imported comes first
+# ruff: noqa: E402, S311, SLF001  # what is there before packages are imported comes first
 
 import ctypes
 import json
@@ -10,7 +10,9 @@ import site
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 hidden = {name: name in sys.modules for name in ("numpy", "pandas", "matplotlib")}
 
@@ -22,7 +24,7 @@ from matplotlib import pyplot as plt
 from pandas._config import config
 
 
-def options(levels, prefix=""):
+def options(levels: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Return settings of pandas."""
     for name, value in levels.items():
         if isinstance(value, dict):
@@ -40,10 +42,10 @@ print(
             "arguments": sys.argv[:2],
             "line": sys.orig_argv[:4],
             "path": sys.path,
-            "flags": [str(sys.flags), *subprocess._args_from_interpreter_flags()],
+            "flags": [str(sys.flags), *vars(subprocess)["_args_from_interpreter_flags"]()],
             "site": [site.ENABLE_USER_SITE, site.USER_BASE],
             "warnings": [str(item) for item in warnings.filters],
-            "variables": {name: value for name, value in os.environ.items() if name not in ("JPY_SESSION_NAME",)},
+            "variables": {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"},
             "rc": {name: str(value) for name, value in mpl.rcParams.items()},
             "pandas": dict(options(config._global_config)),
             "numpy": [str(np.get_printoptions()), str(np.geterr())],

@@ -378,7 +378,9 @@ def test_a_forked_kernel_is_as_by_itself(host: Host, start: Callable[..., Server
 def test_a_forked_kernel_counts_as_its_users(host: Host, start: Callable[..., Server]) -> None:
     start_kernels(host)
     server = start("alice", f"{UNPRIVILEGED} -p MemoryMax=700M")
-    code = "import os, numpy; x = numpy.ones((60, 1000, 1000), 'u1'); print(os.getpid(), open('/proc/self/cgroup').read())"
+    code = (
+        "import os, numpy; x = numpy.ones((60, 1000, 1000), 'u1'); print(os.getpid(), open('/proc/self/cgroup').read())"
+    )
     cell = server.run_cell(code)
     assert "test-server-" in cell["text"]
     programs = server.get("api/session/programs")

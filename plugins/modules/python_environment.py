@@ -93,7 +93,7 @@ options:
     elements: str
     default: []
   files:
-    description: Other files to put into the environment, as texts by their paths within it, in place of those of packages.
+    description: Other files to put into the environment, texts by their paths within it, in place of those of packages.
     type: dict
     default: {}
   uv:

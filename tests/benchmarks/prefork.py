@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-How long a user's server and a kernel take from their start until they answer, and what they cost, forked and by themselves.
+How long a user's server and a kernel take from start to answer, and what they cost, forked and by themselves.
 
     tests/benchmarks/prefork.py PACKAGES [--python /usr/bin/python3] [--rounds 7] [--users 20] [--only kernels]
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "molecule/jupyter"))
 
-from jupyter_client.blocking import BlockingKernelClient  # noqa: E402
+from jupyter_client.blocking.client import BlockingKernelClient  # noqa: E402
 from jupyter_client.kernelspec import KernelSpec  # noqa: E402
 from jupyter_client.manager import KernelManager  # noqa: E402
 
@@ -42,7 +42,11 @@ from tests.unit.prefork_service import PreforkService, make_environment  # noqa:
 FIRST_UID = 61000
 # What kernels have imported, and what a cell imports.
 PACKAGES = ("numpy", "pandas", "matplotlib.pyplot")
-CELLS = {"1+1": "1+1", "imports": "import numpy, matplotlib.pyplot", "pandas": "import numpy, matplotlib.pyplot, pandas"}
+CELLS = {
+    "1+1": "1+1",
+    "imports": "import numpy, matplotlib.pyplot",
+    "pandas": "import numpy, matplotlib.pyplot, pandas",
+}
 
 # In a folder of programs that are copied to hosts, which is no package.
 single_user = importlib.import_module("single_user")

@@ -55,9 +55,7 @@ class PreforkService:
         self.path = environment / "run" / ("k" if packages else "s")
         self.path.unlink(missing_ok=True)
         command = [str(environment / "bin" / name), str(self.path), *packages]
-        self.process = subprocess.Popen(
-            command, env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options
-        )
+        self.process = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options)
         until(lambda: self.path.is_socket() or self.process.poll() is not None, "a service", 60)
 
     def status(self, name: str) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 
@@ -47,15 +47,15 @@ except ImportError:
 ABOUT = """
 import gc, json, locale, os, signal, site, subprocess, sys, warnings
 print(json.dumps({
-    "arguments": sys.argv, "line": sys.orig_argv, "path": sys.path, "flags": str(sys.flags), "executable": sys.executable,
+    "arguments": sys.argv, "line": sys.orig_argv, "path": sys.path, "flags": str(sys.flags), "program": sys.executable,
     "variables": dict(os.environ), "directory": os.getcwd(), "site": [site.ENABLE_USER_SITE, site.USER_BASE],
     "signals": [str(signal.getsignal(n)).split(" at ")[0] for n in range(1, 32)], "filters": str(warnings.filters),
     "flags for children": subprocess._args_from_interpreter_flags(), "group": os.getpgid(0) - os.getpid(),
     "session": os.getsid(0) - os.getpid(), "locale": locale.setlocale(locale.LC_ALL), "umask": os.umask(0o27),
     "command": open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"), "name": open("/proc/self/comm").read(),
     "main": sorted(name for name in vars(sys.modules["__main__"]) if not name.startswith("_i")),
-    "packages": sorted(name for name in sys.modules if name.startswith(("library.", "IPython.", "ipykernel.", "tornado.", "zmq."))),
-    "files": open("/proc/self/limits").read(), "collector": gc.get_threshold(), "hook": sys.displayhook.__class__.__name__,
+    "packages": sorted(name for name in sys.modules if name.startswith(("library.", "IPython.", "ipykernel.", "zmq."))),
+    "files": open("/proc/self/limits").read(), "collector": gc.get_threshold(), "hook": str(type(sys.displayhook)),
 }))
 """
 
@@ -233,7 +233,11 @@ def test_a_forked_kernel_is_what_it_is_by_itself(start: Any) -> None:
 @pytest.mark.usefixtures("service")
 def test_interrupts_reach_a_cell_and_what_it_has_started(start: Any) -> None:
     kernel = start()
-    for code in ("while True: pass", "import time; time.sleep(60)", "import subprocess; subprocess.run(['sleep', '60'])"):
+    for code in (
+        "while True: pass",
+        "import time; time.sleep(60)",
+        "import subprocess; subprocess.run(['sleep', '60'])",
+    ):
         assert kernel.interrupt(code) == "KeyboardInterrupt", code
     assert subprocess.run(["pgrep", "-u", str(kernel.user), "sleep"], check=False).returncode == 1
     assert kernel.run("print(1 + 1)") == "2"
@@ -246,7 +250,7 @@ def test_restarts_leave_no_process_behind(start: Any) -> None:
     for now in (False, True):
         old = kernel.pid, int(kernel.run(child))
         kernel.restart(now)
-        until(lambda old=old: not any(map(alive, old)), "the end of the old kernel")
+        until(lambda old=old: not any(map(alive, old)), "the end of the old kernel")  # type: ignore[misc]
         assert kernel.is_forked()
 
 
@@ -273,7 +277,7 @@ def test_a_kernel_outlives_the_service_and_not_its_client(service: PreforkServic
 
 
 @pytest.mark.usefixtures("service")
-def test_a_kernel_ends_with_its_server(environment: Path, start: Any, tmp_path: Path) -> None:
+def test_a_kernel_ends_with_its_server(environment: Path, start: Any) -> None:
     """Also one that is busy, and whatever has ended the server."""
     first = start()
     server = f"""
@@ -313,7 +317,9 @@ def test_packages_are_there_when_they_are_imported(start: Any) -> None:
     assert kernel.run("import importlib.util as u; print(u.find_spec('library').loader.__class__.__name__)") == (
         "SourceFileLoader"
     )
-    assert kernel.run("import importlib; importlib.reload(library); print(library.IMPORTED_BY == os.getpid())") == "True"
+    assert (
+        kernel.run("import importlib; importlib.reload(library); print(library.IMPORTED_BY == os.getpid())") == "True"
+    )
 
 
 @pytest.mark.usefixtures("service")

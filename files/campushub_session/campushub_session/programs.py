@@ -56,7 +56,7 @@ def read(pid: int) -> Process | None:
 
 
 def accompanied(pid: int) -> list[int]:
-    """Return the processes that a process has a handle of: a kernel that is forked, of the process that passes signals on."""
+    """Return the processes that a process has a handle of, as the client of a forked kernel has of that."""
     found = []
     try:
         for entry in (_PROC / str(pid) / "fdinfo").iterdir():

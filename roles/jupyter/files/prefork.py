@@ -1,5 +1,5 @@
 """
-Fork servers or kernels of users from a process that has imported what they need. Runs as root, one for each environment.
+Fork servers or kernels of users from a process that has imported what they need. Runs as root, one for an environment.
 
     campushub-prefork SOCKET
     campushub-prefork-kernels SOCKET PACKAGE...
@@ -658,9 +658,8 @@ def begin(connection: Connection, program: Program) -> Request:
         request = Request.receive(client)
         request.check(program.variables)
         settle(request, program.space.get("OPTIONS", ()))
-        obstacle = program.space["obstacle"](request.variables) if "obstacle" in program.space else ""
-        if obstacle:
-            raise RefusedError(obstacle)
+        if "check" in program.space:
+            program.space["check"](request.variables, RefusedError)
         # As after any start of a program, and not before: all there is of this process is the user's now.
         call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
         socket.send_fds(client, [b"R"], [handle])

@@ -1,8 +1,9 @@
 """
-Start the server of one user, or a kernel, as a fork of the environment's service, in which everything is imported already.
+Start the server of one user, or a kernel, as a fork of the environment's service, which has imported everything.
 
-Which of both is known by the name of this program. This process stays: it passes signals on and ends as the fork does. When there is no service, or none that
-answers in time, or what this process is cannot be had by a fork, it becomes the program itself, as without a service.
+Which of both is known by the name of this program. It stays: it passes signals on and ends as the fork does. When there
+is no service, or none that answers in time, or what this process is cannot be had by a fork, it becomes the program
+itself, as without a service.
 
 Each start waits for this file: it runs without the environment's packages, and imports as little as it can.
 """
@@ -101,21 +102,26 @@ def process_of(handle: int) -> int:
 
 def tell(pid: int) -> None:
     """Write into the journal which process the server is: what it prints comes from that one, and not from this."""
-    try:
+    try:  # noqa: SIM105 (no further module is imported)
         print(f"Forked as process {pid}.", file=sys.stderr, flush=True)
     except OSError:
         # Nobody listens.
         pass
 
 
+def send(handle: int, group: int, number: int) -> None:
+    """Send a signal to the server, or to a kernel with its group, which is there as long as the kernel is."""
+    signal.pidfd_send_signal(handle, 0 if group else number)
+    if group:
+        os.killpg(group, number)
+
+
 def pass_signals_on(handle: int, group: int) -> None:
     """Pass on what this process gets: to the server, or to a kernel and its subprocesses, as their server means it."""
 
     def pass_on(number: int, _: object) -> None:
-        try:
-            signal.pidfd_send_signal(handle, 0 if group else number)
-            if group:
-                os.killpg(group, number)
+        try:  # noqa: SIM105 (no further module is imported)
+            send(handle, group, number)
         except OSError:
             pass
 

@@ -95,7 +95,7 @@ class Libraries:
     def load(self, names: Sequence[str]) -> None:
         """Import packages."""
         before, filters, missing = set(sys.modules), list(warnings.filters), Missing()
-        sys.meta_path.append(missing)  # type: ignore[arg-type]  # it never finds any
+        sys.meta_path.append(missing)
         vars(builtins)["get_ipython"] = lambda: Frontend()  # noqa: PLW0108 (what it returns is looked at by its type)
         # Threads would not survive a fork. How many there shall be is said again in each kernel.
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -106,7 +106,7 @@ class Libraries:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
         del os.environ["OPENBLAS_NUM_THREADS"], vars(builtins)["get_ipython"]
-        sys.meta_path.remove(missing)  # type: ignore[arg-type]
+        sys.meta_path.remove(missing)
         # Matplotlib makes a list of fonts, with one that speaks up when it takes long.
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
@@ -151,9 +151,7 @@ class Libraries:
                 return
             stage = self.stages[name.partition(".")[0]]
             shown = {
-                name: module
-                for name, module in self.hidden.items()
-                if self.stages[name.partition(".")[0]] <= stage
+                name: module for name, module in self.hidden.items() if self.stages[name.partition(".")[0]] <= stage
             }
             if "matplotlib" in shown and not find_own_places(shown):
                 # The user has settings of their own: the import takes place, with what cannot be loaded twice.
@@ -286,27 +284,26 @@ def has(name: str, places: list[str]) -> bool:
     return bool(found and found.loader)
 
 
-def obstacle(variables: dict[str, str]) -> str:
-    """Return why a kernel that starts by itself would be another one; runs as its user, in its directory."""
+def check(variables: dict[str, str], refused: type[Exception]) -> None:
+    """Raise that if a kernel that starts by itself would be another one; runs as its user, in its directory."""
     for name in preset(variables):
-        return f"{name} is set"
+        raise refused(f"{name} is set")
+    if code := own_code(str(site.USER_SITE)):
+        raise refused(f"{code} has code")
     # The packages of the environment come first, and then those of the user.
     before = list(sys.path)
-    if code := own_code(str(site.USER_SITE)):
-        return f"{code} has code"
-    site.addusersitepackages(set())  # type: ignore[attr-defined]  # it is documented
+    site.addusersitepackages(set())
     places = [place for place in sys.path if place not in before]
     for name in ("sitecustomize", "usercustomize"):
         if has(name, places):
-            return f"{name} is among the user's packages"
+            raise refused(f"{name} is among the user's packages")
     sys.path[0] = os.getcwd()
     for name in sorted(LIBRARIES.missing):
         if has(name, [sys.path[0], *places]):
-            return f"{name} is among the user's modules"
+            raise refused(f"{name} is among the user's modules")
     for name in sorted(LIBRARIES.others):
         if has(name, sys.path[:1]):
-            return f"{name} is in the kernel's directory"
-    return ""
+            raise refused(f"{name} is in the kernel's directory")
 
 
 def end_with(connection: socket.socket) -> None:
