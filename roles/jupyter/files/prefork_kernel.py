@@ -34,8 +34,8 @@ from typing import Any
 # What a kernel has imported when it runs its first cell, besides what these import.
 KERNEL = """
 ipykernel.kernelapp IPython.core.completerlib IPython.core.debugger IPython.core.logger IPython.core.oinspect
-IPython.extensions.storemagic IPython.utils.wildcard code faulthandler sqlite3 tornado.gen tornado.locks
-tornado.platform.asyncio tornado.queues
+IPython.extensions.storemagic IPython.utils.wildcard code faulthandler ipykernel.debugger resource sqlite3 tornado.gen
+tornado.locks tornado.platform.asyncio tornado.queues traitlets.config.argcomplete_config
 """.split()  # noqa: SIM905
 # How a kernel that starts by itself is started.
 OPTIONS = ("-m", "ipykernel_launcher")
@@ -76,9 +76,10 @@ class Missing:
         self.names: set[str] = set()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> None:
-        """Note a name; the last of all finders."""
+        """Note a name; the last of all finders. What a package has in it is for nobody else to have."""
         del path, target
-        self.names.add(name.partition(".")[0])
+        if "." not in name:
+            self.names.add(name)
 
 
 class Libraries:
@@ -88,14 +89,13 @@ class Libraries:
         self.stages: dict[str, int] = {}  # by the name of a package: what comes earlier, the package may need
         self.hidden: dict[str, types.ModuleType] = {}
         self.others: set[str] = set()  # packages and modules that they have brought along, which are not hidden
-        self.missing: set[str] = set()
+        self.missing = Missing()
         self.filters: list[Any] = []  # of warnings
         self.lock = threading.RLock()
 
     def load(self, names: Sequence[str]) -> None:
         """Import packages."""
-        before, filters, missing = set(sys.modules), list(warnings.filters), Missing()
-        sys.meta_path.append(missing)
+        before, filters = set(sys.modules), list(warnings.filters)
         vars(builtins)["get_ipython"] = lambda: Frontend()  # noqa: PLW0108 (what it returns is looked at by its type)
         # Threads would not survive a fork. How many there shall be is said again in each kernel.
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -106,12 +106,10 @@ class Libraries:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
         del os.environ["OPENBLAS_NUM_THREADS"], vars(builtins)["get_ipython"]
-        sys.meta_path.remove(missing)
         # Matplotlib makes a list of fonts, with one that speaks up when it takes long.
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
                 thread.join(2)
-        self.missing = missing.names
         for module in set(sys.modules) - before:
             top = module.partition(".")[0]
             if top in self.stages:
@@ -260,12 +258,14 @@ def load(names: Sequence[str]) -> None:
     """Import what kernels need, and packages."""
     # By the name that the output of a kernel has.
     sys.stdout.reconfigure(encoding="UTF-8")  # type: ignore[union-attr]  # as it is in a program
+    sys.meta_path.append(LIBRARIES.missing)
     for name in KERNEL:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     # Matplotlib wants a directory; nothing in it is read.
     os.environ["MPLCONFIGDIR"] = os.path.join(os.path.dirname(sys.argv[1]), "matplotlib")
     LIBRARIES.load(names)
+    sys.meta_path.remove(LIBRARIES.missing)
     del os.environ["MPLCONFIGDIR"]
     vars(site)["ENABLE_USER_SITE"] = True
 
@@ -298,7 +298,7 @@ def check(variables: dict[str, str], refused: type[Exception]) -> None:
         if has(name, places):
             raise refused(f"{name} is among the user's packages")
     sys.path[0] = os.getcwd()
-    for name in sorted(LIBRARIES.missing):
+    for name in sorted(LIBRARIES.missing.names):
         if has(name, [sys.path[0], *places]):
             raise refused(f"{name} is among the user's modules")
     for name in sorted(LIBRARIES.others):
