@@ -78,6 +78,9 @@ def copy_package(name: str, target: Path, done: set[str]) -> None:
             copy_package(found[0], target, done)
 
 
+TERMINAL = "from IPython.utils import terminal; print(terminal._set_term_title.__name__)"
+
+
 @pytest.fixture(scope="module")
 def environment() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="prefork-kernels-") as name:
@@ -219,13 +222,13 @@ def test_description_of_the_kernel_is_that_of_ipykernel() -> None:
 
 @pytest.mark.usefixtures("service")
 def test_a_forked_kernel_is_what_it_is_by_itself(start: Any) -> None:
-    forked = start()
-    plain = start(alone=True, user=forked.user)
+    forked = start(variables={"TERM": "xterm"})
+    plain = start(alone=True, user=forked.user, variables={"TERM": "xterm"})
     assert (forked.is_forked(), plain.is_forked()) == (True, False)
     answers = []
     for kernel in (forked, plain):
         printed = kernel.run(ABOUT).replace(Path(kernel.manager.connection_file).name, "FILE")
-        answers.append(json.loads(printed))
+        answers.append(json.loads(printed) | {"terminal": kernel.run(TERMINAL)})
     assert answers[0] == answers[1]
     assert forked.log.read_text() == ""
 

@@ -45,7 +45,7 @@ COMPANIONS = {"matplotlib": "mpl_toolkits"}
 THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 READ_BY_LIBRARIES = ("NPY_", "NUMPY_", "OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "KMP_", "MKL_", "BLIS_")
 # What these modules read of the environment makes no difference, or is read again.
-HARMLESS = re.compile(r"ipykernel\.kernelapp|matplotlib(\..*)?")
+HARMLESS = re.compile(r"ipykernel\.kernelapp|IPython\.utils\.terminal|matplotlib(\..*)?")
 
 
 def preset(variables: Iterable[str]) -> list[str]:
@@ -322,9 +322,10 @@ def run(arguments: Sequence[str], connection: socket.socket) -> None:
     end_with(connection)
     position = next(i for i, finder in enumerate(sys.meta_path) if finder is PathFinder)
     sys.meta_path.insert(position, LIBRARIES)
-    # It reads at its import who has started the kernel. That one's end is the client's to notice.
-    application = importlib.reload(sys.modules["ipykernel.kernelapp"])
-    vars(application)["ParentPollerUnix"] = NoPoller
+    # These read at their import who has started it, and in what terminal. That one's end is the client's to notice.
+    for name in ("IPython.utils.terminal", "ipykernel.kernelapp"):
+        importlib.reload(sys.modules[name])
+    vars(sys.modules["ipykernel.kernelapp"])["ParentPollerUnix"] = NoPoller
     sys.argv = ["-m", *arguments]
     sys.orig_argv[:] = [sys.executable, *OPTIONS, *arguments]
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
