@@ -375,6 +375,27 @@ def test_a_forked_kernel_is_as_by_itself(host: Host, start: Callable[..., Server
     assert json.loads(answers[0]["text"]) == json.loads(answers[1]["text"])
 
 
+def test_settings_of_matplotlib_and_threads_count_in_forks(host: Host, start: Callable[..., Server]) -> None:
+    """What a package reads as it is imported is what is there at that moment, not what the service has seen."""
+    service = start_kernels(host)
+    server = start("bob")
+    places = "/home/bob/.config/matplotlib/stylelib"
+    styles = f"mkdir -p {places} && echo 'lines.linewidth: 8' >{places}/mine.mplstyle"
+    host.check_output("su bob -c %s", f"{styles} && echo 'lines.linewidth: 7' >/home/bob/matplotlibrc")
+    code = (
+        "import os; os.environ['OMP_NUM_THREADS'] = '1'; import ctypes, numpy, matplotlib.pyplot as plt; "
+        "(library, *_) = [line.split()[-1] for line in open('/proc/self/maps') if 'openblas' in line]; "
+        "print(plt.rcParams['lines.linewidth'], ctypes.CDLL(library).scipy_openblas_get_num_threads64_()); "
+        "plt.style.use('mine'); print(plt.rcParams['lines.linewidth']); plt.plot([1, 2]); plt.show()"
+    )
+    result = server.run_cell(code)
+    host.check_output(f"rm -r {places} /home/bob/matplotlibrc")
+    assert (result["text"].split(), result["error"]) == (["7.0", "1", "8.0"], None)
+    assert "image/png" in result["types"]
+    (kernel,) = server.kernel_processes()
+    assert host.check_output(f"ps -o ppid= -p {kernel}").strip() == service
+
+
 def test_a_forked_kernel_counts_as_its_users(host: Host, start: Callable[..., Server]) -> None:
     start_kernels(host)
     server = start("alice", f"{UNPRIVILEGED} -p MemoryMax=700M")

@@ -89,6 +89,7 @@ class Libraries:
         self.stages: dict[str, int] = {}  # by the name of a package: what comes earlier, the package may need
         self.hidden: dict[str, types.ModuleType] = {}
         self.others: set[str] = set()  # packages and modules that they have brought along, which are not hidden
+        self.libraries: set[str] = set()  # of a package that is imported anew: what no process loads twice
         self.missing = Missing()
         self.filters: list[Any] = []  # of warnings
         self.lock = threading.RLock()
@@ -132,54 +133,71 @@ class Libraries:
                 return None
             found = PathFinder.find_spec(name, path)
             if found is None or found.origin != module.__spec__.origin:
-                self.forget(self.stages[name.partition(".")[0]])
+                self.forget(self.stage(name))
                 return None
-            found.loader = Finder(self, module)  # type: ignore[assignment]  # as much of one as an import needs
+            found.loader = Finder(self, module, found.loader)  # type: ignore[assignment]  # as much as an import needs
             return found
 
     def forget(self, stage: int) -> None:
         """Have what was imported then and later imported anew."""
-        for name in [name for name in self.hidden if self.stages[name.partition(".")[0]] >= stage]:
+        for name in [name for name in self.hidden if self.stage(name) >= stage]:
             del self.hidden[name]
 
-    def show(self, name: str) -> None:
-        """Make a package known to Python, with what it needs, as an import does."""
+    def show(self, name: str) -> bool:
+        """Make a package known to Python with what it needs, as an import does; return whether it is there then."""
         with self.lock:
+            if name in self.libraries:
+                self.hidden.pop(name, None)
+                return True
             if name not in self.hidden:
-                return
-            stage = self.stages[name.partition(".")[0]]
-            shown = {
-                name: module for name, module in self.hidden.items() if self.stages[name.partition(".")[0]] <= stage
-            }
+                # By another thread.
+                return name in sys.modules
+            stage = self.stage(name)
+            shown = {other: module for other, module in self.hidden.items() if self.stage(other) <= stage}
             if "matplotlib" in shown and not find_own_places(shown):
                 # The user has settings of their own: the import takes place, with what cannot be loaded twice.
                 for other in [other for other in shown if other.partition(".")[0] in ("matplotlib", "mpl_toolkits")]:
-                    module = shown.pop(other)
-                    if not is_extension(module):
+                    if is_extension(shown[other]):
+                        self.libraries.add(other)
+                    else:
                         del self.hidden[other]
-            while self.filters:
-                action, message, category, place, line = self.filters.pop()
-                texts = (message.pattern if message else "", place.pattern if place else "")
-                warnings.filterwarnings(action, texts[0], category, texts[1], line)
-            for other, module in shown.items():
-                del self.hidden[other]
-                sys.modules.setdefault(other, module)
-            if "numpy" in shown:
-                settle_numpy(shown["numpy"])
-            if "matplotlib" in shown and os.environ.get("MPLBACKEND"):
-                vars(shown["matplotlib"])["rcParams"]["backend"] = os.environ["MPLBACKEND"]
+                    del shown[other]
+            self.reveal(shown)
+            return name in shown
+
+    def reveal(self, shown: dict[str, types.ModuleType]) -> None:
+        """Put modules where Python looks for those that are imported."""
+        while self.filters:
+            action, message, category, place, line = self.filters.pop()
+            texts = (message.pattern if message else "", place.pattern if place else "")
+            warnings.filterwarnings(action, texts[0], category, texts[1], line)
+        for name, module in shown.items():
+            del self.hidden[name]
+            sys.modules.setdefault(name, module)
+        if "numpy" in shown:
+            settle_numpy(shown["numpy"])
+        if "matplotlib" in shown and os.environ.get("MPLBACKEND"):
+            vars(shown["matplotlib"])["rcParams"]["backend"] = os.environ["MPLBACKEND"]
+
+    def stage(self, name: str) -> int:
+        """Return when a module was imported."""
+        return self.stages[name.partition(".")[0]]
 
 
 class Finder:
-    """Takes a module that is hidden for the result of an import."""
+    """Takes a module that is hidden for the result of an import, or imports it."""
 
-    def __init__(self, libraries: Libraries, module: types.ModuleType) -> None:
-        self.libraries, self.module, self.spec = libraries, module, module.__spec__
+    def __init__(self, libraries: Libraries, module: types.ModuleType, loader: Any) -> None:
+        self.libraries, self.module, self.spec, self.loader = libraries, module, module.__spec__, loader
 
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
         """Return the module."""
-        self.libraries.show(spec.name)
-        return self.module
+        if self.libraries.show(spec.name):
+            return self.module
+        spec.loader = self.loader
+        # A folder that is no package by itself has none.
+        made: types.ModuleType | None = self.loader.create_module(spec) if self.loader else None
+        return made
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Have it as its own import has left it."""
