@@ -61,7 +61,7 @@ class Server:
 
     def kernel_processes(self) -> list[str]:
         """Return the processes of the server's kernels."""
-        return str(self.host.check_output("pgrep -P %s -f ipykernel_launcher", str(self.pid))).split()
+        return str(self.host.check_output("pgrep -u %s -f ipykernel_launcher", self.user)).split()
 
 
 def copy(host: Host, name: str) -> None:
@@ -350,6 +350,65 @@ def test_many_starts_leave_nothing_behind(host: Host) -> None:
     assert host.run(look).stdout == before
 
 
+def start_kernels(host: Host) -> str:
+    """Wait for the service that forks kernels; return its process."""
+    wait = "for i in $(seq 200); do [ -S /run/campushub-prefork-kernels/user.sock ] && exit; sleep 0.1; done; exit 1"
+    host.check_output(f"systemctl start campushub-prefork-kernels && sh -c {shlex.quote(wait)}")
+    return str(host.check_output("systemctl show --value -p MainPID campushub-prefork-kernels"))
+
+
+def test_a_forked_kernel_is_as_by_itself(host: Host, start: Callable[..., Server]) -> None:
+    """With the packages of the environment: what their imports find out is what it would be without a fork."""
+    service = start_kernels(host)
+    server = start("alice", f"{UNPRIVILEGED} -p MemoryMax=1G -p PrivateTmp=yes")
+    code = (HERE / "about_kernel.py").read_text()
+    answers = []
+    for parent in (service, str(server.pid)):
+        answers.append(server.run_cell(code))
+        (kernel,) = server.kernel_processes()
+        assert host.check_output(f"ps -o ppid= -p {kernel}").strip() == parent
+        server.status(f"api/kernels/{answers[-1]['kernel']}", "DELETE")
+        # Without the service the next one starts by itself.
+        host.check_output("systemctl stop campushub-prefork-kernels")
+    start_kernels(host)
+    assert [answer["error"] for answer in answers] == [None, None]
+    assert json.loads(answers[0]["text"]) == json.loads(answers[1]["text"])
+
+
+def test_settings_of_matplotlib_and_threads_count_in_forks(host: Host, start: Callable[..., Server]) -> None:
+    """What a package reads as it is imported is what is there at that moment, not what the service has seen."""
+    service = start_kernels(host)
+    server = start("bob")
+    places = "/home/bob/.config/matplotlib/stylelib"
+    styles = f"mkdir -p {places} && echo 'lines.linewidth: 8' >{places}/mine.mplstyle"
+    host.check_output("su bob -c %s", f"{styles} && echo 'lines.linewidth: 7' >/home/bob/matplotlibrc")
+    code = (
+        "import os; os.environ['OMP_NUM_THREADS'] = '1'; import ctypes, numpy, matplotlib.pyplot as plt; "
+        "(library, *_) = [line.split()[-1] for line in open('/proc/self/maps') if 'openblas' in line]; "
+        "print(plt.rcParams['lines.linewidth'], ctypes.CDLL(library).scipy_openblas_get_num_threads64_()); "
+        "plt.style.use('mine'); print(plt.rcParams['lines.linewidth']); plt.plot([1, 2]); plt.show()"
+    )
+    result = server.run_cell(code)
+    host.check_output(f"rm -r {places} /home/bob/matplotlibrc")
+    assert (result["text"].split(), result["error"]) == (["7.0", "1", "8.0"], None)
+    assert "image/png" in result["types"]
+    (kernel,) = server.kernel_processes()
+    assert host.check_output(f"ps -o ppid= -p {kernel}").strip() == service
+
+
+def test_a_forked_kernel_counts_as_its_users(host: Host, start: Callable[..., Server]) -> None:
+    start_kernels(host)
+    server = start("alice", f"{UNPRIVILEGED} -p MemoryMax=700M")
+    code = (
+        "import os, numpy; x = numpy.ones((60, 1000, 1000), 'u1'); print(os.getpid(), open('/proc/self/cgroup').read())"
+    )
+    cell = server.run_cell(code)
+    assert "test-server-" in cell["text"]
+    programs = server.get("api/session/programs")
+    kernels = [program for program in programs if program["kind"] == "kernel"]
+    assert [kernel["memory"] > 60e6 for kernel in kernels] == [True], programs
+
+
 @pytest.mark.attack
 def test_forked_servers_are_closed_to_other_users(host: Host, start: Callable[..., Server]) -> None:
     server = start("alice")
@@ -370,11 +429,12 @@ def test_forked_servers_are_closed_to_other_users(host: Host, start: Callable[..
 
 @pytest.mark.attack
 def test_service_that_forks_reaches_little_of_the_host(host: Host) -> None:
-    assert exposure(host, "campushub-prefork.service") <= 7.0
-    # With a right to everybody's files a mistake of it would be one with everybody's files.
-    rights = host.check_output("systemctl show --value --property=CapabilityBoundingSet campushub-prefork").split()
-    assert "cap_setuid" in rights
-    assert [right for right in rights if right.startswith(("cap_dac", "cap_fowner", "cap_chown"))] == []
+    for name in ("campushub-prefork", "campushub-prefork-kernels"):
+        assert exposure(host, f"{name}.service") <= 7.0
+        # With a right to everybody's files a mistake of it would be one with everybody's files.
+        rights = host.check_output(f"systemctl show --value --property=CapabilityBoundingSet {name}").split()
+        assert "cap_setuid" in rights
+        assert [right for right in rights if right.startswith(("cap_dac", "cap_fowner", "cap_chown"))] == []
 
 
 @pytest.mark.attack

@@ -92,6 +92,10 @@ options:
     type: list
     elements: str
     default: []
+  files:
+    description: Other files to put into the environment, texts by their paths within it, in place of those of packages.
+    type: dict
+    default: {}
   uv:
     description: The installer.
     type: path
@@ -180,6 +184,7 @@ class Environment:
         self.user_site: bool = settings["user_site"]
         self.programs: dict[str, str] = settings["programs"]
         self.isolated_programs: list[str] = settings["isolated_programs"]
+        self.files: dict[str, str] = settings["files"]
         self.uv: str = settings["uv"]
         self.keep: int = settings["keep"]
 
@@ -196,6 +201,7 @@ class Environment:
                 self.user_site,
                 self.programs,
                 *map(sorted, [self.isolated_programs] if self.isolated_programs else []),
+                *([self.files] if self.files else []),
                 *[hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in [*self.wheels, *self.completed_by]],
             ],
             sort_keys=True,
@@ -349,6 +355,12 @@ class Environment:
             options = "-IS" if name in self.isolated_programs else "-s"
             program.write_text(f"#!{directory}/bin/python {options}\n{text}")
             program.chmod(0o755)
+        for name, text in self.files.items():
+            file = directory / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # It may be a link into the packages, or a layer.
+            file.unlink(missing_ok=True)
+            file.write_text(text)
         # uv leaves a file to lock by that everybody may write.
         (directory / ".lock").unlink(missing_ok=True)
         (directory / MARKER).write_text("\n".join(self.extra_packages) + "\n")
@@ -520,6 +532,7 @@ def main() -> None:
             "user_site": {"type": "bool", "default": False},
             "programs": {"type": "dict", "default": {}},
             "isolated_programs": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "dict", "default": {}},
             "uv": {"type": "path", "default": "/opt/campushub/uv/bin/uv"},
             "keep": {"type": "int", "default": 1},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -67,6 +67,13 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"jupyter_languages": ["ru-RU", "ru"]},
         [f'jupyter_languages[1] = "ru" {LANGUAGE}'],
     ),
+    "module": (
+        {"jupyter_prefork_kernel_modules": ["numpy", "scipy optimize"]},
+        [
+            'jupyter_prefork_kernel_modules[1] = "scipy optimize" cannot be the name of a module. '
+            "Write it as a notebook imports it, such as scipy.optimize."
+        ],
+    ),
     "several": (
         {"jupyter_python": "3.12", "jupyter_keep_versions": -2, "jupyter_extra_packages": ["ok", "-e ."]},
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,15 @@ def make_environment(directory: Path, program: str, python: str, packages: Path 
             (directory / part).symlink_to(packages.parents[2] / part)
     # Programs that test the client find it by this name.
     client = (FILES / "prefork_client.py").read_text().replace("/run/campushub-prefork/user.sock", f"{directory}/run/s")
+    client = client.replace("/run/campushub-prefork-kernels/user.sock", f"{directory}/run/k")
     client = client.replace("ANSWER, READY = 3, 8", f"ANSWER, READY = {wait}, {wait}")
     texts = {
         "campushub-prefork": ("-s", (FILES / "prefork.py").read_text()),
         "jupyterhub-singleuser-alone": ("-s", program),
         "jupyterhub-singleuser": ("-IS", client),
+        "campushub-prefork-kernels": ("-s", (FILES / "prefork.py").read_text()),
+        "campushub-kernel-forked": ("-s", (FILES / "prefork_kernel.py").read_text()),
+        "campushub-kernel": ("-IS", client),
     }
     for name, (options, text) in texts.items():
         path = directory / "bin" / name
@@ -44,13 +49,13 @@ def make_environment(directory: Path, program: str, python: str, packages: Path 
 class PreforkService:
     """The service of an environment."""
 
-    def __init__(self, environment: Path, **options: Any) -> None:
-        self.path = environment / "run/s"
+    def __init__(self, environment: Path, packages: Sequence[str] = (), **options: Any) -> None:
+        """Start it; the one that forks kernels if packages are named."""
+        name = "campushub-prefork-kernels" if packages else "campushub-prefork"
+        self.path = environment / "run" / ("k" if packages else "s")
         self.path.unlink(missing_ok=True)
-        program = str(environment / "bin/campushub-prefork")
-        self.process = subprocess.Popen(
-            [program, str(self.path)], env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options
-        )
+        command = [str(environment / "bin" / name), str(self.path), *packages]
+        self.process = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, cwd="/", **options)
         until(lambda: self.path.is_socket() or self.process.poll() is not None, "a service", 60)
 
     def status(self, name: str) -> int:

@@ -437,7 +437,7 @@ def test_nothing_of_a_user_is_known_to_the_service() -> None:
     look = """
 import json, runpy, sys
 space = runpy.run_path(sys.argv[1], run_name="prefork")
-print(json.dumps(space["load"](sys.argv[2])))
+print(json.dumps(space["load"](sys.argv[2]).variables))
 """
     command = [sys.executable, "-c", look, str(FILES / "prefork.py"), str(FILES / "singleuser.py")]
     read = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

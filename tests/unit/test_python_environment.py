@@ -89,6 +89,7 @@ class Site:
             "user_site": False,
             "programs": {},
             "isolated_programs": [],
+            "files": {},
             "uv": UV,
             "keep": 1,
             "state": "present",
@@ -365,6 +366,16 @@ def test_isolated_programs_look_for_no_package(site: Site) -> None:
     site.apply(site.lock("alpha==1.0"), programs=programs, isolated_programs=["isolated"])
     answers = [subprocess.check_output([str(site.link / "bin" / name)], text=True) for name in programs]
     assert answers == ["0\n", "1\n"]
+
+
+def test_files_take_the_place_of_those_of_packages(site: Site) -> None:
+    site.wheel("beta", "1.0", data={"share/kernel.json": "theirs"})
+    before = site.apply(site.lock("beta==1.0"))
+    after = site.apply(site.lock("beta==1.0"), files={"share/kernel.json": "ours", "share/new/x": ""})
+    assert before["version"] != after["version"]
+    assert (site.link / "share/kernel.json").read_text() == "ours"
+    assert (site.link / "share/new/x").exists()
+    assert (site.link.with_name(f"user-{before['version']}") / "share/kernel.json").read_text() == "theirs"
 
 
 def test_programs_of_a_build_keep_temporary_files_to_themselves(site: Site, tmp_path: Path) -> None:

@@ -198,8 +198,8 @@ class Monitor:
         """Return what runs, the largest first."""
         before = programs.snapshot(self.slice.processes())
         started = time.monotonic()
-        owners = {os.getpid(): programs.Owner("server", os.environ.get("JUPYTERHUB_SERVER_NAME", ""), "")}
-        owners |= await self._kernel_owners()
+        owners = await self._kernel_owners()
+        owners[os.getpid()] = programs.Owner("server", os.environ.get("JUPYTERHUB_SERVER_NAME", ""), "")
         terminals = self._server.web_app.settings.get("terminal_manager")
         for name, terminal in (terminals.terminals if terminals else {}).items():
             owners[terminal.ptyproc.pid] = programs.Owner("terminal", name, f"api/terminals/{name}")
@@ -217,7 +217,7 @@ class Monitor:
                 session = sessions.get(kernel)
                 name = session["path"] if session else manager.kernel_name
                 address = f"api/sessions/{session['id']}" if session else f"api/kernels/{kernel}"
-                owners[pid] = programs.Owner("kernel", name, address)
+                owners |= dict.fromkeys((pid, *programs.accompanied(pid)), programs.Owner("kernel", name, address))
         return owners
 
     async def end_process(self, identity: str) -> None:

@@ -55,6 +55,17 @@ def read(pid: int) -> Process | None:
     return Process(pid, int(fields[1]), int(fields[19]), max(0, resident - shared) * _PAGE, seconds, command)
 
 
+def accompanied(pid: int) -> list[int]:
+    """Return the processes that a process has a handle of, as the client of a forked kernel has of that."""
+    found = []
+    try:
+        for entry in (_PROC / str(pid) / "fdinfo").iterdir():
+            found += [int(line.split()[1]) for line in entry.read_text().splitlines() if line.startswith("Pid:")]
+    except (OSError, ValueError):
+        return []
+    return [number for number in found if number > 0]
+
+
 def snapshot(pids: list[int]) -> dict[int, Process]:
     """Return the processes that are still there."""
     return {pid: process for pid in pids if (process := read(pid))}

@@ -1,7 +1,10 @@
 """
-Fork servers of users from a process that has imported what they need. Runs as root, one for each environment.
+Fork servers or kernels of users from a process that has imported what they need. Runs as root, one for an environment.
 
     campushub-prefork SOCKET
+    campushub-prefork-kernels SOCKET PACKAGE...
+
+What is said here of servers is true of kernels; what is different is in `prefork_kernel`, which is the program then.
 
 Everybody may connect to SOCKET, to have the program run that `prefork_client` would run itself:
 
@@ -31,6 +34,7 @@ import locale
 import os
 import platform
 import random
+import re
 import resource
 import runpy
 import select
@@ -40,7 +44,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,12 @@ RELOADED = ("send2trash.plat_other",)
 # What these read makes no difference: languages of messages, the name of the user, which jupyter_config.py sets, places
 # that are looked up again for use. Where another module finds something changed there is no fork.
 HARMLESS = {"jupyter_client.session", "jupyter_server.transutils", "sysconfig", "wsgiref.handlers", "zoneinfo._tzpath"}
+
+# The program of a service, by its own name.
+PROGRAMS = {
+    "campushub-prefork": "jupyterhub-singleuser-alone",
+    "campushub-prefork-kernels": "campushub-kernel-forked",
+}
 
 REQUEST = 4 << 20  # bytes; the kernel allows a program as much
 DEADLINE = 10  # seconds from the fork to go
@@ -372,7 +382,7 @@ def drop_root(uid: int, peer: Process, own: Process) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def settle(request: Request) -> None:
+def settle(request: Request, options: Sequence[str]) -> None:
     """Give this process the client's directory, output, environment and name, and randomness of its own."""
     os.chdir(request.directory)
     for number, descriptor in enumerate(request.descriptors):
@@ -391,11 +401,12 @@ def settle(request: Request) -> None:
         if name in sys.modules:
             importlib.reload(sys.modules[name])
     random.seed()
-    program = ctypes.create_string_buffer(os.fsencode(os.path.basename(request.arguments[0])))
-    call("prctl", PR_SET_NAME, program, 0, 0, 0)
+    words = [sys.executable, *(options or ("-s", request.arguments[0])), *request.arguments[1:]]
+    name = "python" if options else os.path.basename(request.arguments[0])
+    call("prctl", PR_SET_NAME, ctypes.create_string_buffer(os.fsencode(name)), 0, 0, 0)
     # What others see as its command line is where the kernel has put that of the service.
     start, end = (int(word) for word in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
-    line = b"\0".join(os.fsencode(word) for word in [sys.executable, "-s", *request.arguments])[: end - start - 1]
+    line = b"\0".join(os.fsencode(word) for word in words)[: end - start - 1]
     ctypes.memmove(start, line.ljust(end - start, b"\0"), end - start)
 
 
@@ -432,14 +443,23 @@ class WatchedEnvironment(MutableMapping[str, str]):
         return dict(self)
 
 
-def load(program: str) -> dict[str, str | None]:
-    """Import what servers need. Return which variables that has read, and what they were."""
+@dataclasses.dataclass
+class Program:
+    """What is run in children."""
+
+    path: str
+    variables: dict[str, str | None]  # that imports have read, and what they were
+    space: dict[str, Any]  # of a kernel: what it does differently
+
+
+def load(program: str) -> Program:
+    """Import what servers need."""
     for name in os.environ.keys() - {"PATH", "LANG"}:
         del os.environ[name]
     files, watched = open_files(), WatchedEnvironment()
     os.environ = watched  # type: ignore[assignment]  # noqa: B003
-    runpy.run_path(program, run_name="campushub_prefork")
-    for name in MODULES:
+    space = runpy.run_path(program, run_name="campushub_prefork")
+    for name in () if "run" in space else MODULES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     os.environ = watched.real  # noqa: B003
@@ -452,7 +472,9 @@ def load(program: str) -> dict[str, str | None]:
     # What the collector never looks at is not written to, and stays common to all.
     gc.freeze()
     known = HARMLESS.union(RELOADED)
-    return {name: value for (module, name), value in watched.read.items() if module not in known}
+    harmless = space.get("HARMLESS", re.compile("(?!)"))
+    read = [item for item in watched.read.items() if item[0][0] not in known and not harmless.fullmatch(item[0][0])]
+    return Program(program, {name: value for (_, name), value in read}, space)
 
 
 def open_files() -> list[str]:
@@ -621,7 +643,7 @@ class Service:
             self.poll.unregister(number)
 
 
-def begin(connection: Connection, variables: dict[str, str | None]) -> Request:
+def begin(connection: Connection, program: Program) -> Request:
     """Become what the client is, and wait for its word; ends this process otherwise."""
     signal.alarm(DEADLINE)
     client = connection.socket
@@ -634,8 +656,10 @@ def begin(connection: Connection, variables: dict[str, str | None]) -> Request:
         become(connection.uid, connection.pid)
         client.sendall(b"B")
         request = Request.receive(client)
-        request.check(variables)
-        settle(request)
+        request.check(program.variables)
+        settle(request, program.space.get("OPTIONS", ()))
+        if "check" in program.space:
+            program.space["check"](request.variables, RefusedError)
         # As after any start of a program, and not before: all there is of this process is the user's now.
         call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
         socket.send_fds(client, [b"R"], [handle])
@@ -653,10 +677,10 @@ def begin(connection: Connection, variables: dict[str, str | None]) -> Request:
 def main(path: str, program: str) -> None:
     """Serve; in a child, run the program."""
     os.closerange(3, 1 << 16)
-    variables = load(program)
+    loaded = load(program)
     service = Service(path)
     connection = service.serve()
-    request = begin(connection, variables)
+    request = begin(connection, loaded)
     status, pid = 1, os.getpid()
 
     def tell() -> None:
@@ -670,7 +694,10 @@ def main(path: str, program: str) -> None:
     atexit.register(tell)
     sys.argv = [program, *request.arguments[1:]]
     try:
-        runpy.run_path(program, run_name="__main__")
+        if "run" in loaded.space:
+            loaded.space["run"](request.arguments[1:], connection.socket)
+        else:
+            runpy.run_path(program, run_name="__main__")
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -678,4 +705,9 @@ def main(path: str, program: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], os.path.join(os.path.dirname(os.path.realpath(__file__)), "jupyterhub-singleuser-alone"))
+    directory, own_name = os.path.split(os.path.realpath(__file__))
+    if own_name == "campushub-prefork-kernels" and sys.flags.no_user_site:
+        # A kernel sees its user's packages, and hands on that it does; this service has none.
+        os.environ["PYTHONUSERBASE"] = "/nonexistent"
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+    main(sys.argv[1], os.path.join(directory, PROGRAMS[own_name]))

@@ -1,8 +1,9 @@
 """
-Start the server of one user as a fork of the environment's service, in which everything is imported already.
+Start the server of one user, or a kernel, as a fork of the environment's service, which has imported everything.
 
-This process stays: it passes signals on to the server and ends as that does. When there is no service, or none that
-answers in time, or what this process is cannot be had by a fork, it becomes the program itself, as without a service.
+Which of both is known by the name of this program. It stays: it passes signals on and ends as the fork does. When there
+is no service, or none that answers in time, or what this process is cannot be had by a fork, it becomes the program
+itself, as without a service.
 
 Each start waits for this file: it runs without the environment's packages, and imports as little as it can.
 """
@@ -16,14 +17,17 @@ import struct
 import sys
 
 DIRECTORY = os.path.dirname(os.path.realpath(__file__))
-PROGRAM = os.path.join(DIRECTORY, "jupyterhub-singleuser-alone")
-SERVICE = "/run/campushub-prefork/user.sock"
+KERNEL = os.path.basename(__file__) == "campushub-kernel"
+WHAT = "kernel" if KERNEL else "server"
+SERVICE = "/run/campushub-prefork-kernels/user.sock" if KERNEL else "/run/campushub-prefork/user.sock"
+# What this process becomes where there is no fork.
+ALONE = ["-m", "ipykernel_launcher"] if KERNEL else ["-s", os.path.join(DIRECTORY, "jupyterhub-singleuser-alone")]
 # Seconds until the service has forked, and until the child is ready. Of twenty that start at once one may wait.
 ANSWER, READY = 3, 8
 # What decides about an interpreter and its libraries before the program has any say.
 PREFIXES = ("PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_", "OPENSSL_", "GCONV_PATH", "LOCPATH")
-# The program does not look there anyway.
-KNOWN = {"PYTHONNOUSERSITE"}
+# A server does not look there anyway.
+KNOWN = set() if KERNEL else {"PYTHONNOUSERSITE"}
 
 
 class NoServerError(Exception):
@@ -40,6 +44,8 @@ def check() -> None:
     # Of the listing itself there is one.
     if len(os.listdir("/proc/self/fd")) > 4:
         raise NoServerError("it has open files")
+    if KERNEL and os.environ.get("JPY_PARENT_PID", str(os.getppid())) != str(os.getppid()):
+        raise NoServerError("its server is not its parent")
 
 
 def request() -> bytes:
@@ -88,23 +94,34 @@ def fork(service: socket.socket) -> int:
     return handle
 
 
-def tell(handle: int) -> None:
+def process_of(handle: int) -> int:
+    """Return which process that is; after its end a number below 1."""
+    with open(f"/proc/self/fdinfo/{handle}") as file:
+        return int(next(line.split()[1] for line in file if line.startswith("Pid:")))
+
+
+def tell(pid: int) -> None:
     """Write into the journal which process the server is: what it prints comes from that one, and not from this."""
-    try:
-        with open(f"/proc/self/fdinfo/{handle}") as file:
-            pid = next(line.split()[1] for line in file if line.startswith("Pid:"))
+    try:  # noqa: SIM105 (no further module is imported)
         print(f"Forked as process {pid}.", file=sys.stderr, flush=True)
     except OSError:
         # Nobody listens.
         pass
 
 
-def accompany(service: socket.socket, handle: int) -> int:
-    """Pass signals on until the server has ended; return its status, negative is a signal."""
+def send(handle: int, group: int, number: int) -> None:
+    """Send a signal to the server, or to a kernel with its group, which is there as long as the kernel is."""
+    signal.pidfd_send_signal(handle, 0 if group else number)
+    if group:
+        os.killpg(group, number)
+
+
+def pass_signals_on(handle: int, group: int) -> None:
+    """Pass on what this process gets: to the server, or to a kernel and its subprocesses, as their server means it."""
 
     def pass_on(number: int, _: object) -> None:
         try:  # noqa: SIM105 (no further module is imported)
-            signal.pidfd_send_signal(handle, number)
+            send(handle, group, number)
         except OSError:
             pass
 
@@ -112,7 +129,31 @@ def accompany(service: socket.socket, handle: int) -> int:
     for number in signal.valid_signals() - unforwarded:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, pass_on)
-    data = service.recv(4, socket.MSG_WAITALL)
+
+
+def end_with_server(service: socket.socket, handle: int) -> None:
+    """Wait until a kernel has ended; end it when the server that has started it has ended."""
+    import select
+
+    watched = select.poll()
+    server = os.pidfd_open(os.getppid())
+    started_by = os.environ.get("JPY_PARENT_PID")
+    for number in (service.fileno(), handle, server)[: 3 if started_by else 2]:
+        watched.register(number, select.POLLIN)
+    if started_by not in (None, str(os.getppid())) or server in dict(watched.poll()):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    # Processes that the kernel has forked may have its connection to the service still.
+    wait(service, 1)
+
+
+def accompany(service: socket.socket, handle: int) -> int:
+    """Stay until the server has ended; return its status, negative is a signal."""
+    try:
+        if KERNEL:
+            end_with_server(service, handle)
+        data = service.recv(4, socket.MSG_WAITALL)
+    except OSError:
+        data = b""
     # Nobody is left who could say: the service was restarted meanwhile, and the server was killed.
     return struct.unpack("=i", data)[0] if len(data) == 4 else -signal.SIGKILL
 
@@ -124,11 +165,23 @@ def main() -> int:
         service = socket.socket(socket.AF_UNIX)
         handle = fork(service)
     except (OSError, NoServerError) as error:
+        # Nobody reads a log in a terminal.
+        if not (KERNEL and os.isatty(2)):
+            print(f"No fork: {error}. The {WHAT} starts by itself.", file=sys.stderr, flush=True)
         # Closed with the execution: that is how the service learns of it.
-        print(f"No fork: {error}. The server starts by itself.", file=sys.stderr, flush=True)
-        os.execv(sys.executable, [sys.executable, "-s", PROGRAM, *sys.argv[1:]])  # noqa: S606
-    tell(handle)
+        os.execv(sys.executable, [sys.executable, *ALONE, *sys.argv[1:]])  # noqa: S606
+    pid = process_of(handle)
+    group = pid if KERNEL and pid > 0 else 0
+    pass_signals_on(handle, group)
+    if not KERNEL:
+        tell(pid)
     status = accompany(service, handle)
+    if group:
+        # What a kernel has left behind ends with it, as when its server restarts it.
+        try:  # noqa: SIM105 (no further module is imported)
+            os.killpg(group, signal.SIGKILL)
+        except OSError:
+            pass
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
