@@ -584,10 +584,12 @@ def test_a_link_that_a_user_left_behind_leads_root_nowhere(
     settings = merged(rendered["systemd"]["settings"], Authenticator={"admin_users": [ME]})
     monkeypatch.setattr(configuration, "read_settings", lambda: settings)
     # Stand-ins: the session is not prepared, and systemd-run(1) starts nothing but tells what it was given.
-    monkeypatch.setattr(user_session, "prepare", lambda _account, _limits, _settings: None)
+    monkeypatch.setattr(user_session, "make_directories", lambda _account, _settings: None)
+    monkeypatch.setattr(user_session, "limit_slice", lambda _uid, _limits: None)
     program = manager.program.with_name("systemd-run")
     copy = f"cp -p {manager.run}/jupyterhub-user-{ME}/*.env {tmp_path}/environment"
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/unit\n{copy}\n')
+    # What the hub asks afterwards, where the host has a journal, is not looked at.
+    program.write_text(f'#!/bin/sh\n[ ! -e {tmp_path}/unit ] || exit 1\nprintf "%s\\n" "$@" >{tmp_path}/unit\n{copy}\n')
     program.chmod(0o755)
     token = "feed" * 8
     victim = tmp_path / "victim"
@@ -706,9 +708,9 @@ def test_the_look_at_a_home_has_the_token_of_the_login(
 
         monkeypatch.setattr(spawner, "run_mediator", noted)
         await spawner.start()
-        assert list(asked)[:2] == ["store-token", "probe"]
+        assert list(asked)[:2] == ["store-token", "spawn"]
         token = f"FILE:{tmp_path}/oauth2_token"
-        assert asked["probe"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
+        assert asked["spawn"]["probe"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
 
     centre.run(act)
 
@@ -861,19 +863,54 @@ def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
     centre.run(act)
     words = [line.rpartition(" ")[2] for line in centre.asked.read_text().splitlines()]
     # The stand-in for sudo has no session, so the home is still missing.
-    assert words == (["probe", "create-home"] if command else ["probe"])
+    assert words == (["spawn", "create-home"] if command else ["spawn"])
+
+
+def stand_in_for_systemd_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have systemd-run(1) run the command as who it is; whoever ends it does not end the command."""
+    program = directory / "bin" / "systemd-run"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >>{directory}/told\nwhile [ "$1" != -- ]; do shift; done\nshift\n"$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("on_unavailable", ["refuse", "scratch"])
+def test_a_hub_that_is_root_waits_for_no_storage(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_unavailable: str
+) -> None:
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), on_unavailable=on_unavailable)
+    stand_in_for_systemd_run(tmp_path, monkeypatch)
+    spawner = spawner_of(ME)
+    asyncio.run(spawner.resolve_home())
+    assert spawner.get_state()["home"] == str(storage.directory)
+    storage.hang()
+    begin = time.monotonic()
+    if on_unavailable == "scratch":
+        asyncio.run(spawner.resolve_home())
+        assert spawner.get_state()["home"] == f"{tmp_path}/local/{os.getuid()}/home"
+        assert "it does not answer" in Path(spawner.get_state()["home"], mediator.NOTICE).read_text()
+    else:
+        with pytest.raises(ServerStartError, match="cannot be used at the moment: it does not answer"):
+            asyncio.run(spawner.resolve_home())
+    assert time.monotonic() - begin < 3
+    storage.go_on()
+    asyncio.run(spawner.resolve_home())
+    assert spawner.get_state()["home"] == str(storage.directory)
+
+
+def test_a_look_that_nobody_could_take_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
+    stand_in_for_systemd_run(tmp_path, monkeypatch)
+    spawner = spawner_of(ME)
+    spawner.mediator_path = "/nonexistent"
+    with pytest.raises(ServerStartError, match="Your session could not be prepared"):
+        asyncio.run(spawner.resolve_home())
 
 
 def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net", create_command=["make-home", "{login}"])
-    # A stand-in for systemd-run(1), which runs the command as who it is.
-    program = tmp_path / "bin" / "systemd-run"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\necho "$*" >>{tmp_path}/told\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    stand_in_for_systemd_run(tmp_path, monkeypatch)
     made: list[str] = []
 
     def make(account: pwd.struct_passwd, _homes: user_session.Homes) -> None:
@@ -887,7 +924,8 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
     first, second = (tmp_path / "told").read_text().splitlines()
     assert first == second
     assert first.endswith(
-        f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process -- {mediator.__file__} probe"
+        f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process "
+        f"--setenv=KRB5CCNAME=FILE:/run/krb5cc/{os.getuid()}/krb5cc -- {mediator.__file__} look {tmp_path}/net "
     )
     assert f"--slice=jupyterhub-{os.getuid()}.slice" in first
 

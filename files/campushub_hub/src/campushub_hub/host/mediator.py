@@ -5,14 +5,15 @@ Start or stop a server, explain why it did not start, probe a home, or store a t
 ``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for servers that
 are jobs of a cluster, ``submit`` and ``cancel`` are the commands that the hub's sudo rule allows; ``create-home``
 probes again after the session (`user_session`) has had the home created. As Slurm's own user, ``associate`` makes
-somebody one of an account of the cluster. A hub that runs as root starts ``explain``,
-``probe`` and ``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on
-standard output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing
-beyond the standard library, ends as soon as the server is started and leaves no process behind: the session has started
-a unit for the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
+somebody one of an account of the cluster. A hub that runs as root starts ``explain``, ``create-scratch`` and
+``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on standard
+output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing beyond the
+standard library, ends as soon as the server is started and leaves no process behind: the session has started a unit for
+the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
 
-To probe a home two Pythons are started, which people wait for. So what takes long to import is imported where it is
-used (no pathlib, no typing, no contextlib; no json for ``state``), and no site-packages are looked for.
+People wait for a probe of their home. So ``spawn`` probes first, while that unit starts, and a hub that is root runs
+``look`` itself and not ``probe``, which is one Python in place of two. What takes long to import is imported where it
+is used (no pathlib, no typing, no contextlib; no json for ``look``), and no site-packages are looked for.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ import sys
 import time
 
 COMMAND = "/etc/jupyterhub/server-command.json"
-# How long a unit and the one who speaks to it wait for each other.
-RECEIVER_SECONDS = 30
+# How long a unit and the one who speaks to it wait for each other, a probe of the home included (30 s at most).
+RECEIVER_SECONDS = 60
+# How long a unit may take to start, if there is nothing for it to do.
+DISMISSAL_SECONDS = 5
 # How long the accounting of Slurm may take to answer.
 ASSOCIATE_SECONDS = 5
 # How many resource limits a process has (setrlimit(2)).
 RESOURCES = 16
 NOTICE = "YOUR-HOME-IS-NOT-AVAILABLE.md"
+SILENT = "it does not answer"
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 
@@ -73,11 +77,22 @@ def spawn(args: list[str], env: dict[str, str], interface: str) -> dict[str, obj
     return {"ok": False, "error": problem} if problem or not pid_text else {"ok": True, "pid": int(pid_text)}
 
 
-def receive(path: str) -> None:
+def dismiss() -> None:
+    """Let the unit that waits for a server end, because there will be none."""
+    import socket
+
+    end = time.monotonic() + DISMISSAL_SECONDS
+    with socket.socket(socket.AF_UNIX) as unit:
+        while unit.connect_ex(receiver()) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+def receive(path: str) -> int:
     """
     Become the server that `spawn` describes at a socket. This is how the unit of a server begins.
 
-    A failed execve() is told through the connection that a good one closes.
+    A failed execve() is told through the connection that a good one closes. Return 0 if there is no server to become,
+    or else, where it could not be done, 1.
     """
     import contextlib
     import json
@@ -92,12 +107,15 @@ def receive(path: str) -> None:
         try:
             connection, _ = listener.accept()
         except TimeoutError:
-            return
+            return 1
         finally:
             os.unlink(path)
     connection.settimeout(None)
     with connection.makefile() as stream:
-        request = json.load(stream)
+        text = stream.read()
+    if not text:
+        return 0
+    request = json.loads(text)
     connection.sendall(str(os.getpid()).encode())
     environment = {name: value for name, value in request["env"].items() if not name.startswith(FORBIDDEN)}
     try:
@@ -108,6 +126,7 @@ def receive(path: str) -> None:
         os.execve(request["command"][0], request["command"], environment)  # noqa: S606
     except (OSError, TypeError, ValueError) as error:
         connection.sendall(f" {error}".encode())
+    return 1
 
 
 def lower(own: tuple[int, int], wanted: list[int]) -> tuple[int, int]:
@@ -182,17 +201,23 @@ def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[s
     os.wait()
     ready, _, _ = select.select([reader], [], [], timeout)
     printed = os.read(reader, 4096).decode() if ready else ""
-    state, _, problem = (printed or "unavailable\nit does not answer").partition("\n")
+    state, problem = (printed or f"unavailable\n{SILENT}").splitlines()
     if state == "unavailable" and scratch:
-        os.makedirs(scratch, mode=0o700, exist_ok=True)
-        text = (
-            f"# Your home is not available\n\nYour home directory `{home}` cannot be used at the moment: {problem}.\n\n"
-            f"You work in a directory of this host in its place, `{scratch}`. **It is no safe place:** move what you\n"
-            "want to keep into your home when that is there again. Stop your server and start it again to get back.\n"
-        )
-        with open(f"{scratch}/{NOTICE}", "w") as notice:
-            notice.write(text)
+        create_scratch(scratch, home, problem)
     return {"ok": True, "home": state, "problem": problem}
+
+
+def create_scratch(scratch: str, home: str, problem: str) -> dict[str, object]:
+    """Create the directory that the user works in while their home is unavailable, with a notice that says so."""
+    os.makedirs(scratch, mode=0o700, exist_ok=True)
+    text = (
+        f"# Your home is not available\n\nYour home directory `{home}` cannot be used at the moment: {problem}.\n\n"
+        f"You work in a directory of this host in its place, `{scratch}`. **It is no safe place:** move what you\n"
+        "want to keep into your home when that is there again. Stop your server and start it again to get back.\n"
+    )
+    with open(f"{scratch}/{NOTICE}", "w") as notice:
+        notice.write(text)
+    return {"ok": True}
 
 
 def place_in_settings(line: str, home: str) -> tuple[str, int]:
@@ -403,13 +428,19 @@ def main(action: str) -> int:
     # The action is an argument because the session was prepared according to it; see `user_session`.
     if action == "spawn":
         arguments = [str(argument) for argument in request["args"]]
-        answer = spawn(arguments, request["env"], str(request.get("interface", "")))
+        answer = probe(**request["probe"]) if request.get("probe") else {"home": "ok"}
+        if answer["home"] == "ok":
+            answer |= spawn(arguments, request["env"], str(request.get("interface", "")))
+        else:
+            dismiss()
     elif action in ("probe", "create-home"):
         home, mount_point = request["home"], request["mount_point"]
         answer = probe(home, mount_point, float(request["timeout"]), request["scratch"], request["env"])
     elif action == "explain":
         place = {name: request[name] for name in ("home", "mount_point", "timeout", "env")}
         answer = explain(request["output"], int(request["pid"]), **place)
+    elif action == "create-scratch":
+        answer = create_scratch(request["scratch"], request["home"], request["problem"])
     elif action == "store-token":
         answer = store_token(request["path"], request["text"])
     elif action == "submit":
@@ -425,11 +456,11 @@ def main(action: str) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "state":
-        print("\n".join(state_of(*sys.argv[2:4])), end="")
+    if sys.argv[1] in ("look", "state"):
+        if sys.argv[1] == "look":
+            print("looking", flush=True)
+        print(*state_of(*sys.argv[2:4]), sep="\n", flush=True)
         sys.exit()
     if sys.argv[1] == "receive":
-        receive(sys.argv[2])
-        # It has not become the server.
-        sys.exit(1)
+        sys.exit(receive(sys.argv[2]))
     sys.exit(main(sys.argv[1]))

@@ -337,8 +337,13 @@ def prepare(account: pwd.struct_passwd, limits: Limits, settings: Settings) -> N
 
     Raises PermissionError for an account of the system, and OSError or subprocess.SubprocessError.
     """
-    refuse_system_accounts(account, settings)
+    make_directories(account, settings)
     limit_slice(account.pw_uid, limits)
+
+
+def make_directories(account: pwd.struct_passwd, settings: Settings) -> None:
+    """Create a user's own directories and, with `create_homes`, their home. Raises as `prepare` does."""
+    refuse_system_accounts(account, settings)
     make_private_directory(runtime_directory(account.pw_uid), account)
     homes = homes_of_site()
     if homes:

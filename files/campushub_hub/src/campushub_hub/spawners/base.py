@@ -388,16 +388,28 @@ class CampusSpawner(ChosenServer, ServerLifetime):
 
     async def resolve_home(self) -> None:
         """Probe the user's home where it is on a network file system. Raises ServerStartError."""
+        if request := self.choose_home():
+            await self.accept_home(request, await self.probe_home(**request))
+
+    def choose_home(self) -> dict[str, Any] | None:
+        """Return what to probe before the server starts, or None where homes are on the host's own disk."""
         homes = self._homes = user_session.homes_of_site()
         self._home, self._is_scratch = "", False
         if not homes:
-            return
-        self._home = home = user_session.home_path(self.account, homes)
+            return None
+        self._home = user_session.home_path(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
         scratch = f"{local}/home" if homes["on_unavailable"] == "scratch" else ""
-        request = {**self.home_request(), "scratch": scratch}
-        answer = await self.run_mediator("probe", **request)
-        if answer["home"] == "missing" and homes["create_command"]:
+        return {**self.home_request(), "scratch": scratch}
+
+    async def probe_home(self, **request: Any) -> dict[str, Any]:
+        """Return whether the user's home can be used; if it is unavailable, make the scratch home, if one is named."""
+        return await self.run_mediator("probe", **request)
+
+    async def accept_home(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
+        """Decide by a probe which home the server gets. Raises ServerStartError if it gets none."""
+        home, scratch, homes = request["home"], request["scratch"], self._homes
+        if answer["home"] == "missing" and homes and homes["create_command"]:
             answer = await self.create_network_home(homes, **request)
         if answer["home"] == "ok":
             return
@@ -427,7 +439,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
             if not self._homes:
                 return
             async with EXPLANATIONS:
-                answer = await self.run_mediator("probe", scratch="", **request)
+                answer = await self.probe_home(scratch="", **request)
         except (OSError, ServerStartError, accounts.DirectoryTimeoutError) as unknown:
             self.log.error("Cannot look at the home of %s: %s", self.user.name, unknown)  # noqa: TRY400 (no bug of ours)
             return

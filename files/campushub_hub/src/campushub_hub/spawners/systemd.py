@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ from typing import Any
 from systemdspawner import SystemdSpawner, systemd
 from traitlets import Float
 
-from campushub_hub.host import user_session
+from campushub_hub.host import mediator, user_session
 from campushub_hub.translation import gettext_noop
 
 from .base import CampusSpawner, ServerEndedError, ServerStartError
@@ -74,12 +76,8 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         lists = {name: f"{own[name]} {site[name]}" for name in own.keys() & site.keys() if name != "PrivateIPC"}
         self.unit_extra_properties = {**own, **site, **lists}
         self.default_shell = account.pw_shell or "/bin/bash"
-        # The probe of the home needs the token.
-        await self.publish_token()
-        await self.resolve_home()
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
-        await asyncio.to_thread(user_session.wait_for_removal, account.pw_uid)
         self._submitting, self._submitted = True, int(time.time())
         submission = asyncio.ensure_future(super().start())
         try:
@@ -97,6 +95,32 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             raise await self.explain(error, 0) from None
         return address
 
+    async def prepare_session(self) -> None:
+        """
+        Prepare the user's directories, token, home and slice. Raises ServerStartError.
+
+        The home is probed while the service manager does what it has to do before the start anyway.
+        """
+        account, limits = self.account, self._limits
+
+        def manage() -> None:
+            user_session.limit_slice(account.pw_uid, limits)
+            user_session.wait_for_removal(account.pw_uid)
+
+        try:
+            await asyncio.to_thread(user_session.make_directories, account, self.session_settings)
+            # The probe of the home needs the token.
+            await self.publish_token()
+            managed = asyncio.ensure_future(asyncio.to_thread(manage))
+            try:
+                await self.resolve_home()
+            finally:
+                await asyncio.wait([managed])
+            managed.result()
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
+            raise ServerStartError(NO_SESSION) from error
+
     async def store_output(self) -> None:
         """Store what the unit has printed since it was submitted where the mediator reads it."""
         unit, since = f"_SYSTEMD_UNIT={self.unit_name}.service", f"--since=@{self._submitted}"
@@ -111,13 +135,56 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         # The mediator may leave a process behind that a mount blocks; systemd-run must not wait for its end.
         return [*outside, f"--uid={account.pw_uid}", f"--gid={account.pw_gid}", "--property=KillMode=process", "--"]
 
+    async def probe_home(self, **request: Any) -> dict[str, Any]:
+        """
+        Return whether the user's home can be used; if it is unavailable, make the scratch home, if one is named.
+
+        The process that looks is a unit, which nobody waits for after the timeout, or after its answer: its end takes a
+        third of the time of a look.
+        """
+        environment = [f"--setenv={name}={value}" for name, value in request["env"].items()]
+        *outside, end = self.user_command()
+        looks = [*outside, *environment, end, self.mediator_path, "look", request["home"], request["mount_point"]]
+        # A pipe of our own: one that a blocked process holds open must not be waited for, either.
+        reading, writing = os.pipe()
+        process = await asyncio.create_subprocess_exec(*looks, stdin=subprocess.DEVNULL, stdout=writing)
+        os.close(writing)
+        output, end_of_pipe = asyncio.StreamReader(), os.fdopen(reading, "rb")
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), end_of_pipe
+        )
+
+        async def answer() -> tuple[str, str]:
+            state = (await output.readline()).decode().rstrip("\n")
+            return state, "" if state == "ok" else (await output.readline()).decode()
+
+        try:
+            # The timeout is that of the storage, and a busy host may take long to start a process.
+            await output.readline()
+            state, problem = await asyncio.wait_for(answer(), request["timeout"])
+        except TimeoutError:
+            state, problem = "unavailable", mediator.SILENT
+        finally:
+            pipe.close()
+            # Not the unit, which may be blocked, and is collected when it ends.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        if not state:
+            self.log.error("The look at the home of %s ended without an answer", self.user.name)
+            raise ServerStartError(NO_SESSION)
+        if state == "unavailable" and request["scratch"]:
+            place = {name: request[name] for name in ("scratch", "home")}
+            await self.run_mediator("create-scratch", problem=problem, **place)
+        return {"home": state, "problem": problem}
+
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
         """Have the user's home created on the storage, and probe it again."""
         try:
             await asyncio.to_thread(user_session.make_network_home, self.account, homes)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
-        return await self.run_mediator("probe", **request)
+        return await self.probe_home(**request)
 
     async def main_pid(self) -> int:
         """Return the PID of the unit's main process."""
