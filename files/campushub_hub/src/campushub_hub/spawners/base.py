@@ -258,15 +258,6 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         except ChoiceError as error:
             raise ServerStartError(error.template, status_code=400, **error.values) from None
 
-    async def prepare_session(self) -> None:
-        """Set the user's limits and create their directories, as the session of the sudo rule does for another hub."""
-        account = self.account
-        try:
-            await asyncio.to_thread(user_session.prepare, account, self._limits, self.session_settings)
-        except (OSError, subprocess.SubprocessError) as error:
-            self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
-            raise ServerStartError(NO_SESSION) from error
-
     async def free_cores(self) -> dict[str, int]:
         """Return the cores that are free in the cluster, if servers of this hub run there."""
         return await SlurmCluster.instance(config=self.config).free() if SLURM in self.everywhere else {}

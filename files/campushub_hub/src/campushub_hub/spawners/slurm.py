@@ -16,6 +16,7 @@ import math
 import re
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict
@@ -28,7 +29,7 @@ from campushub_hub.host import user_session
 from campushub_hub.profiles import SLURM
 from campushub_hub.translation import gettext_noop
 
-from .base import PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
+from .base import NO_SESSION, PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
 from .cluster import MEDIATOR, SLURM_USER, Job, Key, ReportError, SlurmCluster, ask_mediator, is_root, user_command
 from .lifetime import Ending
 
@@ -271,6 +272,15 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self.keep_state()
         self.secure_server()
         return self.listens_at
+
+    async def prepare_session(self) -> None:
+        """Set the user's limits and create their directories, as the session of the sudo rule does for another hub."""
+        account = self.account
+        try:
+            await asyncio.to_thread(user_session.prepare, account, self._limits, self.session_settings)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
+            raise ServerStartError(NO_SESSION) from error
 
     async def submit(self, resources: Resources) -> None:
         """Submit the job and write down its number."""

@@ -20,7 +20,7 @@ from traitlets import Float
 from campushub_hub.host import mediator, user_session
 from campushub_hub.translation import gettext_noop
 
-from .base import CampusSpawner, ServerEndedError, ServerStartError
+from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
 
 # The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
 TRANSIENT_UNITS = Path("/run/systemd/transient")
@@ -162,7 +162,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             # The timeout is that of the storage, and a busy host may take long to start a process.
             await output.readline()
             state, problem = await asyncio.wait_for(answer(), request["timeout"])
-        except TimeoutError:
+        except asyncio.TimeoutError:
             state, problem = "unavailable", mediator.SILENT
         finally:
             pipe.close()
