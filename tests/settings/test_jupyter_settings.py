@@ -70,8 +70,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "module": (
         {"jupyter_prefork_kernel_modules": ["numpy", "scipy optimize"]},
         [
-            'jupyter_prefork_kernel_modules[1] = "scipy optimize" cannot be the name of a module. '
-            "Write it as a notebook imports it, such as scipy.optimize."
+            (
+                'jupyter_prefork_kernel_modules[1] = "scipy optimize" cannot be the name of a module. '
+                "Write it as a notebook imports it, such as scipy.optimize."
+            )
         ],
     ),
     "several": (
