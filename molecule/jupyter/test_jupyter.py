@@ -529,8 +529,12 @@ def test_upgrade_and_way_back_disturb_no_running_server(
     server = start("alice")
     running = server.run_cell("x = 41")["kernel"]
 
-    upgrade = apply_role(jupyter_extra_packages=["jupyter-resource-usage==1.3.0"], jupyter_keep_versions=0)
+    extra = ["jupyter-resource-usage==1.3.0"]
+    upgrade = apply_role(jupyter_extra_packages=extra, jupyter_keep_versions=0, jupyter_prefork_kernels=False)
     assert upgrade.returncode == 0, upgrade.stdout
+    assert not host.file("/etc/systemd/system/campushub-prefork-kernels.service").exists
+    assert host.run("systemctl is-active campushub-prefork-kernels").stdout.strip() == "inactive"
+    assert host.run("systemctl is-active campushub-prefork").stdout.strip() == "active"
     new = host.check_output(f"readlink {LINK}")
     assert new != old
 
@@ -550,6 +554,7 @@ def test_upgrade_and_way_back_disturb_no_running_server(
     back = apply_role()
     assert back.returncode == 0, back.stdout
     assert host.check_output(f"readlink {LINK}") == old
+    assert host.run("systemctl is-active campushub-prefork-kernels").stdout.strip() == "active"
     assert other.run_cell(probe)["text"] == f"/opt/campushub/{new} layer\n"
     # Nothing is removed while it is in use.
     assert apply_role(jupyter_keep_versions=0).returncode == 0
