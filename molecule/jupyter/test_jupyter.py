@@ -397,8 +397,8 @@ def test_settings_of_matplotlib_and_threads_count_in_forks(host: Host, start: Ca
 
 
 def test_a_forked_kernel_counts_as_its_users(host: Host, start: Callable[..., Server]) -> None:
-    start_kernels(host)
-    server = start("alice", f"{UNPRIVILEGED} -p MemoryMax=700M")
+    service = start_kernels(host)
+    server = start("alice", f"{UNPRIVILEGED} -p MemoryMax=400M -p MemorySwapMax=0")
     code = (
         "import os, numpy; x = numpy.ones((60, 1000, 1000), 'u1'); print(os.getpid(), open('/proc/self/cgroup').read())"
     )
@@ -407,6 +407,15 @@ def test_a_forked_kernel_counts_as_its_users(host: Host, start: Callable[..., Se
     programs = server.get("api/session/programs")
     kernels = [program for program in programs if program["kind"] == "kernel"]
     assert [kernel["memory"] > 60e6 for kernel in kernels] == [True], programs
+    # The limit ends it and nothing else, and its server knows of which kernel to tell.
+    code = "x = bytearray(1); [x.extend(bytes(10**7)) for _ in range(200)]"
+    program = f"{LINK}/bin/python -I /run/jupyter-tests/run_cell.py"
+    host.run(f"timeout 5 {program} {server.url} {cell['kernel']} {shlex.quote(code)}")
+    told = f"The kernel {cell['kernel']} was killed for want of memory"
+    wait = f"for i in $(seq 100); do journalctl _PID={server.pid} | grep -qF '{told}' && exit; sleep 0.2; done; exit 1"
+    host.check_output(f"sh -c {shlex.quote(wait)}")
+    assert server.status("api") == "200"
+    assert host.check_output("systemctl show --value -p MainPID campushub-prefork-kernels") == service
 
 
 @pytest.mark.attack
@@ -520,8 +529,12 @@ def test_upgrade_and_way_back_disturb_no_running_server(
     server = start("alice")
     running = server.run_cell("x = 41")["kernel"]
 
-    upgrade = apply_role(jupyter_extra_packages=["jupyter-resource-usage==1.3.0"], jupyter_keep_versions=0)
+    extra = ["jupyter-resource-usage==1.3.0"]
+    upgrade = apply_role(jupyter_extra_packages=extra, jupyter_keep_versions=0, jupyter_prefork_kernels=False)
     assert upgrade.returncode == 0, upgrade.stdout
+    assert not host.file("/etc/systemd/system/campushub-prefork-kernels.service").exists
+    assert host.run("systemctl is-active campushub-prefork-kernels").stdout.strip() == "inactive"
+    assert host.run("systemctl is-active campushub-prefork").stdout.strip() == "active"
     new = host.check_output(f"readlink {LINK}")
     assert new != old
 
@@ -541,6 +554,7 @@ def test_upgrade_and_way_back_disturb_no_running_server(
     back = apply_role()
     assert back.returncode == 0, back.stdout
     assert host.check_output(f"readlink {LINK}") == old
+    assert host.run("systemctl is-active campushub-prefork-kernels").stdout.strip() == "active"
     assert other.run_cell(probe)["text"] == f"/opt/campushub/{new} layer\n"
     # Nothing is removed while it is in use.
     assert apply_role(jupyter_keep_versions=0).returncode == 0

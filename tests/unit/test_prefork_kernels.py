@@ -43,6 +43,7 @@ try:
 except ImportError:
     faster = None
 """
+PACKAGES = ["library", "dependent", "not_there"]
 # What a kernel is, as far as it could differ.
 ABOUT = """
 import gc, json, locale, os, signal, site, subprocess, sys, warnings
@@ -97,12 +98,13 @@ def environment() -> Iterator[Path]:
         (packages / "library/__init__.py").write_text(LIBRARY)
         (packages / "library/more.py").write_text("")
         (packages / "library_part.py").write_text("")
+        (packages / "dependent.py").write_text("import library")
         yield made
 
 
 @pytest.fixture(scope="module")
 def running(environment: Path) -> Iterator[list[PreforkService]]:
-    services = [PreforkService(environment, ["library", "not_there"])]
+    services = [PreforkService(environment, PACKAGES)]
     yield services
     services[0].stop()
 
@@ -111,7 +113,7 @@ def running(environment: Path) -> Iterator[list[PreforkService]]:
 def service(running: list[PreforkService], environment: Path) -> PreforkService:
     """A service that the last test may have stopped."""
     if running[0].process.poll() is not None:
-        running[0] = PreforkService(environment, ["library", "not_there"])
+        running[0] = PreforkService(environment, PACKAGES)
     return running[0]
 
 
@@ -329,7 +331,9 @@ def test_packages_are_there_when_they_are_imported(start: Any) -> None:
 def test_a_cell_that_prefers_another_package_gets_it(start: Any) -> None:
     kernel = start()
     kernel.run("import os, sys; os.mkdir('mine'); open('mine/library.py', 'w').write('MINE = 1')")
-    assert kernel.run("sys.path.insert(0, 'mine'); import library; print(library.MINE)") == "1"
+    said = kernel.run("sys.path.insert(0, 'mine'); import library; print(library.MINE)")
+    assert "This kernel has loaded dependent for another package" in said
+    assert kernel.run("import dependent; print(dependent.library.MINE)") == "1"
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ class Monitor:
     async def _kernel_owners(self) -> dict[int, programs.Owner]:
         kernels = self._server.kernel_manager
         sessions = {session["kernel"]["id"]: session for session in await self._server.session_manager.list_sessions()}
-        owners = {}
+        owners: dict[int, programs.Owner] = {}
         for kernel in kernels.list_kernel_ids():
             manager = kernels.get_kernel(kernel)
             if pid := getattr(manager.provisioner, "pid", None):

@@ -44,6 +44,10 @@ COMPANIONS = {"matplotlib": "mpl_toolkits"}
 # Libraries read these as they are loaded; of the first it is looked up again.
 THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 READ_BY_LIBRARIES = ("NPY_", "NUMPY_", "OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "KMP_", "MKL_", "BLIS_")
+WARNING = (
+    "This kernel has loaded {} for another package than the one that it imports now. If they do not go together, have "
+    "a kernel that loads nothing before: python -m ipykernel install --user"
+)
 # What these modules read of the environment makes no difference, or is read again.
 HARMLESS = re.compile(r"ipykernel\.kernelapp|IPython\.utils\.terminal|matplotlib(\..*)?")
 
@@ -139,9 +143,13 @@ class Libraries:
             return found
 
     def forget(self, stage: int) -> None:
-        """Have what was imported then and later imported anew."""
-        for name in [name for name in self.hidden if self.stage(name) >= stage]:
+        """Have what was imported then and later imported anew. What is loaded with it is not loaded twice, though."""
+        forgotten = [name for name in self.hidden if self.stage(name) >= stage]
+        later = sorted({name.partition(".")[0] for name in forgotten if self.stage(name) > stage})
+        for name in forgotten:
             del self.hidden[name]
+        if later:
+            warnings.warn(WARNING.format(", ".join(later)), RuntimeWarning, stacklevel=2)
 
     def show(self, name: str) -> bool:
         """Make a package known to Python with what it needs, as an import does; return whether it is there then."""
@@ -310,7 +318,7 @@ def check(variables: dict[str, str], refused: type[Exception]) -> None:
         raise refused(f"{code} has code")
     # The packages of the environment come first, and then those of the user.
     before = list(sys.path)
-    site.addusersitepackages(set())
+    site.addusersitepackages({os.path.abspath(place) for place in before})
     places = [place for place in sys.path if place not in before]
     for name in ("sitecustomize", "usercustomize"):
         if has(name, places):
