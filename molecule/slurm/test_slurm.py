@@ -507,6 +507,7 @@ def as_before(hub: Host, client: Client, apply_to: Callable[[str], ApplyRole]) -
     begin_as_usual(hub, "alice", "bob", "carol")
 
 
+@pytest.mark.slow
 def test_a_hub_gets_nodes_and_loses_them_with_all_running(
     hub: Host, client: Client, alice: Client, as_before: ApplyRole
 ) -> None:
