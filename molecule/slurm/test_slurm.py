@@ -603,6 +603,13 @@ def start(hub: Host, client: Client, user: str, profile: str) -> None:
     wait_until(lambda: servers(client, user).get("", {}).get("ready"), f"{user}'s server runs", 90)
 
 
+def begin_as_usual(hub: Host, *users: str) -> None:
+    """Have the next start of somebody begin with what most have."""
+    for user in users:
+        options = "{'user_options': {'profile': 'work'}}"
+        as_person(hub, user, f"hub.api('/hub/api/users/{user}/server', 'PATCH', {options})")
+
+
 def whereabouts(client: Client, user: str) -> str:
     """The host of a user's server, and the process of its terminals' parent, which another server has not."""
     return client(user, "run", "import os, socket; print(socket.gethostname(), os.getppid(), os.getcwd())")
@@ -614,6 +621,7 @@ def both(hub: Host, alice: Client) -> Iterator[dict[str, str]]:
     start(hub, alice, "bob", "here")
     yield {user: whereabouts(alice, user) for user in ("alice", "bob")}
     alice("bob", "stop")
+    begin_as_usual(hub, "bob")
 
 
 def test_a_profile_can_run_on_the_hub_itself(hub: Host, client: Client, both: dict[str, str]) -> None:
@@ -639,25 +647,27 @@ def test_both_kinds_outlive_the_hub(hub: Host, client: Client, both: dict[str, s
 def test_a_setting_that_would_lose_a_server_is_refused(
     client: Client, both: dict[str, str], apply_to: Callable[[str], ApplyRole]
 ) -> None:
-    done = apply_to("slurm-hub")(role="jupyterhub", jupyterhub_spawner="systemd")
+    done = apply_to("slurm-hub")(role="jupyterhub", jupyterhub_spawner="systemd", jupyterhub_profiles=[])
     assert done.returncode != 0
     assert "jupyterhub-user-2002-" in done.stdout
     assert whereabouts(client, "bob") == both["bob"]
 
 
 @pytest.fixture
-def as_before(client: Client, apply_to: Callable[[str], ApplyRole]) -> Iterator[ApplyRole]:
+def as_before(hub: Host, client: Client, apply_to: Callable[[str], ApplyRole]) -> Iterator[ApplyRole]:
     """Apply settings to the hub; at the end it has its own again."""
     apply = apply_to("slurm-hub")
     for user in ("bob", "carol"):
         client(user, "stop")
     yield lambda **settings: apply(role="jupyterhub", **settings)
-    for user in ("bob", "carol"):
+    for user in ("alice", "bob", "carol"):
         client(user, "stop")
     done = apply(role="jupyterhub")
     assert done.returncode == 0, done.stdout[-3000:]
+    begin_as_usual(hub, "alice", "bob", "carol")
 
 
+@pytest.mark.slow
 def test_a_hub_gets_nodes_and_loses_them_with_all_running(
     hub: Host, client: Client, alice: Client, as_before: ApplyRole
 ) -> None:
