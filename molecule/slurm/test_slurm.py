@@ -278,7 +278,7 @@ def look_at_cluster(scratch: Path) -> tuple[int, str]:
 
 def test_preflight_refuses_hosts_that_would_not_work_together(hub: Host, alice: Client, tmp_path: Path) -> None:
     address = hub.check_output("sinfo --noheader --nodes=slurm-node --format=%o")
-    cut = f"add rule inet cut in ip saddr {address} tcp dport 984 ct state new drop"
+    cut = f"add rule inet cut in ip saddr {address} tcp dport 984 tcp flags syn drop"
     hub.check_output(f"nft 'add table inet cut; add chain inet cut in {{ type filter hook input priority 0; }}; {cut}'")
     try:
         status, output = run_site(tmp_path, "playbooks/preflight.yml", slurm_cluster_name="other")
@@ -372,10 +372,10 @@ def test_a_host_is_added_and_limits_are_enforced(
     assert alice("alice", "run", "print('still here')") == "still here\n"
     hub.check_output("sacctmgr --immediate modify account campushub set GrpTRES=cpu=1")
     try:
-        begin(hub, "bob")
-        look = "squeue --noheader --user=bob --format=%r"
-        wait_until(lambda: hub.check_output(look) == "AssocGrpCpuLimit", "bob waits for the account", 30)
-        client("bob", "stop")
+        begin(hub, "carol")
+        look = "squeue --noheader --user=carol --format=%r"
+        wait_until(lambda: hub.check_output(look) == "AssocGrpCpuLimit", "carol waits for the account", 30)
+        client("carol", "stop")
     finally:
         hub.check_output("sacctmgr --immediate modify account campushub set GrpTRES=cpu=-1")
 

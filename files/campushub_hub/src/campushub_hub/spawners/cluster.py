@@ -44,7 +44,7 @@ ENDED = {
 # Who Slurm runs as, and may cancel any job, on the clusters of role slurm.
 SLURM_USER = "slurm"
 # Seconds for which nobody tries again to add a user to an account, as while slurmdbd is down.
-ASSOCIATE_PAUSE = 60.0
+ASSOCIATE_PAUSE = 15.0
 # The path in the sudo rule.
 MEDIATOR = "/opt/campushub/hub/bin/campushub-mediator"
 # Of Slurm, so that it does not look for words of a language, or for a zone, in the hub's environment.
