@@ -273,6 +273,13 @@ def test_a_terminal_is_a_shell_of_the_user(alice: Client) -> None:
     assert printed.split() == ["alice", "/home/alice", "/opt/campushub/user/bin/python", "0022"]
 
 
+def test_lab_asks_for_no_news_and_no_builds(alice: Client) -> None:
+    """Its page does as its configuration says, which is at the beginning of it."""
+    page = alice("get", "/user/alice/lab")
+    assert '"buildCheck": false' in page
+    assert '"@jupyterlab/apputils-extension:announcements"' in page
+
+
 def test_node_is_not_on_users_path(alice: Client) -> None:
     """The proxy's Node is nobody else's business."""
     assert "no node" in alice("alice", "shell", "command -v node || echo no node")

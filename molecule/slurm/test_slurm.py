@@ -435,10 +435,10 @@ def test_a_server_answers_nobody_but_the_hub(hub: Host, node: Host, alice: Clien
 
 @pytest.mark.chaos
 def test_a_server_outlives_the_hub(hub: Host, alice: Client) -> None:
-    kernel = alice("alice", "run", "import os; print(os.getppid())")
+    kernel = alice("alice", "run", "import os; print(os.environ['JPY_PARENT_PID'])")
     kill(hub)
     assert "" in servers(alice, "alice")
-    assert alice("alice", "run", "import os; print(os.getppid())") == kernel
+    assert alice("alice", "run", "import os; print(os.environ['JPY_PARENT_PID'])") == kernel
 
 
 @pytest.mark.chaos

@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-WATCH = HERE.parents[1] / "files" / "watch_mounts.py"
+WATCH = HERE.parent.parent / "files" / "watch_mounts.py"
 STAND_IN = HERE.parent / "hanging_files.py"
 DOCUMENT = Path("/etc/campushub/homes.json")
 NOBODY = 65534

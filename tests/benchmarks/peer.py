@@ -34,6 +34,8 @@ c.SudoSpawner.sudospawner_path = "WORK/user/bin/sudospawner"
 c.Spawner.default_url = "/lab"
 c.PAMAuthenticator.service = "jupyterhub"
 c.Authenticator.allow_all = True
+# On a busy machine.
+c.Spawner.http_timeout = c.Spawner.start_timeout = 300
 '''
 
 def run(*command, **options):
@@ -68,7 +70,7 @@ def start_peer(additions=""):
     wait_for(THEIRS.replace("http:", "https:") if "ssl_cert" in additions else THEIRS)
 
 def wait_for(url):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while subprocess.run(["curl", "-skf", "-o", "/dev/null", url + "/hub/api"]).returncode:
         if time.monotonic() > end:
             raise SystemExit(f"{url} does not answer; see: journalctl -u {PEER}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.settings.validation import ROOT, answered_otherwise, facts, run_for
+from tests.settings.validation import ROOT, answered_otherwise, facts, rendered, run_for
 
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
@@ -127,6 +127,24 @@ def test_the_environment_gets_the_languages_of_the_site() -> None:
     assert found["none"] == []
     assert [text.partition("==")[0][-5:] for text in found["two"]] == ["ru-ru", "zh-cn"]
     assert all(text.count("--hash=sha256:") == 2 for text in found["two"])
+
+
+def test_each_service_that_forks_has_its_switch() -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        "both": {"jupyter_prefork_kernel_modules": ["numpy", "scipy.optimize"]},
+        "servers": {"jupyter_prefork_kernels": False},
+        "neither": {"jupyter_prefork": False},
+    }
+    found = rendered("jupyter", hosts, "__jupyter_prefork_files")
+    names = {host: [path.rpartition("/")[2] for path in files] for host, files in found.items()}
+    both = ["campushub-prefork.service", "campushub-prefork-kernels.service"]
+    assert names == {"both": both, "servers": both[:1], "neither": []}
+    servers, kernels = found["both"].values()
+    assert "/bin/campushub-prefork /run/campushub-prefork/user.sock\n" in servers
+    socket = "/run/campushub-prefork-kernels/user.sock"
+    assert f"/bin/campushub-prefork-kernels {socket} numpy scipy.optimize\n" in kernels
+    # Both are shut off from the host in the same way.
+    assert len(set(servers.splitlines()) ^ set(kernels.splitlines())) == 6
 
 
 def locked(role: str) -> dict[str, str]:

@@ -897,6 +897,10 @@ def test_a_hub_that_is_root_waits_for_no_storage(
     storage.go_on()
     asyncio.run(spawner.resolve_home())
     assert spawner.get_state()["home"] == str(storage.directory)
+    storage.die()
+    network_homes(monkeypatch, tmp_path / "others", str(storage.directory))
+    with pytest.raises(ServerStartError, match=r"at the moment: Transport endpoint is not connected\. Please try"):
+        asyncio.run(spawner.resolve_home())
 
 
 def test_a_look_that_nobody_could_take_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

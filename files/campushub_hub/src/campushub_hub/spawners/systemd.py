@@ -156,7 +156,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
 
         async def answer() -> tuple[str, str]:
             state = (await output.readline()).decode().rstrip("\n")
-            return state, "" if state == "ok" else (await output.readline()).decode()
+            return state, "" if state == "ok" else (await output.readline()).decode().rstrip("\n")
 
         try:
             # The timeout is that of the storage, and a busy host may take long to start a process.
