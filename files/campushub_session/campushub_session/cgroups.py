@@ -7,8 +7,10 @@ is unknown, None, and nothing fails for it.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 # Version 1 says "no limit" with the largest number of pages.
 _UNLIMITED = 1 << 60
@@ -51,6 +53,19 @@ def _below(top: Path | None) -> list[Path]:
     return [Path(directory) for directory, _, _ in os.walk(top)] if top else []
 
 
+class Memory(NamedTuple):
+    """Bytes in use, without cached files, which give way before anything is killed; the most there may be, and were."""
+
+    used: int
+    limit: int | None
+    peak: int | None
+
+    @property
+    def room(self) -> float:
+        """How many bytes are left."""
+        return math.inf if self.limit is None else self.limit - self.used
+
+
 class Slice:
     """The control groups of a slice, or those of this process where it is in no such slice."""
 
@@ -83,46 +98,52 @@ class Slice:
         parts = path.split("/")
         return "/".join(parts[: parts.index(self._name) + 1]) if self._name in parts else path
 
-    def _file(self, controller: str, name: str) -> Path:
-        return self._directories.get("" if self._unified else controller, Path("/nonexistent")) / name
+    def _groups(self, controller: str) -> list[Path]:
+        """Return the control group of the slice, and that of this server, which may have a limit of its own."""
+        name = "" if self._unified else controller
+        return list(dict.fromkeys(found[name] for found in (self._directories, self._own) if name in found))
 
-    def memory(self) -> int | None:
-        """Return the bytes in use, without cached files, which give way before anything is killed."""
-        used = _number(self._file("memory", "memory.current" if self._unified else "memory.usage_in_bytes"))
-        cached = _field(
-            self._file("memory", "memory.stat"), "inactive_file" if self._unified else "total_inactive_file"
-        )
-        return None if used is None else max(0, used - (cached or 0))
+    def memory(self) -> Memory | None:
+        """Return what is in use of the limit that is nearest: the user's, or one of this server's own."""
+        found = [memory for group in self._groups("memory") if (memory := self._memory(group))]
+        return min(found, key=lambda memory: memory.room, default=None)
 
-    def memory_limit(self) -> int | None:
-        """Return the most bytes that may be in use."""
-        limit = _number(self._file("memory", "memory.max" if self._unified else "memory.limit_in_bytes"))
-        return limit if limit is not None and limit < _UNLIMITED else None
-
-    def memory_peak(self) -> int | None:
-        """Return the most bytes that were in use."""
-        return _number(self._file("memory", "memory.peak" if self._unified else "memory.max_usage_in_bytes"))
+    def _memory(self, group: Path) -> Memory | None:
+        used = _number(group / ("memory.current" if self._unified else "memory.usage_in_bytes"))
+        if used is None:
+            return None
+        cached = _field(group / "memory.stat", "inactive_file" if self._unified else "total_inactive_file") or 0
+        limit = _number(group / ("memory.max" if self._unified else "memory.limit_in_bytes"))
+        peak = _number(group / ("memory.peak" if self._unified else "memory.max_usage_in_bytes"))
+        return Memory(max(0, used - cached), limit if limit is not None and limit < _UNLIMITED else None, peak)
 
     def cpu_seconds(self) -> float | None:
-        """Return the processor time that was used."""
+        """Return the processor time that was used by what the limit is for."""
         if self._unified:
-            microseconds = _field(self._file("cpu", "cpu.stat"), "usage_usec")
+            microseconds = _field(self._limiting("cpu") / "cpu.stat", "usage_usec")
             return None if microseconds is None else microseconds / 1e6
-        nanoseconds = _number(self._file("cpuacct", "cpuacct.usage"))
+        nanoseconds = _number(self._limiting("cpuacct") / "cpuacct.usage")
         return None if nanoseconds is None else nanoseconds / 1e9
 
     def cpu_limit(self) -> float | None:
-        """Return the CPU cores that may be in use."""
+        """Return the CPU cores that may be in use, by the narrower of the user's limit and one of this server's own."""
+        return min(filter(None, map(self._cores, self._groups("cpu"))), default=None)
+
+    def _cores(self, group: Path) -> float | None:
         try:
             if self._unified:
-                quota, period = map(int, self._file("cpu", "cpu.max").read_text().split())
+                quota, period = map(int, (group / "cpu.max").read_text().split())
             else:
-                quota, period = (
-                    int(self._file("cpu", f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
-                )
+                quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
         except (OSError, ValueError):
             return None
         return quota / period if quota > 0 else None
+
+    def _limiting(self, controller: str) -> Path:
+        """Return the control group with the narrower limit of processor time, as a controller has it."""
+        limits = [self._cores(group) or math.inf for group in self._groups("cpu")]
+        groups = self._groups(controller) or [Path("/nonexistent")]
+        return groups[limits.index(min(limits)) if len(limits) == len(groups) else 0]
 
     def out_of_memory_kills(self) -> dict[str, int]:
         """

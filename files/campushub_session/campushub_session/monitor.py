@@ -100,7 +100,7 @@ class Monitor:
         """Return what is in use now."""
         memory = self.slice.memory()
         return {
-            "memory": None if memory is None else {"used": memory, "limit": self.slice.memory_limit()},
+            "memory": None if memory is None else {"used": memory.used, "limit": memory.limit},
             "cpu": None if self._cores is None else {"used": self._cores, "limit": self.slice.cpu_limit()},
             "home": self.home.amount(),
             "home_files": self.home.amount("files"),
@@ -132,8 +132,9 @@ class Monitor:
 
     def look_for_kills(self) -> None:
         """Tell of programs that were killed and are no kernels."""
-        now, limit = time.monotonic(), self.slice.memory_limit() or 0
-        if limit and (self.slice.memory() or 0) > limit * NEAR:
+        now, memory = time.monotonic(), self.slice.memory()
+        limit = memory.limit if memory and memory.limit else 0
+        if memory and limit and memory.used > limit * NEAR:
             self._remember_programs()
         self._kills.update(now)
         while self._kills.claim(now - KERNEL_END):
@@ -186,7 +187,8 @@ class Monitor:
             self._tell_of_kill(kernel, names[0] if names else "")
 
     def _tell_of_kill(self, kernel: str | None, name: str) -> None:
-        peak, limit = self.slice.memory_peak(), self.slice.memory_limit()
+        memory = self.slice.memory()
+        peak, limit = (memory.peak, memory.limit) if memory else (None, None)
         what = f"The kernel {kernel}" if kernel else "A program"
         # In the journal.
         self._log.error("%s was killed for want of memory: %s (peak %s, limit %s bytes)", what, name, peak, limit)

@@ -63,10 +63,25 @@ def version_1(tmp_path):
 @pytest.mark.parametrize("version", ["unified", "version_1"])
 def test_usage_is_that_of_the_slice(request, version):
     groups, _ = request.getfixturevalue(version)
-    assert (groups.memory(), groups.memory_limit(), groups.memory_peak()) == (2000, 5000, 4000)
+    assert groups.memory() == (2000, 5000, 4000)
     assert groups.cpu_limit() == 1.5
     assert sorted(groups.processes()) == [7, 8]
     assert sum(groups.out_of_memory_kills().values()) == 2
+
+
+def test_the_limit_of_the_server_counts_where_it_is_nearest(unified, version_1):
+    """As with a profile; unless the user's other servers have taken more of the user's own."""
+    groups, top = unified
+    unit = top / "jupyterhub-user-u.service"
+    write(unit, memory__current=900, memory__stat="inactive_file 100", memory__max=1000, memory__peak=950)
+    write(unit, cpu__stat="usage_usec 500000", cpu__max="50000 100000")
+    assert groups.memory() == (800, 1000, 950)
+    assert (groups.cpu_seconds(), groups.cpu_limit()) == (0.5, 0.5)
+    write(top, memory__current=5990)
+    assert groups.memory() == (4990, 5000, 4000)
+    groups, top = version_1
+    write(top / "jupyterhub-user-u.service", memory__usage_in_bytes=700, memory__limit_in_bytes=1000)
+    assert groups.memory() == (700, 1000, None)
 
 
 def test_cpu_time_of_others_is_not_counted(unified, version_1):
@@ -78,8 +93,7 @@ def test_cpu_time_of_others_is_not_counted(unified, version_1):
 def test_kernel_without_the_peak_is_no_fault(unified):
     groups, directory = unified
     (directory / "memory.peak").unlink()
-    assert groups.memory_peak() is None
-    assert groups.memory() == 2000
+    assert groups.memory() == (2000, 5000, None)
 
 
 def test_no_limit_is_none(unified, version_1):
@@ -87,7 +101,7 @@ def test_no_limit_is_none(unified, version_1):
         for name in ("memory.max", "cpu.max"):
             (directory / name).write_text("max 100000\n" if name == "cpu.max" else "max\n")
         (directory / "memory.limit_in_bytes").write_text("9223372036854771712\n")
-        assert groups.memory_limit() is None
+        assert groups.memory().limit is None
     assert unified[0].cpu_limit() is None
 
 
@@ -95,8 +109,8 @@ def test_no_limit_is_none(unified, version_1):
 def test_what_cannot_be_read_is_unknown(tmp_path, damage):
     write(tmp_path / "proc", cgroup=damage, mountinfo="1 1 0:1 / /nonexistent rw - cgroup cgroup rw,memory")
     groups = Slice(NAME, tmp_path / "proc")
-    values = (groups.memory(), groups.memory_limit(), groups.memory_peak(), groups.cpu_seconds(), groups.cpu_limit())
-    assert values == (None,) * 5
+    values = (groups.memory(), groups.cpu_seconds(), groups.cpu_limit())
+    assert values == (None,) * 3
     assert (groups.processes(), groups.out_of_memory_kills()) == ([], {})
 
 
