@@ -323,6 +323,8 @@ def test_pages_of_users_get_no_hold_of_the_hub(door: Door) -> None:
         # As the hub tells Lab that a server has ended.
         assert door.ask("/hub/user/ada/api/kernels", Sec_Fetch_Mode=mode)[0] == 424
         assert door.ask("/hub/announcement", Sec_Fetch_Mode=mode)[0] != 403
+        # Where an open page asks why its server has ended.
+        assert door.ask(f"/hub/server-state/ada//{'0' * 64}", Sec_Fetch_Mode=mode, Sec_Fetch_Site="same-site")[0] != 403
         assert door.ask("/hub/api/headers", Sec_Fetch_Mode=mode)[0] == 200
         assert door.ask("/hub/static/headers", Sec_Fetch_Mode=mode)[0] == 200
         assert door.ask("/user/ada/headers", Sec_Fetch_Mode=mode)[0] == 200

@@ -327,6 +327,8 @@ def test_a_start_that_fails_is_explained_with_what_helps(
         for text in (ENDED, "NameError: &lt;b&gt;", "jupyter_server_config.py, line 3", failure.reference):
             assert text in page, text
         _, _, russian = hub.request("/hub/spawn-pending/ann", headers={"Accept-Language": "ru"})
+        assert all(f">{word}<" in russian for word in ("Главная", "Токены", "Выйти"))
+        assert "Программа сервера запускается." in russian
         assert "Ваш сервер завершился во время запуска." in russian
         assert "Речь идёт о /home/ann/.jupyter/jupyter_server_config.py, строка 3." in russian
         link = re.search(r'id="start-without-settings"[^>]*href="([^"]*)"', page)

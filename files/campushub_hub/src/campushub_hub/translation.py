@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, pass_context
 from jinja2.ext import InternationalizationExtension
 from jinja2.runtime import Context
+from markupsafe import Markup, escape
 from tornado.log import app_log
 
 DOMAIN = "campushub_hub"
@@ -33,6 +34,15 @@ def gettext_noop(message: str) -> str:
 JUPYTERHUB_MESSAGES = (
     gettext_noop("Invalid username or password"),
     gettext_noop("Login form invalid or expired. Try again."),
+)
+# What it says at the top of each page.
+JUPYTERHUB_NAVIGATION = (
+    gettext_noop("Home"),
+    gettext_noop("Token"),
+    gettext_noop("Admin"),
+    gettext_noop("Services"),
+    gettext_noop("Login"),
+    gettext_noop("Logout"),
 )
 
 
@@ -87,6 +97,15 @@ def translate_plural(context: Context, singular: str, plural: str, number: int) 
     return catalogues()[page_language(context)].ngettext(singular, plural, number)
 
 
+@pass_context
+def translate_navigation(context: Context, part: str) -> Markup:
+    """Return a part of JupyterHub's page, as HTML, with its words in the language of the page."""
+    html = str(part)
+    for word in JUPYTERHUB_NAVIGATION:
+        html = html.replace(f">{word}<", f">{escape(translate(context, word))}<")
+    return Markup(html)  # noqa: S704 (it is JupyterHub's own, rendered)
+
+
 class PageTranslations(InternationalizationExtension):
     """Jinja's own extension for gettext, with the language of each page, which templates know as `language()`."""
 
@@ -95,6 +114,7 @@ class PageTranslations(InternationalizationExtension):
         # Not the newer style, which takes every message for safe HTML and a format: some come from authenticators.
         self._install_callables(translate, translate_plural, newstyle=False)  # type: ignore[arg-type]  # with the page
         environment.globals["language"] = page_language
+        environment.filters["navigation"] = translate_navigation
 
 
 def extended(options: dict[str, Any]) -> dict[str, Any]:

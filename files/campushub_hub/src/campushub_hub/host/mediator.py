@@ -245,7 +245,9 @@ def last_words(lines: list[str], home: str) -> dict[str, object]:
     """Return the last line that a server has printed, and the file and line of the user's that it is about."""
     import re
 
-    texts = [re.sub(r"^\[[A-Z] [^\]]*\] ", "", line).strip() for line in lines]
+    # What it notes while all is well, such as each request, tells nobody why it ended.
+    warnings = [line for line in lines if not re.match(r"\[[DI] ", line)]
+    texts = [re.sub(r"^\[[A-Z] [^\]]*\] ", "", line).strip() for line in warnings]
     line = next((text for text in reversed(texts) if text), "")
     places = [found.groups() for text in texts if (found := re.match(r'File "([^"]+)", line (\d+)', text))]
     own = [place for place in places if place[0].startswith(f"{home}/") and "/site-packages/" not in place[0]]
