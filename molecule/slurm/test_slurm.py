@@ -299,9 +299,9 @@ def test_preflight_refuses_hosts_that_would_not_work_together(hub: Host, alice: 
 
 
 def accounted(hub: Host, user: str, *fields: str) -> list[list[str]]:
-    """What accounting has of the jobs of a user."""
+    """What accounting has of the jobs of a user; nothing while it starts."""
     command = f"sacct --noheader --parsable2 --allocations --user={user} --format={','.join(fields)}"
-    return [line.split("|") for line in hub.check_output(command).splitlines()]
+    return [line.split("|") for line in hub.run(command).stdout.splitlines()]
 
 
 @pytest.mark.usefixtures("alice")
