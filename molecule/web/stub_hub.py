@@ -77,7 +77,7 @@ async def answer(path: str, headers: dict[str, str], reader: asyncio.StreamReade
         "/hub/api/user": response("503 Service Unavailable", '{"message": "gone"}', "Content-Type: application/json"),
         "/user/ada/api/kernels": response("503 Service Unavailable", "not running", plain),
     }
-    return answers.get(path, response("404 Not Found", "nothing here", plain))
+    return answers.get(path.partition("?")[0], response("404 Not Found", "nothing here", plain))
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
