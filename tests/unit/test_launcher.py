@@ -157,7 +157,10 @@ def test_old_python_is_named_with_the_command_to_install_another(machine: Machin
     answer = machine.run(verb)
     assert answer.returncode == 1
     assert "Python 3.11 or newer (python3 is 3.10 here)" in answer.stderr
-    assert "sudo apt-get update && sudo apt-get install --no-install-recommends python3.11 python3.11-venv" in answer.stderr
+    assert (
+        "sudo apt-get update && sudo apt-get install --no-install-recommends python3.11 python3.11-venv"
+        in answer.stderr
+    )
 
 
 def test_a_distribution_without_a_new_python_is_refused(machine: Machine) -> None:
@@ -195,7 +198,9 @@ def test_all_that_is_missing_is_named_in_one_go(machine: Machine) -> None:
     ):
         assert f"  - {sentence}" in answer.stderr
     command = answer.stderr.splitlines()[-1].strip()
-    assert command.startswith("sudo apt-get update && sudo apt-get install --no-install-recommends python3-venv openssh-client podman ")
+    assert command.startswith(
+        "sudo apt-get update && sudo apt-get install --no-install-recommends python3-venv openssh-client podman "
+    )
     assert "mmdebstrap" in command
     assert not any(call.startswith("apt-get") for call in machine.called())
     assert not (machine.checkout / ".venv").exists()
@@ -210,7 +215,10 @@ def test_install_without_yes_says_what_is_missing(machine: Machine) -> None:
     assert "  - the venv module of python3" in answer.stderr
     assert "  - the ssh client" in answer.stderr
     assert "Install it, then try again, or add --yes to have it installed:" in answer.stderr
-    assert "  sudo apt-get update && sudo apt-get install --no-install-recommends python3-venv openssh-client" in answer.stderr
+    assert (
+        "  sudo apt-get update && sudo apt-get install --no-install-recommends python3-venv openssh-client"
+        in answer.stderr
+    )
     assert not any(call.startswith("apt-get") for call in machine.called())
 
 
