@@ -68,7 +68,7 @@ async def answer(path: str, headers: dict[str, str], reader: asyncio.StreamReade
         ),
         "/user/ada/static/lab/main.js": response("200 OK", PROGRAM, script, "Cache-Control: no-cache"),
         "/user/ada/lab/extensions/@own/x/static/1.0123456789abcdef.js": response(
-            "200 OK", PROGRAM, script, "Cache-Control: no-cache"
+            "200 OK", PROGRAM, script, "Cache-Control: no-cache", "Service-Worker-Allowed: /"
         ),
         "/user/gone/static/lab/2.0123456789abcdef.js": response("302 Found", "", "Location: /hub/user/gone/"),
         "/user/ada/lab/api/settings": response("200 OK", json.dumps({"settings": PROGRAM}), data),

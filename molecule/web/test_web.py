@@ -537,6 +537,8 @@ def test_files_of_another_environment_come_from_its_server(door: Door, own_files
     status, headers, text = door.ask("/user/ada/lab/extensions/@own/x/static/1.0123456789abcdef.js")
     assert (status, len(text)) == (200, 102_000)
     assert headers["cache-control"] == "public, max-age=31536000, immutable"
+    # With it one user's server could put itself between all others and their browsers.
+    assert "service-worker-allowed" not in headers
     # What has no hash may be another one tomorrow, and a server that does not run may run then.
     status, headers, text = door.ask("/user/ada/static/lab/main.js")
     assert (status, headers["cache-control"], len(text)) == (200, "no-cache", 102_000)

@@ -175,19 +175,6 @@ def test_a_unit_that_does_not_answer_is_told(place: Place) -> None:
     assert time.monotonic() - begin < 10
 
 
-def test_a_server_without_a_home_is_none_and_its_unit_ends(place: Place, tmp_path: Path) -> None:
-    probe = {"home": str(tmp_path / "gone"), "mount_point": "", "timeout": 5, "scratch": "", "env": {}}
-    place.start_unit()
-    answer, _ = place.ask("spawn", args=[], env={"TOLD": str(place.told)}, probe=probe)
-    assert answer == {"ok": True, "home": "missing", "problem": "No such file or directory"}
-    assert place.units[0].wait(10) == 0
-    assert not place.told.exists()
-    (tmp_path / "gone").mkdir()
-    place.start_unit()
-    answer, _ = place.ask("spawn", args=[], env={"TOLD": str(place.told)}, probe=probe)
-    assert (answer["home"], answer["pid"]) == ("ok", place.units[1].pid)
-
-
 def test_a_unit_that_nobody_asks_ends(place: Place) -> None:
     place.start_unit()
     place.units[0].wait(10)

@@ -462,7 +462,7 @@ def test_a_job_of_a_closed_account_is_cancelled_as_slurm(hub: SlurmCluster, slur
 
     asyncio.run(scenario())
     assert [call[3] for call in cancelled(slurm)] == ["bob", "slurm"]
-    assert slurm.given[-1] == {"jobs": [13], "name": "campushub-test"}
+    assert slurm.given[-1] == {"jobs": [13], "name": "campushub-test", "user": "bob"}
 
 
 def test_what_slurm_refuses_a_user_is_not_asked_as_slurm(hub: SlurmCluster, slurm: Slurm) -> None:

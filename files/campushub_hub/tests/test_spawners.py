@@ -708,9 +708,9 @@ def test_the_look_at_a_home_has_the_token_of_the_login(
 
         monkeypatch.setattr(spawner, "run_mediator", noted)
         await spawner.start()
-        assert list(asked)[:2] == ["store-token", "spawn"]
+        assert list(asked)[:2] == ["store-token", "probe"]
         token = f"FILE:{tmp_path}/oauth2_token"
-        assert asked["spawn"]["probe"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
+        assert asked["probe"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
 
     centre.run(act)
 
@@ -863,7 +863,7 @@ def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
     centre.run(act)
     words = [line.rpartition(" ")[2] for line in centre.asked.read_text().splitlines()]
     # The stand-in for sudo has no session, so the home is still missing.
-    assert words == (["spawn", "create-home"] if command else ["spawn"])
+    assert words == (["probe", "create-home"] if command else ["probe"])
 
 
 def stand_in_for_systemd_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,7 @@ class Activity:
 
     def _is_ours(self, pid: int) -> bool:
         """Return whether a process belongs to this server and not to another one of the user's."""
-        found = programs.environment(pid, "JUPYTERHUB_SERVICE_PREFIX")
-        return found.get("JUPYTERHUB_SERVICE_PREFIX", self._prefix) == self._prefix
+        return programs.server_of(pid, self._spent) in (None, self._prefix)
 
     def _kernel_is_busy(self) -> bool:
         kernels = self._server.kernel_manager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from .model import Program
 TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
+_PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
 # What has a script as an argument is known by that.
 _INTERPRETERS = ("python", "bash", "sh", "perl", "Rscript", "java", "node", "julia")
 
@@ -94,6 +96,16 @@ def environment(pid: int, *names: str) -> dict[str, str]:
     return {name: variables[name] for name in names if name in variables}
 
 
+def server_of(pid: int, pids: Iterable[int]) -> str | None:
+    """Return the address of the server that one of a user's processes belongs to, as far as it was told."""
+    found = environment(pid, _PREFIX)
+    if not found:
+        # A fork was started with the environment of its service, and its client with that of the server.
+        client = next((other for other in pids if pid in accompanied(other)), None)
+        found = environment(client, _PREFIX) if client else {}
+    return found.get(_PREFIX)
+
+
 def _ancestor(process: Process, processes: dict[int, Process], owners: dict[int, Owner]) -> int | None:
     """Return the nearest of the owners' processes above a process, or itself."""
     seen: set[int] = set()
@@ -106,10 +118,10 @@ def _ancestor(process: Process, processes: dict[int, Process], owners: dict[int,
     return pid
 
 
-def _other(process: Process, prefix: str) -> Owner:
+def _other(process: Process, prefix: str, pids: Iterable[int]) -> Owner:
     """Return the owner of a process that this server has not started as a kernel or a terminal."""
-    found = environment(process.pid, "JUPYTER_DISPLAY_DIR", "JUPYTERHUB_SERVICE_PREFIX")
-    theirs = found.get("JUPYTERHUB_SERVICE_PREFIX", prefix)
+    found = environment(process.pid, "JUPYTER_DISPLAY_DIR")
+    theirs = server_of(process.pid, pids) or prefix
     if theirs != prefix:
         # By the name of the server, which the hub's home page has.
         return Owner("server", theirs.strip("/").partition("/")[2].partition("/")[2], "")
@@ -123,13 +135,14 @@ def grouped(
     before: dict[int, Process], now: dict[int, Process], seconds: float, owners: dict[int, Owner], server: int
 ) -> list[Program]:
     """Return programs, the largest first; their use of CPU is that between two moments."""
-    prefix = environment(server, "JUPYTERHUB_SERVICE_PREFIX").get("JUPYTERHUB_SERVICE_PREFIX", "/")
+    # Not as it was started: a server that is a fork has been told later.
+    prefix = os.environ.get(_PREFIX, "/")
     programs: dict[Owner, Program] = {}
     for process in now.values():
         pid = _ancestor(process, now, owners)
         # What else the server has started is on its own.
         own = pid in owners and (pid != server or process.pid == server)
-        owner = owners[pid] if pid and own else _other(process, prefix)
+        owner = owners[pid] if pid and own else _other(process, prefix, now)
         program = programs.setdefault(
             owner, {"kind": owner.kind, "name": owner.name, "memory": 0, "cpu": 0.0, "address": owner.address}
         )

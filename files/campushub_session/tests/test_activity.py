@@ -12,11 +12,29 @@ from types import SimpleNamespace
 import pytest
 from jupyter_client import BlockingKernelClient
 
-from campushub_session import activity
+from campushub_session import activity, programs
 
 from .test_browser import browser, open_notebook, page, wait, write_notebook
 
 __all__ = ["browser", "page"]
+
+
+def test_a_fork_belongs_to_the_server_of_its_client(tmp_path, monkeypatch):
+    """As two servers of one user have them: what a fork was started with says nothing of either."""
+    monkeypatch.setattr(programs, "_PROC", tmp_path)
+    for pid, server in ((5, "/user/u/"), (6, "/user/u/b/")):
+        (tmp_path / str(pid) / "fdinfo").mkdir(parents=True)
+        (tmp_path / str(pid) / "environ").write_bytes(f"A=1\0JUPYTERHUB_SERVICE_PREFIX={server}\0".encode())
+    (tmp_path / "6" / "fdinfo" / "3").write_text("pos:\t0\nPid:\t7\n")
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "environ").write_bytes(b"LANG=C.UTF-8\0")
+    assert [programs.server_of(pid, [5, 6, 7]) for pid in (5, 6, 7, 8)] == [
+        "/user/u/",
+        "/user/u/b/",
+        "/user/u/b/",
+        None,
+    ]
+
 
 COMPUTES = ["/bin/sh", "-c", "while :; do :; done"]
 SLEEPS = ["/bin/sh", "-c", "while :; do sleep 0.5; done"]

@@ -43,6 +43,7 @@ import site
 import socket
 import struct
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -397,6 +398,7 @@ def settle(request: Request, options: Sequence[str]) -> None:
     time.tzset()
     site.USER_BASE = site.USER_SITE = None
     site.getusersitepackages()
+    sysconfig.get_config_vars()["userbase"] = site.USER_BASE
     for name in RELOADED:
         if name in sys.modules:
             importlib.reload(sys.modules[name])

@@ -143,7 +143,7 @@ def end_with_server(service: socket.socket, handle: int) -> None:
     if started_by not in (None, str(os.getppid())) or server in dict(watched.poll()):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
     # Processes that the kernel has forked may have its connection to the service still.
-    wait(service, 1)
+    wait(service, 3)
 
 
 def accompany(service: socket.socket, handle: int) -> int:

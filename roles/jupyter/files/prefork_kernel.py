@@ -108,8 +108,12 @@ class Libraries:
             package = name.partition(".")[0]
             for top in (package, COMPANIONS.get(package, package)):
                 self.stages.setdefault(top, stage)
-            with contextlib.suppress(ImportError):
+            try:
                 importlib.import_module(name)
+            except ModuleNotFoundError:
+                pass
+            except Exception as error:  # noqa: BLE001 (whatever it is, other packages are there)
+                print(f"{name} cannot be imported: {error}", file=sys.stderr, flush=True)
         del os.environ["OPENBLAS_NUM_THREADS"], vars(builtins)["get_ipython"]
         # Matplotlib makes a list of fonts, with one that speaks up when it takes long.
         for thread in threading.enumerate():
@@ -136,7 +140,8 @@ class Libraries:
             if module is None or module.__spec__ is None:
                 return None
             found = PathFinder.find_spec(name, path)
-            if found is None or found.origin != module.__spec__.origin:
+            # By a link it may be the same.
+            if found is None or os.path.realpath(str(found.origin)) != os.path.realpath(str(module.__spec__.origin)):
                 self.forget(self.stage(name))
                 return None
             found.loader = Finder(self, module, found.loader)  # type: ignore[assignment]  # as much as an import needs
@@ -253,6 +258,8 @@ def forget_fonts(manager: types.ModuleType) -> None:
     def listed(self: Any, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        own = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share", "fonts")
+        space["X11FontDirectories"][-2:] = [str(own), str(Path.home() / ".fonts")]
         self.__class__ = kind
         vars(self).update(vars(space["_load_fontmanager"]()))
         return getattr(self, name)
@@ -285,9 +292,12 @@ def load(names: Sequence[str]) -> None:
     # By the name that the output of a kernel has.
     sys.stdout.reconfigure(encoding="UTF-8")  # type: ignore[union-attr]  # as it is in a program
     sys.meta_path.append(LIBRARIES.missing)
+    # As ipython_kernel_config.py does: its port would have no password.
+    sys.modules["debugpy"] = None  # type: ignore[assignment]  # so Python has it
     for name in KERNEL:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    del sys.modules["debugpy"]
     # Matplotlib wants a directory; nothing in it is read.
     os.environ["MPLCONFIGDIR"] = os.path.join(os.path.dirname(sys.argv[1]), "matplotlib")
     LIBRARIES.load(names)

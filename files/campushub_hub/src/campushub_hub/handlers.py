@@ -93,6 +93,9 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
             error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
             error.title = gettext_noop("Maintenance")
             raise error
+        if spawner.ready:
+            # By another request, while it was asked what this one may start.
+            return
         spawner.requests += 1
         try:
             await super().spawn_single_user(user, server_name, display_name, options)

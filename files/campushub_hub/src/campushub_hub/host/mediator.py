@@ -11,9 +11,9 @@ output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawn
 standard library, ends as soon as the server is started and leaves no process behind: the session has started a unit for
 the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
 
-People wait for a probe of their home. So ``spawn`` probes first, while that unit starts, and a hub that is root runs
-``look`` itself and not ``probe``, which is one Python in place of two. What takes long to import is imported where it
-is used (no pathlib, no typing, no contextlib; no json for ``look``), and no site-packages are looked for.
+People wait for a probe of their home. So a hub that is root runs ``look`` itself and not ``probe``, which is one Python
+in place of two. What takes long to import is imported where it is used (no pathlib, no typing, no contextlib; no json
+for ``look``), and no site-packages are looked for.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ import sys
 import time
 
 COMMAND = "/etc/jupyterhub/server-command.json"
-# How long a unit and the one who speaks to it wait for each other, a probe of the home included (30 s at most).
-RECEIVER_SECONDS = 60
-# How long a unit may take to start, if there is nothing for it to do.
-DISMISSAL_SECONDS = 5
+# How long a unit and the one who speaks to it wait for each other.
+RECEIVER_SECONDS = 30
 # How long the accounting of Slurm may take to answer.
 ASSOCIATE_SECONDS = 5
 # How many resource limits a process has (setrlimit(2)).
@@ -77,22 +75,11 @@ def spawn(args: list[str], env: dict[str, str], interface: str) -> dict[str, obj
     return {"ok": False, "error": problem} if problem or not pid_text else {"ok": True, "pid": int(pid_text)}
 
 
-def dismiss() -> None:
-    """Let the unit that waits for a server end, because there will be none."""
-    import socket
-
-    end = time.monotonic() + DISMISSAL_SECONDS
-    with socket.socket(socket.AF_UNIX) as unit:
-        while unit.connect_ex(receiver()) and time.monotonic() < end:
-            time.sleep(0.01)
-
-
-def receive(path: str) -> int:
+def receive(path: str) -> None:
     """
     Become the server that `spawn` describes at a socket. This is how the unit of a server begins.
 
-    A failed execve() is told through the connection that a good one closes. Return 0 if there is no server to become,
-    or else, where it could not be done, 1.
+    A failed execve() is told through the connection that a good one closes.
     """
     import contextlib
     import json
@@ -107,15 +94,12 @@ def receive(path: str) -> int:
         try:
             connection, _ = listener.accept()
         except TimeoutError:
-            return 1
+            return
         finally:
             os.unlink(path)
     connection.settimeout(None)
     with connection.makefile() as stream:
-        text = stream.read()
-    if not text:
-        return 0
-    request = json.loads(text)
+        request = json.load(stream)
     connection.sendall(str(os.getpid()).encode())
     environment = {name: value for name, value in request["env"].items() if not name.startswith(FORBIDDEN)}
     try:
@@ -126,7 +110,6 @@ def receive(path: str) -> int:
         os.execve(request["command"][0], request["command"], environment)  # noqa: S606
     except (OSError, TypeError, ValueError) as error:
         connection.sendall(f" {error}".encode())
-    return 1
 
 
 def lower(own: tuple[int, int], wanted: list[int]) -> tuple[int, int]:
@@ -142,7 +125,8 @@ def lower(own: tuple[int, int], wanted: list[int]) -> tuple[int, int]:
 def is_mounted(home: str, mount_point: str) -> bool:
     """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
     place, found, kind = os.path.realpath(home), "", ""
-    with open("/proc/self/mountinfo") as table:
+    # Whoever may mount names the place, in any bytes.
+    with open("/proc/self/mountinfo", errors="surrogateescape") as table:
         for line in table:
             before, _, after = line.partition(" - ")
             where = before.split()[4].rstrip("/")
@@ -344,9 +328,9 @@ def submit(request: dict[str, object]) -> dict[str, object]:
     return {"ok": True, "job": int(number) if number.isdigit() and not problem else 0, "problem": problem}
 
 
-def cancel(jobs: list[int], name: str) -> dict[str, object]:
-    """Cancel jobs of the user's, if they have the name of the hub's jobs."""
-    _, problem = run_slurm(["/usr/bin/scancel", f"--name={name}", *map(str, jobs)])
+def cancel(jobs: list[int], name: str, user: str) -> dict[str, object]:
+    """Cancel jobs of a user, if they have the name of the hub's jobs."""
+    _, problem = run_slurm(["/usr/bin/scancel", f"--name={name}", f"--user={user}", *map(str, jobs)])
     return {"ok": True, "problem": problem}
 
 
@@ -430,11 +414,7 @@ def main(action: str) -> int:
     # The action is an argument because the session was prepared according to it; see `user_session`.
     if action == "spawn":
         arguments = [str(argument) for argument in request["args"]]
-        answer = probe(**request["probe"]) if request.get("probe") else {"home": "ok"}
-        if answer["home"] == "ok":
-            answer |= spawn(arguments, request["env"], str(request.get("interface", "")))
-        else:
-            dismiss()
+        answer = spawn(arguments, request["env"], str(request.get("interface", "")))
     elif action in ("probe", "create-home"):
         home, mount_point = request["home"], request["mount_point"]
         answer = probe(home, mount_point, float(request["timeout"]), request["scratch"], request["env"])
@@ -448,7 +428,7 @@ def main(action: str) -> int:
     elif action == "submit":
         answer = submit(request)
     elif action == "cancel":
-        answer = cancel([int(job) for job in request["jobs"]], str(request["name"]))
+        answer = cancel([int(job) for job in request["jobs"]], str(request["name"]), str(request["user"]))
     elif action == "associate":
         answer = associate(str(request["user"]), str(request["account"]))
     else:
@@ -464,5 +444,7 @@ if __name__ == "__main__":
         print(*state_of(*sys.argv[2:4]), sep="\n", flush=True)
         sys.exit()
     if sys.argv[1] == "receive":
-        sys.exit(receive(sys.argv[2]))
+        receive(sys.argv[2])
+        # It has not become the server.
+        sys.exit(1)
     sys.exit(main(sys.argv[1]))

@@ -7,7 +7,7 @@ Both spawners use this module, so a user gets the same limits with either. The l
 
 - The hub of SystemdSpawner runs as root and calls `prepare` before it starts the unit in that slice.
 - The hub of SudoSpawner does not. There the PAM stack of its sudo rule runs this file (pam_exec), which also starts the
-  unit for the server, and moves the sudo process of any other action into a scope of the slice.
+  unit for the server, and moves the sudo process of any other action that starts something into a scope of the slice.
 
 With either the servers of a user share a /tmp and /var/tmp of their own, on the disk, which go with the last of them;
 see `server_properties`.
@@ -37,8 +37,9 @@ HOMES = Path("/etc/campushub/homes.json")
 # In the environment of the sudo that starts a server: bytes of memory and percent of a CPU core; 0 is as its user has.
 SERVER_LIMITS = "CAMPUSHUB_SERVER_LIMITS"
 
-# Actions of the mediator that start nothing. Slurm's own user has no server, and no limits.
+# Actions of the mediator that start nothing, and those of Slurm's own user, which has no server and no limits.
 OF_NO_SERVER = ("stop", "cancel", "associate")
+OF_SLURM = ("cancel", "associate")
 
 
 class Limits(TypedDict):
@@ -365,8 +366,10 @@ def main(environment: dict[str, str]) -> int:
     account = pwd.getpwnam(environment["PAM_USER"])
     settings: Settings = json.loads(SETTINGS.read_text())["CampusSpawner"]
     try:
-        refuse_system_accounts(account, settings)
         action = last_argument(os.getppid())
+        # It may be an account of the system.
+        if not (account.pw_name == "slurm" and action in OF_SLURM):
+            refuse_system_accounts(account, settings)
         # The server of a user who has used up all their processes can still be stopped: that runs outside the limits.
         if action not in OF_NO_SERVER:
             prepare(account, limits_of(groups_of(account), settings), settings)

@@ -435,19 +435,24 @@ def user_command(user: str) -> list[str]:
     return [*outside, f"--uid={user}", "--"]
 
 
-async def ask_mediator(user: str, action: str, /, **request: Any) -> None:
+async def ask_mediator(as_user: str, action: str, /, **request: Any) -> None:
     """Have the mediator act as a user. Raises OSError, a RefusedError if it has answered."""
-    answer = json.loads(await run(*user_command(user), MEDIATOR, action, given=json.dumps(request)))
-    if answer.get("problem"):
-        raise RefusedError(answer["problem"])
+    printed = await run(*user_command(as_user), MEDIATOR, action, given=json.dumps(request))
+    try:
+        problem = json.loads(printed).get("problem")
+    except (ValueError, AttributeError):
+        # It ran as the user, who may have had a say in it.
+        raise OSError(f"the mediator of {as_user} has not answered") from None
+    if problem:
+        raise RefusedError(problem)
 
 
 async def cancel(user: str, jobs: list[int], name: str) -> None:
     """Cancel jobs of a user, if they have the name of the hub's jobs. Raises OSError."""
     try:
-        await ask_mediator(user, "cancel", jobs=jobs, name=name)
+        await ask_mediator(user, "cancel", jobs=jobs, name=name, user=user)
     except RefusedError:
         raise
     except OSError:
         # As of an account that is closed, which PAM gives no session.
-        await ask_mediator(SLURM_USER, "cancel", jobs=jobs, name=name)
+        await ask_mediator(SLURM_USER, "cancel", jobs=jobs, name=name, user=user)

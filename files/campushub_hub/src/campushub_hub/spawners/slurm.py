@@ -208,8 +208,21 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     # What differs on a node
 
     def user_command(self) -> list[str]:
-        """Return the words in front of a command that is to run as the user."""
-        return user_command(self.user.name)
+        """Return the words in front of a command that is to run as the user, within the user's limits."""
+        command = user_command(self.user.name)
+        if is_root():
+            command.insert(-1, f"--slice={user_session.slice_name(self.account.pw_uid)}")
+        return command
+
+    async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
+        """Have the user's home created on the storage, and probe it again."""
+        if not is_root():
+            return await self.run_mediator("create-home", **request)
+        try:
+            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
+        return await self.run_mediator("probe", **request)
 
     async def publish_token(self) -> None:
         """Publish none: it would be on this host, and the server is on another."""
@@ -509,7 +522,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         if not self.job:
             return
         try:
-            answer = await self.run_mediator("cancel", jobs=[self.job], name=self.cluster.name)
+            job = {"jobs": [self.job], "name": self.cluster.name, "user": self.user.name}
+            answer = await self.run_mediator("cancel", **job)
             problem = printable(answer["problem"])
         except ServerStartError:
             # As of an account that is closed. The hub tries again if need be, for then it is a job of no server.
@@ -528,7 +542,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def cancel_as_slurm(self) -> str:
         """Cancel the job of a user who cannot do that, and return what was wrong."""
         try:
-            await ask_mediator(SLURM_USER, "cancel", jobs=[self.job], name=self.cluster.name)
+            await ask_mediator(SLURM_USER, "cancel", jobs=[self.job], name=self.cluster.name, user=self.user.name)
         except OSError as error:
             return printable(str(error))
         return ""

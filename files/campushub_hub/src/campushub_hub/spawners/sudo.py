@@ -13,14 +13,6 @@ from campushub_hub.host import user_session
 from .base import CampusSpawner, ServerEndedError
 
 
-class HomeNotUsableError(Exception):
-    """A server was not started because of its home; with the answer of the mediator."""
-
-    def __init__(self, answer: dict[str, Any]) -> None:
-        super().__init__(answer)
-        self.answer = answer
-
-
 class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     """SudoSpawner with our mediator, see `campushub_hub.host.mediator`, and a stop that leaves nothing running."""
 
@@ -48,8 +40,6 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         self._pid_started = None
 
     _pid_started: str | None = None
-    # What the mediator is to probe before it starts the server.
-    _probe: dict[str, Any] | None = None
 
     def _start_time(self) -> str | None:
         """Return the kernel's start time of the server's process, or None if there is no such process."""
@@ -68,13 +58,7 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         """Run the mediator; SudoSpawner calls it by this name."""
         if self.choice:
             kwargs["interface"] = self.choice.profile.interface
-        if action == "spawn" and self._probe:
-            # A session of its own for the probe would take longer than the probe.
-            kwargs["probe"] = self._probe
-        answer = await self.run_mediator(action, **kwargs)
-        if answer.get("home", "ok") != "ok":
-            raise HomeNotUsableError(answer)
-        return answer
+        return await self.run_mediator(action, **kwargs)
 
     def session_variables(self, action: str) -> dict[str, str]:
         """Return the limits of a server that has less than its user."""
@@ -107,15 +91,10 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         await self.prepare()
         # The probe of the home needs the token.
         await self.publish_token()
-        self._probe = self.choose_home()
+        await self.resolve_home()
         pid = -1
         try:
-            try:
-                address: tuple[str, int] = await super().start()
-            except HomeNotUsableError as error:
-                request, self._probe = self._probe, None
-                await self.accept_home(request or {}, error.answer)
-                address = await super().start()
+            address: tuple[str, int] = await super().start()
             pid = self.pid
             self._pid_started = self._start_time()
             await self.wait_until_listening()

@@ -25,6 +25,9 @@ from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
 # The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
 TRANSIENT_UNITS = Path("/run/systemd/transient")
 
+# After how many seconds of preparations it is looked again whether the user's slice is being removed.
+PREPARATION_SECONDS = 0.3
+
 # To read the journal takes seconds: many ends at once must leave the other threads to starts.
 JOURNAL_THREADS = ThreadPoolExecutor(4, "journal")
 
@@ -101,7 +104,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
 
         The home is probed while the service manager does what it has to do before the start anyway.
         """
-        account, limits = self.account, self._limits
+        account, limits, begun = self.account, self._limits, time.monotonic()
 
         def manage() -> None:
             user_session.limit_slice(account.pw_uid, limits)
@@ -117,6 +120,9 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             finally:
                 await asyncio.wait([managed])
             managed.result()
+            if time.monotonic() - begun > PREPARATION_SECONDS:
+                # Another server of the user's may have ended meanwhile.
+                await asyncio.to_thread(user_session.wait_for_removal, account.pw_uid)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from error
@@ -147,9 +153,14 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         looks = [*outside, *environment, end, self.mediator_path, "look", request["home"], request["mount_point"]]
         # A pipe of our own: one that a blocked process holds open must not be waited for, either.
         reading, writing = os.pipe()
-        process = await asyncio.create_subprocess_exec(*looks, stdin=subprocess.DEVNULL, stdout=writing)
-        os.close(writing)
         output, end_of_pipe = asyncio.StreamReader(), os.fdopen(reading, "rb")
+        try:
+            process = await asyncio.create_subprocess_exec(*looks, stdin=subprocess.DEVNULL, stdout=writing)
+        except BaseException:
+            end_of_pipe.close()
+            raise
+        finally:
+            os.close(writing)
         pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(output), end_of_pipe
         )
