@@ -757,6 +757,15 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             {"jupyterhub_spawner": "slurm", "jupyterhub_slurm_partitions": [{"name": "main", "hours": 8}]},
             [f"jupyterhub_slurm_hours = 12.0 {TOO_LONG}"],
         ),
+        "hours-that-nothing-reaches": (
+            {
+                "jupyterhub_spawner": "slurm",
+                "jupyterhub_max_age": 25200,
+                "jupyterhub_extension_limit": 3600,
+                "jupyterhub_slurm_partitions": [{"name": "main", "hours": 8}],
+            },
+            [],
+        ),
         "run-on-no-cluster": (
             {
                 "jupyterhub_slurm_available": False,

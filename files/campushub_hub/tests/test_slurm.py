@@ -28,7 +28,7 @@ from campushub_hub.bin import make_certificates
 from campushub_hub.certificates import Certificates
 from campushub_hub.certificates import fingerprint as cluster_fingerprint
 from campushub_hub.host import job as job_script
-from campushub_hub.host import mediator
+from campushub_hub.host import mediator, user_session
 from campushub_hub.profiles import ChoiceError
 from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
 from campushub_hub.spawners.cluster import (
@@ -695,6 +695,25 @@ def test_a_submission_says_what_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_
     mediator.submit({**request, "partition": "gpu", "account": "physics", "qos": "short", "contact": "hub:983"})
     assert {"--partition=gpu", "--account=physics", "--qos=short"} <= set(commands[0])
     assert commands[0][-1] == "jupyterhub-singleuser"
+
+
+@pytest.mark.parametrize(("uid", "made"), [(999, []), (0, [ME.pw_name])])
+def test_a_missing_home_is_made_before_a_job_is_submitted(
+    spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, uid: int, made: list[str]
+) -> None:
+    """By the session of the sudo rule, or by a hub that is root; what runs as the user has the user's limits."""
+    found: list[str] = []
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(user_session, "make_network_home", lambda account, _homes: found.append(account.pw_name))
+
+    async def act(action: str, **_request: Any) -> dict[str, Any]:
+        return {"home": action}
+
+    monkeypatch.setattr(spawner, "run_mediator", act)
+    answer = asyncio.run(spawner.create_network_home({}, home="/eos/u"))  # type: ignore[typeddict-item]
+    assert (answer["home"], found) == ("probe" if made else "create-home", made)
+    assert (f"--slice=jupyterhub-{ME.pw_uid}.slice" in spawner.user_command()) == bool(made)
+    assert spawner.user_command()[-1] == ("--" if made else ME.pw_name)
 
 
 # Accounts

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+import pwd
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from campushub_hub.host import user_session
 from campushub_hub.host.user_session import (
     SERVER_LIMITS,
     Settings,
@@ -120,3 +124,19 @@ def test_no_other_words_become_properties_of_a_server(said: str) -> None:
             pass
         finally:
             sudo.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "action", "refused"),
+    [("slurm", "associate", False), ("slurm", "submit", True), ("daemon", "cancel", True)],
+)
+def test_slurms_own_user_may_cancel_and_associate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, action: str, refused: bool
+) -> None:
+    """Whatever the lowest number of people is; it has no server."""
+    account = pwd.struct_passwd((user, "x", 64030, 64030, "", "/nonexistent", "/bin/false"))
+    (tmp_path / "settings.json").write_text(json.dumps({"CampusSpawner": {"uid_minimum": 100000}}))
+    monkeypatch.setattr(user_session, "SETTINGS", tmp_path / "settings.json")
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: account)
+    monkeypatch.setattr(user_session, "last_argument", lambda _: action)
+    assert bool(user_session.main({"PAM_TYPE": "open_session", "PAM_USER": user})) == refused
