@@ -105,10 +105,10 @@ def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: py
         assert 'name="big.partition"' in page
         assert "Account physics" in page
         assert "Each of your servers has at most:" in page
-        offered = re.findall(r"<option[^>]*>([^<]*Partition[^<]*)<", page)
+        offered = re.findall(r"<option[^>]*>([^<]*CPU free[^<]*)<", page)
         assert [" ".join(text.split()) for text in offered] == [
-            "Partition gpu (0 CPU free now)",
-            "Partition main (5 CPU free now)",
+            "gpu (0 CPU free now)",
+            "main (5 CPU free now)",
         ]
         # Of those that leave nothing to choose.
         assert page.count("5 CPU free now</span>") == 3

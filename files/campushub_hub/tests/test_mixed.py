@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.chromium import chromium, keep_picture
 from tests.hub_client import HubError
 from traitlets.config import Config
 
@@ -49,6 +52,13 @@ class StagedJob(StagedSpawner):
         address = await super().start()
         self.job = 7
         return address
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """What the spawner of jobs says of one that waits."""
+        queue = {"reason": "Resources", "position": 2, "start": 1796054400, "partition": "main", "cores": 4}
+        yield {"progress": 20, "message": "Waiting in the queue of main, place 2", "queue": queue}
+        while self.pending:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
+            await asyncio.sleep(0.05)
 
     async def free_cores(self) -> dict[str, int]:
         return {"": 5, "main": 5, "gpu": 0}
@@ -304,3 +314,41 @@ def test_a_profile_runs_at_one_of_two_places() -> None:
     assert read_profile({"name": "a"}).run_on == ""
     with pytest.raises(ProfileError, match="kubernetes"):
         read_profile({"name": "a", "run_on": "kubernetes"})
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+@pytest.mark.parametrize(("language", "width"), [("en", 1000), ("ru", 375)])
+def test_people_see_what_is_free_and_what_they_wait_for(site: Site, tmp_path: Path, language: str, width: int) -> None:
+    """In a browser, on a screen and on a phone; a start that waits in a queue is given up by its own page."""
+    suffix = {"en": "", "ru": "-phone-ru"}[language]
+    free, place = {
+        "en": ("3 CPU free now", "enough CPUs and memory are free. Expected at 11/30/26, "),
+        "ru": ("сейчас свободно ЦП: 3", "процессоров и памяти. Ожидается в 30.11.2026, "),
+    }[language]
+    here, there = {**HERE, "description": "Starts at once."}, {**THERE, "memory": ["2G", "4G"], "cpu": [1, 2]}
+    offer(site, [here, {**there, "description": "For data that needs room."}])
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        cookies = [{"name": c.name, "value": c.value or "", "url": f"{url}{c.path}"} for c in hub.cookies]
+        with chromium(tmp_path, [int(url.rpartition(":")[2])]) as browser:
+            context = browser.new_context(locale=language, viewport={"width": width, "height": 800})
+            context.add_cookies(cookies)  # type: ignore[arg-type]
+            page = context.new_page()
+            page.goto(f"{url}/hub/spawn")
+            assert free in page.locator("#choose").inner_text()
+            page.get_by_role("radio").nth(1).check()
+            page.locator("#choose .offer details:visible summary").last.click()
+            keep_picture(page, f"start-page-cluster{suffix}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            StagedSpawner.held = True
+            page.locator("#start").click()
+            page.get_by_text(place).wait_for()
+            keep_picture(page, f"queue{suffix}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.locator("#stop-this-server").click()
+            page.wait_for_url(f"{url}/hub/home")
+            wait_for(lambda: servers(hub, "ann") == {})
+            StagedSpawner.held = False
+
+    site.run(act)
