@@ -275,7 +275,7 @@ def test_a_terminal_is_a_shell_of_the_user(alice: Client) -> None:
 
 def test_lab_asks_for_no_news_and_no_builds(alice: Client) -> None:
     """Its page does as its configuration says, which is at the beginning of it."""
-    page = alice("get", "/user/alice/lab")
+    page = alice("alice", "get", "/user/alice/lab")
     assert '"buildCheck": false' in page
     assert '"@jupyterlab/apputils-extension:announcements"' in page
 
