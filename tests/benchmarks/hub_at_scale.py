@@ -68,8 +68,8 @@ class StandInSpawner(CampusSystemdSpawner):
         self._runs = False
 
 c.JupyterHub.spawner_class = StandInSpawner
-c.JupyterHub.db_url = "DATABASE"
-c.JupyterHub.services = [*c.JupyterHub.services, {"name": "scale", "api_token": "TOKEN"}]
+c.JupyterHub.db_url = "@DATABASE@"
+c.JupyterHub.services = [*c.JupyterHub.services, {"name": "scale", "api_token": "@TOKEN@"}]
 c.JupyterHub.load_roles = [
     *c.JupyterHub.load_roles, {"name": "scale", "scopes": ["admin:users", "admin:servers"], "services": ["scale"]}
 ]
@@ -296,7 +296,7 @@ try:
     run("systemd-run", "-q", "--collect", "--unit=hub-at-scale", "/opt/campushub/hub/bin/python", WORK + "/stand_in.py")
     while not os.path.exists(WORK + "/pid"):
         time.sleep(0.1)
-    ADDITION.write_text(CONFIG.replace("TOKEN", TOKEN).replace("DATABASE", database()))
+    ADDITION.write_text(CONFIG.replace("@TOKEN@", TOKEN).replace("@DATABASE@", database()))
     ADDITION.chmod(0o600)
     figures()
 finally:
