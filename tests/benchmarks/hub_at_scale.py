@@ -286,7 +286,7 @@ def figures():
         print(f"{what:<28} p50 {1000 * statistics.median(taken):6.0f} ms   p99 {1000 * most:6.0f} ms   of {len(taken)}")
     with urllib.request.urlopen("http://127.0.0.1:8999/register") as answer:
         print("reports of activity         ", answer.read().decode())
-    print(f"failed                       {len(failed)} {sorted(set(failed))[:3]}")
+    print(f"failed                       {len(failed)} {sorted(set(failed))[:3]}", flush=True)
 
 shutil.rmtree(WORK, ignore_errors=True)
 os.makedirs(WORK)
@@ -301,8 +301,9 @@ try:
     figures()
 finally:
     ADDITION.unlink(missing_ok=True)
-    subprocess.run(["systemctl", "stop", "hub-at-scale"], capture_output=True)
     subprocess.run(["systemctl", "restart", "jupyterhub"], capture_output=True)
+    # Not before: the hub would look for the reason of the end of each server.
+    subprocess.run(["systemctl", "stop", "hub-at-scale"], capture_output=True)
     for path in FILES:
         if os.path.exists(WORK + "/" + path.name):
             shutil.copy2(WORK + "/" + path.name, path)
