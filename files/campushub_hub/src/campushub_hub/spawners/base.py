@@ -321,8 +321,12 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         raise NotImplementedError
 
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
-        """Have the user's home created on the storage, and probe it again."""
-        raise NotImplementedError
+        """Have the user's home created on the storage, as root, and probe it again."""
+        try:
+            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
+        return await self.probe_home(**request)
 
     def session_variables(self, action: str) -> dict[str, str]:  # noqa: ARG002 (for sessions that read some)
         """Return the environment variables that the session of an action of the mediator reads."""
@@ -379,28 +383,16 @@ class CampusSpawner(ChosenServer, ServerLifetime):
 
     async def resolve_home(self) -> None:
         """Probe the user's home where it is on a network file system. Raises ServerStartError."""
-        if request := self.choose_home():
-            await self.accept_home(request, await self.probe_home(**request))
-
-    def choose_home(self) -> dict[str, Any] | None:
-        """Return what to probe before the server starts, or None where homes are on the host's own disk."""
         homes = self._homes = user_session.homes_of_site()
         self._home, self._is_scratch = "", False
         if not homes:
-            return None
-        self._home = user_session.home_path(self.account, homes)
+            return
+        self._home = home = user_session.home_path(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
         scratch = f"{local}/home" if homes["on_unavailable"] == "scratch" else ""
-        return {**self.home_request(), "scratch": scratch}
-
-    async def probe_home(self, **request: Any) -> dict[str, Any]:
-        """Return whether the user's home can be used; if it is unavailable, make the scratch home, if one is named."""
-        return await self.run_mediator("probe", **request)
-
-    async def accept_home(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
-        """Decide by a probe which home the server gets. Raises ServerStartError if it gets none."""
-        home, scratch, homes = request["home"], request["scratch"], self._homes
-        if answer["home"] == "missing" and homes and homes["create_command"]:
+        request = {**self.home_request(), "scratch": scratch}
+        answer = await self.probe_home(**request)
+        if answer["home"] == "missing" and homes["create_command"]:
             answer = await self.create_network_home(homes, **request)
         if answer["home"] == "ok":
             return
@@ -411,6 +403,10 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         self.log.error("The home of %s, %s: %s", self.user.name, home, answer["problem"])
         self._home = scratch
         self._is_scratch = True
+
+    async def probe_home(self, **request: Any) -> dict[str, Any]:
+        """Return whether the user's home can be used; if it is unavailable, make the scratch home, if one is named."""
+        return await self.run_mediator("probe", **request)
 
     def home_request(self) -> dict[str, Any]:
         """Return what the mediator must know to probe the home that the server has, or is to get."""

@@ -216,13 +216,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
         """Have the user's home created on the storage, and probe it again."""
-        if not is_root():
-            return await self.run_mediator("create-home", **request)
-        try:
-            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
-        except (OSError, subprocess.SubprocessError) as error:
-            self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
-        return await self.run_mediator("probe", **request)
+        if is_root():
+            return await super().create_network_home(homes, **request)
+        return await self.run_mediator("create-home", **request)
 
     async def publish_token(self) -> None:
         """Publish none: it would be on this host, and the server is on another."""

@@ -189,14 +189,6 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             await self.run_mediator("create-scratch", problem=problem, **place)
         return {"home": state, "problem": problem}
 
-    async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
-        """Have the user's home created on the storage, and probe it again."""
-        try:
-            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
-        except (OSError, subprocess.SubprocessError) as error:
-            self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
-        return await self.probe_home(**request)
-
     async def main_pid(self) -> int:
         """Return the PID of the unit's main process."""
         show = await asyncio.create_subprocess_exec(
