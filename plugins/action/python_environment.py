@@ -1,13 +1,86 @@
-"""Run the module `python_environment`, or return its cached result; see cached_module.py."""
+"""
+Run the module `python_environment`, or return its cached result; see cached_module.py.
+
+Packages of our own are built here, from their sources in the checkout, and handed to the module as wheels.
+"""
 
 from __future__ import annotations
 
+import base64
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
 
 CachedModule: Any = action_loader.get("cached_module", class_only=True)
 
+# What a wheel has nothing of.
+APART = {"dist", "node_modules", "tests", "__pycache__"}
+
+
+def digest_of(project: Path) -> str:
+    """Return a hash of the sources of a project."""
+    digest = hashlib.sha256()
+    for folder, folders, names in os.walk(project):
+        # Those with a dot are tools' own.
+        folders[:] = sorted(name for name in folders if name not in APART and not name.startswith("."))
+        for path in (Path(folder) / name for name in sorted(names)):
+            digest.update(f"{path.relative_to(project)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def built(project: Path) -> Path:
+    """Return the wheel of a project, which is built if its sources have changed. Raises AnsibleActionFail."""
+    dist = project / "dist"
+    dist.mkdir(exist_ok=True)
+    place = dist / digest_of(project)
+    # Several hosts may need it at once.
+    with (dist / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.is_dir():
+            for entry in filter(Path.is_dir, dist.iterdir()):
+                shutil.rmtree(entry)
+            # The controller may have other users, who could put something into a directory that all may write to.
+            with tempfile.TemporaryDirectory(dir=dist) as work:
+                # A directory of its own below, because that one must be there at the end.
+                command = [
+                    sys.executable,
+                    "-m",
+                    "hatchling",
+                    "build",
+                    "--target",
+                    "wheel",
+                    "--directory",
+                    f"{work}/new",
+                ]
+                environment = {**os.environ, "TMPDIR": work}
+                done = subprocess.run(
+                    command, check=False, cwd=project, env=environment, capture_output=True, text=True
+                )
+                if done.returncode:
+                    raise AnsibleActionFail(f"{project} cannot be built into a package:\n{done.stderr or done.stdout}")
+                Path(work, "new").rename(place)
+    return next(place.glob("*.whl"))
+
 
 class ActionModule(CachedModule):
-    """Inherits all."""
+    """Also builds packages of our own."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result."""
+        arguments = dict(self._task.args)
+        projects = arguments.pop("projects", None)
+        if projects:
+            wheels = [built(Path(project).resolve()) for project in projects]
+            encoded = {wheel.name: base64.b64encode(wheel.read_bytes()).decode() for wheel in wheels}
+            self._task.args = {**arguments, "wheels": encoded}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        return result

@@ -7,6 +7,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -39,7 +40,8 @@ options:
         required: true
       state:
         description:
-          - V(present) writes O(files[].content), O(files[].secret), O(files[].block) or O(files[].link).
+          - V(present) writes O(files[].content), O(files[].secret), O(files[].block) or O(files[].link), or what
+            O(files[].replace) and O(files[].by) say.
           - V(absent) removes a link, a block, or a file that holds O(marker); a file of somebody else stays.
           - V(diverted) renames a file of somebody else to C(PATH.campushub.disabled), V(undiverted) renames it back.
         type: str
@@ -51,6 +53,15 @@ options:
       block:
         description: Lines kept between two comments with O(marker) in a file that others write, too.
         type: str
+      replace:
+        description:
+          - A regular expression for what is to be O(files[].by) in a file that somebody else has written, and that must
+            be there. V(^) is the beginning of a line.
+        type: str
+      by:
+        description: What takes the place of each match of O(files[].replace), with V(\\1) for its first group.
+        type: str
+        default: ""
       link:
         description: Target of a symbolic link.
         type: str
@@ -163,6 +174,8 @@ class Files:
             self._link(path, wanted["link"], wanted["state"])
         elif wanted["block"] is not None:
             self._block(path, wanted)
+        elif wanted["replace"] is not None:
+            self._replace(path, wanted)
         elif wanted["state"] == "absent":
             self._remove(path, wanted["secret"] is not None)
         else:
@@ -268,9 +281,26 @@ class Files:
         if text is None:
             self._write(path, after, wanted)
         else:
-            # The file is another's: its owner and mode stay.
-            now = os.stat(path)
-            write(path, after, stat.S_IMODE(now.st_mode), (now.st_uid, now.st_gid))
+            self._write_for_others(path, after)
+
+    def _replace(self, path: str, wanted: Mapping[str, Any]) -> None:
+        text = read(path)
+        if text is None:
+            # An earlier task would have put it there.
+            if self.check:
+                return
+            raise ValidationError("there is no such file, of which a part is to be replaced")
+        after = re.sub(wanted["replace"], wanted["by"], text, flags=re.MULTILINE)
+        if after != text:
+            self._note(path, text, after)
+            if not self.check:
+                self._write_for_others(path, after)
+
+    @staticmethod
+    def _write_for_others(path: str, text: str) -> None:
+        """Write a file of somebody else, whose owner and mode stay."""
+        now = os.stat(path)
+        write(path, text, stat.S_IMODE(now.st_mode), (now.st_uid, now.st_gid))
 
     def _remove(self, path: str, secret: bool) -> None:
         text = read(path)
@@ -331,7 +361,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "mutually_exclusive": [("content", "secret", "block", "link")],
+                "mutually_exclusive": [("content", "secret", "block", "replace", "link")],
                 "options": {
                     "path": {"type": "path", "required": True},
                     "state": {
@@ -341,6 +371,8 @@ def main() -> None:
                     },
                     "content": {"type": "str"},
                     "block": {"type": "str"},
+                    "replace": {"type": "str"},
+                    "by": {"type": "str", "default": ""},
                     "link": {"type": "str"},
                     "mode": {"type": "str", "default": "0644"},
                     "owner": {"type": "str", "default": "root"},
@@ -364,9 +396,9 @@ def main() -> None:
     files = Files(module.params["marker"], module.check_mode)
     for wanted in module.params["files"]:
         if wanted["state"] == "present" and all(
-            wanted[kind] is None for kind in ("content", "secret", "block", "link")
+            wanted[kind] is None for kind in ("content", "secret", "block", "replace", "link")
         ):
-            module.fail_json(msg=f"{wanted['path']}: one of content, secret, block or link is needed")
+            module.fail_json(msg=f"{wanted['path']}: one of content, secret, block, replace or link is needed")
         try:
             files.apply(wanted)
         except (OSError, KeyError, ValidationError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -56,12 +57,16 @@ options:
     type: list
     elements: str
     default: []
-  wheels:
+  projects:
     description:
-      - Packages of our own as wheels on the host, installed in addition to those of the lock, which has what they need.
+      - Packages of our own, as directories on the controller with their sources. They are built there, once for the
+        same sources, and installed in addition to those of the lock, which has what they need.
     type: list
     elements: path
-    default: []
+  wheels:
+    description: What O(projects) are built into, in base64, by the names of the files. Set by the action plugin.
+    type: dict
+    default: {}
   completed_by:
     description:
       - A program on the host that puts more into a version that is built, called with its directory, and the files that
@@ -178,7 +183,7 @@ class Environment:
         self.requirements: str = settings["requirements"] or ""
         self.overrides: str = settings["overrides"]
         self.extra_packages: list[str] = settings["extra_packages"]
-        self.wheels: list[str] = settings["wheels"]
+        self.wheels = {name: base64.b64decode(text) for name, text in settings["wheels"].items()}
         self.completed_by: list[str] = settings["completed_by"]
         self.python: str = settings["python"]
         self.user_site: bool = settings["user_site"]
@@ -202,7 +207,8 @@ class Environment:
                 self.programs,
                 *map(sorted, [self.isolated_programs] if self.isolated_programs else []),
                 *([self.files] if self.files else []),
-                *[hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in [*self.wheels, *self.completed_by]],
+                *[hashlib.sha256(wheel).hexdigest() for wheel in self.wheels.values()],
+                *[hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.completed_by],
             ],
             sort_keys=True,
         )
@@ -242,7 +248,7 @@ class Environment:
         """Prepare to remember that there is nothing to change."""
         interpreters = [self.python, str(self.link / "bin/python")]
         current = [self.link, self.link.resolve() / MARKER]
-        described = [*interpreters, *map(os.path.realpath, interpreters), *self.wheels, *self.completed_by]
+        described = [*interpreters, *map(os.path.realpath, interpreters), *self.completed_by]
         return CacheEntry(name, [*map(str, current), *described], [f"{self.link}-*"])
 
     # Change it
@@ -299,7 +305,9 @@ class Environment:
                 self.run_uv(work, "venv", "--python", self.python, *site_cfg, str(directory))
                 self.install(work, directory, "--require-hashes", "--requirement", str(lock))
                 if self.wheels:
-                    self.install(work, directory, "--no-index", *self.wheels)
+                    for name, wheel in self.wheels.items():
+                        (work / name).write_bytes(wheel)
+                    self.install(work, directory, "--no-index", *(str(work / name) for name in self.wheels))
                 if extra:
                     self.add_layer(work, directory, extra)
                 self.byte_compile(directory)
@@ -478,7 +486,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
     entry = environment.cache_entry(module.params["cache_key"])
     previous = environment.current()
-    needed = [environment.python, *environment.wheels, *environment.completed_by]
+    needed = [environment.python, *environment.completed_by]
     if module.check_mode and not all(os.path.exists(path) for path in needed):
         # An earlier task would have put it there.
         return {"changed": True, "built": True, "removed": [], "version": "", "directory": ""}
@@ -526,7 +534,9 @@ def main() -> None:
             "requirements": {"type": "str"},
             "overrides": {"type": "str", "default": ""},
             "extra_packages": {"type": "list", "elements": "str", "default": []},
-            "wheels": {"type": "list", "elements": "path", "default": []},
+            "projects": {"type": "list", "elements": "path"},
+            # They are no secret, and nothing for a log.
+            "wheels": {"type": "dict", "default": {}, "no_log": True},
             "completed_by": {"type": "list", "elements": "path", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "user_site": {"type": "bool", "default": False},

@@ -22,6 +22,8 @@ DEFAULTS = {
     "state": "present",
     "content": None,
     "block": None,
+    "replace": None,
+    "by": "",
     "link": None,
     "mode": "0640",
     "owner": pwd.getpwuid(os.getuid()).pw_name,
@@ -67,6 +69,24 @@ def test_a_file_of_somebody_else_comes_back_when_ours_goes(theirs: Path) -> None
     assert theirs.read_text() == "theirs\n"
     assert apply(theirs, state="absent").changed == [], "theirs is not removed"
     assert theirs.read_text() == "theirs\n"
+
+
+def test_a_part_of_a_file_of_somebody_else_is_replaced(theirs: Path) -> None:
+    theirs.write_text("events {\n  connections 768;\n}\n")
+    theirs.chmod(0o600)
+    wanted = {"replace": r"^(\s*connections )\d{3};", "by": r"\g<1>16384;"}
+    assert apply(theirs, check=True, **wanted).changed == [str(theirs)]
+    assert "768" in theirs.read_text()
+    assert apply(theirs, **wanted).changed == [str(theirs)]
+    assert (theirs.read_text(), theirs.stat().st_mode & 0o777) == ("events {\n  connections 16384;\n}\n", 0o600)
+    assert apply(theirs, **wanted).changed == []
+
+
+def test_no_part_of_a_missing_file_is_replaced(path: Path) -> None:
+    assert apply(path, check=True, replace="a", by="b").changed == []
+    with pytest.raises(ValidationError):
+        apply(path, replace="a", by="b")
+    assert not path.exists()
 
 
 def test_a_file_is_set_aside_and_restored(theirs: Path) -> None:

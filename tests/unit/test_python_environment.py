@@ -12,12 +12,15 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible.module_utils import result_cache
 
+from plugins.action.python_environment import built
 from plugins.modules.python_environment import BuildError, run
 
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
@@ -78,12 +81,17 @@ class Site:
             lines.append(f"{pin} --hash=sha256:{hashlib.sha256(content).hexdigest()}")
         return "\n".join(lines) + "\n"
 
+    def encoded(self, name: str, version: str) -> dict[str, str]:
+        """Return a wheel as the module is given packages of our own."""
+        wheel = self.wheels / f"{name}-{version}-py3-none-any.whl"
+        return {wheel.name: base64.b64encode(wheel.read_bytes()).decode()}
+
     def apply(self, requirements: str = "", *, check: bool = False, **settings: Any) -> dict[str, Any]:
         """Run the module."""
         defaults: dict[str, Any] = {
             "overrides": "",
             "extra_packages": [],
-            "wheels": [],
+            "wheels": {},
             "completed_by": [],
             "python": sys.executable,
             "user_site": False,
@@ -325,20 +333,18 @@ def test_absent_removes_link_and_versions(site: Site) -> None:
 
 def test_a_wheel_of_our_own_is_installed_beside_the_lock(site: Site) -> None:
     site.apply(site.lock("alpha==1.0"))
-    wheel = site.wheels / "beta-1.0-py3-none-any.whl"
-    first = site.apply(site.lock("alpha==1.0"), wheels=[str(wheel)])
+    first = site.apply(site.lock("alpha==1.0"), wheels=site.encoded("beta", "1.0"))
     assert first["changed"]
     assert subprocess.check_output([site.link / "bin/beta"], text=True) == "beta 1.0\n"
     assert (site.link / "share/jupyter/x.json").read_text() == "{}"
-    assert not site.apply(site.lock("alpha==1.0"), wheels=[str(wheel)])["changed"]
+    assert not site.apply(site.lock("alpha==1.0"), wheels=site.encoded("beta", "1.0"))["changed"]
     # The same name with something else in it is another version.
     site.wheel("beta", "1.0")
-    assert site.apply(site.lock("alpha==1.0"), wheels=[str(wheel)])["version"] != first["version"]
+    assert site.apply(site.lock("alpha==1.0"), wheels=site.encoded("beta", "1.0"))["version"] != first["version"]
 
 
-def test_a_wheel_that_is_yet_to_come_is_no_error_in_check_mode(site: Site) -> None:
-    wheel = str(site.wheels / "epsilon-1.0-py3-none-any.whl")
-    assert site.apply(site.lock("alpha==1.0"), wheels=[wheel], check=True)["changed"]
+def test_a_program_that_is_yet_to_come_is_no_error_in_check_mode(site: Site, tmp_path: Path) -> None:
+    assert site.apply(site.lock("alpha==1.0"), completed_by=[str(tmp_path / "missing")], check=True)["changed"]
 
 
 def test_a_program_completes_a_version_before_it_is_used(site: Site, tmp_path: Path) -> None:
@@ -399,3 +405,33 @@ def test_a_failing_completion_leaves_the_old_version_in_use(site: Site, tmp_path
         site.apply(site.lock("alpha==1.0"), completed_by=[str(program)])
     assert site.names() == {"user", f"user-{first['version']}"}
     assert site.python("import alpha; print(alpha.VERSION)") == "1.0"
+
+
+def test_a_package_of_our_own_is_built_once_for_the_same_sources(tmp_path: Path) -> None:
+    project = tmp_path / "gamma"
+    for name, text in {
+        "pyproject.toml": """
+            [build-system]
+            requires = ["hatchling"]
+            build-backend = "hatchling.build"
+            [project]
+            name = "gamma"
+            version = "1.0"
+            """,
+        "gamma/__init__.py": "",
+        "tests/test_gamma.py": "",
+    }.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(dedent(text))
+    first = built(project)
+    assert zipfile.ZipFile(first).read("gamma/__init__.py") == b""
+    (project / "tests/test_gamma.py").write_text("changed")
+    when = first.stat().st_mtime_ns
+    assert (built(project), first.stat().st_mtime_ns) == (first, when)
+    (project / "gamma/__init__.py").write_text("changed = True")
+    second = built(project)
+    assert zipfile.ZipFile(second).read("gamma/__init__.py") == b"changed = True"
+    assert not first.exists()
+    (project / "pyproject.toml").write_text("")
+    with pytest.raises(AnsibleActionFail, match="gamma cannot be built"):
+        built(project)
