@@ -26,7 +26,7 @@ from tests.unit.conftest import Storage
 from traitlets.config import Config
 
 from campushub_hub import configuration
-from campushub_hub.host import mediator, user_session
+from campushub_hub.host import look, mediator, user_session
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError, base
 from campushub_hub.spawners import systemd as systemd_spawner
 from campushub_hub.spawners.lifetime import Condition
@@ -708,9 +708,10 @@ def test_the_look_at_a_home_has_the_token_of_the_login(
 
         monkeypatch.setattr(spawner, "run_mediator", noted)
         await spawner.start()
-        assert list(asked)[:2] == ["store-token", "probe"]
+        # No session of its own for the look.
+        assert list(asked) == ["store-token", "spawn"]
         token = f"FILE:{tmp_path}/oauth2_token"
-        assert asked["probe"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
+        assert asked["spawn"]["home"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
 
     centre.run(act)
 
@@ -863,7 +864,7 @@ def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
     centre.run(act)
     words = [line.rpartition(" ")[2] for line in centre.asked.read_text().splitlines()]
     # The stand-in for sudo has no session, so the home is still missing.
-    assert words == (["probe", "create-home"] if command else ["probe"])
+    assert words == (["spawn", "create-home"] if command else ["spawn"])
 
 
 def stand_in_for_systemd_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -907,7 +908,7 @@ def test_a_look_that_nobody_could_take_is_no_home(tmp_path: Path, monkeypatch: p
     network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
     stand_in_for_systemd_run(tmp_path, monkeypatch)
     spawner = spawner_of(ME)
-    spawner.mediator_path = "/nonexistent"
+    monkeypatch.setattr(look, "__file__", "/nonexistent")
     with pytest.raises(ServerStartError, match="Your session could not be prepared"):
         asyncio.run(spawner.resolve_home())
 
@@ -929,7 +930,7 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
     assert first == second
     assert first.endswith(
         f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process "
-        f"--setenv=KRB5CCNAME=FILE:/run/krb5cc/{os.getuid()}/krb5cc -- {mediator.__file__} look {tmp_path}/net "
+        f"--setenv=KRB5CCNAME=FILE:/run/krb5cc/{os.getuid()}/krb5cc -- {look.__file__} {tmp_path}/net "
     )
     assert f"--slice=jupyterhub-{os.getuid()}.slice" in first
 

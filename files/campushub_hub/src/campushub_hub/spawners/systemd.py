@@ -17,7 +17,7 @@ from typing import Any
 from systemdspawner import SystemdSpawner, systemd
 from traitlets import Float
 
-from campushub_hub.host import mediator, user_session
+from campushub_hub.host import look, mediator, user_session
 from campushub_hub.translation import gettext_noop
 
 from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
@@ -150,7 +150,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         """
         environment = [f"--setenv={name}={value}" for name, value in request["env"].items()]
         *outside, end = self.user_command()
-        looks = [*outside, *environment, end, self.mediator_path, "look", request["home"], request["mount_point"]]
+        looks = [*outside, *environment, end, look.__file__, request["home"], request["mount_point"]]
         # A pipe of our own: one that a blocked process holds open must not be waited for, either.
         reading, writing = os.pipe()
         output, end_of_pipe = asyncio.StreamReader(), os.fdopen(reading, "rb")
