@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,7 @@ class Bus(threading.Thread):
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(transient_unit, "BUS", str(tmp_path / "bus"))
     monkeypatch.setattr(transient_unit, "SECONDS", 5)
     return tmp_path / "bus"
