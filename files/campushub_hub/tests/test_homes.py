@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.unit.conftest import Storage
 
-from campushub_hub.host import mediator, user_session
+from campushub_hub.host import look, mediator, user_session
 from campushub_hub.host.user_session import Homes, home_path, homes_of_site, local_directory, make_private_directory
 
 ME = pwd.getpwuid(os.getuid())
@@ -57,7 +57,7 @@ def looked(home: Path, mount_point: str = "", scratch: str = "", action: str = "
 def who_looks() -> list[int]:
     """Return the processes that somebody who looked has left behind; the tests have adopted them."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [int(child) for child in children if mediator.__file__ in Path(f"/proc/{child}/cmdline").read_text()]
+    return [int(child) for child in children if look.__file__ in Path(f"/proc/{child}/cmdline").read_text()]
 
 
 OK = {"home": "ok", "problem": ""}
@@ -88,7 +88,7 @@ def seen_by_another(home: Path) -> list[str]:
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
-            os.write(writer, json.dumps(mediator.state_of(str(home), "")).encode())
+            os.write(writer, json.dumps(look.state_of(str(home), "")).encode())
         finally:
             os._exit(0)
     os.waitpid(child, 0)

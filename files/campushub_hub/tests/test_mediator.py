@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from tests.settings.validation import ROOT
+from tests.unit.conftest import Storage
 
-from campushub_hub.host import mediator
+from campushub_hub.host import look, mediator
 
 SOURCE = ROOT / "files" / "campushub_hub" / "src"
 
@@ -293,12 +294,13 @@ def test_last_words_have_a_place_in_the_users_settings(
 
 
 def test_a_look_at_a_home_imports_nothing_that_takes_long(tmp_path: Path) -> None:
-    """Whose home is on a network file system waits for two of these programs at each start."""
+    """Whose home is on a network file system waits for both of these programs at a start, or for the second."""
     request = {"home": str(tmp_path), "mount_point": "", "timeout": 5, "scratch": "", "env": {}}
     slow = {"contextlib", "pathlib", "signal", "site", "socket", "typing"}
-    for arguments, unwanted in ((["probe"], slow), (["state", str(tmp_path), ""], slow | {"enum", "json", "re"})):
+    quick = [look.__file__, str(tmp_path), ""]
+    for command, unwanted in (([mediator.__file__, "probe"], slow), (quick, slow | {"enum", "json", "re"})):
         run = subprocess.run(
-            [sys.executable, "-ISX", "importtime", mediator.__file__, *arguments],
+            [sys.executable, "-ISX", "importtime", *command],
             input=json.dumps(request),
             capture_output=True,
             text=True,
@@ -306,5 +308,46 @@ def test_a_look_at_a_home_imports_nothing_that_takes_long(tmp_path: Path) -> Non
         )
         assert "ok" in run.stdout
         imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
-        assert "select" in imported
+        assert "os" in imported
         assert not unwanted & imported
+
+
+# The home of a server that is about to start
+
+
+def home_request(home: Path, **others: Any) -> dict[str, Any]:
+    return {"home": str(home), "mount_point": "", "timeout": 5, "scratch": "", "env": {}} | others
+
+
+def test_a_unit_whose_home_is_well_becomes_the_server(place: Place, tmp_path: Path) -> None:
+    place.start_unit()
+    env = {"TOLD": str(place.told)}
+    answer, _ = place.ask("spawn", args=[], env=env, home=home_request(tmp_path))
+    assert answer == {"ok": True, "pid": place.units[0].pid}
+    until(place.told.exists, "the server does not run")
+    # Nothing of the look is left in it.
+    assert set(json.loads(place.told.read_text())["files"]) - {"0", "1", "2"} == set()
+
+
+def test_a_unit_whose_home_is_not_there_ends(place: Place, tmp_path: Path) -> None:
+    place.start_unit()
+    env = {"TOLD": str(place.told)}
+    answer, _ = place.ask("spawn", args=[], env=env, home=home_request(tmp_path / "gone"))
+    assert answer == {"ok": True, "home": "missing", "problem": "No such file or directory"}
+    place.units[0].wait(10)
+    assert not place.told.exists()
+
+
+def test_a_unit_whose_home_hangs_says_so_and_ends(place: Place, storage: Storage, tmp_path: Path) -> None:
+    """And makes the home in its place, as its user."""
+    storage.hang()
+    scratch = tmp_path / "scratch" / "home"
+    place.start_unit()
+    request = home_request(storage.directory, timeout=0.5, scratch=str(scratch))
+    begin = time.monotonic()
+    answer, _ = place.ask("spawn", args=[], env={"TOLD": str(place.told)}, home=request)
+    assert answer == {"ok": True, "home": "unavailable", "problem": mediator.SILENT}
+    place.units[0].wait(10)
+    assert time.monotonic() - begin < 3
+    assert not place.told.exists()
+    assert mediator.SILENT in (scratch / mediator.NOTICE).read_text()

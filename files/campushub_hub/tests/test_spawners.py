@@ -9,6 +9,7 @@ import pwd
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -26,8 +27,8 @@ from tests.unit.conftest import Storage
 from traitlets.config import Config
 
 from campushub_hub import configuration
-from campushub_hub.host import mediator, user_session
-from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError, base
+from campushub_hub.host import look, mediator, user_session
+from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError, base, transient_unit
 from campushub_hub.spawners import systemd as systemd_spawner
 from campushub_hub.spawners.lifetime import Condition
 from campushub_hub.spawners.listeners import socket_owners
@@ -708,9 +709,10 @@ def test_the_look_at_a_home_has_the_token_of_the_login(
 
         monkeypatch.setattr(spawner, "run_mediator", noted)
         await spawner.start()
-        assert list(asked)[:2] == ["store-token", "probe"]
+        # No session of its own for the look.
+        assert list(asked) == ["store-token", "spawn"]
         token = f"FILE:{tmp_path}/oauth2_token"
-        assert asked["probe"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
+        assert asked["spawn"]["home"]["env"]["OAUTH2_TOKEN"] == environment_of(spawner)["OAUTH2_TOKEN"] == token
 
     centre.run(act)
 
@@ -863,16 +865,29 @@ def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
     centre.run(act)
     words = [line.rpartition(" ")[2] for line in centre.asked.read_text().splitlines()]
     # The stand-in for sudo has no session, so the home is still missing.
-    assert words == (["probe", "create-home"] if command else ["probe"])
+    assert words == (["spawn", "create-home"] if command else ["spawn"])
 
 
-def stand_in_for_systemd_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have systemd-run(1) run the command as who it is; whoever ends it does not end the command."""
+def stand_in_for_the_service_manager(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """
+    Have units and systemd-run(1) run the command as who it is, and nobody wait for a unit; return what was asked for.
+
+    What the service manager is really told is in test_transient_unit.py.
+    """
+    told: list[dict[str, Any]] = []
+
+    def start_unit(name: str, command: list[str], output: int, properties: dict[str, Any]) -> None:
+        told.append({**properties, "name": name, "command": command})
+        environment = dict(entry.split("=", 1) for entry in properties["Environment"])
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, env=environment, start_new_session=True)
+
+    monkeypatch.setattr(transient_unit, "start_unit", start_unit)
     program = directory / "bin" / "systemd-run"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$*" >>{directory}/told\nwhile [ "$1" != -- ]; do shift; done\nshift\n"$@"\n')
+    program.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\n"$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return told
 
 
 @pytest.mark.parametrize("on_unavailable", ["refuse", "scratch"])
@@ -880,7 +895,7 @@ def test_a_hub_that_is_root_waits_for_no_storage(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_unavailable: str
 ) -> None:
     network_homes(monkeypatch, tmp_path / "local", str(storage.directory), on_unavailable=on_unavailable)
-    stand_in_for_systemd_run(tmp_path, monkeypatch)
+    stand_in_for_the_service_manager(tmp_path, monkeypatch)
     spawner = spawner_of(ME)
     asyncio.run(spawner.resolve_home())
     assert spawner.get_state()["home"] == str(storage.directory)
@@ -903,18 +918,21 @@ def test_a_hub_that_is_root_waits_for_no_storage(
         asyncio.run(spawner.resolve_home())
 
 
-def test_a_look_that_nobody_could_take_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program", ["/nonexistent", "/bin/true"])
+def test_a_look_that_nobody_could_take_is_no_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
     network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
-    stand_in_for_systemd_run(tmp_path, monkeypatch)
+    stand_in_for_the_service_manager(tmp_path, monkeypatch)
     spawner = spawner_of(ME)
-    spawner.mediator_path = "/nonexistent"
+    monkeypatch.setattr(look, "__file__", program)
     with pytest.raises(ServerStartError, match="Your session could not be prepared"):
         asyncio.run(spawner.resolve_home())
 
 
 def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net", create_command=["make-home", "{login}"])
-    stand_in_for_systemd_run(tmp_path, monkeypatch)
+    told = stand_in_for_the_service_manager(tmp_path, monkeypatch)
     made: list[str] = []
 
     def make(account: pwd.struct_passwd, _homes: user_session.Homes) -> None:
@@ -925,13 +943,19 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
     spawner = spawner_of(ME)
     asyncio.run(spawner.resolve_home())
     assert made == [ME]
-    first, second = (tmp_path / "told").read_text().splitlines()
+    first, second = told
+    # Two units at once must not have one name.
+    assert first.pop("name") != second.pop("name")
     assert first == second
-    assert first.endswith(
-        f"--uid={os.getuid()} --gid={os.getgid()} --property=KillMode=process "
-        f"--setenv=KRB5CCNAME=FILE:/run/krb5cc/{os.getuid()}/krb5cc -- {mediator.__file__} look {tmp_path}/net "
-    )
-    assert f"--slice=jupyterhub-{os.getuid()}.slice" in first
+    assert first == {
+        "Description": f"Look at the home of {ME}",
+        "Slice": f"jupyterhub-{os.getuid()}.slice",
+        "User": str(os.getuid()),
+        "Group": str(os.getgid()),
+        "Environment": [f"KRB5CCNAME=FILE:/run/krb5cc/{os.getuid()}/krb5cc"],
+        "CollectMode": "inactive-or-failed",
+        "command": [look.__file__, f"{tmp_path}/net", ""],
+    }
 
 
 def test_many_ends_leave_threads_to_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawn
 standard library, ends as soon as the server is started and leaves no process behind: the session has started a unit for
 the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
 
-People wait for a probe of their home. So a hub that is root runs ``look`` itself and not ``probe``, which is one Python
-in place of two. What takes long to import is imported where it is used (no pathlib, no typing, no contextlib; no json
-for ``look``), and no site-packages are looked for.
+People wait for a probe of their home. So it is made by a program of its own (`look`), which a hub that is root starts
+by itself. For another hub ``receive`` has it made before it becomes the server, because a session of sudo takes longer
+than the probe. What takes long to import is imported where it is used (no pathlib, no typing, no contextlib), and no
+site-packages are looked for.
 """
 
 from __future__ import annotations
@@ -53,14 +54,18 @@ def command_of(interface: str) -> list[str]:
     return command
 
 
-def spawn(args: list[str], env: dict[str, str], interface: str) -> dict[str, object]:
-    """Hand the server's command line and environment to its unit, and answer with the process number."""
+def spawn(args: list[str], env: dict[str, str], interface: str, home: dict[str, object]) -> dict[str, object]:
+    """
+    Hand the server's command line and environment to its unit, and answer with the process number.
+
+    Where `home` says how the unit is to probe the home (see `probe`), the answer may be what is wrong with that.
+    """
     import json
     import socket
 
     command = [*command_of(interface), *args]
     limits = [resource.getrlimit(number) for number in range(RESOURCES)]
-    request = {"command": command, "env": env, "limits": limits}
+    request = {"command": command, "env": env, "limits": limits, "home": home}
     end = time.monotonic() + RECEIVER_SECONDS
     with socket.socket(socket.AF_UNIX) as unit:
         while unit.connect_ex(receiver()) and time.monotonic() < end:
@@ -68,10 +73,14 @@ def spawn(args: list[str], env: dict[str, str], interface: str) -> dict[str, obj
         try:
             unit.sendall(json.dumps(request).encode())
             unit.shutdown(socket.SHUT_WR)
-            with unit.makefile() as answer:
-                pid_text, _, problem = answer.read().partition(" ")
+            with unit.makefile() as stream:
+                answer = stream.read()
         except OSError as error:
             return {"ok": False, "error": f"its unit does not answer: {error}"}
+    if answer.startswith("{"):
+        found: dict[str, object] = json.loads(answer)
+        return found
+    pid_text, _, problem = answer.partition(" ")
     return {"ok": False, "error": problem} if problem or not pid_text else {"ok": True, "pid": int(pid_text)}
 
 
@@ -79,7 +88,8 @@ def receive(path: str) -> None:
     """
     Become the server that `spawn` describes at a socket. This is how the unit of a server begins.
 
-    A failed execve() is told through the connection that a good one closes.
+    A failed execve() is told through the connection that a good one closes. So is a home that cannot be used; a look at
+    it that hangs is inside of the unit, and so of the limits of its user.
     """
     import contextlib
     import json
@@ -100,6 +110,12 @@ def receive(path: str) -> None:
     connection.settimeout(None)
     with connection.makefile() as stream:
         request = json.load(stream)
+    # One that an upgrade meets, which began before it, says nothing of a home.
+    if request.get("home"):
+        found = probe(**request["home"])
+        if found["home"] != "ok":
+            connection.sendall(json.dumps(found).encode())
+            return
     connection.sendall(str(os.getpid()).encode())
     environment = {name: value for name, value in request["env"].items() if not name.startswith(FORBIDDEN)}
     try:
@@ -122,41 +138,10 @@ def lower(own: tuple[int, int], wanted: list[int]) -> tuple[int, int]:
     return least(wanted[0], hard), hard
 
 
-def is_mounted(home: str, mount_point: str) -> bool:
-    """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
-    place, found, kind = os.path.realpath(home), "", ""
-    # Whoever may mount names the place, in any bytes.
-    with open("/proc/self/mountinfo", errors="surrogateescape") as table:
-        for line in table:
-            before, _, after = line.partition(" - ")
-            where = before.split()[4].rstrip("/")
-            # What is mounted later at the same place hides what was there.
-            if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
-                found, kind = where, after.split()[0]
-    # That of autofs only waits for somebody to look.
-    return f"{found}/".startswith(f"{mount_point}/") and kind != "autofs"
-
-
-def state_of(home: str, mount_point: str) -> tuple[str, str]:
-    """Return ``ok``, ``missing`` or ``unavailable``, and the reason. On storage that hangs this does not return."""
-    below = mount_point and f"{home}/".startswith(f"{mount_point}/")
-    try:
-        os.chdir(home)
-        if below and not is_mounted(home, mount_point):
-            return "unavailable", f"nothing is mounted at {mount_point}"
-        # What a mount remembers of a directory is no sign that it lives.
-        os.statvfs(".")
-        with os.scandir(".") as entries:
-            next(entries, None)
-        if not os.access(".", os.W_OK):
-            return "unavailable", "it cannot be written to"
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if below and not is_mounted(home, mount_point):
-            return "unavailable", f"nothing is mounted at {mount_point}"
-        return "missing", os.strerror(error.errno or 0)
-    except OSError as error:
-        return "unavailable", os.strerror(error.errno or 0)
-    return "ok", ""
+def look_program() -> str:
+    """Return the program that looks at a home, which is beside this one, be it installed or not."""
+    directory, name = os.path.split(os.path.abspath(__file__))
+    return os.path.join(directory, name.replace("mediator", "look"))
 
 
 def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[str, str]) -> dict[str, object]:
@@ -177,12 +162,14 @@ def probe(home: str, mount_point: str, timeout: float, scratch: str, env: dict[s
                     os.dup2(file, handle)
                 # A new program, because file systems read credentials from the environment at the start of a process.
                 environment = {name: value for name, value in env.items() if not name.startswith(FORBIDDEN)}
-                command = [sys.executable, "-IS", __file__, "state", home, mount_point]
+                command = [sys.executable, "-IS", look_program(), home, mount_point]
                 os.execve(command[0], command, environment)  # noqa: S606
         finally:
             os._exit(0)
     os.close(writer)
     os.wait()
+    # The timeout is that of the storage, and a busy host may take long to start a process.
+    os.read(reader, len("looking\n"))
     ready, _, _ = select.select([reader], [], [], timeout)
     printed = os.read(reader, 4096).decode() if ready else ""
     state, problem = (printed or f"unavailable\n{SILENT}").splitlines()
@@ -414,7 +401,7 @@ def main(action: str) -> int:
     # The action is an argument because the session was prepared according to it; see `user_session`.
     if action == "spawn":
         arguments = [str(argument) for argument in request["args"]]
-        answer = spawn(arguments, request["env"], str(request.get("interface", "")))
+        answer = spawn(arguments, request["env"], str(request.get("interface", "")), request.get("home") or {})
     elif action in ("probe", "create-home"):
         home, mount_point = request["home"], request["mount_point"]
         answer = probe(home, mount_point, float(request["timeout"]), request["scratch"], request["env"])
@@ -438,11 +425,6 @@ def main(action: str) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("look", "state"):
-        if sys.argv[1] == "look":
-            print("looking", flush=True)
-        print(*state_of(*sys.argv[2:4]), sep="\n", flush=True)
-        sys.exit()
     if sys.argv[1] == "receive":
         receive(sys.argv[2])
         # It has not become the server.

@@ -381,28 +381,39 @@ class CampusSpawner(ChosenServer, ServerLifetime):
                 self.log.exception("The token of %s was not renewed", self.user.name)
             await asyncio.sleep(self.token_interval)
 
-    async def resolve_home(self) -> None:
-        """Probe the user's home where it is on a network file system. Raises ServerStartError."""
+    def choose_home(self) -> dict[str, Any]:
+        """Choose the home that the server gets; return the request to probe it if it is on a network file system."""
         homes = self._homes = user_session.homes_of_site()
         self._home, self._is_scratch = "", False
         if not homes:
-            return
-        self._home = home = user_session.home_path(self.account, homes)
+            return {}
+        self._home = user_session.home_path(self.account, homes)
         local = user_session.local_directory(self.account.pw_uid, homes)
-        scratch = f"{local}/home" if homes["on_unavailable"] == "scratch" else ""
-        request = {**self.home_request(), "scratch": scratch}
-        answer = await self.probe_home(**request)
-        if answer["home"] == "missing" and homes["create_command"]:
+        return {**self.home_request(), "scratch": f"{local}/home" if homes["on_unavailable"] == "scratch" else ""}
+
+    async def resolve_home(self) -> None:
+        """Probe the user's home where it is on a network file system. Raises ServerStartError."""
+        if request := self.choose_home():
+            await self.accept_home(request, await self.probe_home(**request))
+
+    async def accept_home(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
+        """
+        Take the home that was probed, one that is made now, or the scratch home that the probe has made.
+
+        Raises ServerStartError.
+        """
+        homes, home = self._homes, request["home"]
+        if answer["home"] == "missing" and homes and homes["create_command"]:
             answer = await self.create_network_home(homes, **request)
         if answer["home"] == "ok":
             return
         if answer["home"] == "missing":
             raise ServerStartError(NO_HOME, home=home)
-        if not scratch:
-            raise ServerStartError(HOME_UNAVAILABLE, home=home, problem=answer["problem"])
-        self.log.error("The home of %s, %s: %s", self.user.name, home, answer["problem"])
-        self._home = scratch
-        self._is_scratch = True
+        problem = printable(answer["problem"])
+        if not request["scratch"]:
+            raise ServerStartError(HOME_UNAVAILABLE, home=home, problem=problem)
+        self.log.error("The home of %s, %s: %s", self.user.name, home, problem)
+        self._home, self._is_scratch = request["scratch"], True
 
     async def probe_home(self, **request: Any) -> dict[str, Any]:
         """Return whether the user's home can be used; if it is unavailable, make the scratch home, if one is named."""

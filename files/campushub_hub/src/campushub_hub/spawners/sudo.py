@@ -13,6 +13,14 @@ from campushub_hub.host import user_session
 from .base import CampusSpawner, ServerEndedError
 
 
+class HomeError(Exception):
+    """A home that the unit of a new server has found no use for, with what it said."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+
 class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     """SudoSpawner with our mediator, see `campushub_hub.host.mediator`, and a stop that leaves nothing running."""
 
@@ -40,6 +48,8 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         self._pid_started = None
 
     _pid_started: str | None = None
+    # What the unit of the server that is starting is to probe.
+    _probe: dict[str, Any] | None = None
 
     def _start_time(self) -> str | None:
         """Return the kernel's start time of the server's process, or None if there is no such process."""
@@ -58,7 +68,13 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         """Run the mediator; SudoSpawner calls it by this name."""
         if self.choice:
             kwargs["interface"] = self.choice.profile.interface
-        return await self.run_mediator(action, **kwargs)
+        if action != "spawn" or not self._probe:
+            return await self.run_mediator(action, **kwargs)
+        # Each session takes longer than a look, so the unit that is to become the server looks.
+        answer = await self.run_mediator(action, home=self._probe, **kwargs)
+        if "pid" not in answer:
+            raise HomeError(answer)
+        return answer
 
     def session_variables(self, action: str) -> dict[str, str]:
         """Return the limits of a server that has less than its user."""
@@ -91,10 +107,15 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         await self.prepare()
         # The probe of the home needs the token.
         await self.publish_token()
-        await self.resolve_home()
+        probe = self._probe = self.choose_home()
         pid = -1
         try:
-            address: tuple[str, int] = await super().start()
+            try:
+                address: tuple[str, int] = await super().start()
+            except HomeError as found:
+                await self.accept_home(probe, found.answer)
+                self._probe = None
+                address = await super().start()
             pid = self.pid
             self._pid_started = self._start_time()
             await self.wait_until_listening()

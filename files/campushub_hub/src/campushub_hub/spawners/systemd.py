@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
@@ -17,9 +16,10 @@ from typing import Any
 from systemdspawner import SystemdSpawner, systemd
 from traitlets import Float
 
-from campushub_hub.host import mediator, user_session
+from campushub_hub.host import look, mediator, user_session
 from campushub_hub.translation import gettext_noop
 
+from . import transient_unit
 from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
 
 # The service manager keeps the definition of a unit that was made by systemd-run here for as long as it knows the unit.
@@ -145,42 +145,45 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         """
         Return whether the user's home can be used; if it is unavailable, make the scratch home, if one is named.
 
-        The process that looks is a unit, which nobody waits for after the timeout, or after its answer: its end takes a
-        third of the time of a look.
+        The process that looks is a unit, which nobody waits for after the timeout, or after its answer.
         """
-        environment = [f"--setenv={name}={value}" for name, value in request["env"].items()]
-        *outside, end = self.user_command()
-        looks = [*outside, *environment, end, self.mediator_path, "look", request["home"], request["mount_point"]]
-        # A pipe of our own: one that a blocked process holds open must not be waited for, either.
+        account = self.account
+        properties = {
+            "Description": f"Look at the home of {account.pw_name}",
+            "Slice": user_session.slice_name(account.pw_uid),
+            "User": str(account.pw_uid),
+            "Group": str(account.pw_gid),
+            "Environment": [f"{name}={value}" for name, value in request["env"].items()],
+            "CollectMode": "inactive-or-failed",
+        }
+        looks = [look.__file__, request["home"], request["mount_point"]]
+        # A pipe of our own, which is closed whether or not a blocked process holds its other end open.
         reading, writing = os.pipe()
-        output, end_of_pipe = asyncio.StreamReader(), os.fdopen(reading, "rb")
-        try:
-            process = await asyncio.create_subprocess_exec(*looks, stdin=subprocess.DEVNULL, stdout=writing)
-        except BaseException:
-            end_of_pipe.close()
-            raise
-        finally:
-            os.close(writing)
-        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(output), end_of_pipe
-        )
+        output, end, begin = asyncio.StreamReader(), os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), end)
+
+        def start() -> None:
+            name = f"jupyterhub-look-{account.pw_uid}-{time.time_ns()}.service"
+            with begin:
+                transient_unit.start_unit(name, looks, begin.fileno(), properties)
 
         async def answer() -> tuple[str, str]:
             state = (await output.readline()).decode().rstrip("\n")
             return state, "" if state == "ok" else (await output.readline()).decode().rstrip("\n")
 
         try:
+            await asyncio.to_thread(start)
             # The timeout is that of the storage, and a busy host may take long to start a process.
             await output.readline()
-            state, problem = await asyncio.wait_for(answer(), request["timeout"])
-        except asyncio.TimeoutError:
-            state, problem = "unavailable", mediator.SILENT
+            try:
+                state, problem = await asyncio.wait_for(answer(), request["timeout"])
+            except asyncio.TimeoutError:
+                state, problem = "unavailable", mediator.SILENT
+        except OSError as error:
+            self.log.error("Cannot look at the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
+            raise ServerStartError(NO_SESSION) from error
         finally:
             pipe.close()
-            # Not the unit, which may be blocked, and is collected when it ends.
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
         if not state:
             self.log.error("The look at the home of %s ended without an answer", self.user.name)
             raise ServerStartError(NO_SESSION)
