@@ -33,6 +33,7 @@ ASSOCIATE_SECONDS = 5
 RESOURCES = 16
 NOTICE = "YOUR-HOME-IS-NOT-AVAILABLE.md"
 SILENT = "it does not answer"
+MOUNTS = "/proc/self/mountinfo"
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 
@@ -125,14 +126,15 @@ def lower(own: tuple[int, int], wanted: list[int]) -> tuple[int, int]:
 def is_mounted(home: str, mount_point: str) -> bool:
     """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
     place, found, kind = os.path.realpath(home), "", ""
-    # Whoever may mount names the place, in any bytes.
-    with open("/proc/self/mountinfo", errors="surrogateescape") as table:
+    # Whoever may mount names the place, in any bytes but those that the kernel escapes.
+    with open(MOUNTS, errors="surrogateescape", newline="\n") as table:
         for line in table:
             before, _, after = line.partition(" - ")
-            where = before.split()[4].rstrip("/")
+            about = before.split(" ")
+            where = about[4].rstrip("/") if len(about) > 5 else None
             # What is mounted later at the same place hides what was there.
-            if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
-                found, kind = where, after.split()[0]
+            if where is not None and f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
+                found, kind = where, after.split(" ")[0]
     # That of autofs only waits for somebody to look.
     return f"{found}/".startswith(f"{mount_point}/") and kind != "autofs"
 
