@@ -460,6 +460,26 @@ def test_who_stalls_at_the_port_of_an_ended_server_gets_nobody(
     assert routes.deleted == []
 
 
+def test_a_route_is_changed_after_jupyterhub_has_made_it(
+    spawner: CampusSlurmSpawner, watched: tuple[list[str], Routes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that of a start would count, whatever was found meanwhile."""
+    with socket.create_server(("localhost", 0)) as free:
+        place = place_of(free.getsockname()[1])
+    monkeypatch.setattr(CampusSlurmSpawner, "server", place, raising=False)
+    monkeypatch.setattr(spawner, "_spawn_pending", True)
+
+    async def scenario() -> None:
+        watch = asyncio.ensure_future(spawner.watch_answers())
+        await asyncio.sleep(0.3)
+        assert not spawner.withheld
+        spawner._spawn_pending = False  # noqa: SLF001 (as JupyterHub sets it)
+        await until(lambda: watched[1].target == NOWHERE)
+        watch.cancel()
+
+    asyncio.run(scenario())
+
+
 def test_nobody_is_led_to_a_job_that_is_ending(
     hub: SlurmCluster,
     slurm: Slurm,

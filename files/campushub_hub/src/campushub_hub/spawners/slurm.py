@@ -565,8 +565,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def watch_answers(self) -> None:
         """End a server that nobody can connect to any more, in addition to noting whether it answers."""
         noting = asyncio.ensure_future(super().watch_answers())
-        self.begin_doubt(CONNECT_SECONDS)
         try:
+            # JupyterHub makes the route when the server has answered.
+            while self.pending:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
+                await asyncio.sleep(LISTEN_INTERVAL)
+            self.begin_doubt(CONNECT_SECONDS)
             while await self.hold_connection():
                 self.begin_doubt(DOUBT_SECONDS)
         except StrangerError:
