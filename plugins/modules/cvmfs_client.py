@@ -611,7 +611,7 @@ def caches() -> dict[str, tuple[str, int]]:
         line = arguments_of(process.name)
         if "__cachemgr__" in line[1:2] and len(line) > 5:
             with contextlib.suppress(OSError, ValueError):
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
                 found[f"{process.name} {fields[19]}"] = line[2], int(line[5]) // MEGABYTE
     return found
 
