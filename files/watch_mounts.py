@@ -80,16 +80,31 @@ def is_at_or_below(place: str, *directories: str) -> bool:
     return any(f"{place}/".startswith(f"{directory}/") for directory in directories)
 
 
+def is_of_user(options: str) -> bool:
+    """Return whether a user has made a mount of FUSE, by its options, in which the kernel says who has."""
+    numbers = [option.removeprefix("user_id=") for option in options.split(",") if option.startswith("user_id=")]
+    return any(int(number) >= FIRST_USER for number in numbers if number.isdigit())
+
+
 def read_table(directories: list[str], path: str = "/proc/self/mountinfo") -> Table:
-    """Return what is mounted at or below directories, without touching it."""
-    top, triggers = {}, set()
-    for line in text_of(path).splitlines():
+    """Return what is mounted at or below directories, without touching it.
+
+    What users have mounted there is theirs, as is what it hides: they name the place, in any bytes but those that the
+    kernel escapes, and could have another one there the next moment.
+    """
+    top: dict[str, Mount] = {}
+    triggers = set()
+    for line in text_of(path).split("\n"):
         before, _, after = line.partition(" - ")
-        _, _, device, _, place, *_ = before.split()
-        if is_at_or_below(place, *directories):
-            top[place] = Mount(place, after.split()[0], device)
-            if top[place].kind == "autofs":
-                triggers.add(place)
+        about, of_kind = before.split(" "), after.split(" ")
+        if len(about) < 6 or len(of_kind) < 3 or not is_at_or_below(about[4], *directories):
+            continue
+        place = about[4]
+        top[place] = Mount(place, of_kind[0], about[2])
+        if top[place].kind == "autofs":
+            triggers.add(place)
+        elif top[place].is_fuse and is_of_user(of_kind[2]):
+            del top[place]
     return Table([mount for mount in top.values() if mount.kind != "autofs"], triggers)
 
 

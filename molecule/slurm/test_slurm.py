@@ -575,6 +575,38 @@ def test_a_server_whose_node_fails_is_ended_with_the_reason(hub: Host, node: Hos
     client("bob", "stop")
 
 
+def target(hub: Host, user: str) -> str:
+    """Where the proxy leads to the server of a user."""
+    routes = hub.check_output(
+        ". /etc/jupyterhub/secrets/proxy.env; "
+        'curl --silent --fail -H "Authorization: token $CONFIGPROXY_AUTH_TOKEN" http://127.0.0.1:982/api/routes'
+    )
+    return str(json.loads(routes).get(f"/user/{user}", {}).get("target", ""))
+
+
+@pytest.mark.attack
+def test_who_stalls_at_a_port_that_is_free_gets_nobody(hub: Host, node: Host, client: Client) -> None:
+    """While Slurm still calls the job of its server running; the hub cannot tell that from a server that hangs."""
+    client("bob", "start")
+    port = target(hub, "bob").rpartition(":")[2]
+    silent = f"import socket, time; held = socket.create_server(('', {port})); time.sleep(120)"
+    node.check_output("systemctl stop slurmd; pkill --signal KILL slurmstepd; pkill --signal KILL --uid bob")
+    try:
+        node.check_output(f"systemd-run --quiet --unit=silent --uid=alice python3 -c {shlex.quote(silent)}")
+        wait_until(lambda: target(hub, "bob") == "http://127.0.0.1:9", "bob's browser is led nowhere", 5)
+        hub.check_output("systemctl restart jupyterhub-proxy")
+        wait_until(lambda: bool(target(hub, "bob")), "the proxy knows its routes", 20)
+        assert target(hub, "bob") == "http://127.0.0.1:9"
+        assert as_person(hub, "bob", "print(hub.request('/user/bob/api')[0])").strip() == "503"
+    finally:
+        node.check_output("systemctl stop silent; systemctl start slurmd")
+    wait_until(lambda: servers(client, "bob") == {}, "the server has ended", 120)
+    wait_until(lambda: not jobs(hub, "bob"), "the job is cancelled", 60)
+    client("bob", "start")
+    assert client("bob", "run", "print('works')") == "works\n"
+    client("bob", "stop")
+
+
 @pytest.mark.chaos
 def test_a_server_whose_node_falls_silent_is_ended(hub: Host, client: Client) -> None:
     """As of one without power: no packet says so, and connections stay open."""

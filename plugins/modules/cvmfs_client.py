@@ -179,9 +179,11 @@ def at_once(works: dict[str, Callable[[], Any]], deadline: float) -> dict[str, d
 def mounted(mounts: Path = Path("/proc/self/mountinfo"), directory: Path = MOUNTS) -> list[str]:
     """Return the repositories that are mounted. The table is read, and no mount is touched."""
     found = []
-    for line in mounts.read_text().splitlines():
+    # Whoever may mount names the place, in any bytes but those that the kernel escapes.
+    for line in os.fsdecode(mounts.read_bytes()).split("\n"):
         before, _, after = line.partition(" - ")
-        place, kind = before.split()[4], after.split()[0]
+        about, kind = before.split(" "), after.split(" ")[0]
+        place = about[4] if len(about) > 5 else ""
         if kind.startswith("fuse") and place.startswith(f"{directory}/"):
             found.append(place.removeprefix(f"{directory}/"))
     return sorted(set(found))
@@ -609,7 +611,7 @@ def caches() -> dict[str, tuple[str, int]]:
         line = arguments_of(process.name)
         if "__cachemgr__" in line[1:2] and len(line) > 5:
             with contextlib.suppress(OSError, ValueError):
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
                 found[f"{process.name} {fields[19]}"] = line[2], int(line[5]) // MEGABYTE
     return found
 

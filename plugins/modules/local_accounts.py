@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import pwd
+import resource
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -458,41 +460,51 @@ def remember(applied: Mapping[str, str]) -> None:
     os.replace(temporary, APPLIED)
 
 
+# The most bytes of a file of keys, which is that of thousands.
+LONGEST_KEYS = 1 << 20
 # Runs as the user: a link that the user put in place of the file leads no further than the user's own rights.
 KEYS_PROGRAM = r"""
 import os, stat, sys
-path = os.path.join(sys.argv[1], ".ssh", "authorized_keys")
+path, longest = os.path.join(sys.argv[1], ".ssh", "authorized_keys"), int(sys.argv[3])
 if sys.argv[2] == "write":
     os.umask(0o077)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".campushub", "w") as file:
-        file.write(sys.stdin.read())
+    with open(path + ".campushub", "wb") as file:
+        file.write(sys.stdin.buffer.read())
     os.replace(path + ".campushub", path)
-elif os.path.exists(path) and stat.S_ISREG(os.stat(path).st_mode):
-    with open(path) as file:
-        sys.stdout.write(file.read())
+elif os.path.exists(path):
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        about = os.fstat(file.fileno())
+        if about.st_size > longest:
+            sys.exit(f"{path} has more than {longest} bytes")
+        if stat.S_ISREG(about.st_mode):
+            sys.stdout.buffer.write(file.read(longest))
 """
 
 
 def keys_as_user(name: str, verb: str, text: str = "") -> str:
-    """Read or write the file of keys with the rights of its owner."""
+    """Read or write the file of keys with the rights of its owner, who could have a say in what the program prints."""
     account = pwd.getpwnam(name)
-    done = subprocess.run(
-        [sys.executable, "-c", KEYS_PROGRAM, account.pw_dir, verb],
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-        user=account.pw_uid,
-        group=account.pw_gid,
-        extra_groups=[],
-        cwd="/",
-        env={"PATH": "/usr/bin:/bin"},
-    )
+    most = 2 * LONGEST_KEYS
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as problem:
+        done = subprocess.run(
+            [sys.executable, "-c", KEYS_PROGRAM, account.pw_dir, verb, str(LONGEST_KEYS)],
+            input=text.encode(errors="surrogateescape"),
+            stdout=printed,
+            stderr=problem,
+            check=False,
+            timeout=20,
+            user=account.pw_uid,
+            group=account.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        )
+        said, why = ((file.seek(0), file.read(most).decode(errors="surrogateescape"))[1] for file in (printed, problem))
     if done.returncode:
-        raise OSError(done.stderr.strip().splitlines()[-1])
-    return done.stdout
+        raise OSError((why.strip() or f"status {done.returncode}").splitlines()[-1][:200])
+    return said
 
 
 class Runner:

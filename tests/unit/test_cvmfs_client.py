@@ -95,6 +95,9 @@ def test_the_table_of_mounts_is_read(tmp_path: Path) -> None:
         "43 40 0:53 / /cvmfs/idle.example.org rw - autofs systemd-1 rw\n"
         "44 1 0:54 / /home/a/cvmfs/x ro - fuse sshfs ro\n"
     )
+    with table.open("ab") as file:
+        # Of a user, whose name for it is no UTF-8 and has what Python takes for ends of lines and words.
+        file.write(b"45 1 0:55 / /home/eve/\xff\x85\r\x0b/cvmfs/y rw - fuse x rw\n")
     assert mounted(table) == ["sft.cern.ch", "software.eessi.io"]
 
 

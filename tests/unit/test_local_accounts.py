@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from plugins.module_utils.system_groups import system_groups
+from plugins.modules import local_accounts
 from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest
 
 OLD, NEW = "$6$salt$old", "$6$salt$new"
@@ -274,3 +280,41 @@ def test_groups_of_the_system_are_those_below_gid_min(tmp_path: Path) -> None:
     assert system_groups(tmp_path) == {"root", "hub", "nogroup"}
     (tmp_path / "login.defs").write_text("#GID_MIN 100\nSYS_GID_MIN\t101\nGID_MIN\t\t500\n")
     assert system_groups(tmp_path) == {"root", "nogroup"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of an account with a file of keys to come."""
+    if os.getuid() != 0:
+        pytest.skip("only root becomes another user")
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: SimpleNamespace(pw_uid=0, pw_gid=0, pw_dir=str(tmp_path)))
+    (tmp_path / ".ssh").mkdir()
+    return tmp_path
+
+
+def test_keys_are_read_and_written_as_they_are(home: Path) -> None:
+    assert local_accounts.keys_as_user("ann", "read") == ""
+    (home / ".ssh" / "authorized_keys").write_bytes(b"ssh-ed25519 A Zo\xeb\n")
+    text = local_accounts.keys_as_user("ann", "read")
+    local_accounts.keys_as_user("ann", "write", f"{text}ssh-ed25519 B\n")
+    assert (home / ".ssh" / "authorized_keys").read_bytes() == b"ssh-ed25519 A Zo\xeb\nssh-ed25519 B\n"
+
+
+@pytest.mark.attack
+def test_a_file_of_keys_beyond_all_measure_is_not_read(home: Path) -> None:
+    keys = home / ".ssh" / "authorized_keys"
+    keys.touch()
+    os.truncate(keys, local_accounts.LONGEST_KEYS + 1)
+    with pytest.raises(OSError, match="has more than 1048576 bytes"):
+        local_accounts.keys_as_user("ann", "read")
+    keys.unlink()
+    os.mkfifo(keys)
+    assert local_accounts.keys_as_user("ann", "read") == "", "nor waited for"
+
+
+@pytest.mark.attack
+@pytest.mark.usefixtures("home")
+def test_what_a_user_has_the_program_print_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_accounts, "KEYS_PROGRAM", "import sys\nwhile True: sys.stdout.write('x' * 10000)")
+    with pytest.raises(OSError, match=r"status|File too large"):
+        local_accounts.keys_as_user("ann", "read")

@@ -46,6 +46,28 @@ def test_the_table_of_mounts_is_read_and_nothing_touched(tmp_path: Path) -> None
     assert [mount.place for mount in both] == ["/network", "/net/data"]
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "name", [b"a\x0b/cvmfs\x0b0:99", b"a\x1cb", b"a\xc2\x85b", b"a\xe2\x80\xa8b", b"a\rb", b"\xff"], ids=repr
+)
+def test_names_of_users_mounts_are_no_words_of_the_table(tmp_path: Path, name: bytes) -> None:
+    table = tmp_path / "mountinfo"
+    mounted = b"35 31 0:45 / /net/home/" + name + b" rw - fuse.sshfs x rw,user_id=%d,group_id=2001\n"
+    table.write_bytes(TABLE.encode() + mounted % 2001)
+    assert [mount.place for mount in MODULE["read_table"](["/net"], table).mounts] == ["/net/home", "/net/data"]
+    # The same of the host's own, whose name nobody has chosen.
+    table.write_bytes(TABLE.encode() + mounted % 0)
+    found = MODULE["read_table"](["/net"], table).mounts[-1]
+    assert (os.fsencode(found.place), found.device) == (b"/net/home/" + name, "0:45")
+
+
+@pytest.mark.attack
+def test_what_a_user_has_mounted_over_a_place_is_left_alone(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"{TABLE}35 31 0:45 / /net/home rw - fuse.sshfs x rw,user_id=2001,group_id=2001\n")
+    assert [mount.place for mount in MODULE["read_table"](["/net"], table).mounts] == ["/net/data"]
+
+
 def test_triggers_are_expected_where_maps_and_units_say_so(tmp_path: Path) -> None:
     for path, text in {
         "etc/auto.master.d/eos.autofs": "# Managed\n/- /etc/auto.eos --timeout=600\n",

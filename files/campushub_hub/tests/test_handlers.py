@@ -507,12 +507,36 @@ def test_a_remembered_click_counts_once_and_for_its_user(site: Site) -> None:
     site.run(act)
 
 
-def test_a_link_of_another_site_logs_nobody_out(site: Site) -> None:
+@pytest.mark.attack
+@pytest.mark.parametrize("origin", ["cross-site", "same-site"])
+def test_a_page_of_somebody_else_logs_nobody_out(site: Site, origin: str) -> None:
+    """With names for users their servers' pages are of the same site. There is a form, for Lab's menu leads there."""
+
     def act(url: str) -> None:
         hub = session(url, "ann")
-        for origin, home in (("cross-site", True), ("same-site", False)):
-            hub.request("/hub/logout", headers={"Sec-Fetch-Site": origin, "Sec-Fetch-Mode": "navigate"})
-            assert hub.request("/hub/home")[1].endswith("/hub/home") == home
+
+        def is_logged_in() -> bool:
+            return hub.request("/hub/home")[1].endswith("/hub/home")
+
+        _, _, page = hub.request("/hub/logout", headers={"Sec-Fetch-Site": origin, "Sec-Fetch-Mode": "navigate"})
+        assert "Do you want to log out?" in page
+        action, xsrf = re.search(
+            r'action="([^"]+)" method="post">\s*<input type="hidden" name="_xsrf" value="([^"]+)"', page
+        ).groups()  # type: ignore[union-attr]
+        assert hub.request(action, "POST", b"_xsrf=another")[0] == 403
+        assert is_logged_in()
+        hub.request(action, "POST", urllib.parse.urlencode({"_xsrf": xsrf}).encode())
+        assert not is_logged_in()
+
+    site.run(act)
+
+
+def test_a_click_on_a_page_of_the_hub_logs_out(site: Site) -> None:
+    def act(url: str) -> None:
+        for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}):
+            hub = session(url, "ann")
+            hub.request("/hub/logout", headers=headers)
+            assert not hub.request("/hub/home")[1].endswith("/hub/home")
 
     site.run(act)
 

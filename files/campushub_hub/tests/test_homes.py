@@ -118,6 +118,20 @@ def test_nothing_is_mounted_where_homes_are(tmp_path: Path) -> None:
     assert looked(tmp_path / "anna", mount_point=f"{tmp_path}/an") == OK, "a home elsewhere"
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("name", [b"a\rb", b"a\x0bb", b"a\xc2\x85b", b"\xff"], ids=repr)
+def test_a_name_of_another_users_mount_hides_no_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(
+        b"30 1 0:40 / /net/homes rw - nfs4 server:/homes rw\n35 1 0:45 / /home/eve/" + name + b" rw - fuse x rw\n"
+    )
+    monkeypatch.setattr(look, "MOUNTS", str(table))
+    assert look.is_mounted("/net/homes/ann", "/net")
+    assert not look.is_mounted("/other/ann", "/other")
+
+
 def test_a_mount_below_the_place_of_mounts_counts(storage: Storage) -> None:
     """As with EOS, where each letter is a mount of its own, and homes are reached by links."""
     above = storage.directory.parent

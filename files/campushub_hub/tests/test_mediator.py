@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.settings.validation import ROOT
 from tests.unit.conftest import Storage
 
 from campushub_hub.host import look, mediator
+from campushub_hub.spawners import CampusSudoSpawner
 
 SOURCE = ROOT / "files" / "campushub_hub" / "src"
 
@@ -310,6 +312,22 @@ def test_a_look_at_a_home_imports_nothing_that_takes_long(tmp_path: Path) -> Non
         imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
         assert "os" in imported
         assert not unwanted & imported
+
+
+@pytest.mark.attack
+def test_a_process_with_a_name_that_is_no_text_is_seen() -> None:
+    """Else it could not be stopped, and nobody would notice its end."""
+    rename = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'\\xff) Z'); print(flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", rename], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout
+        process.stdout.readline()
+        assert mediator.runs(process.pid)
+        assert CampusSudoSpawner._start_time(SimpleNamespace(pid=process.pid))  # type: ignore[arg-type]  # noqa: SLF001
+    finally:
+        process.kill()
+        process.communicate()
+    assert not mediator.runs(process.pid)
 
 
 # The home of a server that is about to start

@@ -13,13 +13,15 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import pytest
+from tornado.web import Application, RequestHandler
 from traitlets.config import Config
 
 import campushub_hub
@@ -30,6 +32,7 @@ from campushub_hub.certificates import fingerprint as cluster_fingerprint
 from campushub_hub.host import job as job_script
 from campushub_hub.host import mediator, user_session
 from campushub_hub.profiles import ChoiceError
+from campushub_hub.proxy import NOWHERE, CampusProxy
 from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
 from campushub_hub.spawners.cluster import (
     GONE,
@@ -276,22 +279,32 @@ def test_a_server_that_nobody_reaches_is_ended(spawner: CampusSlurmSpawner, monk
     assert farewells == [], "nobody would hear it"
 
 
-class Routes:
-    """The proxy, as far as a server that is cut off needs it."""
+class Routes(CampusProxy):
+    """The hub's side of its proxy; a stand-in for the proxy itself."""
 
-    def __init__(self) -> None:
-        self.deleted: list[str] = []
+    def __init__(self, spawner: CampusSlurmSpawner) -> None:
+        super().__init__(auth_token="secret")
+        self.spawner, self.deleted, self.target = spawner, list[str](), ""
 
-    async def delete_user(self, user: Any, name: str) -> None:
-        self.deleted.append(f"{user.name}/{name}")
+    async def add_user(self, user: Any, server_name: str = "") -> None:
+        # JupyterHub's users have them by name.
+        await super().add_user(SimpleNamespace(name=user.name, spawners={server_name: self.spawner}), server_name)
+
+    async def add_route(self, _routespec: str, target: str, _data: Any) -> None:
+        self.target = target
+
+    async def delete_user(self, user: Any, server_name: str = "") -> None:
+        self.deleted.append(f"{user.name}/{server_name}")
+        self.target = ""
 
 
 @pytest.fixture
 def watched(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Routes]:
     """Ends that the watch of a server begins, and routes that it takes away."""
     ended: list[str] = []
-    routes = Routes()
+    routes = Routes(spawner)
     monkeypatch.setattr(spawner, "begin_end", ended.append)
+    monkeypatch.setattr(CampusSlurmSpawner, "proxy_spec", "/user/me/", raising=False)
     spawner.user.settings["proxy"] = routes
     return ended, routes
 
@@ -386,6 +399,110 @@ def test_who_takes_the_port_of_an_ended_server_is_found(
 
     asyncio.run(scenario())
     assert watched[1].deleted == [f"{ME.pw_name}/"]
+
+
+def place_of(port: int) -> SimpleNamespace:
+    """Where a server listens, as JupyterHub has it."""
+    return SimpleNamespace(ip="localhost", port=port, base_url="/", host=f"https://localhost:{port}")
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.attack
+def test_who_stalls_at_the_port_of_an_ended_server_gets_nobody(
+    hub: SlurmCluster,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever listens there shows the hub no certificate at all; when the server is back, so are its pages."""
+    own = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
+    spawner.fingerprint = cluster_fingerprint(ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text()))
+    spawner.answer_interval, routes = 20, watched[1]
+
+    async def scenario() -> None:
+        ends, connected = asyncio.Event(), asyncio.Event()
+
+        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.set()
+            await ends.wait()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "localhost", 0, ssl=own)
+        place = place_of(server.sockets[0].getsockname()[1])
+        monkeypatch.setattr(CampusSlurmSpawner, "server", place, raising=False)
+        watch = asyncio.ensure_future(spawner.watch_answers())
+        await asyncio.wait_for(connected.wait(), 5)
+        await asyncio.sleep(1.1)
+        assert routes.target == "", "the route is as JupyterHub has made it"
+        server.close()
+        ends.set()
+        with socket.create_server(("localhost", place.port)):
+            await until(lambda: routes.target == NOWHERE, 1.5)
+            # As JupyterHub does every few minutes, and for a new proxy.
+            await routes.add_user(spawner.user)
+            assert (routes.target, watched[0], await spawner.exchange()) == (NOWHERE, [], None)
+        ends.clear()
+        server = await asyncio.start_server(serve, "localhost", place.port, ssl=own)
+        await until(lambda: routes.target == place.host, 10)
+        watch.cancel()
+        ends.set()
+        server.close()
+
+    asyncio.run(scenario())
+    assert routes.deleted == []
+
+
+def test_a_route_is_changed_after_jupyterhub_has_made_it(
+    spawner: CampusSlurmSpawner, watched: tuple[list[str], Routes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that of a start would count, whatever was found meanwhile."""
+    with socket.create_server(("localhost", 0)) as free:
+        place = place_of(free.getsockname()[1])
+    monkeypatch.setattr(CampusSlurmSpawner, "server", place, raising=False)
+    monkeypatch.setattr(spawner, "_spawn_pending", True)
+
+    async def scenario() -> None:
+        watch = asyncio.ensure_future(spawner.watch_answers())
+        await asyncio.sleep(0.3)
+        assert not spawner.withheld
+        spawner._spawn_pending = False  # noqa: SLF001 (as JupyterHub sets it)
+        await until(lambda: watched[1].target == NOWHERE)
+        watch.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_nobody_is_led_to_a_job_that_is_ending(
+    hub: SlurmCluster,
+    slurm: Slurm,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its port may be free, however long Slurm takes to call it ended."""
+    monkeypatch.setattr(CampusSlurmSpawner, "server", place_of(4000), raising=False)
+
+    async def scenario() -> None:
+        watch = asyncio.ensure_future(spawner.watch())
+        await asyncio.sleep(0)
+        slurm.jobs = RUNNING
+        await hub.refresh()
+        await asyncio.sleep(0)
+        assert watched[1].target == ""
+        slurm.jobs = RUNNING.replace("RUNNING", "COMPLETING")
+        await hub.refresh()
+        await until(lambda: watched[1].target == NOWHERE)
+        watch.cancel()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.attack
@@ -594,6 +711,77 @@ def test_a_second_report_of_a_job_gets_nothing(hub: SlurmCluster) -> None:
     report(hub, ME.pw_uid)
     with pytest.raises(ReportError):
         report(hub, ME.pw_uid)
+
+
+@pytest.mark.attack
+def test_a_host_with_many_connections_keeps_no_other_from_reporting(
+    hub: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All addresses of the hub's own host count as one, for its users have them all."""
+    monkeypatch.setattr(cluster, "HOST_REPORTS", 3)
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader) -> str:
+        asked.append((await reader.readline()).decode())
+        return "answer"
+
+    monkeypatch.setattr(hub, "answer", answer)
+
+    async def scenario() -> None:
+        listener = await asyncio.start_server(hub.receive, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+
+        async def report_from(address: str, said: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+            writer.write(said)
+            try:
+                return await reader.read()
+            except OSError:
+                return b""
+
+        async with listener:
+            held = [asyncio.ensure_future(report_from(f"127.0.0.{number}", b"")) for number in (2, 3, 4)]
+            await until(lambda: hub._reporting["localhost"] == 3)  # noqa: SLF001
+            assert (await report_from("127.0.0.5", b"x\n"), asked) == (b"", [])
+            held.pop().cancel()
+            await until(lambda: hub._reporting["localhost"] == 2)  # noqa: SLF001
+            assert await report_from("127.0.0.5", b"x\n") == b"answer"
+            for one in held:
+                one.cancel()
+
+    asyncio.run(scenario())
+    assert cluster.host_of(("::ffff:10.0.0.7", 1, 0, 0)) == "10.0.0.7"
+
+
+@pytest.mark.attack
+def test_a_node_cannot_take_all_connections_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "HOST_CONNECTIONS", 2)
+
+    async def scenario() -> None:
+        server = cluster.NodeServer(Application([("/", RequestHandler)]))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            server.add_socket(listener)
+            port = listener.getsockname()[1]
+
+            async def status() -> bytes:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                try:
+                    return (await reader.read()).partition(b"\r\n")[0]
+                except OSError:
+                    return b""
+
+            held = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(2)]
+            await until(lambda: len(server.held["localhost"]) == 2)
+            assert await status() == b""
+            held.pop().close()
+            await asyncio.sleep(0.1)
+            assert b"405" in await status()
+            server.stop()
+            held.pop().close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.attack

@@ -38,7 +38,7 @@ LEAST_SECONDS = 2.0
 def spent(pid: int) -> float:
     """Return the CPU seconds of a process and of those of its children that have ended; 0 if it has ended itself."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return sum(int(field) for field in fields[11:15]) / programs.TICKS

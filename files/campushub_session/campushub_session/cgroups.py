@@ -36,10 +36,13 @@ def _field(path: Path, name: str) -> int | None:
 def _mounts(text: str) -> dict[str, tuple[str, Path]]:
     """Return root and mount point of each controller, and of version 2 under an empty name, from a mountinfo file."""
     found = {}
-    for line in text.splitlines():
+    # Whoever may mount names the place, in any bytes but those that the kernel escapes.
+    for line in text.split("\n"):
         mount, _, file_system = line.partition(" - ")
-        root, point = mount.split()[3:5]
-        kind, _, options = file_system.split()[:3]
+        about, of_kind = mount.split(" "), file_system.split(" ")
+        if len(about) < 6 or len(of_kind) < 3:
+            continue
+        root, point, kind, options = about[3], about[4], of_kind[0], of_kind[2]
         # What is mounted later hides what was there before.
         if kind == "cgroup2":
             found[""] = root, Path(point)
@@ -75,7 +78,7 @@ class Slice:
         # Those of this process itself.
         self._own: dict[str, Path] = {}
         try:
-            mounts = _mounts((process / "mountinfo").read_text())
+            mounts = _mounts(os.fsdecode((process / "mountinfo").read_bytes()))
             lines = (process / "cgroup").read_text().splitlines()
         except (OSError, ValueError):
             return

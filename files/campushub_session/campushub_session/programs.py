@@ -46,7 +46,7 @@ class Process:
 def read(pid: int) -> Process | None:
     """Return a process, or None if it has ended."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_text()
+        stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
         resident, shared = map(int, (_PROC / str(pid) / "statm").read_text().split()[1:3])
     except (OSError, ValueError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import subprocess
+import sys
 import time
 import urllib.error
 from types import SimpleNamespace
@@ -74,6 +75,17 @@ def kernel(server):
     yield client
     client.stop_channels()
     server.api("DELETE", f"api/kernels/{identity}")
+
+
+def test_a_process_with_a_name_that_is_no_text_is_seen():
+    rename = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'\\xff) Z'); print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", rename], stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            assert activity.spent(process.pid) >= 0
+            assert programs.read(process.pid).pid == process.pid
+        finally:
+            process.kill()
 
 
 def test_a_busy_kernel_without_output_is_activity(server, kernel):

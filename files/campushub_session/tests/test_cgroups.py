@@ -105,6 +105,14 @@ def test_no_limit_is_none(unified, version_1):
     assert unified[0].cpu_limit() is None
 
 
+@pytest.mark.parametrize("name", [b"a\x0bb", b"a\rb", b"a\xc2\x85b", b"\xff"], ids=repr)
+def test_a_name_of_another_users_mount_hides_no_limit(unified, tmp_path, name):
+    _, _ = unified
+    with (tmp_path / "proc" / "mountinfo").open("ab") as table:
+        table.write(b"35 1 0:45 / /home/eve/" + name + b" rw - fuse x rw\n")
+    assert Slice(NAME, tmp_path / "proc").memory() == (2000, 5000, 4000)
+
+
 @pytest.mark.parametrize("damage", ["", "nonsense", "0::/\n", "4:memory:/gone\n"])
 def test_what_cannot_be_read_is_unknown(tmp_path, damage):
     write(tmp_path / "proc", cgroup=damage, mountinfo="1 1 0:1 / /nonexistent rw - cgroup cgroup rw,memory")

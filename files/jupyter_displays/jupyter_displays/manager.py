@@ -84,15 +84,25 @@ def _x_lock(number: int) -> Path:
     return Path(f"/tmp/.X{number}-lock")  # noqa: S108
 
 
+def _x_pid(number: int) -> int:
+    """Return the process that this user's lock of a number names.
+
+    Raises:
+        OSError: This user has no such lock.
+        ValueError: It names none, so far.
+    """
+    return int(session_cleanup.read_own(_x_lock(number)))
+
+
 def _number_taken(number: int) -> bool:
     """Return whether an X server has this number, or somebody else has left what a new one cannot clear away."""
-    lock, path = _x_lock(number), _x_socket(number)
+    path = _x_socket(number)
     # What the X server writes its keyboard to: without it, it ends.
     with contextlib.suppress(FileNotFoundError):
         if Path(f"/tmp/server-{number}.xkm").lstat().st_uid != os.getuid():  # noqa: S108
             return True
     try:
-        if lock.lstat().st_uid != os.getuid() or start_time(int(lock.read_text(encoding="ascii"))):
+        if start_time(_x_pid(number)):
             return True
     except FileNotFoundError:
         pass
@@ -699,11 +709,11 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         """
         display.number, display.x_pid = number, 0
         self._spawn(display, "x", command, env, [name])
-        process, lock = display.processes["x"], _x_lock(number)
+        process = display.processes["x"]
         while process.alive:
             # Another one may answer as long as the lock is not this one's, or that of what a script has started.
             with contextlib.suppress(OSError, ValueError, x11.XError):
-                pid = int(lock.read_text(encoding="ascii"))
+                pid = _x_pid(number)
                 if os.getsid(pid) == process.pid:
                     display.x_pid = pid
                     await asyncio.to_thread(x11.size, number, display.screen.authority)
@@ -894,7 +904,7 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         """
         lock, path = _x_lock(display.number), _x_socket(display.number)
         with contextlib.suppress(OSError, ValueError):
-            if int(lock.read_text(encoding="ascii")) == display.x_pid and not start_time(display.x_pid):
+            if _x_pid(display.number) == display.x_pid and not start_time(display.x_pid):
                 with contextlib.suppress(FileNotFoundError):
                     if display.x_socket in {0, path.stat().st_ino}:
                         path.unlink()

@@ -18,9 +18,31 @@ from pathlib import Path
 from .processes import start_time
 
 _SOCKETS = Path("/tmp/.ICE-unix")  # noqa: S108
+_BOUND = Path("/proc/net/unix")
 _NOTES = ".xfsm-ICE-*"
 _BUSES = "dbus-??????????"
 _ENDING = 5.0
+# Notes and locks are a few lines.
+_LONGEST = 4096
+
+
+def read_own(path: Path) -> bytes:
+    """Return what is in a small file of this user's.
+
+    In a directory that users share another one may have put anything there, such as a pipe that nobody writes to.
+
+    Raises:
+        OSError: There is none.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        about = os.fstat(descriptor)
+        if about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
+            message = f"{path} is no file of this user's"
+            raise PermissionError(message)
+        return os.read(descriptor, _LONGEST)
+    finally:
+        os.close(descriptor)
 
 
 def _gone(pid: int) -> bool:
@@ -63,8 +85,9 @@ def _dead_bus(path: Path) -> bool:
     if about.st_uid != os.getuid() or not stat.S_ISSOCK(about.st_mode):
         return False
     # A bus that starts has its socket for a moment before it listens.
-    bound = (line.rpartition(" ")[2] for line in Path("/proc/net/unix").read_text(encoding="utf-8").splitlines())
-    return str(path) not in bound and _refuses(path)
+    # Other users name theirs, in any bytes.
+    bound = (line.rpartition(b" ")[2] for line in _BOUND.read_bytes().split(b"\n"))
+    return os.fsencode(path) not in bound and _refuses(path)
 
 
 def _refuses(path: Path) -> bool:
@@ -80,10 +103,7 @@ def _refuses(path: Path) -> bool:
 
 def _orphaned(path: Path, sockets: Path) -> bool:
     """Return whether this is a note of this user's, and what it is about is not there any more."""
-    about = path.lstat()
-    if about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
-        return False
-    names = [os.fsdecode(name) for name in re.findall(rb"\.ICE-unix/(\d+)", path.read_bytes())]
+    names = [os.fsdecode(name) for name in re.findall(rb"\.ICE-unix/(\d+)", read_own(path))]
     return bool(names) and not any((sockets / name).exists() or not _gone(int(name)) for name in names)
 
 

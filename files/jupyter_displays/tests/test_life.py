@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -374,6 +375,33 @@ async def test_the_socket_of_another_x_server_is_left(api, manager):
         assert Path(f"/tmp/.X11-unix/X{display.number}").stat().st_ino == display.x_socket
 
 
+@pytest.mark.parametrize("what", ["pipe", "link", "another's", "large"])
+def test_what_others_put_at_the_place_of_a_lock_is_not_read(tmp_path, monkeypatch, what):
+    """In a /tmp that users share, after the X server has removed its own."""
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(displays_manager, "_x_lock", lambda _: lock)
+    monkeypatch.setattr(displays_manager, "_x_socket", lambda _: tmp_path / "socket")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "other").write_text(f"{gone.pid}\n")
+    if what == "pipe":
+        os.mkfifo(lock)
+    elif what == "link":
+        lock.symlink_to(tmp_path / "other")
+    elif what == "large":
+        lock.write_text(f"{gone.pid}\n")
+        os.truncate(lock, 1 << 30)
+    elif os.getuid() == 0:
+        lock.write_text(f"{gone.pid}\n")
+        os.chown(lock, 65534, 65534)
+    else:
+        pytest.skip("only root can give a file to another user")
+    display = SimpleNamespace(number=7, x_pid=gone.pid, x_socket=0)
+    DisplayManager._clear_x(None, display)
+    assert lock.is_symlink() or lock.exists()
+    assert displays_manager._number_taken(7)
+
+
 @pytest.mark.parametrize("engine", ["xpra"])
 async def test_a_killed_xpra_is_said(api, manager, engine):
     await api.running()
@@ -604,6 +632,16 @@ def test_only_what_dead_session_managers_have_left_is_removed(tmp_path):
     assert set(notes.iterdir()) == {of_living, of_none, foreign}
     for server in listening:
         server.close()
+
+
+def test_names_of_others_sockets_keep_nothing_from_being_removed(tmp_path):
+    """They may be of any bytes, and every user of the host sees them."""
+    with socket.socket(socket.AF_UNIX) as left, socket.socket(socket.AF_UNIX) as others:
+        left.bind(str(tmp_path / "dbus-DeadDeadDe"))
+        left.close()
+        others.bind(b"\0" + os.fsencode(tmp_path) + b"\xff\x85")
+        session_cleanup.clear(tmp_path / "none", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_what_dead_buses_have_left_is_removed(tmp_path):

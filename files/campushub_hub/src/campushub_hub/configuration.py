@@ -41,6 +41,7 @@ def fixed() -> dict[str, dict[str, Any]]:
             # An SQLite database is copied before; for PostgreSQL the unit runs campushub-backup-database first.
             "upgrade_db": True,
             "pid_file": "",
+            "proxy_class": "campushub_hub.proxy.CampusProxy",
             "template_paths": [str(SITE_DIRECTORY / "templates"), str(LIBRARY / "templates")],
             # The reverse proxy and the hub's own proxy tell the address of the client.
             "trusted_downstream_ips": ["127.0.0.1", "::1", "::ffff:127.0.0.1"],
@@ -169,15 +170,15 @@ def nearest(name: str, known: dict[str, Any]) -> str:
 def classes(settings: dict[str, dict[str, Any]]) -> Iterator[tuple[str, type[Configurable]]]:
     """Yield the classes, by name, that a hub with these settings configures."""
     from jupyterhub.app import JupyterHub
-    from jupyterhub.proxy import ConfigurableHTTPProxy
 
     from .profiles import SLURM
+    from .proxy import CampusProxy
     from .spawners.cluster import SlurmCluster
     from .spawners.mixed import SpawnerTable
 
     starters, _ = spawners(settings)
     authenticator = import_item(settings["JupyterHub"]["authenticator_class"])
-    used = [JupyterHub, ConfigurableHTTPProxy, *starters.values(), authenticator]
+    used = [JupyterHub, CampusProxy, *starters.values(), authenticator]
     if SLURM in starters:
         used += [SlurmCluster, SpawnerTable]
     for used_class in used:

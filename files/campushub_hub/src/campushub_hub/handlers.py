@@ -462,13 +462,21 @@ class CampusUserAPIHandler(ServerStopper, UserAPIHandler):  # type: ignore[misc]
 
 
 class LogoutGuard(BaseHandler):  # type: ignore[misc]
-    """Logs nobody out whom a page of another site has led here; cookies go along with such a link."""
+    """
+    Logs out whoever has asked for it on a page of the hub, for cookies go along with links on others' pages as well.
+
+    One of these is that of Lab under a user's own name. No header tells it from a page that somebody else has made.
+    """
 
     async def get(self) -> None:
-        """Log out, or lead to the home page."""
-        if self.request.headers.get("Sec-Fetch-Site") == "cross-site" and self.current_user:
-            self.redirect(f"{self.hub.base_url}home")
+        """Log out, or ask whom another page has led here."""
+        if self.request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and self.current_user:
+            self.finish(await self.render_template("logout_confirm.html", xsrf=self.xsrf_token.decode()))
             return
+        await super().get()
+
+    async def post(self) -> None:
+        """Log out whoever has sent the form."""
         await super().get()
 
 

@@ -15,18 +15,21 @@ from __future__ import annotations
 import os
 import sys
 
+MOUNTS = "/proc/self/mountinfo"
+
 
 def is_mounted(home: str, mount_point: str) -> bool:
     """Return whether a home, be it there or not, is in something that is mounted at or below a directory."""
     place, found, kind = os.path.realpath(home), "", ""
-    # Whoever may mount names the place, in any bytes.
-    with open("/proc/self/mountinfo", errors="surrogateescape") as table:
+    # Whoever may mount names the place, in any bytes but those that the kernel escapes.
+    with open(MOUNTS, errors="surrogateescape", newline="\n") as table:
         for line in table:
             before, _, after = line.partition(" - ")
-            where = before.split()[4].rstrip("/")
+            about = before.split(" ")
+            where = about[4].rstrip("/") if len(about) > 5 else None
             # What is mounted later at the same place hides what was there.
-            if f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
-                found, kind = where, after.split()[0]
+            if where is not None and f"{place}/".startswith(f"{where}/") and len(where) >= len(found):
+                found, kind = where, after.split(" ")[0]
     # That of autofs only waits for somebody to look.
     return f"{found}/".startswith(f"{mount_point}/") and kind != "autofs"
 

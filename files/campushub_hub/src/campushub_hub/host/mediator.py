@@ -353,7 +353,7 @@ def control_group(pid: int) -> str:
 def runs(pid: int) -> bool:
     """Return whether a process of this user's is there and has not ended."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
             return send(pid, 0) and file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         # It ended between the two.

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from traitlets import Float, Integer, Unicode
 from traitlets.config import SingletonConfigurable
 
@@ -53,6 +54,8 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SL
 CANCEL_SECONDS, CANCEL_BATCH = 60.0, 100
 # The most bytes of a report, and the seconds that it may take.
 REPORT_SIZE, REPORT_SECONDS = 16_000, 10.0
+# The most connections of one host to the port for reports, where each takes moments, and to that of the API.
+HOST_REPORTS, HOST_CONNECTIONS = 32, 1000
 # For how many seconds pages show what is free, and how long they wait for Slurm to say it.
 FREE_SECONDS, FREE_WAIT = 5.0, 2.0
 
@@ -155,6 +158,31 @@ async def run(*command: str, given: str = "", timeout: float = 30) -> str:
     return printed.decode(errors="replace")
 
 
+def host_of(address: Any) -> str:
+    """Return the host at the other end of a connection. All addresses of the loopback network are this one."""
+    host = str((address or ("",))[0]).removeprefix("::ffff:")
+    return "localhost" if host == "::1" or host.startswith("127.") else host
+
+
+class NodeServer(HTTPServer):
+    """A server for nodes, whose users cannot take more of the hub's connections than those of one host."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Begin without connections."""
+        super().initialize(*args, **kwargs)
+        self.held: defaultdict[str, list[IOStream]] = defaultdict(list)
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """Serve a connection, or close it if its host has too many."""
+        host = host_of(address)
+        self.held[host] = [one for one in self.held[host] if not one.closed()]
+        if len(self.held[host]) >= HOST_CONNECTIONS:
+            stream.close()
+            return
+        self.held[host].append(stream)
+        super().handle_stream(stream, address)
+
+
 class SlurmCluster(SingletonConfigurable):
     """The cluster, as one hub sees it."""
 
@@ -192,6 +220,8 @@ class SlurmCluster(SingletonConfigurable):
         self._query: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._reports = asyncio.Semaphore(8)
+        # Connections for reports, by host.
+        self._reporting: Counter[str] = Counter()
         self._free: asyncio.Task[dict[str, int]] | None = None
         self._free_since = -math.inf
         self._cancelled: dict[Key, float] = {}
@@ -371,7 +401,7 @@ class SlurmCluster(SingletonConfigurable):
 
         try:
             await asyncio.start_server(self.receive, None, self.report_port, limit=REPORT_SIZE)
-            server = HTTPServer(
+            server = NodeServer(
                 JupyterHub.instance().tornado_application, ssl_options=self.tls.hub_context(ssl.Purpose.CLIENT_AUTH)
             )
             server.listen(self.api_port)
@@ -379,8 +409,12 @@ class SlurmCluster(SingletonConfigurable):
             self.log.exception("No server on a node can be started")
 
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the report of a job."""
-        peer = (writer.get_extra_info("peername") or ("",))[0]
+        """Answer the report of a job, which tries again where its node has too many connections."""
+        peer = host_of(writer.get_extra_info("peername"))
+        if self._reporting[peer] >= HOST_REPORTS:
+            writer.close()
+            return
+        self._reporting[peer] += 1
         try:
             answer = await asyncio.wait_for(self.answer(reader), REPORT_SECONDS)
             writer.write(answer.encode())
@@ -392,6 +426,7 @@ class SlurmCluster(SingletonConfigurable):
         except Exception:
             self.log.exception("The report of a job from %s has failed", peer)
         finally:
+            self._reporting[peer] -= 1
             writer.close()
 
     async def answer(self, reader: asyncio.StreamReader) -> str:

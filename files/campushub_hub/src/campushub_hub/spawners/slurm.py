@@ -31,7 +31,7 @@ from campushub_hub.translation import gettext_noop
 
 from .base import NO_SESSION, PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
 from .cluster import MEDIATOR, SLURM_USER, Job, Key, ReportError, SlurmCluster, ask_mediator, is_root, user_command
-from .lifetime import Ending
+from .lifetime import Ending, Report
 
 NO_CLUSTER = gettext_noop(
     "The cluster does not answer at the moment, so that no server can be started. Please try again in a few minutes."
@@ -69,12 +69,12 @@ HOPELESS = re.compile(
     r"(PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
     r"|(Assoc|QOS)Max\w+PerJob(Limit)?)\Z"
 )
-# Seconds between two looks at the port of a server that starts, or has just ended its connection.
-LISTEN_INTERVAL = 0.1
-# For how many seconds the latter go on like this.
-LOSS_SECONDS = 15
+# Seconds between two looks at the port of a server that starts, and between two at that of one that is not there.
+LISTEN_INTERVAL, RETRY_INTERVAL = 0.1, 1.0
 # Seconds that a server has to show its certificate.
 CONNECT_SECONDS = 5.0
+# The same, of one that has ended its connection, after which nobody is led there: it may be another one.
+DOUBT_SECONDS = 1.0
 # Of the connection that is held to each server: seconds between two signs of life that are missing, how many may be.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 4
 # Seconds before the end of a job at which the hub ends the server.
@@ -161,6 +161,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     _resources: Resources | None = None
     # Since when nobody can connect to the server.
     _unreachable: float | None = None
+    # Whether nobody is led to the server; see `CampusProxy`.
+    withheld = False
+    _doubt: asyncio.Task[None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -194,6 +197,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self.cluster.release(self.key)
         self.job, self.uid, self.listens_at, self.fingerprint = 0, -1, "", ""
         self.report, self._resources, self._unreachable, self._directory = None, None, None, ""
+        self.withheld = False
 
     @property
     def key(self) -> Key:
@@ -553,49 +557,90 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             found = self.cluster.look(self.key)
             if found is not None and found.ended and self._callbacks and await self.poll_and_notify() is not None:
                 return
+            if found is not None and found.ending:
+                # That can take long, with the port free.
+                await self.withhold(True)
             await self.cluster.changed.wait()
 
     async def watch_answers(self) -> None:
         """End a server that nobody can connect to any more, in addition to noting whether it answers."""
         noting = asyncio.ensure_future(super().watch_answers())
         try:
+            # JupyterHub makes the route when the server has answered.
+            while self.pending:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
+                await asyncio.sleep(LISTEN_INTERVAL)
+            self.begin_doubt(CONNECT_SECONDS)
             while await self.hold_connection():
-                pass
+                self.begin_doubt(DOUBT_SECONDS)
         except StrangerError:
             await self.cut_off()
         finally:
             noting.cancel()
+            self.end_doubt()
+
+    def begin_doubt(self, seconds: float) -> None:
+        """Have nobody led to the server any more if it has not shown its certificate within some seconds."""
+
+        async def doubt() -> None:
+            await asyncio.sleep(seconds)
+            await self.withhold(True)
+
+        self._doubt = self._doubt or asyncio.ensure_future(doubt())
+
+    def end_doubt(self) -> None:
+        """Forget the doubt: the server has shown its certificate, or has ended."""
+        if self._doubt:
+            self._doubt.cancel()
+        self._doubt = None
+
+    async def withhold(self, withheld: bool) -> None:
+        """Have nobody led to the server, or everybody again; meanwhile the proxy says that it does not answer."""
+        if self.withheld == withheld:
+            return
+        self.withheld = withheld
+        self.log.warning("Browsers are led %s the server %s", "no more to" if withheld else "again to", self._log_name)
+        if self.ready:
+            try:
+                await self.user.settings["proxy"].add_user(self.user, self.name)
+            except Exception:
+                # It is compared every few minutes.
+                self.log.exception("The route of the server %s was not changed", self._log_name)
 
     async def hold_connection(self) -> bool:
         """
         Connect to the server, wait until that ends, and return whether it is to be done again. Raises StrangerError.
 
         A server that ends closes it at once, long before Slurm says so. Until then another one could take its port, and
-        would be sent the browser of this one's user. The kernels of both hosts notice when one of them has gone.
+        would be sent the browser of this one's user. So nobody is led there before the certificate is seen again. The
+        kernels of both hosts notice when one of them has gone.
         """
+        pause = min(RETRY_INTERVAL, self.answer_interval)
         try:
             connection = await self.connect(self.server.ip, self.server.port) if self.server else None
         except HangingError:
             # Its user is told so, and decides; see `check_answer`.
             self._unreachable = None
-            await asyncio.sleep(self.answer_interval)
+            await asyncio.sleep(pause)
             return True
         if connection is None:
+            await self.withhold(True)
             now = time.monotonic()
             self._unreachable = self._unreachable or now
             if self.unreachable_timeout and now - self._unreachable >= self.unreachable_timeout:
                 self.log.error("The server %s cannot be reached on its node, and is ended", self._log_name)
                 self.end_without_farewell()
                 return False
-            lost = now - self._unreachable < LOSS_SECONDS
-            longest = min(self.answer_interval, self.unreachable_timeout / 4 or self.answer_interval)
-            await asyncio.sleep(min(LISTEN_INTERVAL, longest) if lost else longest)
+            await asyncio.sleep(pause)
             return True
         self._unreachable = None
+        self.end_doubt()
         reader, writer = connection
         began = time.monotonic()
         try:
             keep_alive(writer, max(1, round(self.answer_interval)))
+            found = self.cluster.look(self.key)
+            if found is None or not found.ending:
+                await self.withhold(False)
             # It sends nothing where nothing is asked.
             await reader.read(1)
         except OSError:
@@ -604,7 +649,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             writer.close()
         if time.monotonic() - began < 1:
             # No server does that but one that wants the hub to be busy, or has just ended.
-            await asyncio.sleep(min(1, self.answer_interval))
+            self.begin_doubt(DOUBT_SECONDS)
+            await asyncio.sleep(pause / 2)
         return True
 
     async def cut_off(self) -> None:
@@ -615,6 +661,12 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             # The end takes it away once more.
             self.log.exception("The route of the server %s was not taken away", self._log_name)
         self.end_without_farewell()
+
+    async def _ask(self) -> Report:
+        """Tell and ask nothing where nobody else is led, for the hub says its secret of the server."""
+        if self.withheld:
+            raise LookupError
+        return await super()._ask()
 
     def end_without_farewell(self) -> None:
         """End a server that nothing can be sent to, or must be."""

@@ -54,7 +54,7 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     def _start_time(self) -> str | None:
         """Return the kernel's start time of the server's process, or None if there is no such process."""
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{self.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:
             return None
         # PIDs are used again, after a reboot within minutes; a PID with its start time is unique.
