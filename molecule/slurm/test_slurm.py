@@ -699,10 +699,11 @@ def test_a_hub_gets_nodes_and_loses_them_with_all_running(
 def test_a_host_that_is_removed_keeps_no_key(hub: Host, node: Host, apply_to: Callable[[str], ApplyRole]) -> None:
     """The last test: the cluster has no node afterwards."""
     key = "/etc/munge/munge.key"
-    assert node.file("/var/lib/campushub/munge.key.sha256").content_string.split() == [node.file(key).sha256sum, key]
+    record = node.file("/var/lib/campushub/munge.key.sha256")
+    assert (record.content_string.split(), record.mode) == ([node.file(key).sha256sum, key], 0o600)
     done = apply_to("slurm-node")(slurm_state="absent")
     assert done.returncode == 0, done.stdout[-3000:]
-    for path in (key, "/var/lib/campushub/munge.key.sha256", "/etc/slurm/slurm.conf"):
+    for path in (key, record.path, "/etc/slurm/slurm.conf"):
         assert not node.file(path).exists, path
     for unit in ("munge", "slurmd"):
         assert not node.service(unit).is_running
