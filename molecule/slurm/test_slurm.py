@@ -726,3 +726,20 @@ def test_a_hub_gets_nodes_and_loses_them_with_all_running(
     client("alice", "start")
     assert whereabouts(client, "alice").split()[0] == "slurm-hub"
     client("alice", "stop")
+
+
+def test_a_host_that_is_removed_keeps_no_key(hub: Host, node: Host, apply_to: Callable[[str], ApplyRole]) -> None:
+    """The last test: the cluster has no node afterwards."""
+    key = "/etc/munge/munge.key"
+    record = node.file("/var/lib/campushub/munge.key.sha256")
+    assert (record.content_string.split(), record.mode) == ([node.file(key).sha256sum, key], 0o600)
+    done = apply_to("slurm-node")(slurm_state="absent")
+    assert done.returncode == 0, done.stdout[-3000:]
+    for path in (key, record.path, "/etc/slurm/slurm.conf"):
+        assert not node.file(path).exists, path
+    for unit in ("munge", "slurmd"):
+        assert not node.service(unit).is_running
+        assert not node.service(unit).is_enabled
+    assert "changed=0" in apply_to("slurm-node")(slurm_state="absent").stdout
+    assert hub.file(key).exists
+    assert hub.service("munge").is_running

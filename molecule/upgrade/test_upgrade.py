@@ -170,11 +170,14 @@ def test_restore_brings_the_database_back_and_stops_no_server(
     before = server(host)
     database(host, "INSERT INTO groups (name) VALUES ('later')")
     secrets = host.check_output("sha256sum /etc/jupyterhub/secrets/*")
+    kept = len(backups(scratch))
     host.check_output("sed -i 's/=.*/=00/' /etc/jupyterhub/secrets/hub.env")
-    succeed(
+    output = succeed(
         *(host, scratch, "playbooks/restore.yml", "-e", f"restore_file={backups(scratch)[0]}", "-e", "confirm=yes"),
         **settings,
     )
+    assert len(backups(scratch)) == kept + 1
+    assert f"What it was before is in {backups(scratch)[-1]}: restore that to go back." in output
     assert database(host, "SELECT name FROM groups") == ""
     assert host.check_output("sha256sum /etc/jupyterhub/secrets/*") == secrets
     assert host.file("/var/lib/jupyterhub.before-restore/jupyterhub.sqlite").exists
@@ -206,11 +209,32 @@ def test_postgresql_is_saved_before_an_upgrade_and_restored(
     assert postgresql(host, "hub", "SELECT name FROM groups") == ""
     assert server(host) == before
     assert act(host, "run", "print(6 * 7)").strip() == "42"
+    # What was replaced can be restored, too.
+    backup = ("-e", f"restore_file={backups(scratch)[-1]}", "-e", "confirm=yes")
+    succeed(host, scratch, "playbooks/restore.yml", *backup, **settings)
+    assert postgresql(host, "hub", "SELECT name FROM groups") == "later"
+    assert server(host) == before
+
+
+def test_restore_names_servers_that_it_would_lose(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
+    settings = {**settings, "jupyterhub_database_url": "postgresql+psycopg://hub:s%40cret@localhost/hub"}
+    hub = "systemctl show --value --property=MainPID jupyterhub.service"
+    running, kept = host.check_output(hub), len(backups(scratch))
+    status, output, _ = run_playbook(
+        *(host, scratch, "playbooks/restore.yml", "-e", f"restore_file={backups(scratch)[0]}", "-e", "confirm=yes"),
+        **settings,
+    )
+    assert status != 0
+    assert "the hub would not know them: jupyterhub-user-alice.service. It would cancel" in output
+    assert host.check_output(hub) == running
+    assert len(backups(scratch)) == kept
+    assert not host.file("/var/lib/.campushub-restore.tar.gz").exists
 
 
 def test_removal_must_be_meant(host: Host, scratch: Path, settings: dict[str, Any]) -> None:
     status, output, _ = run_playbook(host, scratch, "playbooks/remove.yml", **settings)
     assert status != 0
+    assert "and deletes the accounts and groups that the inventory lists." in output
     assert "If you mean it: -e confirm=yes" in output
     assert "Nothing was changed." in output
     assert host.service("jupyterhub").is_running
@@ -220,8 +244,8 @@ def test_removal_leaves_homes_and_nothing_that_runs(host: Host, scratch: Path, s
     host.check_output("sh -c 'echo precious >/home/alice/thesis'")
     succeed(host, scratch, "playbooks/remove.yml", "-e", "confirm=yes", **settings)
     assert host.file("/home/alice/thesis").content_string == "precious\n"
-    # The database of before, and the one of now.
-    assert host.file("/var/lib/jupyterhub.before-restore/jupyterhub.sqlite").exists
+    # What a restore has replaced, and the database of now.
+    assert host.file("/var/lib/jupyterhub.before-restore").is_directory
     assert postgresql(host, "hub", "SELECT name FROM users") == "alice"
     for unit in ("jupyterhub", "jupyterhub-proxy"):
         assert not host.service(unit).exists

@@ -22,6 +22,7 @@ def group_errors(
     groups: Mapping[str, str],
     required: Iterable[str],
     renamed: Mapping[str, str],
+    single: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return what is wrong with the groups of an inventory; `members` gives the hosts of each."""
     errors = []
@@ -45,6 +46,12 @@ def group_errors(
         f"inventory: the group {name} has no host. Put {groups[name]} in it."
         for name in required
         if not members.get(name)
+    ]
+    errors += [
+        f"inventory: the group {name} has {len(list(members[name]))} hosts ({', '.join(members[name])}), and {reason}. "
+        "Keep one of them there."
+        for name, reason in (single or {}).items()
+        if len(list(members.get(name, ()))) > 1
     ]
     return errors
 
@@ -76,8 +83,10 @@ class ActionModule(ActionBase):
         arguments = self._task.args
         hosts = list(task_vars["ansible_play_hosts_all"])
         members, renamed = dict(task_vars["groups"]), arguments.get("renamed_groups") or {}
-        errors = group_errors(members, arguments["groups"], arguments.get("required_groups") or [], renamed)
-        warnings = [
+        required, single = arguments.get("required_groups") or [], arguments.get("single_groups")
+        errors = group_errors(members, arguments["groups"], required, renamed, single)
+        warnings = list(arguments.get("warnings") or [])
+        warnings += [
             f"The group {former} is called {name} now. Rename it in the inventory."
             for former, name in renamed.items()
             if members.get(former)

@@ -153,6 +153,10 @@ options:
         description: The variable that lists what will be made.
         type: str
         required: true
+      elsewhere:
+        description: Where else a name may come from, as the end of a sentence; then one that is unknown is a warning.
+        type: str
+        default: ''
   managed_names:
     description: Names of users and groups that a role makes or removes, by setting. None may be a group of the system.
     type: dict
@@ -424,7 +428,7 @@ def people(kind: str, etc: Path = Path("/etc")) -> list[str]:
 
 
 def name_problems(wanted: list[dict[str, Any]], seconds: int) -> tuple[list[str], list[str]]:
-    """Say which users and groups nobody knows; return the faults and, apart, what could not be found out."""
+    """Say which users and groups nobody knows; return the faults and, apart, what could not be found out or may be."""
     problems, unknown = [], []
     for entry in wanted:
         database, kind, place = ("passwd" if entry["kind"] == "user" else "group"), entry["kind"], entry["planned_in"]
@@ -438,11 +442,12 @@ def name_problems(wanted: list[dict[str, Any]], seconds: int) -> tuple[list[str]
         for name in names:
             if name not in found:
                 nearest = difflib.get_close_matches(name, {*entry["planned"], *people(kind)}, n=1, cutoff=0.6)
-                remedy = f"Did you mean {nearest[0]}?" if nearest else f"Correct it, or add it to {place}."
-                problems.append(
-                    f'{entry["setting"]} = ["{name}"] names a {kind} that is neither in {place} nor on the host. '
-                    f"{remedy}"
-                )
+                said = f'{entry["setting"]} = ["{name}"] names a {kind} that is neither in {place} nor on the host.'
+                guess = f"Did you mean {nearest[0]}?" if nearest else ""
+                if entry.get("elsewhere"):
+                    unknown.append(f"{said} It counts {entry['elsewhere']}. {guess}".rstrip())
+                else:
+                    problems.append(f"{said} {guess or f'Correct it, or add it to {place}.'}")
     return problems, unknown
 
 
@@ -770,6 +775,7 @@ def main() -> None:
                     "names": {"type": "list", "elements": "str", "required": True},
                     "planned": {"type": "list", "elements": "str", "default": []},
                     "planned_in": {"type": "str", "required": True},
+                    "elsewhere": {"type": "str", "default": ""},
                 },
             },
             "managed_names": {"type": "dict", "default": {}},

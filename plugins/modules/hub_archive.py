@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import os
@@ -29,17 +30,19 @@ description:
   - The file has the hub's database as it is at one moment, its secrets and its configuration, and is readable by
     root only. The hub may be at work while it is made.
   - An SQLite database is copied by SQLite itself, one on PostgreSQL by C(pg_dump) and C(pg_restore).
-  - For O(state=restored) the hub must be stopped. What was there before is kept beside it, with C(.before-restore)
-    at the end of the name.
+  - For O(state=restored) the hub must be stopped. Files that were there before are kept beside it, with
+    C(.before-restore) at the end of the name. What was in a database on PostgreSQL is not kept.
 options:
   path:
     description: The file, a compressed tar.
     type: path
     required: true
   state:
-    description: Whether to make the file or to put back what is in it.
+    description:
+      - Whether to make the file or to put back what is in it.
+      - With V(compared) nothing is changed; RV(lost) says which servers a hub that is restored would not know.
     type: str
-    choices: [created, restored]
+    choices: [created, restored, compared]
     default: created
   configuration:
     description: Directory of configuration and secrets.
@@ -72,12 +75,19 @@ size:
   description: Bytes of the file.
   returned: success
   type: int
+lost:
+  description: Users' servers that were started after the file was made, as people know them.
+  returned: with O(state=compared)
+  type: list
+  elements: str
 """
 
 FORMAT = 1
 MANIFEST = "campushub.json"
 DUMP = "postgresql.dump"
 SQLITE = "jupyterhub.sqlite"
+TIME = "%Y-%m-%dT%H:%M:%S%z"
+SLURM = Path("/etc/slurm/slurm.conf")
 
 
 class ArchiveError(Exception):
@@ -150,7 +160,7 @@ def create(path: Path, configuration: Path, data: Path, url: str) -> dict[str, A
     manifest = {
         "format": FORMAT,
         "host": socket.gethostname(),
-        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "made": time.strftime(TIME),
         "database": "postgresql" if server else "sqlite",
     }
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".campushub-") as directory:
@@ -246,12 +256,50 @@ def restore(path: Path, configuration: Path, data: Path, url: str) -> dict[str, 
     return manifest
 
 
+def younger_units(since: float) -> list[str]:
+    """Return the servers on this host that were started after a time."""
+    properties = "--property=Id,ActiveState,InactiveExitTimestampMonotonic"
+    command = ["systemctl", "show", properties, "jupyterhub-user-*.service", "jupyterhub-user-*.scope"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = []
+    for block in shown.split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        age = time.monotonic() - int(unit.get("InactiveExitTimestampMonotonic") or 0) / 1e6
+        if unit.get("ActiveState") in ("active", "activating", "reloading") and time.time() - age > since:
+            found.append(unit["Id"])
+    return sorted(found)
+
+
+def younger_jobs(since: float) -> list[str]:
+    """Return the servers in a cluster, those that wait included, that were submitted after a time."""
+    if not SLURM.exists() or not shutil.which("squeue"):
+        return []
+    name = f"campushub-{socket.gethostname().partition('.')[0]}"
+    command = ["squeue", "--noheader", f"--name={name}", "--format=%u %i %V"]
+    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [f"jobs that Slurm does not name now ({done.stderr.strip() or done.returncode})"]
+    jobs = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    return [f"job {number} of {user}" for user, number, submitted in jobs if float(submitted) > since]
+
+
+def lost_servers(path: Path) -> list[str]:
+    """Return the servers that a hub which is restored would not know."""
+    try:
+        with tarfile.open(path) as archive:
+            made = dt.datetime.strptime(read_manifest(archive)["made"], TIME)  # noqa: DTZ007 (with a zone)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArchiveError(f"The backup cannot be read: {error}") from error
+    return younger_units(made.timestamp()) + younger_jobs(made.timestamp())
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["created", "restored"], "default": "created"},
+            "state": {"type": "str", "choices": ["created", "restored", "compared"], "default": "created"},
             "configuration": {"type": "path", "default": "/etc/jupyterhub"},
             "data": {"type": "path", "default": "/var/lib/jupyterhub"},
             "database_url": {"type": "str", "default": "", "no_log": True},
@@ -260,11 +308,14 @@ def main() -> None:
     )
     parameters = module.params
     path = Path(parameters["path"])
+    state = parameters["state"]
     if module.check_mode:
-        module.exit_json(changed=True, manifest={}, size=0)
-    work = create if parameters["state"] == "created" else restore
+        module.exit_json(changed=state != "compared", manifest={}, size=0, lost=[])
     os.umask(0o077)
     try:
+        if state == "compared":
+            module.exit_json(changed=False, lost=lost_servers(path))
+        work = create if state == "created" else restore
         manifest = work(path, Path(parameters["configuration"]), Path(parameters["data"]), parameters["database_url"])
     except ArchiveError as error:
         module.fail_json(msg=str(error))

@@ -18,6 +18,15 @@ options:
     type: list
     elements: str
     default: []
+  single_groups:
+    description: Groups that may have one host only, each with the reason.
+    type: dict
+    default: {}
+  warnings:
+    description: What is pointed out in addition, and stops nothing.
+    type: list
+    elements: str
+    default: []
   renamed_groups:
     description: Former names of groups, each with the name it has now; the administrator is told to rename them.
     type: dict

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.settings.validation import defaults
+from tests.settings.validation import PRINTING, defaults
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ["single-server", "cluster"]
@@ -77,3 +79,20 @@ def test_playbooks_repeat_the_defaults_of_the_roles(file: str) -> None:
     repeated = [(name, value.strip("'")) for name, value in found if name in true]
     assert repeated
     assert repeated == [(name, str(true[name])) for name, _ in repeated]
+
+
+def test_status_looks_at_every_host() -> None:
+    """Also at those that are in no group but one for storage or displays."""
+    command = ["-i", "inventories/cluster", "playbooks/status.yml", "--list-hosts"]
+    listed = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", *command],
+        cwd=ROOT,
+        env=PRINTING,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first = listed.stdout.partition("play #2")[0]
+    assert set(re.findall(r"\w+[.]example[.]org", first)) == {
+        f"{name}.example.org" for name in ("hub1", "node01", "node02", "cache1", "cache2")
+    }

@@ -69,6 +69,18 @@ def test_a_name_that_nobody_has(wanted: dict[str, Any], message: str) -> None:
     assert check_host.name_problems([wanted], 5) == ([message], [])
 
 
+def test_a_name_that_a_provider_may_send_is_a_warning() -> None:
+    groups = entry("zzyzx-nobody-has", "stuff-x", kind="group", planned=("staff-x",)) | {"elsewhere": "if it comes"}
+    said = 'jupyterhub_admin_groups = ["{}"] names a group that is neither in accounts_groups nor on the host. {}'
+    assert check_host.name_problems([groups], 5) == (
+        [],
+        [
+            said.format("zzyzx-nobody-has", "It counts if it comes."),
+            said.format("stuff-x", "It counts if it comes. Did you mean staff-x?"),
+        ],
+    )
+
+
 def test_a_hanging_directory_neither_blocks_nor_fails_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,3 +138,31 @@ def test_preflight_compares_hub_settings_with_accounts_and_host(tmp_path: Path) 
     assert '["bob"]' not in output
     assert '["alice"]' not in output
     assert '["jupyter-users"]' not in output
+
+
+def test_names_of_a_provider_stop_nothing(tmp_path: Path) -> None:
+    hub = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+        "jupyterhub_authenticator": "oidc",
+        "jupyterhub_oidc_groups_claim": "groups",
+        "jupyterhub_admin_users": ["zzyzx-nobody"],
+        "jupyterhub_allowed_groups": ["zzyzx-of-the-provider"],
+        "jupyterhub_group_limits": [{"group": "zzyzx-of-the-provider", "memory": "1G"}],
+        # Nothing listens there: the sources are refused at once.
+        **dict.fromkeys(("base_apt_mirror", "base_python_index_url", "base_npm_registry"), "http://127.0.0.1:1"),
+    }
+    _, output = preflight(tmp_path, {"hub": {"hosts": {"hub1": hub}}})
+    for setting in ("jupyterhub_allowed_groups", "jupyterhub_group_limits"):
+        assert (
+            f'[WARNING]: {setting} = ["zzyzx-of-the-provider"] names a group that is neither in accounts_groups nor on '
+            "the host. It counts if the provider sends it in jupyterhub_oidc_groups_claim."
+        ) in output
+        assert f"hub1: {setting}" not in output
+    # Accounts are made elsewhere, so an unknown one is still a mistake.
+    assert 'hub1: jupyterhub_admin_users = ["zzyzx-nobody"] names a user' in output
+    hub["jupyterhub_oidc_create_accounts"] = True
+    _, output = preflight(tmp_path, {"hub": {"hosts": {"hub1": hub}}})
+    assert "It counts once the account is made, at the first login." in output
+    assert "hub1: jupyterhub_admin_users" not in output

@@ -41,6 +41,36 @@ def test_groups(members: dict[str, list[str]], errors: list[str]) -> None:
     )
 
 
+def test_a_cluster_has_one_hub() -> None:
+    members = {"hub": ["h1", "h2"], "all": ["h1", "h2"]}
+    assert report.group_errors(members, GROUPS, ["hub"], {}) == []
+    assert report.group_errors(members, GROUPS, ["hub"], {}, {"hub": "a Slurm cluster has one hub"}) == [
+        "inventory: the group hub has 2 hosts (h1, h2), and a Slurm cluster has one hub. Keep one of them there."
+    ]
+
+
+def test_a_cluster_is_told_of_accounts_without_numbers(tmp_path: Path) -> None:
+    hub = {
+        **DEAD,
+        "accounts_users": [{"name": "ann", "uid": 2001}, {"name": "bob"}, {"name": "old", "state": "absent"}, 7],
+        "jupyterhub_profiles": [{"name": "large", "title": "Large", "run_on": "slurm"}],
+    }
+    advice = "[WARNING]: accounts_users: bob may get different UIDs on hub and nodes, and then cannot use their homes"
+    hubs = {"h1": hub, "h2": hub}
+    _, output = preflight(tmp_path, {"hub": {"hosts": hubs}, "compute": {"hosts": {"n1": DEAD}}})
+    assert advice in output
+    assert "the group hub has 2 hosts (h1, h2), and a Slurm cluster has one hub." in output
+    # Hubs without a cluster know nothing of one another, nor does one host have to agree with itself.
+    for groups in (
+        {"hub": {"hosts": {name: hub | {"jupyterhub_profiles": []} for name in hubs}}},
+        {"hub": {"hosts": {"h1": hub}}, "compute": {"hosts": {"h1": {}}}},
+        {"hub": {"hosts": {"h1": hub | {"accounts_directory": "ldap"}}}, "compute": {"hosts": {"n1": DEAD}}},
+    ):
+        _, output = preflight(tmp_path, groups)
+        assert "may get different UIDs" not in output
+        assert "one hub" not in output
+
+
 def test_equal_messages_of_several_hosts_are_one_line() -> None:
     found = ["a: base_x is bad", "inventory: y", "b: base_x is bad", "b: z: q", "a: base_x is bad"]
     assert report.merged(found, ["a", "b"]) == ["a, b: base_x is bad", "inventory: y", "b: z: q"]

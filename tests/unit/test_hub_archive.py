@@ -6,6 +6,7 @@ import io
 import sqlite3
 import tarfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,49 @@ def test_password_is_in_no_list_of_processes(hub: Hub, tmp_path: Path, monkeypat
     password, arguments = (tmp_path / "called").read_text().split(" ", 1)
     assert password == "s@cret"
     assert arguments.startswith("--dbname=postgresql://hub@db:5433/hub?sslmode=require --format=custom --file=")
+
+
+def stand_in(directory: Path, program: str, script: str) -> None:
+    (directory / "bin").mkdir(exist_ok=True)
+    (directory / "bin" / program).write_text(f"#!/bin/sh\n{script}\n")
+    (directory / "bin" / program).chmod(0o755)
+
+
+def test_servers_that_are_younger_than_a_backup_are_named(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins for systemctl(1) and squeue(1); real units and jobs are in the tests of the lifecycle and of Slurm."""
+    hub.save()
+    now = time.monotonic()
+    units = [
+        ("alice", "active", now + 60),
+        ("bob", "active", now - 60),
+        ("carol", "activating", now + 60),
+        ("dave", "failed", now + 60),
+    ]
+    shown = [
+        f"Id=jupyterhub-user-{name}.service\nActiveState={state}\nInactiveExitTimestampMonotonic={1e6 * since:.0f}\n"
+        for name, state, since in units
+    ]
+    (tmp_path / "units").write_text("\n".join(shown))
+    stand_in(tmp_path, "systemctl", f"cat {tmp_path}/units")
+    jobs = f"erin 17 {time.time() + 60:.0f}\\nfrank 16 0"
+    stand_in(tmp_path, "squeue", f"[ \"$SLURM_TIME_FORMAT\" = %s ] && printf '{jobs}\\n'")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(hub_archive, "SLURM", tmp_path / "none")
+    younger = ["jupyterhub-user-alice.service", "jupyterhub-user-carol.service"]
+    assert hub_archive.lost_servers(hub.backup) == younger
+    (tmp_path / "slurm.conf").touch()
+    monkeypatch.setattr(hub_archive, "SLURM", tmp_path / "slurm.conf")
+    assert hub_archive.lost_servers(hub.backup) == [*younger, "job 17 of erin"]
+    # What Slurm does not say may be a server that is lost.
+    stand_in(tmp_path, "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    assert hub_archive.lost_servers(hub.backup)[-1] == (
+        "jobs that Slurm does not name now (Unable to contact slurm controller)"
+    )
+
+
+def test_a_file_that_is_no_backup_is_not_compared(hub: Hub) -> None:
+    hub.backup.write_text("hello")
+    with pytest.raises(hub_archive.ArchiveError, match="The backup cannot be read: "):
+        hub_archive.lost_servers(hub.backup)
