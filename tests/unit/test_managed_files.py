@@ -74,7 +74,7 @@ def test_a_file_of_somebody_else_comes_back_when_ours_goes(theirs: Path) -> None
 def test_a_part_of_a_file_of_somebody_else_is_replaced(theirs: Path) -> None:
     theirs.write_text("events {\n  connections 768;\n}\n")
     theirs.chmod(0o600)
-    wanted = {"replace": r"^(\s*connections )\d{3};", "by": r"\g<1>16384;"}
+    wanted: dict[str, Any] = {"replace": r"^(\s*connections )\d{3};", "by": r"\g<1>16384;"}
     assert apply(theirs, check=True, **wanted).changed == [str(theirs)]
     assert "768" in theirs.read_text()
     assert apply(theirs, **wanted).changed == [str(theirs)]

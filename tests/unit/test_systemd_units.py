@@ -196,7 +196,7 @@ def test_a_result_is_valid_while_the_service_runs_what_it_read(
 
     def is_cached() -> bool:
         manager.says()
-        arguments = {"units": [{"name": "hub.service", "reads": [str(settings)]}], "cache_key": "asked"}
+        arguments: dict[str, Any] = {"units": [{"name": "hub.service", "reads": [str(settings)]}], "cache_key": "asked"}
         assert not run_module(systemd_units.main, **arguments)["changed"]
         return "asked" in result_cache.valid_results()
 
