@@ -714,7 +714,7 @@ def test_a_second_report_of_a_job_gets_nothing(hub: SlurmCluster) -> None:
 
 
 @pytest.mark.attack
-def test_a_host_with_many_connections_keeps_no_other_from_reporting(
+def test_many_connections_of_one_host_keep_nobody_from_reporting(
     hub: SlurmCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All addresses of the hub's own host count as one, for its users have them all."""
