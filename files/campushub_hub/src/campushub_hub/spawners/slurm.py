@@ -655,6 +655,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def cut_off(self) -> None:
         """End a server at whose port somebody else listens, to whom nothing more must be sent."""
+        self.withheld = True
         try:
             await self.user.settings["proxy"].delete_user(self.user, self.name)
         except Exception:
