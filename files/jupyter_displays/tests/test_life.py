@@ -376,7 +376,7 @@ async def test_the_socket_of_another_x_server_is_left(api, manager):
 
 
 @pytest.mark.parametrize("what", ["pipe", "link", "another's", "large"])
-def test_what_others_put_at_the_place_of_a_lock_is_not_read(tmp_path, monkeypatch, what):
+def test_what_others_put_in_place_of_a_lock_is_not_read(tmp_path, monkeypatch, what):
     """In a /tmp that users share, after the X server has removed its own."""
     lock = tmp_path / "lock"
     monkeypatch.setattr(displays_manager, "_x_lock", lambda _: lock)
@@ -634,7 +634,7 @@ def test_only_what_dead_session_managers_have_left_is_removed(tmp_path):
         server.close()
 
 
-def test_names_of_others_sockets_keep_nothing_from_being_removed(tmp_path):
+def test_names_of_others_sockets_keep_nothing_in_place(tmp_path):
     """They may be of any bytes, and every user of the host sees them."""
     with socket.socket(socket.AF_UNIX) as left, socket.socket(socket.AF_UNIX) as others:
         left.bind(str(tmp_path / "dbus-DeadDeadDe"))
