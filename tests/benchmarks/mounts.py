@@ -4,16 +4,16 @@ What the watch over mounts costs, what a look at a home adds to a start, and how
 
     tests/benchmarks/mounts.py watch [--mounts 20] [--looks 10]
     tests/benchmarks/mounts.py start USER PASSWORD [--rounds 15]
-    tests/benchmarks/mounts.py back PLACE [--times 10]
+    tests/benchmarks/mounts.py back PLACE [--times 10] [--alone]
 
 `watch` mounts a stand-in for a network file system (tests/hanging_files.py) that often on this host, as root, and runs
 the watch over all of them as its timer would: while nobody works there, and while somebody works in each. The figure is
 the processor time of one look as a share of one core, for there is one look a minute. `start` runs on a hub with role
 `homes` as root, with hub_client.py beside it, and starts the server of a user whose home is on a mount that is well,
 with the look and without (/etc/campushub/homes.json is moved away), in turns. `back` runs as root on a host with role
-`eos` and `homes`, or `cvmfs`: it kills the client of what is mounted at PLACE, and nobody does anything but look there
-as a user would, until the timer of the watch has repaired it. Each kill follows the repair before at once, when the
-next look of the watch is farthest away.
+`eos` and `homes`, or `cvmfs`: it kills the client of what is mounted at PLACE, and the watchdog that some clients have,
+and nobody does anything but look there as a user would, until the timer of the watch has repaired it. Each kill follows
+the repair before at once, when the next look of the watch is farthest away.
 """
 
 from __future__ import annotations
@@ -134,20 +134,26 @@ def is_mounted(place: str) -> bool:
     return look.returncode == 0 and f" {place} fuse" in Path("/proc/mounts").read_text()
 
 
-def client_of(place: str) -> int:
-    """Return the number of the process that serves a mount."""
+def clients_of(place: str, alone: bool) -> list[int]:
+    """Return the process that serves a mount and, unless it is wanted alone, before it the program's watchdogs."""
+    named, serving = [], 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if place.encode() in (process / "cmdline").read_bytes().split(b"\0") and any(
-                handle.readlink() == Path("/dev/fuse") for handle in (process / "fd").iterdir()
-            ):
-                return int(process.name)
+            if place.encode() not in (process / "cmdline").read_bytes().split(b"\0"):
+                continue
+            named.append(int(process.name))
+            if any(handle.readlink() == Path("/dev/fuse") for handle in (process / "fd").iterdir()):
+                serving = int(process.name)
         except OSError:
             continue
-    sys.exit(f"nothing serves {place}")
+    if not serving:
+        sys.exit(f"nothing serves {place}")
+    program = Path(f"/proc/{serving}/exe").readlink()
+    others = [number for number in named if number != serving and Path(f"/proc/{number}/exe").readlink() == program]
+    return [serving] if alone else [*others, serving]
 
 
-def back(place: str, times: int) -> int:
+def back(place: str, times: int, alone: bool) -> int:
     """Measure how long a dead mount stays away; return how often that was longer than the limit."""
     taken = []
     for _ in range(times):
@@ -156,7 +162,8 @@ def back(place: str, times: int) -> int:
             if time.monotonic() > end:
                 sys.exit(f"{place} cannot be mounted")
             time.sleep(0.5)
-        os.kill(client_of(place), signal.SIGKILL)
+        for number in clients_of(place, alone):
+            os.kill(number, signal.SIGKILL)
         begin = time.monotonic()
         time.sleep(0.2)
         while not is_mounted(place) and time.monotonic() - begin < 3 * LIMIT_SECONDS:
@@ -184,13 +191,14 @@ def main() -> int:
     of_back = parts.add_parser("back")
     of_back.add_argument("place")
     of_back.add_argument("--times", type=int, default=10)
+    of_back.add_argument("--alone", action="store_true", help="leave the client's own watchdog alive")
     wanted = parser.parse_args()
     if os.getuid() != 0:
         sys.exit("Only root can mount the stand-in and reads what the hub does.")
     if wanted.part == "watch":
         return watch(wanted.mounts, wanted.looks)
     if wanted.part == "back":
-        return back(wanted.place, wanted.times)
+        return back(wanted.place, wanted.times, wanted.alone)
     return start(wanted.user, wanted.password, wanted.rounds)
 
 
