@@ -223,14 +223,18 @@ def without_alice(hub: Host, client: Client) -> None:
 
 
 @pytest.mark.usefixtures("without_alice")
-def test_a_server_has_its_gpus_and_others_wait_for_them(hub: Host, client: Client) -> None:
-    """Kernels and terminals are told which; the page says how many are free, and what a server waits for."""
+def test_a_server_has_its_gpus_and_others_wait_for_them(hub: Host, node: Host, client: Client) -> None:
+    """Kernels and terminals know which, forked ones, too; pages say how many are free, and what a server waits for."""
+    since = node.check_output("date +%s")
     choose(hub, "bob", profile="card")
     wait_until(lambda: servers(client, "bob").get("", {}).get("ready"), "bob's server runs", 90)
     try:
         assert client("bob", "run", TOLD).split() == ["0", "1"]
         assert client("bob", "shell", "echo $CUDA_VISIBLE_DEVICES $SLURM_JOB_GPUS").split() == ["0", "0"]
         assert client("bob", "run", OPEN).split() == ["ENXIO", "EPERM"]
+        printed = node.check_output(f"journalctl -t jupyterhub-user-bob --since @{since} -o cat")
+        assert "Forked as process" in printed
+        assert "No fork" not in printed
         asked = hub.check_output("squeue --noheader --user=bob --Format=tres-per-node:.40,tres-alloc:.80")
         assert "gpu:1" in asked
         assert "gres/gpu=1" in asked
@@ -488,20 +492,23 @@ def test_a_host_is_added_and_limits_are_enforced(
 
 def test_a_qos_that_somebody_does_not_have_is_refused(hub: Host, client: Client) -> None:
     """In words of ours, with Slurm's; with it the same server starts."""
-    root = "sacctmgr --immediate modify account root set"
     choose(hub, "carol", profile="urgent")
     wait_until(lambda: servers(client, "carol").get("", {}).get("ready"), "the server runs", 90)
     client("carol", "stop")
-    hub.check_output(f"{root} qos-=urgent")
+    accounts = "sacctmgr --immediate modify account name=root,campushub set"
+    hub.check_output(f"{accounts} qos-=urgent")
     try:
-        code = "print(hub.request('/hub/api/users/carol/server', 'POST', b'{\"profile\": \"urgent\"}', {'X-XSRFToken': "
-        code += "hub.xsrf('/hub/'), 'Content-Type': 'application/json'})[2])"
-        printed = as_person(hub, "carol", code)
-        assert "You may not use the QOS \\u201curgent\\u201d of the cluster." in printed, printed
-        assert "Invalid qos specification" in printed
+        code = """
+headers = {"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"}
+print(hub.request("/hub/api/users/carol/server", "POST", b'{"profile": "urgent"}', headers)[2])
+"""
+        message = json.loads(as_person(hub, "carol", code))["message"]
+        assert message.startswith("You may not use the QOS “urgent” of the cluster."), message
+        assert "Invalid qos specification" in message
         assert jobs(hub, "carol") == []
     finally:
-        hub.check_output(f"{root} qos+=urgent")
+        hub.check_output(f"{accounts} qos+=urgent")
+        client("carol", "stop")
         begin_as_usual(hub, "carol")
 
 
@@ -510,7 +517,7 @@ def test_accounting_is_turned_off_and_disturbs_nobody(
 ) -> None:
     """And the hub is no node any more."""
     before = jobs(hub, "alice")
-    done = apply_to("all")(slurm_accounting=False)
+    done = apply_to("all")(slurm_accounting=False, slurm_qos=[])
     assert done.returncode == 0, done.stdout
     assert jobs(hub, "alice") == before
     assert alice("alice", "run", "print('still here')") == "still here\n"
