@@ -164,7 +164,7 @@ def refusal(problem: str, resources: Resources | None) -> ServerStartError:
     """Return what to tell somebody whose server Slurm has refused."""
     asked = {name: str(value) for name, value in (resources or {}).items()}
     fitting = (message for pattern, name, message in REFUSALS if asked.get(name) and pattern.search(problem))
-    return ServerStartError(next(fitting, REFUSED), problem=problem, **asked)
+    return ServerStartError(next(fitting, REFUSED), 500, problem=problem, **asked)
 
 
 class Queue(TypedDict):
