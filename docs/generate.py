@@ -50,6 +50,7 @@ WIRED = {
     "jupyterhub_displays",
     "jupyterhub_slurm_available",
     "jupyterhub_slurm_partitions",
+    "jupyterhub_slurm_qos",
     "jupyterhub_subdomain_host",
     "jupyterhub_trusted_proxy_secret",
     "slurm_controller",

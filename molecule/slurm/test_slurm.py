@@ -65,9 +65,10 @@ def client(hub: Host) -> Iterator[Client]:
 
 
 def jobs(hub: Host, user: str = "") -> list[list[str]]:
-    """Number and state of the jobs that have not ended."""
+    """Number and state of the jobs that wait or run. One that is being ended stays in the list for a moment."""
     who = f"--user={user}" if user else "--all"
-    return [line.split() for line in hub.check_output(f"squeue --noheader {who} --format='%i %T'").splitlines()]
+    found = [line.split() for line in hub.check_output(f"squeue --noheader {who} --format='%i %T'").splitlines()]
+    return [job for job in found if job[1] != "COMPLETING"]
 
 
 def state(hub: Host, user: str) -> str:
@@ -174,6 +175,97 @@ def test_a_job_is_as_its_user_has_chosen(hub: Host, client: Client) -> None:
         client("carol", "stop")
 
 
+# GPUs
+
+# The number of the error with which each device answers: 0 of one that opens, EPERM of one that is closed, and ENXIO
+# of one that has no driver, as a stand-in.
+OPEN = """
+import errno, os
+for number in range(2):
+    try:
+        os.close(os.open(f"/dev/stand-in{number}", os.O_RDWR))
+        print("opened")
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+"""
+TOLD = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('SLURM_GPUS_ON_NODE'))"
+
+
+def waits_for(hub: Host, user: str) -> str:
+    """What a server waits for, as its page is told."""
+    code = f"""
+import urllib.request
+address = hub.url + "/hub/api/users/{user}/server/progress"
+request = urllib.request.Request(address, headers={{"Accept": "text/event-stream"}})
+for line in hub._opener.open(request, timeout=30):
+    if line.startswith(b"data:") and b'"queue"' in line:
+        print(line[5:].decode())
+        break
+"""
+    return as_person(hub, user, code)
+
+
+def choose(hub: Host, user: str, **options: Any) -> None:
+    """Ask for a server, by a program, and do not wait for it."""
+    code = f"""
+headers = {{"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"}}
+print(*hub.request("/hub/api/users/{user}/server", "POST", {json.dumps(options).encode()!r}, headers)[::2])
+"""
+    printed = as_person(hub, user, code)
+    assert printed.startswith("20"), printed
+
+
+@pytest.fixture
+def without_alice(hub: Host, client: Client) -> None:
+    """The node has two CPUs."""
+    client("alice", "stop")
+    wait_until(lambda: not jobs(hub), "no job", 20)
+
+
+@pytest.mark.usefixtures("without_alice")
+def test_a_server_has_its_gpus_and_others_wait_for_them(hub: Host, node: Host, client: Client) -> None:
+    """Kernels and terminals know which, forked ones, too; pages say how many are free, and what a server waits for."""
+    since = node.check_output("date +%s")
+    choose(hub, "bob", profile="card")
+    wait_until(lambda: servers(client, "bob").get("", {}).get("ready"), "bob's server runs", 90)
+    try:
+        assert client("bob", "run", TOLD).split() == ["0", "1"]
+        assert client("bob", "shell", "echo $CUDA_VISIBLE_DEVICES $SLURM_JOB_GPUS").split() == ["0", "0"]
+        assert client("bob", "run", OPEN).split() == ["ENXIO", "EPERM"]
+        printed = node.check_output(f"journalctl -t jupyterhub-user-bob --since @{since} -o cat")
+        assert "Forked as process" in printed
+        assert "No fork" not in printed
+        asked = hub.check_output("squeue --noheader --user=bob --Format=tres-per-node:.40,tres-alloc:.80")
+        assert "gpu:1" in asked
+        assert "gres/gpu=1" in asked
+        assert "CPU and 1 GPU free now" in as_person(hub, "carol", "print(hub.request('/hub/spawn')[2])")
+        choose(hub, "carol", profile="card", gpus=2)
+        wait_until(lambda: state(hub, "carol") == "PENDING", "carol waits")
+        look = "squeue --noheader --user=carol --format=%r"
+        wait_until(lambda: hub.check_output(look) == "Resources", "for GPUs", 30)
+        queue = json.loads(waits_for(hub, "carol"))["queue"]
+        assert (queue["reason"], queue["gpus"], queue["cores"]) == ("Resources", 2, 1)
+        client("bob", "stop")
+        wait_until(lambda: servers(client, "carol").get("", {}).get("ready"), "carol's server runs", 90)
+        assert client("carol", "run", TOLD).split() == ["0,1", "2"]
+        assert client("carol", "run", OPEN).split() == ["ENXIO", "ENXIO"]
+    finally:
+        for user in ("bob", "carol"):
+            client(user, "stop")
+            begin_as_usual(hub, user)
+
+
+@pytest.mark.attack
+def test_nobody_reaches_a_gpu_of_another_job(node: Host, alice: Client) -> None:
+    """Neither by a variable, nor by a job of one's own, nor by the services that fork."""
+    assert alice("alice", "run", TOLD).split() == ["None", "None"]
+    pretend = "import os; os.environ['CUDA_VISIBLE_DEVICES'] = '0'"
+    assert alice("alice", "run", f"{pretend}\n{OPEN}").split() == ["EPERM", "EPERM"]
+    code = shlex.quote(f"CUDA_VISIBLE_DEVICES=0 python3 -c {shlex.quote(OPEN)}")
+    assert node.check_output(f"runuser -u bob -- srun --mem=100M sh -c {code}").split() == ["EPERM", "EPERM"]
+    assert node.check_output(f"python3 -c {shlex.quote(OPEN)}").split() == ["ENXIO", "ENXIO"], "outside of jobs"
+
+
 @pytest.mark.attack
 def test_what_is_not_offered_starts_nothing(hub: Host) -> None:
     code = """
@@ -183,6 +275,11 @@ for options in (
     b'{"profile": "work", "partition": "short"}',
     b'{"profile": "work", "account": "root"}',
     b'{"profile": "brief", "partition": "main --uid=0"}',
+    b'{"profile": "card", "gpus": 3}',
+    b'{"profile": "card", "gpus": "1,license:x"}',
+    b'{"profile": "work", "gpus": 1}',
+    b'{"profile": "here", "gpus": 1}',
+    b'{"profile": "work", "qos": "urgent"}',
 ):
     print(hub.request("/hub/api/users/carol/server", "POST", options, headers)[0])
 """
@@ -321,6 +418,19 @@ def test_accounting_knows_who_has_started_a_server(hub: Host, tmp_path: Path) ->
         assert word in output
 
 
+def test_a_server_has_the_qos_of_its_profile(hub: Host, client: Client) -> None:
+    """Also that of somebody who has never started one: the account of the hub has it."""
+    choose(hub, "carol", profile="urgent")
+    try:
+        wait_until(lambda: servers(client, "carol").get("", {}).get("ready"), "the server runs", 90)
+        assert hub.check_output("squeue --noheader --user=carol --format=%q") == "urgent"
+        number = jobs(hub, "carol")[0][0]
+        wait_until(lambda: [number, "urgent"] in accounted(hub, "carol", "jobid", "qos"), "the job is accounted")
+    finally:
+        client("carol", "stop")
+        begin_as_usual(hub, "carol")
+
+
 @pytest.mark.attack
 def test_people_do_not_see_what_others_have_used(hub: Host, node: Host, alice: Client) -> None:
     number = jobs(hub, "alice")[0][0]
@@ -364,7 +474,7 @@ def test_a_host_is_added_and_limits_are_enforced(
 ) -> None:
     """And nobody who works is disturbed."""
     before = jobs(hub, "alice")
-    settings = {"ProctrackType": "proctrack/linuxproc", "AccountingStorageEnforce": "limits"}
+    settings = {"ProctrackType": "proctrack/linuxproc", "AccountingStorageEnforce": "limits,qos"}
     done = apply_to("all")(slurm_nodes=["slurm-node", "slurm-hub"], slurm_settings=settings)
     assert done.returncode == 0, done.stdout
     wait_until(lambda: "idle" in hub.check_output("sinfo --noheader --nodes=slurm-hub --format=%T"), "a node more", 30)
@@ -380,12 +490,34 @@ def test_a_host_is_added_and_limits_are_enforced(
         hub.check_output("sacctmgr --immediate modify account campushub set GrpTRES=cpu=-1")
 
 
+def test_a_qos_that_somebody_does_not_have_is_refused(hub: Host, client: Client) -> None:
+    """In words of ours, with Slurm's; with it the same server starts."""
+    choose(hub, "carol", profile="urgent")
+    wait_until(lambda: servers(client, "carol").get("", {}).get("ready"), "the server runs", 90)
+    client("carol", "stop")
+    accounts = "sacctmgr --immediate modify account name=root,campushub set"
+    hub.check_output(f"{accounts} qos-=urgent")
+    try:
+        code = """
+headers = {"X-XSRFToken": hub.xsrf("/hub/"), "Content-Type": "application/json"}
+print(hub.request("/hub/api/users/carol/server", "POST", b'{"profile": "urgent"}', headers)[2])
+"""
+        message = json.loads(as_person(hub, "carol", code))["message"]
+        assert message.startswith("You may not use the QOS “urgent” of the cluster."), message
+        assert "Invalid qos specification" in message
+        assert jobs(hub, "carol") == []
+    finally:
+        hub.check_output(f"{accounts} qos+=urgent")
+        client("carol", "stop")
+        begin_as_usual(hub, "carol")
+
+
 def test_accounting_is_turned_off_and_disturbs_nobody(
     hub: Host, alice: Client, client: Client, apply_to: Callable[[str], ApplyRole]
 ) -> None:
     """And the hub is no node any more."""
     before = jobs(hub, "alice")
-    done = apply_to("all")(slurm_accounting=False)
+    done = apply_to("all")(slurm_accounting=False, slurm_qos=[])
     assert done.returncode == 0, done.stdout
     assert jobs(hub, "alice") == before
     assert alice("alice", "run", "print('still here')") == "still here\n"

@@ -197,6 +197,11 @@ options:
     description: Whether to return what hosts of a Slurm cluster must have in common, which role C(slurm) compares.
     type: bool
     default: false
+  devices:
+    description: Files of devices that the host must have, as of the GPUs that jobs of a Slurm cluster may have.
+    type: list
+    elements: str
+    default: []
   markers:
     description: Patterns of files by which roles know what they have done on the host, one to a version.
     type: list
@@ -526,6 +531,16 @@ def cluster_facts(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
+def device_problems(wanted: list[str]) -> list[str]:
+    """Say which devices of GPUs are missing."""
+    missing = [path for path in wanted if not Path(path).is_char_device()]
+    if not missing:
+        return []
+    problem = f"this host has no device {', '.join(missing)}, so that slurmd would not start"
+    remedy = "Install the driver of the card (nvidia-smi lists it), or name the files of its devices in slurm_gpu_files"
+    return [f"slurm_gpus = {len(wanted)} but {problem}. {remedy}."]
+
+
 def reach_problem(address: str, port: int, seconds: int) -> str:
     """Say what keeps this host from a port of another; nothing if it can connect, or nothing listens there."""
     try:
@@ -792,6 +807,7 @@ def main() -> None:
                 },
             },
             "cluster": {"type": "bool", "default": False},
+            "devices": {"type": "list", "elements": "str", "default": []},
             "subdomains_of": {"type": "str", "default": ""},
             "markers": {"type": "list", "elements": "str", "default": []},
             "result_cache": {"type": "bool", "default": True},
@@ -809,6 +825,7 @@ def main() -> None:
     problems += memory_problems(parameters["memory_mb"])
     problems += managed_name_problems(parameters["managed_names"])
     problems += reach_problems(parameters["reach"], parameters["deadline"])
+    problems += device_problems(parameters["devices"])
     misnamed: list[str] = []
     unknown: list[str] = []
     if not parameters["directory"] or SSSD_SOCKET.exists():

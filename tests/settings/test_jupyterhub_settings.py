@@ -766,6 +766,41 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             },
             [],
         ),
+        "gpus": (
+            {
+                "jupyterhub_slurm_partitions": [{"name": "main", "gpus": 0}, {"name": "cards", "gpus": 2}],
+                "jupyterhub_slurm_qos": ["normal", "high"],
+                "jupyterhub_profiles": [
+                    {"name": "a", "title": "A", "gpus": 1},
+                    {"name": "b", "title": "B", "run_on": "slurm", "gpus": ["a100:1", 1], "partition": "cards"},
+                    {"name": "c", "title": "C", "run_on": "slurm", "gpus": 1},
+                    {"name": "d", "title": "D", "run_on": "slurm", "gpus": [0, 1, 2], "partition": ["main", "cards"]},
+                    {"name": "e", "title": "E", "run_on": "slurm", "gpus": [1, 0], "partition": ["main", "cards"]},
+                    {"name": "f", "title": "F", "run_on": "slurm", "gpus": [0, 4], "partition": "cards"},
+                    {"name": "g", "title": "G", "run_on": "slurm", "gpus": 2, "partition": "cards", "qos": "high"},
+                    {"name": "h", "title": "H", "run_on": "slurm", "qos": ["normal", "low"]},
+                ],
+            },
+            [
+                (
+                    'jupyterhub_profiles[7].qos = ["normal", "low"] (h) has what is no QOS of the cluster. '
+                    "Use normal, high, or add it to slurm_qos."
+                ),
+                *(
+                    f"jupyterhub_profiles[{place}].gpus = {value} is more than a node of its partition has. Set "
+                    "slurm_gpus of nodes, use a partition whose nodes have so many, or offer fewer."
+                    for place, value in ((2, "1 (c)"), (4, "[1, 0] (e)"), (5, "[0, 4] (f)"))
+                ),
+                (
+                    'jupyterhub_profiles[1].gpus = ["a100:1", 1] (b) is neither a number of GPUs nor a list of such '
+                    "numbers. Write one such as 1, or a list such as [0, 1, 2] with the default in the first place."
+                ),
+                (
+                    "jupyterhub_profiles[0].gpus = 1 (a) has no effect on the hub's own host. "
+                    "Leave it out, or write run_on: slurm."
+                ),
+            ],
+        ),
         "run-on-no-cluster": (
             {
                 "jupyterhub_slurm_available": False,

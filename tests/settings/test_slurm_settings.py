@@ -11,6 +11,10 @@ TRIXIE = facts("Debian", "13", "trixie")
 NODES = "is no file on the controller. Give the path of the cluster's {} there; it is in {} on its nodes."
 PARTITION = "cannot be the name of a partition. Use letters, digits, hyphens and underscores, and begin with a letter."
 LINE = "has something that is no line of slurm.conf. Write a name and a value, such as {SlurmdTimeout: 600}."
+QOS = (
+    "is of a cluster with accounting that is made here. "
+    "Set slurm_accounting: true, or leave it out; a QOS of a cluster that exists is made there."
+)
 ACCOUNT = "cannot be the name of an account. Use lower-case letters, digits, hyphens, dots and underscores."
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -29,6 +33,61 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             ),
         ],
     ),
+    "join-gpus": (
+        {
+            "slurm_join": True,
+            "slurm_conf_file": str(Path(__file__)),
+            "slurm_munge_key_file": str(Path(__file__)),
+            "slurm_gpus": 2,
+            "slurm_qos": ["high"],
+        },
+        [
+            (
+                "slurm_gpus = 2 is of a cluster that is made here. "
+                "Leave it out. The configuration of the cluster says which nodes have GPUs."
+            ),
+            f'slurm_qos = ["high"] {QOS}',
+        ],
+    ),
+    "gpus": (
+        {"slurm_gpus": -1, "slurm_gpu_type": "NVIDIA A100", "slurm_gpu_files": ["/dev/../etc/shadow", "nvidia0"]},
+        [
+            "slurm_gpus = -1 is no number of GPUs. Give how many this node has; 0 is none.",
+            (
+                'slurm_gpu_type = "NVIDIA A100" cannot be a kind of GPUs. '
+                "Use letters, digits, hyphens, dots and underscores, and begin with a letter, as in a100."
+            ),
+            'slurm_gpu_files[0] = "/dev/../etc/shadow" is no file of a device. Write it like /dev/nvidia0.',
+            'slurm_gpu_files[1] = "nvidia0" is no file of a device. Write it like /dev/nvidia0.',
+            (
+                'slurm_gpu_files = ["/dev/../etc/shadow", "nvidia0"] names 2, and slurm_gpus is -1. '
+                "Name one file for each GPU, or none for /dev/nvidia0 and so on."
+            ),
+        ],
+    ),
+    "gpu-files": (
+        {"slurm_gpus": 2, "slurm_gpu_files": ["/dev/nvidia0", "/dev/nvidia0"]},
+        ['slurm_gpu_files = ["/dev/nvidia0", "/dev/nvidia0"] names a file twice. Name one file for each GPU.'],
+    ),
+    "gpus-of-no-node": (
+        {"slurm_gpus": 2, "slurm_nodes": ["node1"]},
+        [
+            (
+                "slurm_gpus = 2 is of a node, and this host is none. "
+                "Put the host into the group compute, or leave it out here."
+            )
+        ],
+    ),
+    "qos": (
+        {"slurm_accounting": True, "slurm_qos": ["high", "Two words"]},
+        [
+            (
+                'slurm_qos[1] = "Two words" cannot be the name of a QOS. '
+                "Use lower-case letters, digits, hyphens, dots and underscores."
+            )
+        ],
+    ),
+    "qos-without-accounting": ({"slurm_qos": ["high"]}, [f'slurm_qos = ["high"] {QOS}']),
     "name": (
         {"slurm_cluster_name": "Our Cluster"},
         [
@@ -82,7 +141,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 GOOD: dict[str, dict[str, Any]] = {
     "plain": {},
     "trixie": {"facts": TRIXIE},
-    "accounting": {"slurm_accounting": True, "slurm_accounts": ["campushub", "physics"]},
+    "accounting": {"slurm_accounting": True, "slurm_accounts": ["campushub", "physics"], "slurm_qos": ["high"]},
+    "gpus": {"slurm_gpus": 2, "slurm_gpu_type": "a100", "slurm_gpu_files": ["/dev/nvidia0", "/dev/nvidia2"]},
     "absent": {"slurm_state": "absent", "slurm_nodes": []},
 }
 
@@ -195,9 +255,9 @@ def test_profiles_alone_can_want_a_cluster(tmp_path: Path) -> None:
     found = hub("mixed", ["node1"], jupyterhub_profiles=[{"name": "here", "title": "Here"}, there])
     assert found["site_has"] == {"slurm": True}
     assert found["jupyterhub_slurm_available"] is True
-    assert found["jupyterhub_slurm_partitions"] == [{"name": "main", "hours": 0}]
+    assert found["jupyterhub_slurm_partitions"] == [{"name": "main", "hours": 0, "gpus": 0}]
     found = hub("partitions", ["node1"], slurm_partitions=[{"name": "a", "hours": 8}, "b"], jupyterhub_profiles="x")
-    assert found["jupyterhub_slurm_partitions"] == [{"name": "a", "hours": 8}]
+    assert found["jupyterhub_slurm_partitions"] == [{"name": "a", "hours": 8, "gpus": 0}]
     assert found["site_has"] == {"slurm": False}
     found = hub("none", [], jupyterhub_profiles=[there])
     assert found["jupyterhub_slurm_available"] is False
@@ -215,6 +275,21 @@ def test_the_hub_adds_people_to_accounts_where_there_are_some(tmp_path: Path) ->
     said = wired(tmp_path, {"all": {"children": {"hub": {"hosts": kept}}}}, ("jupyterhub_slurm_account",))
     accounts = {host: names["jupyterhub_slurm_account"] for host, names in said.items()}
     assert accounts == {"hub1": "physics", "hub2": "campushub", "hub3": "", "hub4": ""}
+
+
+def test_the_hub_knows_gpus_and_qos_of_the_cluster(tmp_path: Path) -> None:
+    """So that profiles can be compared with them."""
+    settings: dict[str, Any] = {
+        "slurm_accounting": True,
+        "slurm_qos": ["high"],
+        "slurm_partitions": [{"name": "main"}, {"name": "plain", "nodes": ["node1", "nowhere"]}],
+    }
+    nodes = {"node1": {}, "node2": {"slurm_gpus": 2}, "node3": {"slurm_gpus": "4"}}
+    groups = {"hub": {"hosts": {"hub1": {}}}, "compute": {"hosts": nodes}}
+    names = ("jupyterhub_slurm_partitions", "jupyterhub_slurm_qos")
+    found = wired(tmp_path, {"all": {"children": groups, "vars": settings}}, names)["hub1"]
+    assert [partition["gpus"] for partition in found["jupyterhub_slurm_partitions"]] == [4, 0]
+    assert found["jupyterhub_slurm_qos"] == ["normal", "high"]
 
 
 def test_jobs_on_hosts_that_are_taken_out_are_named() -> None:
@@ -253,3 +328,36 @@ def test_accounting_is_told_to_all_hosts() -> None:
     assert {"AccountingStorageType=accounting_storage/slurmdbd", "PriorityType=priority/multifactor"} <= set(lines)
     # It must not change while jobs run.
     assert not [line for line in lines if line.startswith("JobAcctGather")]
+
+
+def test_nodes_with_gpus_are_named_with_their_devices() -> None:
+    """On all hosts alike, and with accounting their use is recorded; a cluster without any is as it was."""
+    host = {"__slurm_host": {"stdout_lines": ["node1.example.org", "8", "16000"]}}
+    shared = {**host, "slurm_controller": "node1.example.org"}
+    nodes = {"slurm_nodes": ["node1.example.org", "node2", "node3"]}
+    given: dict[str, dict[str, Any]] = {
+        "node1.example.org": {**shared, **nodes, "slurm_gpus": 2, "slurm_gpu_type": "a100"},
+        "node2": {**shared, **nodes, "slurm_gpus": "1", "slurm_gpu_files": ["/dev/nvidia7"]},
+        "node3": {**shared, **nodes, "slurm_gpus": 0},
+        "accounting": {**shared, **nodes, "slurm_accounting": True},
+        "alone": {**shared, "slurm_nodes": ["node3"]},
+    }
+    expression = (
+        "[{'path': 'slurm', 'content': lookup('ansible.builtin.template', 'slurm.conf.j2')}, "
+        "{'path': 'gres', 'content': lookup('ansible.builtin.template', 'gres.conf.j2')}]"
+    )
+    found = rendered("slurm", given, expression)
+    for name in ("node1.example.org", "node2", "node3"):
+        lines = found[name]["slurm"].splitlines()
+        assert "GresTypes=gpu" in lines
+        # A controller without slurmdbd does not start with it.
+        assert "AccountingStorageTRES=gres/gpu" not in lines
+        endings = [line.rpartition(" ")[2] for line in lines if line.startswith("NodeName")]
+        assert endings == ["Gres=gpu:a100:2", "Gres=gpu:1", "RealMemory=14976"]
+        assert found[name]["gres"].splitlines()[1:] == [
+            "NodeName=node1 Name=gpu Type=a100 File=/dev/nvidia0",
+            "NodeName=node1 Name=gpu Type=a100 File=/dev/nvidia1",
+            "NodeName=node2 Name=gpu File=/dev/nvidia7",
+        ]
+    assert "AccountingStorageTRES=gres/gpu" in found["accounting"]["slurm"].splitlines()
+    assert "gpu" not in found["alone"]["slurm"]

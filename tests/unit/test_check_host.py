@@ -400,6 +400,15 @@ def test_a_firewall_that_drops_packets_is_named() -> None:
     assert "no answer in 1 s" in problem
 
 
+def test_devices_that_a_host_has_not_are_named() -> None:
+    assert check_host.device_problems(["/dev/null", "/dev/zero"]) == []
+    (problem,) = check_host.device_problems(["/dev/null", "/dev/nvidia97", "/etc/passwd"])
+    assert problem == (
+        "slurm_gpus = 3 but this host has no device /dev/nvidia97, /etc/passwd, so that slurmd would not start. "
+        "Install the driver of the card (nvidia-smi lists it), or name the files of its devices in slurm_gpu_files."
+    )
+
+
 def test_what_hosts_of_a_cluster_have_in_common_is_found(tmp_path: Path) -> None:
     nothing = check_host.cluster_facts(tmp_path)
     assert (nothing["name"], nothing["key"], nothing["foreign"]) == ("", "", False)

@@ -16,6 +16,7 @@ from tests.hub_client import Hub, HubError
 
 from campushub_hub.spawners import ServerStartError
 from campushub_hub.spawners.base import ENDED, control_group_memory
+from campushub_hub.spawners.cluster import Free
 
 from .conftest import merged
 from .test_handlers import CLICK, Site, StagedSpawner, servers, session, wait_for
@@ -92,11 +93,11 @@ HOSTILE: list[dict[str, Any]] = [
 def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     places = {"name": "big", "title": "Big", "memory": ["1G", "2G"], "partition": ["main", "gpu"], "account": "physics"}
 
-    async def free_cores(_: StagedSpawner) -> dict[str, int]:
-        return {"": 5, "main": 5, "gpu": 0}
+    async def free(_: StagedSpawner) -> dict[str, Free]:
+        return {"": Free(5), "main": Free(5), "gpu": Free(0)}
 
     monkeypatch.setattr(StagedSpawner, "runs_on", "slurm")
-    monkeypatch.setattr(StagedSpawner, "free_cores", free_cores)
+    monkeypatch.setattr(StagedSpawner, "free_in_cluster", free)
     offer(site, [*PROFILES, places])
 
     def act(url: str) -> None:
@@ -120,6 +121,44 @@ def test_places_in_a_cluster_are_chosen_like_amounts(site: Site, monkeypatch: py
         wait_for(lambda: servers(hub, "ann") == {"": True})
         assert StagedSpawner.newest.user_options == {"profile": "big", "memory": "2G", "partition": "gpu"}
         assert "Partition gpu" in hub.request("/hub/home")[2]
+
+    site.run(act)
+
+
+def test_gpus_are_chosen_like_amounts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the form, by a link and by a program; the page says how many are free where somebody could have some."""
+
+    async def free(_: StagedSpawner) -> dict[str, Free]:
+        return {"": Free(5, 1), "main": Free(5, 1), "big": Free(9, 3)}
+
+    monkeypatch.setattr(StagedSpawner, "runs_on", "slurm")
+    monkeypatch.setattr(StagedSpawner, "free_in_cluster", free)
+    card = {"name": "card", "title": "Card", "gpus": [0, 1, 2]}
+    offer(site, [*PROFILES, card, {"name": "two", "title": "Two", "gpus": 2, "partition": ["main", "big"]}])
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        page = hub.request("/hub/spawn", headers=CLICK)[2]
+        words = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+        assert "Card 5 CPU and 1 GPU free now · 0 GPU – 2 GPU" in words
+        assert "Two 2 GPU" in words
+        assert "big (9 CPU and 3 GPU free now)" in words
+        assert "JupyterLab · 1 GB · 1 CPU · 8 h · 5 CPU free now" in words
+        assert chosen(hub.request("/hub/spawn?opt-profile=card&opt-gpus=2", headers=CLICK)[2]) == ("card", ["2"])
+        page = hub.request("/hub/spawn?opt-profile=card&opt-gpus=4", headers={**CLICK, "Accept-Language": "ru"})[2]
+        assert "Столько GPU здесь не предлагается: «4». Можно выбрать: 0, 1, 2." in page
+        for options in ({"profile": "card", "gpus": 3}, {"profile": "two", "gpus": "-1"}, {"gpus": 1}):
+            with pytest.raises(HubError, match=r"^400"):
+                hub.api("/hub/api/users/ann/server", "POST", options)
+        assert StagedSpawner.starts == []
+        send(hub, "/hub/spawn", profile="card", card__gpus="1")
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+        assert StagedSpawner.newest.user_options == {"profile": "card", "gpus": "1"}
+        assert "1 GPU" in hub.request("/hub/home")[2]
+        hub.stop()
+        hub.api("/hub/api/users/ann/server", "POST", {"profile": "card", "gpus": 2})
+        wait_for(lambda: servers(hub, "ann") == {"": True})
+        assert StagedSpawner.newest.user_options == {"profile": "card", "gpus": "2"}
 
     site.run(act)
 

@@ -19,7 +19,7 @@ from traitlets.config import Config
 from campushub_hub import configuration
 from campushub_hub.profiles import LOCAL, SLURM, ProfileError, read_profile
 from campushub_hub.spawners import CampusMixedSpawner, CampusSlurmSpawner, CampusSpawner, CampusSudoSpawner
-from campushub_hub.spawners.cluster import SlurmCluster
+from campushub_hub.spawners.cluster import Free, SlurmCluster
 from campushub_hub.spawners.mixed import SpawnerTable
 
 from .conftest import merged
@@ -56,12 +56,13 @@ class StagedJob(StagedSpawner):
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What the spawner of jobs says of one that waits."""
         queue = {"reason": "Resources", "position": 2, "start": 1796054400, "partition": "main", "cores": 4}
+        queue["gpus"] = int(self.user_options.get("gpus", 0))
         yield {"progress": 20, "message": "Waiting in the queue of main, place 2", "queue": queue}
         while self.pending:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
             await asyncio.sleep(0.05)
 
-    async def free_cores(self) -> dict[str, int]:
-        return {"": 5, "main": 5, "gpu": 0}
+    async def free_in_cluster(self) -> dict[str, Free]:
+        return {"": Free(5, 1), "main": Free(5, 1), "gpu": Free(0)}
 
     def place(self) -> str:
         return "node1"
@@ -91,7 +92,7 @@ def site(tmp_path: Path, rendered: dict[str, Any], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(configuration, "finish", with_both)
     classes = {LOCAL: StagedSpawner, SLURM: StagedJob}
     monkeypatch.setattr(SpawnerTable, "spawner_class", lambda _, where: classes[where])
-    monkeypatch.setattr(StagedSpawner, "free_cores", StagedJob.free_cores)
+    monkeypatch.setattr(StagedSpawner, "free_in_cluster", StagedJob.free_in_cluster)
     monkeypatch.setattr(StagedSpawner, "free_cores_here", lambda _: 3)
     return site
 
@@ -322,10 +323,13 @@ def test_people_see_what_is_free_and_what_they_wait_for(site: Site, tmp_path: Pa
     """In a browser, on a screen and on a phone; a start that waits in a queue is given up by its own page."""
     suffix = {"en": "", "ru": "-phone-ru"}[language]
     free, place = {
-        "en": ("3 CPU free now", "enough CPUs and memory are free. Expected at 11/30/26, "),
-        "ru": ("сейчас свободно ЦП: 3", "процессоров и памяти. Ожидается в 30.11.2026, "),
+        "en": ("3 CPU free now", "enough GPUs, CPUs and memory are free. Expected at 11/30/26, "),
+        "ru": ("сейчас свободно ЦП: 3", "GPU, процессоров и памяти. Ожидается в 30.11.2026, "),
     }[language]
-    here, there = {**HERE, "description": "Starts at once."}, {**THERE, "memory": ["2G", "4G"], "cpu": [1, 2]}
+    here, there = (
+        {**HERE, "description": "Starts at once."},
+        {**THERE, "memory": ["2G", "4G"], "cpu": [1, 2], "gpus": [1, 2]},
+    )
     offer(site, [here, {**there, "description": "For data that needs room."}])
 
     def act(url: str) -> None:

@@ -181,6 +181,8 @@ def test_a_size_is_written_as_it_is_read(size: int) -> None:
         ({"name": "a", "cpu": [1, "x"]}, "Profile a: cpu: 'x' is no number such as 0.5 or 4"),
         ({"name": "a", "partition": ["main", "-x"]}, "Profile a: partition: '-x' is no name of a cluster"),
         ({"name": "a", "qos": "x,y"}, "Profile a: qos: 'x,y' is no name"),
+        ({"name": "a", "gpus": [1, 0.5]}, "Profile a: gpus: '0.5' is no whole number such as 0 or 2"),
+        ({"name": "a", "gpus": "a100:1"}, "Profile a: gpus: 'a100:1' is no whole number"),
         ({"name": "small"}, "Two profiles have the name 'small'"),
     ],
 )

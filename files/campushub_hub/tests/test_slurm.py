@@ -36,6 +36,7 @@ from campushub_hub.proxy import NOWHERE, CampusProxy
 from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
 from campushub_hub.spawners.cluster import (
     GONE,
+    Free,
     Key,
     ReportError,
     SlurmCluster,
@@ -172,27 +173,36 @@ def test_place_in_the_queue_counts_its_partition() -> None:
     assert parse_positions("5|main\n9|short\n6_[1-3]|main\n13|main\n") == {5: 1, 9: 1, 13: 3}
 
 
-def test_free_cores_are_summed_up_by_partition() -> None:
-    # As sinfo has it: a line for each kind of nodes, the default partition with a star.
-    printed = "main*|up|2/6/0/8\nmain*|up|0/0/8/8\nbig|up|16/48/0/64\nold|inact|0/4/0/4\nerror\n"
-    assert parse_free(printed) == {"main": 6, "": 6, "big": 48, "old": 0}
+def test_what_is_free_is_summed_up_by_partition() -> None:
+    # As sinfo has it: a line for each node, the default partition with a star.
+    printed = """
+main*|up|2/6/0/8|gpu:2|gpu:1(IDX:0)|
+main*|up|0/0/8/8|gpu:2|gpu:0|
+main*|up|1/1/0/2|(null)|(null)|
+main*|up|8/0/0/8|gpu:2|gpu:1(IDX:1)|
+big|up|16/48/0/64|shard:8,gpu:a100:4(S:0-1),gpu:t4:2|shard:1,gpu:a100:3(IDX:0,2-3),gpu:t4:0(IDX:N/A)|
+big|up|0/2/0/2|gpu:1|gpu:(null):0(IDX:N/A)|
+old|inact|0/4/0/4|gpu:4|gpu:0|
+error
+"""
+    assert parse_free(printed) == {"main": Free(7, 1), "": Free(7, 1), "big": Free(50, 4), "old": Free(0, 0)}
 
 
 def test_what_is_free_is_asked_once_for_all_pages(hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
     async def scenario() -> None:
-        assert await spawner.free_cores() == {}
+        assert await spawner.free_in_cluster() == {}
         await hub.refresh()
-        slurm.free = "main*|up|2/6/0/8\nbig|up|0/64/0/64\n"
-        found = await asyncio.gather(*(spawner.free_cores() for _ in range(10)))
-        assert found == [{"main": 6, "": 6, "big": 64}] * 10
+        slurm.free = "main*|up|2/6/0/8|(null)|(null)|\nbig|up|0/64/0/64|gpu:2|gpu:0|\n"
+        found = await asyncio.gather(*(spawner.free_in_cluster() for _ in range(10)))
+        assert found == [{"main": Free(6), "": Free(6), "big": Free(64, 2)}] * 10
         assert len([call for call in slurm.calls if call[0] == "sinfo"]) == 1
         hub.partition = "big"
-        assert (await spawner.free_cores())[""] == 64
+        assert (await spawner.free_in_cluster())[""] == Free(64, 2)
         hub.partition = "elsewhere"
-        assert "" not in await spawner.free_cores()
+        assert "" not in await spawner.free_in_cluster()
         slurm.jobs = None
         await hub.refresh()
-        assert await spawner.free_cores() == {}
+        assert await spawner.free_in_cluster() == {}
 
     asyncio.run(scenario())
 
@@ -820,6 +830,14 @@ def test_a_hub_cannot_load_code_into_a_server() -> None:
     assert (found["HOME"], found["XDG_RUNTIME_DIR"], found["USER"]) == ("/net/me", "/tmp/d", ME.pw_name)
 
 
+def test_a_server_is_told_which_gpus_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Slurm's variables, of which programs know different ones."""
+    said = {"CUDA_VISIBLE_DEVICES": "1", "GPU_DEVICE_ORDINAL": "1", "ROCR_VISIBLE_DEVICES": "1", "SLURM_JOB_GPUS": "1"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert said.items() <= job_script.environment({"PATH": "/bin", "HOME": "/net/me"}, "/tmp/d").items()
+
+
 def test_a_server_has_no_more_tasks_than_its_user_may() -> None:
     read = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC))"
     code = (
@@ -864,7 +882,7 @@ def test_a_submission_has_nothing_of_the_hubs_environment(monkeypatch: pytest.Mo
     answer = mediator.submit({**request, "partition": "", "account": "", "qos": "", "contact": "hub:983"})
     assert answer == {"ok": True, "job": 42, "problem": ""}
     assert {"--no-requeue", "--mem=700M", "--cpus-per-task=2", "--time=720"} <= set(seen["command"])
-    assert not [word for word in seen["command"] if word.startswith(("--partition", "--account", "--qos"))]
+    assert not [word for word in seen["command"] if word.startswith(("--partition", "--account", "--qos", "--g"))]
     assert seen["command"][-4:] == ["hub:983", "998", "/usr/bin/setpriv", "jupyterhub-singleuser"]
     assert set(seen["env"]) == {"PATH", "LANG", "HOME", "SHELL", "USER", "LOGNAME"}
 
@@ -880,9 +898,14 @@ def test_a_submission_says_what_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setattr(mediator, "run_slurm", run)
     request = {"name": "campushub-hub", "interface": "notebook", "minutes": 60, "cores": 1, "memory": 0}
-    mediator.submit({**request, "partition": "gpu", "account": "physics", "qos": "short", "contact": "hub:983"})
-    assert {"--partition=gpu", "--account=physics", "--qos=short"} <= set(commands[0])
+    places = {"partition": "gpu", "account": "physics", "qos": "short", "contact": "hub:983"}
+    mediator.submit({**request, **places, "gpus": 2})
+    assert {"--partition=gpu", "--account=physics", "--qos=short", "--gres=gpu:2"} <= set(commands[0])
     assert commands[0][-1] == "jupyterhub-singleuser"
+    for number in ("1,license:x", "tesla:1", [1]):
+        with pytest.raises(ValueError, match="invalid literal"):
+            mediator.submit({**request, **places, "gpus": number})
+    assert len(commands) == 1
 
 
 @pytest.mark.parametrize(("uid", "made"), [(999, []), (0, [ME.pw_name])])
@@ -995,6 +1018,7 @@ def test_somebody_is_added_who_is_not_in_the_account(
 PROFILES: list[dict[str, Any]] = [
     {"name": "small", "title": "Small", "memory": "1G", "cpu": 1, "hours": 2},
     {"name": "large", "title": "Large", "memory": ["4G", "8G"], "partition": ["main", "big"], "account": "physics"},
+    {"name": "card", "title": "Card", "gpus": [1, 0, 2], "qos": ["normal", "high"]},
 ]
 
 
@@ -1014,6 +1038,11 @@ def test_a_job_is_as_its_user_has_chosen(spawner: CampusSlurmSpawner) -> None:
     assert (large["memory"], large["cores"], large["minutes"]) == (8192, 4, 720)
     assert (large["partition"], large["account"], large["qos"]) == ("big", "physics", "")
     assert spawner.user_options == {"profile": "large", "memory": "8G", "partition": "big"}
+    assert (small["gpus"], large["gpus"]) == (0, 0)
+    assert chosen(spawner, profile="card")["gpus"] == 1
+    card = chosen(spawner, profile="card", gpus="2", qos="high")
+    assert (card["gpus"], card["qos"]) == (2, "high")
+    assert chosen(spawner, profile="card", gpus=0)["gpus"] == 0
     # What the site says of servers with no word of a profile.
     spawner.cluster.partition, spawner.hours, spawner.max_age, spawner.extension_limit = "short", 3, 3600, 1800
     small = chosen(spawner)
@@ -1064,6 +1093,9 @@ def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> N
         {"profile": "small", "partition": "big"},
         {"profile": "small", "qos": "high"},
         {"profile": "large", "cores": 64},
+        {"profile": "large", "gpus": 1},
+        *({"profile": "card", "gpus": value} for value in (3, -1, "1\n--uid=0", "1,license:x", "1.5", True, None, "")),
+        {"profile": "card", "qos": "root"},
     ],
     ids=str,
 )
@@ -1118,7 +1150,15 @@ def test_of_what_slurm_says_one_sentence_is_the_problem(
 @pytest.mark.parametrize(
     ("problem", "words"),
     [
-        ("Memory specification can not be satisfied", "has not accepted your server: Memory"),
+        ("invalid partition specified: nosuch", "has not accepted your server: invalid partition"),
+        # In our words, with the sentence of Slurm.
+        ("Memory specification can not be satisfied", "has as much as you have chosen.* says: Memory"),
+        ("Batch job submission failed: Requested node configuration is not available", "has as much as you have"),
+        ("Invalid generic resource (gres) specification", "has as much as you have chosen"),
+        ("Batch job submission failed: Invalid qos specification", "may not use the QOS “high”.* says: Batch"),
+        ("Batch job submission failed: Job violates accounting/QOS policy", "beyond a limit"),
+        # Of those that Slurm gives, the hub knows nothing.
+        ("Invalid account or account/partition combination specified", "has not accepted your server: Invalid account"),
         ("Unable to contact slurm controller (connect failure)", "does not answer"),
         ("Batch job submission failed: Socket timed out on send/recv operation", "does not answer"),
         ("Munge encode failed: Failed to access ...", "does not answer"),
@@ -1132,7 +1172,7 @@ def test_a_refused_start_says_why(spawner: CampusSlurmSpawner, problem: str, wor
         return {"ok": True, "job": 0, "problem": problem}
 
     spawner.run_mediator = refuse  # type: ignore[method-assign, assignment]
-    wanted: Resources = {"partition": "", "account": "", "qos": "", "memory": 1, "cores": 1, "minutes": 1}
+    wanted = Resources(partition="", account="", qos="high", memory=1, cores=1, gpus=0, minutes=1)
     with pytest.raises(ServerStartError, match=words):
         asyncio.run(spawner.submit(wanted))
     assert spawner.cluster.submissions[ME.pw_uid] == 0

@@ -239,17 +239,22 @@ def filters_of(pid: int) -> list[bytes]:
     return found
 
 
-def hierarchies() -> dict[str, str]:
-    """Return where control groups are mounted, by the controllers as /proc/PID/cgroup has them; version 2 is ''."""
+def hierarchies() -> dict[str, tuple[str, str]]:
+    """
+    Return where control groups are mounted, by the controllers as /proc/PID/cgroup has them; version 2 is ''.
+
+    In a container it may be a group of the machine that is mounted, which comes second: paths of groups begin with it.
+    """
     found = {}
     for line in lines_of("/proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ")[:3]
+        root, place = before.split(" ")[3:5]
         if kind == "cgroup2":
-            found[""] = before.split(" ")[4]
+            found[""] = place, root
         elif kind == "cgroup":
             for controller in options.split(","):
-                found[controller] = before.split(" ")[4]
+                found[controller] = place, root
     return found
 
 
@@ -259,10 +264,11 @@ def join(groups: list[str], own: list[str]) -> None:
     for line in groups:
         if line not in own:
             _, controllers, path = line.split(":", 2)
-            place = mounted.get(controllers.split(",")[0])
-            if place is None:
+            place, root = mounted.get(controllers.split(",")[0], ("", ""))
+            below = "" if root == "/" else root
+            if not place or not f"{path}/".startswith(f"{below}/"):
                 raise RefusedError(f"no hierarchy of control groups for {controllers or 'version 2'}")
-            Path(f"{place}{path}", "cgroup.procs").write_text("0")
+            Path(f"{place}{path.removeprefix(below)}", "cgroup.procs").write_text("0")
 
 
 def identity(path: str) -> tuple[int, int]:

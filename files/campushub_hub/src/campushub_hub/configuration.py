@@ -115,9 +115,9 @@ def finish(c: Config, document: dict[str, dict[str, Any]]) -> None:
         where = profile.run_on or main
         if where not in starters:
             print(f"Profile {profile.name} starts nothing: the hub has no cluster to run on.", file=sys.stderr)
-        elif profile.places and where == LOCAL:
+        elif profile.in_cluster and where == LOCAL:
             print(
-                f"The partition, account and qos of profile {profile.name} have no effect on the hub's own host.",
+                f"The gpus, partition, account and qos of profile {profile.name} have no effect on the hub's own host.",
                 file=sys.stderr,
             )
     kinds = import_item(document["JupyterHub"]["authenticator_class"]).__mro__

@@ -251,7 +251,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
             error=error,
             is_linked=bool(options) and not sent,
             limits=user.spawner.limits,
-            free=await user.spawner.free_cores(),
+            free=await user.spawner.free_in_cluster(),
             free_here=user.spawner.free_cores_here(),
             xsrf=self.xsrf_token.decode(),
         )

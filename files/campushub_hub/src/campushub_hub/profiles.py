@@ -28,6 +28,7 @@ APPLICATION = re.compile(r"[a-z][a-z0-9-]*\Z")
 PLACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 SIZE = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?[KMGT]\Z|[0-9]{1,17}\Z")
 NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?\Z")
+COUNT = re.compile(r"[0-9]{1,3}\Z")
 # The option of a start without the user's own settings of Jupyter and Python.
 WITHOUT_SETTINGS = "without_settings"
 
@@ -40,6 +41,7 @@ NOT_OFFERED = {
     "memory": gettext_noop("So much memory is not offered here: “%(value)s”. You can have %(offered)s."),
     "cpu": gettext_noop("So many CPU cores are not offered here: “%(value)s”. You can have %(offered)s."),
     "hours": gettext_noop("So many hours are not offered here: “%(value)s”. You can have %(offered)s."),
+    "gpus": gettext_noop("So many GPUs are not offered here: “%(value)s”. You can have %(offered)s."),
     "": gettext_noop("“%(value)s” is not offered here. You can have %(offered)s."),
 }
 
@@ -74,6 +76,13 @@ def read_number(text: str) -> float:
     return number
 
 
+def read_count(text: str) -> int:
+    """Return a whole number, which may be none. Raises ValueError."""
+    if not COUNT.match(text):
+        raise ValueError(f"{text!r} is no whole number such as 0 or 2")
+    return int(text)
+
+
 def read_place(text: str) -> str:
     """Return a name that a cluster has for something. Raises ValueError."""
     if not PLACE.match(text):
@@ -83,9 +92,14 @@ def read_place(text: str) -> str:
 
 # What a profile may limit, in the order of the page.
 AMOUNTS: dict[str, Callable[[str], Value]] = {"memory": read_memory, "cpu": read_number, "hours": read_number}
-# Where in a cluster a server runs, and on whose account; spawners that start servers there ask for it.
-PLACES: dict[str, Callable[[str], Value]] = {"partition": read_place, "account": read_place, "qos": read_place}
-READERS = AMOUNTS | PLACES
+# What a profile may say of servers in a cluster alone; spawners that start servers there ask for it.
+IN_CLUSTER: dict[str, Callable[[str], Value]] = {
+    "gpus": read_count,
+    "partition": read_place,
+    "account": read_place,
+    "qos": read_place,
+}
+READERS = AMOUNTS | IN_CLUSTER
 
 
 def size_text(size: float) -> str:
@@ -157,7 +171,7 @@ class Profile:
     run_on: str
     groups: frozenset[str]
     questions: tuple[Question, ...]
-    places: tuple[Question, ...]
+    in_cluster: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
@@ -239,7 +253,7 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
         run_on=run_on,
         groups=frozenset(document.get("groups") or ()),
         questions=tuple(read_question(name, amount, document[amount]) for amount in AMOUNTS if document.get(amount)),
-        places=tuple(read_question(name, place, document[place]) for place in PLACES if document.get(place)),
+        in_cluster=tuple(read_question(name, what, document[what]) for what in IN_CLUSTER if document.get(what)),
     )
 
 

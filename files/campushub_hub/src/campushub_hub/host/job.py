@@ -30,7 +30,7 @@ JOURNAL, MARK = "/usr/bin/systemd-cat", "CAMPUSHUB_JOB_JOURNAL"
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 # What Slurm tells a job, which programs look for.
-KEPT = ("SLURM_", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES")
+KEPT = ("SLURM_", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
 def free_port() -> int:

@@ -306,6 +306,8 @@ def submit(request: dict[str, object]) -> dict[str, object]:
     # Nothing that only its user may know: whoever uses the cluster sees it.
     options += [f"--job-name={request['name']}", f"--time={request['minutes']}", f"--cpus-per-task={request['cores']}"]
     options += [f"--mem={request['memory']}M"] if request["memory"] else []
+    # Unlike --gpus, clusters with any SelectType know it.
+    options += [f"--gres=gpu:{int(str(request['gpus']))}"] if request.get("gpus") else []
     options += [f"--{name}={request[name]}" for name in ("partition", "account", "qos") if request.get(name)]
     job = os.path.join(os.path.dirname(os.path.abspath(__file__)), "campushub-job")
     # The hub, whose answers the job believes, is the one who runs this by sudo.

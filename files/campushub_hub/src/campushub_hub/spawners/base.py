@@ -41,7 +41,7 @@ from campushub_hub.profiles import SLURM, WITHOUT_SETTINGS, ChoiceError, Offer
 from campushub_hub.translation import gettext_noop
 
 from .choices import ChosenServer
-from .cluster import SlurmCluster
+from .cluster import Free, SlurmCluster
 from .lifetime import EXPLANATIONS, Condition, Ending, ServerLifetime
 from .listeners import socket_owners
 
@@ -258,8 +258,8 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         except ChoiceError as error:
             raise ServerStartError(error.template, status_code=400, **error.values) from None
 
-    async def free_cores(self) -> dict[str, int]:
-        """Return the cores that are free in the cluster, if servers of this hub run there."""
+    async def free_in_cluster(self) -> dict[str, Free]:
+        """Return what is free in the cluster, if servers of this hub run there."""
         return await SlurmCluster.instance(config=self.config).free() if SLURM in self.everywhere else {}
 
     async def look_up_offers(self) -> tuple[Offer, ...]:

@@ -29,6 +29,8 @@ from campushub_hub.profiles import (
     recall,
 )
 
+from .cluster import Free
+
 
 class ChosenServer(LoggingConfigurable):
     """Servers that are as their users have chosen, to be mixed into a Spawner of JupyterHub."""
@@ -52,8 +54,8 @@ class ChosenServer(LoggingConfigurable):
         `environment` (the name of a kernel with which new notebooks begin), `memory`, `cpu` and `hours` (a value, or a
         list to choose from with the default in the first place) and `groups` that may use it. Nobody gets more than
         their own limits. Empty asks nothing: each server is as the other settings say. `run_on` is local or slurm, and
-        when not set as `SpawnerTable.default_run_on` says; servers in a Slurm cluster have `partition`, `account` and
-        `qos` as well, each a value or a list.
+        when not set as `SpawnerTable.default_run_on` says; servers in a Slurm cluster have `gpus`, `partition`,
+        `account` and `qos` as well, each a value or a list.
         """,
     )
     programs = Dict(
@@ -109,10 +111,10 @@ class ChosenServer(LoggingConfigurable):
 
     def questions(self, profile: Profile) -> tuple[Question, ...]:
         """Return what a profile says of the cluster, or leaves to people, if its servers run there."""
-        return profile.places if self.where(profile) == SLURM else ()
+        return profile.in_cluster if self.where(profile) == SLURM else ()
 
-    async def free_cores(self) -> dict[str, int]:
-        """Return the CPU cores that are free in the cluster now, by partition; nothing is unknown."""
+    async def free_in_cluster(self) -> dict[str, Free]:
+        """Return what is free in the cluster now, by partition; nothing is unknown."""
         return {}
 
     def free_cores_here(self) -> int:

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 
 # Nothing in it that a user could have written: who puts a line break into a comment would speak for others' jobs.
 FORMAT = "%i|%T|%U|%u|%B|%P|%S|%r"
+# Of sinfo, a line for each node of each partition: of its cores those that are allocated, idle, neither, and all; what
+# else there is of it, and what of that is in use.
+FREE_FORMAT = "Partition:|,Available:|,CPUsState:|,Gres:|,GresUsed:|"
+# A number of GPUs there, as in: gpu:2(S:0-1) or gpu:a100:2(IDX:0,3),shard:4
+GPUS = re.compile(r"(?:\A|,)gpu(?::\(null\)|:[^:,()]+)?:(\d+)")
 # States of squeue(1) after which a job does nothing any more.
 ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
@@ -90,6 +95,13 @@ class Job(NamedTuple):
         return self.ended or self.state == "COMPLETING"
 
 
+class Free(NamedTuple):
+    """What nobody uses of a partition."""
+
+    cores: int = 0
+    gpus: int = 0
+
+
 # Of a job that Slurm has forgotten, some minutes after its end.
 GONE = Job("COMPLETED", "", "", "", None, "")
 
@@ -115,17 +127,25 @@ def parse_jobs(text: str) -> dict[Key, Job]:
     return jobs
 
 
-def parse_free(text: str) -> dict[str, int]:
-    """Return the cores that nobody uses, by partition and of the default one by "", as sinfo has printed them."""
-    free: Counter[str] = Counter()
+def parse_free(text: str) -> dict[str, Free]:
+    """Return what nobody uses, by partition and of the default one by "", as sinfo has printed it in `FREE_FORMAT`."""
+    free: dict[str, Free] = {}
     for line in text.splitlines():
-        # Of the cores, those that are allocated, idle, neither, and all.
-        found = re.match(r"([^|*]+)(\*?)\|(\w+)\|\d+/(\d+)/\d+/\d+\Z", line)
+        found = re.match(r"([^|*]+)(\*?)\|(\w+)\|\d+/(\d+)/\d+/\d+\|([^|]*)\|([^|]*)\|\Z", line)
         if found:
-            name, is_default, state, idle = found.groups()
+            name, is_default, state, idle, there, used = found.groups()
+            cores = int(idle) if state == "up" else 0
+            # Without a core, as of a node that is drained, nobody gets them.
+            gpus = max(0, count_gpus(there) - count_gpus(used)) if cores else 0
             for partition in (name, *([""] if is_default else [])):
-                free[partition] += int(idle) if state == "up" else 0
-    return dict(free)
+                before = free.get(partition, Free())
+                free[partition] = Free(before.cores + cores, before.gpus + gpus)
+    return free
+
+
+def count_gpus(text: str) -> int:
+    """Return how many GPUs there are among the generic resources of a node."""
+    return sum(map(int, GPUS.findall(text)))
 
 
 def parse_credential(text: str) -> tuple[int, str]:
@@ -222,7 +242,7 @@ class SlurmCluster(SingletonConfigurable):
         self._reports = asyncio.Semaphore(8)
         # Connections for reports, by host.
         self._reporting: Counter[str] = Counter()
-        self._free: asyncio.Task[dict[str, int]] | None = None
+        self._free: asyncio.Task[dict[str, Free]] | None = None
         self._free_since = -math.inf
         self._cancelled: dict[Key, float] = {}
         # Until when nothing is to be done about a user and an account: always, where the user is in it.
@@ -310,9 +330,9 @@ class SlurmCluster(SingletonConfigurable):
             await self.refresh()
         return self.look(job)
 
-    async def free(self) -> dict[str, int]:
+    async def free(self) -> dict[str, Free]:
         """
-        Return the cores that nobody uses, by partition, and by "" of that without a choice; nothing is unknown.
+        Return what nobody uses, by partition, and by "" of that without a choice; nothing is unknown.
 
         All pages of a moment ask once.
         """
@@ -327,9 +347,9 @@ class SlurmCluster(SingletonConfigurable):
             free |= {"": free[self.partition]} if self.partition in free else {}
         return free
 
-    async def _ask_for_free(self) -> dict[str, int]:
+    async def _ask_for_free(self) -> dict[str, Free]:
         try:
-            return parse_free(await run("sinfo", "--noheader", "--format=%P|%a|%C"))
+            return parse_free(await run("sinfo", "--noheader", "--Node", f"--Format={FREE_FORMAT}"))
         except OSError:
             # The next look at the jobs says so.
             return {}

@@ -37,6 +37,42 @@ NO_CLUSTER = gettext_noop(
     "The cluster does not answer at the moment, so that no server can be started. Please try again in a few minutes."
 )
 REFUSED = gettext_noop("The cluster has not accepted your server: %(problem)s")
+# The same of what is known, be it Slurm's answer or the reason for which a job waits. Each is of something that the
+# server has asked for.
+REFUSALS = (
+    (
+        re.compile(r"(?i)invalid ?qos|QOSNotAllowed"),
+        "qos",
+        gettext_noop(
+            "You may not use the QOS “%(qos)s” of the cluster. Please choose another one, or ask your administrator. "
+            "The cluster says: %(problem)s"
+        ),
+    ),
+    (
+        re.compile(r"(?i)invalid ?account|AccountNotAllowed"),
+        "account",
+        gettext_noop(
+            "You may not use the account “%(account)s” of the cluster here. Please choose another one, or ask your "
+            "administrator. The cluster says: %(problem)s"
+        ),
+    ),
+    (
+        re.compile(r"accounting/QOS policy|PerJob(Limit)?\Z|QOSMin"),
+        "cores",
+        gettext_noop(
+            "What you have chosen is beyond a limit that the cluster has for you. Please choose less, or ask your "
+            "administrator. The cluster says: %(problem)s"
+        ),
+    ),
+    (
+        re.compile(r"node configuration is not available|can not be satisfied|\(gres\)|BadConstraints"),
+        "cores",
+        gettext_noop(
+            "No node of this part of the cluster has as much as you have chosen. Please choose less. The cluster says: "
+            "%(problem)s"
+        ),
+    ),
+)
 QUEUE_TOO_LONG = gettext_noop(
     "You have waited %(minutes)s minutes in the queue of the cluster, and nothing became free. Please try again later."
 )
@@ -67,7 +103,7 @@ SILENT = re.compile(r"contact slurm controller|timed out|Zero Bytes|[Aa]uthentic
 # Why a job waits that would do so for ever, as clusters say it that do not refuse it (EnforcePartLimits).
 HOPELESS = re.compile(
     r"(PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
-    r"|(Assoc|QOS)Max\w+PerJob(Limit)?)\Z"
+    r"|(Assoc|QOS)Max\w+PerJob(Limit)?|QOSMin\w+)\Z"
 )
 # Seconds between two looks at the port of a server that starts, and between two at that of one that is not there.
 LISTEN_INTERVAL, RETRY_INTERVAL = 0.1, 1.0
@@ -120,7 +156,15 @@ class Resources(TypedDict):
     qos: str
     memory: int  # MB; 0 is the partition's default
     cores: int
+    gpus: int
     minutes: int
+
+
+def refusal(problem: str, resources: Resources | None) -> ServerStartError:
+    """Return what to tell somebody whose server Slurm has refused."""
+    asked = {name: str(value) for name, value in (resources or {}).items()}
+    fitting = (message for pattern, name, message in REFUSALS if asked.get(name) and pattern.search(problem))
+    return ServerStartError(next(fitting, REFUSED), 500, problem=problem, **asked)
 
 
 class Queue(TypedDict):
@@ -131,6 +175,7 @@ class Queue(TypedDict):
     start: float | None
     partition: str
     cores: int
+    gpus: int
 
 
 class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
@@ -254,6 +299,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             "qos": str(answers.get("qos") or ""),
             "memory": math.ceil(float(self.mem_limit or 0) / 2**20),
             "cores": max(1, math.ceil(float(self.cpu_limit or 1))),
+            "gpus": int(answers.get("gpus") or 0),
             "minutes": math.ceil((self.seconds_to_run() + self.extension_limit) / 60),
         }
 
@@ -312,8 +358,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             )
             if problem := printable(answer["problem"]):
                 self.log.error("Slurm has not accepted the server %s: %s", self._log_name, problem)
-                silent = SILENT.search(problem)
-                raise ServerStartError(NO_CLUSTER) if silent else ServerStartError(REFUSED, problem=problem)
+                raise ServerStartError(NO_CLUSTER) if SILENT.search(problem) else refusal(problem, resources)
             self.job, self.uid = int(answer["job"]), uid
             self.cluster.claim(self.key, self)
             self.keep_state()
@@ -354,7 +399,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             raise ServerEndedError(ENDED_WHILE_STARTING[reason])
         if found.state == "PENDING" and HOPELESS.match(found.reason):
             self.log.error("Job %d of the server %s would wait for ever: %s", self.job, self._log_name, found.reason)
-            raise ServerStartError(REFUSED, problem=found.reason)
+            raise refusal(found.reason, self._resources)
 
     async def begin_job(self, job: Key, port: int, directory: str) -> dict[str, Any]:
         """Return what the job needs to become the server, which has begun. Raises ReportError and OSError."""
@@ -470,6 +515,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             "start": found.start,
             "partition": found.partition,
             "cores": self._resources["cores"] if self._resources else 0,
+            "gpus": self._resources["gpus"] if self._resources else 0,
         }
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
