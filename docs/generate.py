@@ -49,6 +49,7 @@ WIRED = {
     "jupyterhub_cvmfs_kernels",
     "jupyterhub_displays",
     "jupyterhub_slurm_available",
+    "jupyterhub_slurm_displays",
     "jupyterhub_slurm_partitions",
     "jupyterhub_subdomain_host",
     "jupyterhub_trusted_proxy_secret",
