@@ -79,6 +79,12 @@ def choose(person: Person, profile: str, **answers: str) -> None:
     person.page.locator("#start").click()
 
 
+def enter(person: Person) -> None:
+    """Wait until the page leads to JupyterLab, and open it without what was open in it the last time."""
+    person.page.wait_for_url(f"**{person.lab_path}**", timeout=90_000)
+    person.open_lab()
+
+
 def card(person: Person) -> Locator:
     """Open the home page, and return the card of the first server."""
     person.page.goto("/hub/home")
@@ -97,7 +103,7 @@ def test_a_cell_runs_on_the_node_that_the_page_says(browse: BrowserSession, clus
     expect(offer(alice, "large")).to_contain_text("4 CPU free now")
     alice.picture("cluster-start-page")
     choose(alice, "large", cpu="1", memory="512M")
-    alice.see_launcher()
+    enter(alice)
 
     here = card(alice)
     expect(here).to_contain_text("Large")
@@ -119,7 +125,7 @@ def test_memory_over_the_limit_is_killed_there_with_the_reason(
     alice = browse("alice")
     arrive(alice)
     choose(alice, "large", cpu="1", memory="512M")
-    alice.see_launcher()
+    enter(alice)
     alice.open_notebook()
     alice.execute("x = b'x' * (800 * 2**20)")
     dialog = alice.page.locator(".jp-Dialog")
@@ -191,7 +197,7 @@ def test_who_waits_is_let_in_as_soon_as_there_is_room(
     expect(bob.page.locator("#progress-message")).to_contain_text("Place 1 in the queue of main.")
     (place,) = {place for place, states in cluster.jobs().items() if place} - {where(sessions("alice"), "second")}
     sessions("alice").stop()
-    bob.see_launcher()
+    enter(bob)
     assert card(bob).locator(".place").inner_text() == place
 
 
@@ -307,7 +313,7 @@ def test_status_drain_and_resume_tell_what_runs_where(
     expect(message).to_contain_text("It waits for a node that is not available now.")
     bob.picture("cluster-drained")
     cluster.campushub("resume", other.name)
-    bob.see_launcher()
+    enter(bob)
     assert list(cluster.jobs("bob")) == [other.name.partition(".")[0]]
     cluster.campushub("resume", node.name)
     refused = cluster.campushub("drain", "node99.centre.test", succeeds=False)
@@ -320,7 +326,7 @@ def test_a_third_node_is_added_and_disturbs_nobody(
     alice, bob = browse("alice"), sessions("bob")
     arrive(alice)
     choose(alice, "large")
-    alice.see_launcher()
+    enter(alice)
     alice.open_notebook()
     cell = alice.execute(LOOP)
     keeps_printing(cell, after="its start")
@@ -356,11 +362,11 @@ def test_a_node_without_power_ends_its_servers_with_the_reason(
     alice, bob = browse("alice"), browse("bob")
     arrive(alice)
     choose(alice, "large")
-    alice.see_launcher()
+    enter(alice)
     (name,) = cluster.jobs("alice")
     arrive(bob)
     choose(bob, "large")
-    bob.see_launcher()
+    enter(bob)
     bob.open_notebook()
     cell = bob.execute(LOOP)
     keeps_printing(cell, after="its start")
@@ -387,7 +393,7 @@ def test_a_node_without_power_ends_its_servers_with_the_reason(
     bob.save("Loss.ipynb")
     if len(cluster.nodes) > 2:
         alice.page.get_by_role("button", name="Start again").click()
-        alice.see_launcher()
+        enter(alice)
         assert list(cluster.jobs("alice")) not in ([name], list(before))
 
     lost.up()
