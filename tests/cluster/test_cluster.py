@@ -392,7 +392,7 @@ def test_a_node_without_power_ends_its_servers_with_the_reason(
     expect(outputs(cell).last).to_contain_text("finished after")
     bob.save("Loss.ipynb")
     if len(cluster.nodes) > 2:
-        alice.page.get_by_role("button", name="Start again").click()
+        card(alice).locator(".start-again").click()
         enter(alice)
         assert list(cluster.jobs("alice")) not in ([name], list(before))
 
