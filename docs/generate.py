@@ -49,6 +49,7 @@ WIRED = {
     "jupyterhub_cvmfs_kernels",
     "jupyterhub_displays",
     "jupyterhub_slurm_available",
+    "jupyterhub_slurm_displays",
     "jupyterhub_slurm_partitions",
     "jupyterhub_slurm_qos",
     "jupyterhub_subdomain_host",

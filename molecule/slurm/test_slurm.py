@@ -152,6 +152,13 @@ def test_a_cell_runs_on_the_node(hub: Host, alice: Client) -> None:
     assert state(hub, "alice") == "RUNNING"
 
 
+def test_a_server_is_reached_by_the_name_of_the_site(hub: Host, alice: Client) -> None:
+    """Which the proxy passes on, and is not in the certificate of a server."""
+    address = "http://127.0.0.1:980/user/alice/api"
+    assert "version" in alice("alice", "get", "/user/alice/api")
+    assert "version" in hub.check_output(f"curl --silent --header 'Host: jupyter.example.org' {address}")
+
+
 def test_a_terminal_has_the_users_programs_and_umask(alice: Client) -> None:
     printed = alice("alice", "shell", "id -un; command -v python; umask; stat -c '%U %A' $XDG_RUNTIME_DIR $TMPDIR")
     user, python, umask, *directories = printed.split()

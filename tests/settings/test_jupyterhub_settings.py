@@ -49,6 +49,10 @@ TOO_LONG = (
     "is longer than a job may run in its partition, jupyterhub_extension_limit included. "
     "Give fewer hours, or let the partition have more (slurm_partitions)."
 )
+NO_DISPLAYS = (
+    "needs displays, which not all nodes of the cluster show. "
+    "Put all hosts of the group compute into the group displays as well, or use lab or notebook."
+)
 PLACE = (
     "is neither a name that Slurm knows nor a list of such names. "
     "Write one as Slurm shows it, or a list with the default in the first place."
@@ -632,6 +636,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             {
                 "jupyterhub_spawner": "slurm",
                 "jupyterhub_interface": "desktop",
+                "jupyterhub_displays": True,
+                "jupyterhub_slurm_displays": False,
                 "jupyterhub_slurm_partition": "main\n",
                 "jupyterhub_slurm_account": "a,b",
                 "jupyterhub_slurm_hours": 0,
@@ -642,8 +648,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             },
             [
                 (
-                    'jupyterhub_interface = "desktop" is not possible with jupyterhub_spawner slurm. '
-                    "Set jupyterhub_interface: notebooks, or another jupyterhub_spawner."
+                    'jupyterhub_interface = "desktop" needs displays, which not all nodes of the cluster show. '
+                    "Put all hosts of the group compute into the group displays as well, or use notebooks."
                 ),
                 (
                     'jupyterhub_slurm_partition = "main\\n" cannot be the name of a partition. '
@@ -672,7 +678,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "slurm-profiles": (
             {
                 "jupyterhub_spawner": "slurm",
-                "jupyterhub_displays": True,
+                # Where desktops run there are some.
+                "jupyterhub_displays": False,
                 "jupyterhub_profiles": [
                     {"name": "a", "title": "A", "partition": "-x", "account": ["one", "two words"], "qos": "a,b"},
                     {"name": "b", "title": "B", "partition": ["main", "gpu"], "account": "p-1", "qos": "high"},
@@ -680,10 +687,6 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 ],
             },
             [
-                (
-                    'jupyterhub_profiles[2].interface = "desktop" (c) is not possible in a cluster. '
-                    "Use lab or notebook, or write run_on: local."
-                ),
                 f'jupyterhub_profiles[0].partition = "-x" (a) {PLACE}',
                 f'jupyterhub_profiles[0].account = ["one", "two words"] (a) {PLACE}',
                 f'jupyterhub_profiles[0].qos = "a,b" (a) {PLACE}',
@@ -701,6 +704,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "profiles-of-both-kinds": (
             {
                 "jupyterhub_displays": True,
+                "jupyterhub_slurm_displays": False,
                 "jupyterhub_extension_limit": 3600,
                 "jupyterhub_max_age": 86400,
                 "jupyterhub_slurm_partitions": [
@@ -723,10 +727,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             },
             [
                 f'jupyterhub_profiles[9].run_on = "kubernetes" is none of local, slurm. {README}',
-                (
-                    'jupyterhub_profiles[7].interface = "desktop" (h) is not possible in a cluster. '
-                    "Use lab or notebook, or write run_on: local."
-                ),
+                f'jupyterhub_profiles[7].interface = "desktop" (h) {NO_DISPLAYS}',
                 (
                     'jupyterhub_profiles[6].partition = "gpu" (g) has what is no partition of the cluster. '
                     "Use main, long, short, or add it to slurm_partitions."

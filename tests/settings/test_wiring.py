@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.settings.validation import ROOT, wired
@@ -67,6 +68,24 @@ def test_servers_get_tokens_where_an_instance_wants_them(tmp_path: Path) -> None
     found = {host: said["jupyterhub_oidc_token_format"] for host, said in wired(tmp_path, INVENTORY, NAMES).items()}
     assert {host for host, said in found.items() if said} == {"node2"}
     assert found["node2"] == "oauth2:{token}:{userinfo}"
+
+
+def test_desktops_run_in_a_cluster_whose_nodes_all_have_displays(tmp_path_factory: pytest.TempPathFactory) -> None:
+    hosts: dict[str, Any] = {"hub": {"hosts": {"hub1": {}}}, "compute": {"hosts": {"node1": {}, "node2": {}}}}
+    names = ["jupyterhub_displays", "jupyterhub_slurm_displays", "jupyterhub_applications"]
+
+    def said(displays: list[str], **variables: Any) -> list[Any]:
+        groups = {**hosts, "displays": {"hosts": {host: {} for host in displays}}}
+        inventory = {"all": {"children": groups, "vars": variables}}
+        found = wired(tmp_path_factory.mktemp("inventory"), inventory, names)
+        return [found["hub1"][name] for name in names]
+
+    assert said(["hub1", "node1", "node2"]) == [True, True, ["terminal"]]
+    assert said(["node1", "node2"]) == [False, True, ["terminal"]]
+    assert said(["hub1", "node1"]) == [True, False, ["terminal"]]
+    assert said(["node1"], slurm_nodes=["node1"]) == [False, True, ["terminal"]]
+    # Nobody here knows what the nodes of another's cluster have.
+    assert said([], slurm_join=True) == [False, True, []]
 
 
 def test_mounts_are_watched_once(tmp_path: Path) -> None:

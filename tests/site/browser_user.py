@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -30,6 +31,18 @@ async ([path, method, token, data]) => {
 }
 """
 PICTURES = Path(os.environ.get("CAMPUSHUB_SCREENSHOTS") or RESULTS)
+# Prints until it is told to end, so that a test need not guess how long the repair takes.
+LOOP = """
+import pathlib, time
+end = pathlib.Path.home() / "end"
+end.unlink(missing_ok=True)
+line = 0
+while not end.exists():
+    line += 1
+    print("line", line, flush=True)
+    time.sleep(0.2)
+print("finished after", line)
+""".strip()
 
 
 class Person:
@@ -176,3 +189,16 @@ class Person:
 def outputs(cell: Locator) -> Locator:
     """Return what a cell has printed or shown."""
     return cell.locator(".jp-OutputArea-output")
+
+
+def lines(cell: Locator) -> list[int]:
+    """Return the numbers of the lines that the loop has printed so far, as the page shows them."""
+    words = "".join(outputs(cell).all_inner_texts()).split()
+    return [int(number) for word, number in pairwise(words) if word == "line"]
+
+
+def keeps_printing(cell: Locator, after: str) -> None:
+    """Wait until lines come in that were not there before."""
+    seen = len(lines(cell))
+    # Lab may wait half a minute before it tries again to reach a server that did not answer.
+    wait_until(lambda: len(lines(cell)) > seen + 2, f"new lines in the running cell after {after}", seconds=60)

@@ -70,10 +70,13 @@ class Host:
     name: str
     suite: str
     spawner: str
-    # Ports of this machine from here on lead to the host. Hosts that start at the same time need numbers of their own.
+    # Ports of this machine from here on lead to the host, 0 is none. Hosts that start at the same time need numbers of
+    # their own.
     first_port: int
     # Its name for browsers, where users' servers have names below it.
     domain: str = ""
+    # Directories that other hosts have as well, as NAME:PATH.
+    volumes: tuple[str, ...] = ()
     state: Json = field(default_factory=dict)
 
     @property
@@ -97,7 +100,9 @@ class Host:
     def up(self) -> None:
         """Start the host, or find the one that runs."""
         command = [str(TESTHOST), "up", self.name, "--suite", self.suite]
-        command += ["--publish", f"{self.first_port}+:443", "--publish", f"{self.first_port + 50}+:80"]
+        if self.first_port:
+            command += ["--publish", f"{self.first_port}+:443", "--publish", f"{self.first_port + 50}+:80"]
+        command += [word for volume in self.volumes for word in ("--volume", volume)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         self.state = json.loads(done.stdout)
 
@@ -109,9 +114,14 @@ class Host:
     def reboot(self) -> None:
         """Shut the host down, as its own `reboot` does, and start it again."""
         self._ssh_control("exit")
-        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        subprocess.run([*sudo, "podman", "stop", "--time", "60", self.name], check=True, capture_output=True)
+        self._podman("stop", "--time", "60", self.name)
         self.up()
+
+    def cut_power(self) -> None:
+        """End the host at once; nobody on the network gets a word of it."""
+        self._ssh_control("exit")
+        self._podman("exec", self.name, "ip", "link", "set", "eth0", "down")
+        self._podman("kill", self.name)
 
     def run(self, command: str, check: bool = True, timeout: float = 60) -> str:
         """Run a shell command on the host as root and return what it printed."""
@@ -162,6 +172,11 @@ class Host:
             f"ss --no-header --listening --tcp --numeric --processes | grep pid={self.server_pid(user)},"
         )
         return int(sockets.split()[3].rpartition(":")[2])
+
+    @staticmethod
+    def _podman(*words: str) -> None:
+        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        subprocess.run([*sudo, "podman", *words], check=True, capture_output=True)
 
     def _ssh(self) -> list[str]:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Error as PlaywrightError
-from playwright.sync_api import Locator, Route, expect
+from playwright.sync_api import Route, expect
 
-from tests.site.browser_user import Person, outputs
+from tests.site.browser_user import LOOP, Person, keeps_printing, lines, outputs
 from tests.site.centre import Host, wait_until
 from tests.site.conftest import BrowserSession
-
-# Prints until it is told to end, so that a test need not guess how long the repair takes.
-LOOP = """
-import pathlib, time
-end = pathlib.Path.home() / "end"
-end.unlink(missing_ok=True)
-line = 0
-while not end.exists():
-    line += 1
-    print("line", line, flush=True)
-    time.sleep(0.2)
-print("finished after", line)
-""".strip()
 
 
 def restart_hub(host: Host) -> None:
@@ -51,19 +37,6 @@ def replace(host: Host, unit: str) -> None:
     wait_until(
         lambda: host.run(f"systemctl is-active {unit}", check=False).strip() == "active", f"{unit} is active", 90
     )
-
-
-def lines(cell: Locator) -> list[int]:
-    """Return the numbers of the lines that the loop has printed so far, as the page shows them."""
-    words = "".join(outputs(cell).all_inner_texts()).split()
-    return [int(number) for word, number in pairwise(words) if word == "line"]
-
-
-def keeps_printing(cell: Locator, after: str) -> None:
-    """Wait until lines come in that were not there before."""
-    seen = len(lines(cell))
-    # Lab may wait half a minute before it tries again to reach a server that did not answer.
-    wait_until(lambda: len(lines(cell)) > seen + 2, f"new lines in the running cell after {after}", seconds=60)
 
 
 @pytest.mark.chaos

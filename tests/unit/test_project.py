@@ -109,3 +109,13 @@ def test_inventories_explain_each_setting() -> None:
                 while above and lines[above].strip() and not lines[above].startswith("#"):
                     above -= 1
                 assert lines[above].startswith("#"), f"{path.relative_to(ROOT)}:{number + 1} {line} has no comment"
+
+
+def test_every_page_has_words_for_each_reason_of_an_end() -> None:
+    """The hub's pages, and those of a server that are still open."""
+    hub = ROOT / "files/campushub_hub/src/campushub_hub"
+    known = set(re.findall(r'^    "(\w+)": _\(', (hub / "templates/end_reason.html").read_text(), re.MULTILINE))
+    source = (ROOT / "files/campushub_session/src/end.ts").read_text().partition("private farewell(")[2]
+    assert known == set(re.findall(r"case '(\w+)':", source))
+    of_jobs = (hub / "spawners/slurm.py").read_text().partition("REASONS = {")[2].partition("}")[0]
+    assert set(re.findall(r': "(\w+)"', of_jobs)) < known

@@ -75,8 +75,9 @@ class Slice:
     def __init__(self, name: str, process: Path = Path("/proc/self")) -> None:
         self._name = name
         self._directories: dict[str, Path] = {}
-        # Those of this process itself.
+        # Those of this process itself, and outside of the slice those above them: a job of Slurm has its limit there.
         self._own: dict[str, Path] = {}
+        self._above: dict[str, list[Path]] = {}
         try:
             mounts = _mounts(os.fsdecode((process / "mountinfo").read_bytes()))
             lines = (process / "cgroup").read_text().splitlines()
@@ -92,7 +93,9 @@ class Slice:
                 if controller in mounts:
                     root, point = mounts[controller]
                     self._directories[controller] = point / self._top(path).removeprefix(root).lstrip("/")
-                    self._own[controller] = point / path.removeprefix(root).lstrip("/")
+                    own = self._own[controller] = point / path.removeprefix(root).lstrip("/")
+                    if not inside:
+                        self._above[controller] = [above for above in own.parents if above.is_relative_to(point)][:-1]
         self._unified = "" in self._directories and (self._directories[""] / "memory.current").exists()
 
     _unified = False
@@ -108,7 +111,8 @@ class Slice:
 
     def memory(self) -> Memory | None:
         """Return what is in use of the limit that is nearest: the user's, or one of this server's own."""
-        found = [memory for group in self._groups("memory") if (memory := self._memory(group))]
+        groups = self._groups("memory") + self._above.get("" if self._unified else "memory", [])
+        found = [memory for group in groups if (memory := self._memory(group))]
         return min(found, key=lambda memory: memory.room, default=None)
 
     def _memory(self, group: Path) -> Memory | None:

@@ -147,10 +147,24 @@ export class EndBox {
           : trans.__('Your server does not answer at the moment. %1', this.patience());
       case 'revoked':
         return trans.__('Your server was stopped because you may not use this service any more.');
-      default:
+      case 'memory':
+        return trans.__('Your server has ended: it has used more memory than it may.');
+      case 'time_limit':
+        return trans.__('Your server has ended: the time that the cluster had given it was over.');
+      case 'node':
+        return trans.__('Your server has ended: the node on which it ran has failed.');
+      case 'unreachable':
+        return trans.__('Your server was stopped: it could not be reached any more on its node.');
+      case 'cancelled':
+        return trans.__('Your server has ended: its job in the cluster was cancelled.');
+      case 'preempted':
+        return trans.__('Your server has ended: its place in the cluster was given to other work.');
+      case 'administrator':
         return message
           ? trans.__('An administrator has stopped your server: %1', message)
           : trans.__('An administrator has stopped your server.');
+      default:
+        return trans.__('Your server has ended.');
     }
   }
 

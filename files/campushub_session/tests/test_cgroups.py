@@ -84,6 +84,28 @@ def test_the_limit_of_the_server_counts_where_it_is_nearest(unified, version_1):
     assert groups.memory() == (700, 1000, None)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_job_of_slurm_has_its_limit_above_the_server(tmp_path, version):
+    """In the group of the job; what the host has above all jobs is another's."""
+    job, task = "slurm/uid_1000/job_7", "step_batch/task_0"
+    top = tmp_path / "sys"
+    names = {"memory__current": "memory__usage_in_bytes", "memory__max": "memory__limit_in_bytes"}
+    names = {"memory__peak": "memory__max_usage_in_bytes", **names}
+    unlimited = "max" if version == 2 else 2**63 - 4096
+
+    def group(place, used, limit):
+        numbers = {"memory__current": used, "memory__max": limit, "memory__peak": used}
+        files = {name if version == 2 else names[name]: number for name, number in numbers.items()}
+        write(place, memory__stat="inactive_file 0\ntotal_inactive_file 0", cgroup__procs="", **files)
+
+    group(top, 9000, 9001)
+    group(top / job / task, 3000, unlimited)
+    group(top / job, 3500, 5000)
+    mounts = [("/", top, "cgroup2", "nsdelegate") if version == 2 else ("/", top, "cgroup", "memory")]
+    lines = [f"0::/{job}/{task}" if version == 2 else f"4:memory:/{job}/{task}"]
+    assert Slice(NAME, process(tmp_path, lines, mounts)).memory() == (3500, 5000, 3500)
+
+
 def test_cpu_time_of_others_is_not_counted(unified, version_1):
     assert unified[0].cpu_seconds() == 1.5
     # There the slice has no group of its own for it, and the one above counts everybody.
