@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,10 @@ options:
     default: {}
   completed_by:
     description:
-      - A program on the host that puts more into a version that is built, called with its directory, and the files that
-        this program reads. Another content of one of them is another version.
-    type: list
-    elements: path
-    default: []
+      - Texts of files by their names. The first is a program that puts more into a version that is built; it is called with
+        the version's directory, and finds the others beside itself. Another text is another version.
+    type: dict
+    default: {}
   python:
     description: The interpreter.
     type: path
@@ -184,7 +183,7 @@ class Environment:
         self.overrides: str = settings["overrides"]
         self.extra_packages: list[str] = settings["extra_packages"]
         self.wheels = {name: base64.b64decode(text) for name, text in settings["wheels"].items()}
-        self.completed_by: list[str] = settings["completed_by"]
+        self.completed_by: dict[str, str] = settings["completed_by"]
         self.python: str = settings["python"]
         self.user_site: bool = settings["user_site"]
         self.programs: dict[str, str] = settings["programs"]
@@ -208,7 +207,7 @@ class Environment:
                 *map(sorted, [self.isolated_programs] if self.isolated_programs else []),
                 *([self.files] if self.files else []),
                 *[hashlib.sha256(wheel).hexdigest() for wheel in self.wheels.values()],
-                *[hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.completed_by],
+                *[hashlib.sha256(text.encode()).hexdigest() for text in self.completed_by.values()],
             ],
             sort_keys=True,
         )
@@ -248,7 +247,7 @@ class Environment:
         """Prepare to remember that there is nothing to change."""
         interpreters = [self.python, str(self.link / "bin/python")]
         current = [self.link, self.link.resolve() / MARKER]
-        described = [*interpreters, *map(os.path.realpath, interpreters), *self.completed_by]
+        described = [*interpreters, *map(os.path.realpath, interpreters)]
         return CacheEntry(name, [*map(str, current), *described], [f"{self.link}-*"])
 
     # Change it
@@ -311,8 +310,7 @@ class Environment:
                 if extra:
                     self.add_layer(work, directory, extra)
                 self.byte_compile(directory)
-                if self.completed_by:
-                    run_program([self.completed_by[0], str(directory)], work, self.completed_by[0])
+                self.complete_with(self.completed_by, work, directory)
                 self.finish(directory)
             except BaseException:
                 remove(directory)
@@ -349,6 +347,15 @@ class Environment:
         (site_packages / "campushub-layer.pth").write_text(f"{layer}\n")
         for part in ("bin", "etc", "share"):
             link_tree(layer / part, directory / part)
+
+    @staticmethod
+    def complete_with(files: Mapping[str, str], work: Path, directory: Path) -> None:
+        """Run the first of the files, which puts more into a version."""
+        for name, text in files.items():
+            (work / name).write_text(text)
+        for name in list(files)[:1]:
+            (work / name).chmod(0o700)
+            run_program([str(work / name), str(directory)], work, name)
 
     def finish(self, directory: Path) -> None:
         """Set up how the version finds people's own packages, and declare it complete."""
@@ -486,8 +493,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
     entry = environment.cache_entry(module.params["cache_key"])
     previous = environment.current()
-    needed = [environment.python, *environment.completed_by]
-    if module.check_mode and not all(os.path.exists(path) for path in needed):
+    if module.check_mode and not os.path.exists(environment.python):
         # An earlier task would have put it there.
         return {"changed": True, "built": True, "removed": [], "version": "", "directory": ""}
     key = environment.key()
@@ -537,7 +543,7 @@ def main() -> None:
             "projects": {"type": "list", "elements": "path"},
             # They are no secret, and nothing for a log.
             "wheels": {"type": "dict", "default": {}, "no_log": True},
-            "completed_by": {"type": "list", "elements": "path", "default": []},
+            "completed_by": {"type": "dict", "default": {}},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "user_site": {"type": "bool", "default": False},
             "programs": {"type": "dict", "default": {}},

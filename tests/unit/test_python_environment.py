@@ -92,7 +92,7 @@ class Site:
             "overrides": "",
             "extra_packages": [],
             "wheels": {},
-            "completed_by": [],
+            "completed_by": {},
             "python": sys.executable,
             "user_site": False,
             "programs": {},
@@ -343,22 +343,18 @@ def test_a_wheel_of_our_own_is_installed_beside_the_lock(site: Site) -> None:
     assert site.apply(site.lock("alpha==1.0"), wheels=site.encoded("beta", "1.0"))["version"] != first["version"]
 
 
-def test_a_program_that_is_yet_to_come_is_no_error_in_check_mode(site: Site, tmp_path: Path) -> None:
-    assert site.apply(site.lock("alpha==1.0"), completed_by=[str(tmp_path / "missing")], check=True)["changed"]
+def test_an_interpreter_that_is_yet_to_come_is_no_error_in_check_mode(site: Site, tmp_path: Path) -> None:
+    assert site.apply(site.lock("alpha==1.0"), python=str(tmp_path / "missing"), check=True)["changed"]
 
 
-def test_a_program_completes_a_version_before_it_is_used(site: Site, tmp_path: Path) -> None:
-    program, reads = tmp_path / "complete", tmp_path / "list"
-    program.write_text(f'#!/bin/sh\ncp {reads} "$1/bin/list"\nreadlink {site.link} >"$1/before" || true\n')
-    program.chmod(0o755)
-    reads.write_text("1")
-    by = [str(program), str(reads)]
+def test_a_program_completes_a_version_before_it_is_used(site: Site) -> None:
+    program = f'#!/bin/sh\ncp "$(dirname "$0")/list" "$1/bin/list"\nreadlink {site.link} >"$1/before" || true\n'
+    by = {"complete": program, "list": "1"}
     first = site.apply(site.lock("alpha==1.0"), completed_by=by)
     assert ((site.link / "bin/list").read_text(), (site.link / "before").read_text()) == ("1", "")
     assert not site.apply(site.lock("alpha==1.0"), completed_by=by)["changed"]
     # What it reads is part of the version, which is not the one in use while it is made.
-    reads.write_text("2")
-    second = site.apply(site.lock("alpha==1.0"), completed_by=by)
+    second = site.apply(site.lock("alpha==1.0"), completed_by={**by, "list": "2"})
     assert second["version"] != first["version"]
     assert (site.link / "bin/list").read_text() == "2"
     assert (site.link / "before").read_text() == f"user-{first['version']}\n"
@@ -384,25 +380,19 @@ def test_files_take_the_place_of_those_of_packages(site: Site) -> None:
     assert (site.link.with_name(f"user-{before['version']}") / "share/kernel.json").read_text() == "theirs"
 
 
-def test_programs_of_a_build_keep_temporary_files_to_themselves(site: Site, tmp_path: Path) -> None:
-    program = tmp_path / "complete"
-    program.write_text(
-        '#!/bin/sh\nstat -c "%n %a" "$TMPDIR" >"$1/where"\nprintenv NODE_DISABLE_COMPILE_CACHE >>"$1/where"\n'
-    )
-    program.chmod(0o755)
-    site.apply(site.lock("alpha==1.0"), completed_by=[str(program)])
+def test_programs_of_a_build_keep_temporary_files_to_themselves(site: Site) -> None:
+    program = '#!/bin/sh\nstat -c "%n %a" "$TMPDIR" >"$1/where"\nprintenv NODE_DISABLE_COMPILE_CACHE >>"$1/where"\n'
+    site.apply(site.lock("alpha==1.0"), completed_by={"complete": program})
     where, mode, no_cache = (site.link / "where").read_text().split()
     assert (Path(where).parent, mode, no_cache) == (site.link.parent, "700", "1")
     assert not Path(where).exists()
 
 
-def test_a_failing_completion_leaves_the_old_version_in_use(site: Site, tmp_path: Path) -> None:
+def test_a_failing_completion_leaves_the_old_version_in_use(site: Site) -> None:
     first = site.apply(site.lock("alpha==1.0"))
-    program = tmp_path / "complete"
-    program.write_text("#!/bin/sh\necho no such registry >&2\nexit 1\n")
-    program.chmod(0o755)
-    with pytest.raises(BuildError, match=f"{program} failed:\nno such registry"):
-        site.apply(site.lock("alpha==1.0"), completed_by=[str(program)])
+    program = "#!/bin/sh\necho no such registry >&2\nexit 1\n"
+    with pytest.raises(BuildError, match="complete failed:\nno such registry"):
+        site.apply(site.lock("alpha==1.0"), completed_by={"complete": program})
     assert site.names() == {"user", f"user-{first['version']}"}
     assert site.python("import alpha; print(alpha.VERSION)") == "1.0"
 
