@@ -719,7 +719,7 @@ def test_servers_of_a_user_share_a_tmp_of_their_own(host: Host, client: Client) 
 
 @pytest.mark.chaos
 def test_what_a_server_has_written_is_not_charged_to_the_next(host: Host, client: Client) -> None:
-    """Carol has 700 MB; what she has left in memory and was killed for takes none of them away."""
+    """Carol has 700 MB; what she has left in memory, as much as she may, takes none of them away."""
     client("carol", "start")
     write = "; ".join(f"dd if=/dev/zero of={place} bs=1M count=200" for place in PLACES.format("big").split())
     client("carol", "shell", f"{write}; ls -l {PLACES.format('big')}")
@@ -918,7 +918,7 @@ def test_units_are_valid_and_shut_in(host: Host) -> None:
 
 @pytest.mark.attack
 def test_hub_user_can_do_one_thing_only(host: Host) -> None:
-    """SudoSpawner's rule: the mediator, for those who may log in."""
+    """SudoSpawner's rule: the mediator, for those who may log in, and the end of servers."""
     if spawner(host) != "sudo":
         assert not host.file("/etc/sudoers.d/jupyterhub").exists
         return
@@ -926,30 +926,141 @@ def test_hub_user_can_do_one_thing_only(host: Host) -> None:
     # Who breaks into the proxy, which the whole world talks to, has not got the hub's rights.
     assert host.check_output("systemctl show --value --property=User jupyterhub-proxy") == "jupyterhub-proxy"
     mediator = "/opt/campushub/hub/bin/campushub-mediator"
-    request = """echo '{"pid": 1, "patience": 0}' | """
-    status, answer = as_user(host, "jupyterhub", f"{request} sudo -n -u alice {mediator} stop")
+    stop = "/opt/campushub/hub/bin/campushub-stop"
+    place = '"home": "/home/alice", "mount_point": "", "timeout": 5, "scratch": "", "env": {}'
+    request = f"echo '{{{place}}}' | "
+    status, answer = as_user(host, "jupyterhub", f"{request} sudo -n -u alice {mediator} probe")
     assert status == 0
-    assert "1 is no server" in answer
+    assert '"home": "ok"' in answer
     for command in (
-        f"sudo -n -u root {mediator} stop",
-        f"sudo -n -u dave {mediator} stop",
+        f"sudo -n -u root {mediator} probe",
+        f"sudo -n -u dave {mediator} probe",
         f"sudo -n -u alice {mediator}",
-        f"sudo -n -u alice {mediator} stop stop",
-        f"sudo -n -u alice {mediator} other",
+        f"sudo -n -u alice {mediator} probe probe",
+        f"sudo -n -u alice {mediator} stop",
+        f"sudo -n -u alice {stop} jupyterhub-user-2001-1.service",
+        f"sudo -n {stop}",
+        f"sudo -n {stop} jupyterhub.service",
+        f"sudo -n {stop} 'jupyterhub-user-2001-*.service'",
+        f"sudo -n {stop} jupyterhub-user-2001-1.service jupyterhub.service",
         "sudo -n -u alice id",
         "sudo -n id",
     ):
         status, answer = as_user(host, "jupyterhub", request + command)
         assert status != 0, command
-        assert "no server" not in answer, command
+        assert '"home"' not in answer, command
+    assert host.service("jupyterhub").is_running
+    # What is not there has ended.
+    assert as_user(host, "jupyterhub", f"sudo -n {stop} jupyterhub-user-2001-1.service")[0] == 0
     for other in ("jupyterhub-proxy", "www-data"):
-        status, answer = as_user(host, other, f"{request} sudo -n -u alice {mediator} stop")
-        assert status != 0, other
-        assert "no server" not in answer, other
+        for command in (f"sudo -n -u alice {mediator} probe", f"sudo -n {stop} jupyterhub-user-2001-1.service"):
+            assert as_user(host, other, request + command)[0] != 0, other
+
+
+CAROLS = "systemctl list-units --no-legend 'jupyterhub-user-carol*' 'jupyterhub-user-2003-*'"
+
+# Programs of a user that are in the way of a mediator, as soon as there is one.
+IN_THE_WAY = """
+import os, signal, sys, time
+number, end = getattr(signal, sys.argv[1]), time.monotonic() + 120
+while time.monotonic() < end:
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{name}/cmdline").read().split("\\0")
+            if os.stat(f"/proc/{name}").st_uid == os.getuid() and any(w.endswith("campushub-mediator") for w in words):
+                os.kill(int(name), number)
+        except OSError:
+            pass
+"""
 
 
 @pytest.mark.attack
-@pytest.mark.parametrize("name", ["mediator", "user-session", "revoke", "restore-routes", "backup-database"])
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGSTOP"])
+def test_nobody_is_in_the_way_of_the_end_of_a_server(host: Host, client: Client, signal: str) -> None:
+    """Whatever carol does to programs of the hub that run as her, and in how many servers."""
+    client("carol", "start")
+    client("carol", "start", "second")
+    words = shlex.join(["/usr/bin/python3", "-c", IN_THE_WAY, signal])
+    host.check_output(f"systemd-run --quiet --unit=in-the-way --uid=carol {words}")
+    try:
+        client("carol", "stop")
+        client("carol", "stop", "second")
+        assert host.check_output(CAROLS) == ""
+    finally:
+        host.run("systemctl stop in-the-way; pkill -KILL -u carol")
+
+
+@pytest.mark.attack
+def test_who_may_not_log_in_any_more_has_no_server(host: Host, client: Client) -> None:
+    """Carol leaves the group, and then the host; what she had running is ended by who revokes her."""
+    for leave, back in (
+        ("gpasswd --delete carol jupyter-users", "gpasswd --add carol jupyter-users"),
+        # Of an account that somebody's programs still run as, userdel wants to know more.
+        (
+            "cp -a /etc/passwd /etc/shadow /etc/group /run && sed -i /^carol:/d /etc/passwd /etc/shadow",
+            "cp -a /run/passwd /run/shadow /run/group /etc",
+        ),
+    ):
+        client("carol", "start")
+        client("carol", "start", "second")
+        assert len(host.check_output(CAROLS).splitlines()) == 2
+        host.check_output(leave)
+        try:
+            assert host.check_output("campushub-revoke carol") == "carol: out"
+            assert host.check_output(CAROLS) == ""
+        finally:
+            host.check_output(back)
+
+
+@pytest.mark.attack
+def test_a_mediator_that_its_user_stops_is_ended(host: Host) -> None:
+    """By the service manager: sudo would wait for it, and the hub cannot end what is root's."""
+    if spawner(host) != "sudo":
+        pytest.skip("a hub that is root has the service manager run it")
+    mediator = "/opt/campushub/hub/bin/campushub-mediator"
+    ask = shlex.quote(f"sleep 300 | sudo -n -u carol {mediator} probe")
+    host.check_output(f"systemd-run --quiet --unit=asks --uid=jupyterhub sh -c {ask}")
+    try:
+        wait_until(lambda: host.run(f"pkill -STOP -u carol -f {mediator}").rc == 0, "a mediator")
+        wait_until(lambda: host.run(f"pgrep -f '^sudo -n -u carol {mediator}'").rc != 0, "its end", seconds=90)
+        assert host.run(f"pgrep -u carol -f {mediator}").rc != 0
+    finally:
+        host.run("systemctl stop asks")
+
+
+@pytest.mark.attack
+def test_one_user_cannot_fill_the_memory_of_the_host(host: Host, client: Client) -> None:
+    """By SSH, so within no limits: not /run, where the service manager writes. All goes with her last server."""
+    client("carol", "start")
+    place = "/run/jupyterhub-users/2003"
+    assert host.check_output("findmnt --noheadings --output TARGET --target " + place) == "/run/jupyterhub-users"
+    fill = (
+        "import os, sys\nlong, n = 'x' * 230, 0\ntry:\n    while n < 250000:\n"
+        f"        os.close(os.open(f'{place}/{{long}}{{n}}', os.O_CREAT | os.O_WRONLY)); n += 1\n"
+        "except OSError as error:\n    print(error.strerror)\n"
+    )
+    before = host.check_output("df --output=iused /run").split()[1]
+    status, said = as_user(host, "carol", f"/usr/bin/python3 -c {shlex.quote(fill)}")
+    assert (status, said.strip()) in {(0, "No space left on device"), (0, "Disk quota exceeded")}
+    assert int(host.check_output("df --output=iused /run").split()[1]) - int(before) < 100
+    host.check_output("systemd-run --quiet --wait true")
+    client("carol", "stop")
+    wait_until(lambda: not host.check_output(f"ls -A {place}"), "an empty runtime directory", seconds=300)
+
+
+def test_each_user_has_a_part_of_the_memory_where_linux_can(host: Host, client: Client) -> None:
+    if "usrquota" not in host.check_output("findmnt --noheadings --output OPTIONS /run/jupyterhub-users"):
+        pytest.skip("this kernel has no quotas in memory (Linux 6.6 with CONFIG_TMPFS_QUOTA, not in a user namespace)")
+    client("carol", "start")
+    assert (
+        "Disk quota exceeded"
+        in as_user(host, "carol", "dd if=/dev/zero of=/run/jupyterhub-users/2003/big bs=1M count=100")[1]
+    )
+    client("carol", "stop")
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", ["mediator", "stop", "user-session", "revoke", "restore-routes", "backup-database"])
 def test_programs_import_nothing_of_users(host: Host, name: str) -> None:
     """Neither the environment, nor the current directory, nor a user's own packages have a say in them."""
     program = f"/opt/campushub/hub/bin/campushub-{name}"
@@ -960,7 +1071,7 @@ def test_programs_import_nothing_of_users(host: Host, name: str) -> None:
     trap = "import pathlib, os; pathlib.Path(f'/home/carol/trapped-{os.getpid()}').touch()"
     modules = "for name in json os pwd re subprocess sys"
     write = f"mkdir -p ~/trap && {modules}; do echo {shlex.quote(trap)} >~/trap/$name.py; done"
-    as_user(host, "carol", f"{write}; cd ~/trap; PYTHONPATH=$PWD PYTHONSTARTUP=$PWD/os.py {program} stop </dev/null")
+    as_user(host, "carol", f"{write}; cd ~/trap; PYTHONPATH=$PWD PYTHONSTARTUP=$PWD/os.py {program} none </dev/null")
     assert host.check_output("ls /home/carol/trap/json.py")
     assert host.run("ls /home/carol/trapped-*").rc != 0
 
@@ -1057,6 +1168,7 @@ def test_a_hub_whose_disk_a_user_fills_starts_again(host: Host, client: Client, 
 def test_hub_proxy_and_servers_reach_little_of_the_host(host: Host) -> None:
     assert exposure(host, "jupyterhub-proxy.service") <= 3.0
     assert exposure(host, f"jupyterhub-tmp@{UIDS['alice']}.service") <= 3.0
+    assert exposure(host, "jupyterhub-runtime.service") <= 5.0
     if spawner(host) == "systemd":
         assert exposure(host, "jupyterhub.service") <= 3.0
         assert exposure(host, "jupyterhub-user-alice.service") <= 6.0

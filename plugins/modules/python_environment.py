@@ -69,8 +69,8 @@ options:
     default: {}
   completed_by:
     description:
-      - Texts of files by their names. The first is a program that puts more into a version that is built; it is called with
-        the version's directory, and finds the others beside itself. Another text is another version.
+      - Texts of files by their names. The first is a program that puts more into a version that is built. It is called
+        with the version's directory, and finds the others beside itself. Another text is another version.
     type: dict
     default: {}
   python:

@@ -343,7 +343,7 @@ def test_a_wheel_of_our_own_is_installed_beside_the_lock(site: Site) -> None:
     assert site.apply(site.lock("alpha==1.0"), wheels=site.encoded("beta", "1.0"))["version"] != first["version"]
 
 
-def test_an_interpreter_that_is_yet_to_come_is_no_error_in_check_mode(site: Site, tmp_path: Path) -> None:
+def test_an_interpreter_yet_to_come_is_no_error_in_check_mode(site: Site, tmp_path: Path) -> None:
     assert site.apply(site.lock("alpha==1.0"), python=str(tmp_path / "missing"), check=True)["changed"]
 
 

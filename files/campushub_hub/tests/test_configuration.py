@@ -435,19 +435,19 @@ def test_sudo_rule_names_those_who_may_log_in_and_the_mediator(rendered: dict[st
         name: re.findall(r"^jupyterhub ALL = \((.*)\) NOPASSWD: (.*)$", parts["sudoers"], re.MULTILINE)
         for name, parts in rendered.items()
     }
-    permitted = [f"{mediator} {word}" for word in ("spawn", "stop", "explain", "probe", "create-home", "store-token")]
+    permitted = [f"{mediator} {word}" for word in ("spawn", "explain", "probe", "create-home", "store-token")]
     permitted += [f"{former} {word}" for word in ("spawn", "stop", "look", "make", "keep")]
     commands = ", ".join(permitted)
-    assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands)]
-    assert rules["everybody"] == [("ALL, !root, !#0", commands)]
+    # Whoever the user of a server is, or was.
+    stop = ("root", "/opt/campushub/hub/bin/campushub-stop")
+    assert rules["sudo"] == [('alice, bob, "%jupyter-users", "%domain users"', commands), stop]
+    assert rules["everybody"] == [("ALL, !root, !#0", commands), stop]
     actions = ", ".join(f"{mediator} {word}" for word in ("submit", "probe", "create-home"))
     assert rules["slurm"] == [('"%jupyter-users"', actions), ("ALL, !root, !#0", f"{mediator} cancel")]
-    local = ", ".join(
-        f"{mediator} {word}" for word in ("spawn", "stop", "explain", "probe", "create-home", "store-token")
-    )
-    assert rules["mixed-slurm"][0] == ('"%jupyter-users"', f"{mediator} submit, {local}")
+    local = ", ".join(f"{mediator} {word}" for word in ("spawn", "explain", "probe", "create-home", "store-token"))
+    assert rules["mixed-slurm"][:2] == [('"%jupyter-users"', f"{mediator} submit, {local}"), stop]
     # A text that says no is no.
-    assert rules["text"] == [('"%jupyter-users"', commands)]
+    assert rules["text"] == [('"%jupyter-users"', commands), stop]
     assert rendered["text"]["command"][:2] == ["/usr/bin/setpriv", "--no-new-privs"]
     visudo = shutil.which("visudo", path="/usr/sbin:/usr/bin:/sbin")
     if not visudo:

@@ -1,9 +1,8 @@
-"""The program that starts and stops servers as their user, with real processes of the user who runs the tests."""
+"""The program that starts servers as their user, with real processes of the user who runs the tests."""
 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -33,8 +32,7 @@ sys.exit(mediator.receive(sys.argv[3]) if sys.argv[4] == "receive" else mediator
 
 # A stand-in for a user's server: tells what it was given, then goes on.
 SERVER = """
-import json, os, resource, signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN if "--stubborn" in sys.argv else signal.SIG_DFL)
+import json, os, resource, sys, time
 files = {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if name in "0123456789"
          and os.path.lexists(f"/proc/self/fd/{name}")}
 told = {"arguments": sys.argv[1:], "environment": dict(os.environ), "files": files, "pid": os.getpid(),
@@ -184,43 +182,6 @@ def test_a_unit_that_nobody_asks_ends(place: Place) -> None:
     assert not place.receiver.exists()
 
 
-def test_stop_ends_a_server_and_waits_for_it(place: Place) -> None:
-    pid, _ = place.server()
-    begin = time.monotonic()
-    assert place.ask("stop", pid=pid, patience=10)[0] == {"ok": True, "alive": False}
-    assert not alive(pid)
-    assert time.monotonic() - begin < 5
-    # Again, for what is gone is stopped.
-    assert place.ask("stop", pid=pid, patience=10)[0]["ok"]
-    assert place.units[0].wait(1) == -signal.SIGTERM
-
-
-def test_stop_ends_a_server_that_ignores_it(place: Place) -> None:
-    pid, _ = place.server("--stubborn")
-    begin = time.monotonic()
-    assert place.ask("stop", pid=pid, patience=0.5)[0]["ok"]
-    assert time.monotonic() - begin >= 0.5
-    assert place.units[0].wait(1) == -signal.SIGKILL
-
-
-def test_stop_leaves_other_processes_alone(place: Place) -> None:
-    """The tests run in no slice of a user's, so nothing but the one process is a server's."""
-    neighbour, _ = place.server()
-    place.told.unlink()
-    pid, _ = place.server()
-    assert place.ask("stop", pid=pid, patience=10)[0]["ok"]
-    assert alive(neighbour)
-
-
-@pytest.mark.parametrize("pid", [1, 0, -1, -5])
-def test_stop_ends_no_more_than_one_server(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
-    sent: list[tuple[int, int]] = []
-    # Were this to fail with the real kill(2), it would end everything that runs here.
-    monkeypatch.setattr("campushub_hub.host.mediator.os.kill", lambda *signal: sent.append(signal))
-    assert mediator.stop(pid, 0) == {"ok": False, "error": f"{pid} is no server"}
-    assert sent == []
-
-
 def test_a_token_is_kept_where_nobody_else_can_read_it(place: Place, tmp_path: Path) -> None:
     file = tmp_path / "oauth2_token"
     (tmp_path / "oauth2_token.new").symlink_to(tmp_path / "elsewhere")
@@ -316,18 +277,16 @@ def test_a_look_at_a_home_imports_nothing_that_takes_long(tmp_path: Path) -> Non
 
 @pytest.mark.attack
 def test_a_process_with_a_name_that_is_no_text_is_seen() -> None:
-    """Else it could not be stopped, and nobody would notice its end."""
+    """Else its server would be taken for one that has ended."""
     rename = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'\\xff) Z'); print(flush=True); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", rename], stdout=subprocess.PIPE)
     try:
         assert process.stdout
         process.stdout.readline()
-        assert mediator.runs(process.pid)
         assert CampusSudoSpawner._start_time(SimpleNamespace(pid=process.pid))  # type: ignore[arg-type]  # noqa: SLF001
     finally:
         process.kill()
         process.communicate()
-    assert not mediator.runs(process.pid)
 
 
 # The home of a server that is about to start

@@ -55,6 +55,7 @@ WITHOUT_TIME = f"14|PENDING|{ME.pw_uid}|carol|n/a|main|N/A|Priority"
 KILLED = f"11|OUT_OF_MEMORY|{ME.pw_uid}|alice|slurm-node|main|1764471000|OutOfMemory"
 # Of a hub that is root, in front of a command as a user.
 SYSTEMD_RUN = ["--quiet", "--wait", "--pipe", "--collect", "--property=KillMode=process"]
+SYSTEMD_RUN += ["--property=RuntimeMaxSec=30", "--property=TimeoutStopSec=2"]
 # And unmunge.
 CREDENTIAL = """STATUS:          Success (0)
 ENCODE_HOST:     slurm-node (10.89.0.12)
@@ -923,8 +924,8 @@ def test_a_missing_home_is_made_before_a_job_is_submitted(
     monkeypatch.setattr(spawner, "run_mediator", act)
     answer = asyncio.run(spawner.create_network_home({}, home="/eos/u"))  # type: ignore[typeddict-item]
     assert (answer["home"], found) == ("probe" if made else "create-home", made)
-    assert (f"--slice=jupyterhub-{ME.pw_uid}.slice" in spawner.user_command()) == bool(made)
-    assert spawner.user_command()[-1] == ("--" if made else ME.pw_name)
+    assert (f"--slice=jupyterhub-{ME.pw_uid}.slice" in spawner.user_command(30)) == bool(made)
+    assert spawner.user_command(30)[-1] == ("--" if made else ME.pw_name)
 
 
 # Accounts

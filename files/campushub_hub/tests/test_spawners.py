@@ -22,13 +22,16 @@ from typing import Any
 import pytest
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from jupyterhub.objects import Server
 from systemdspawner import systemd
 from tests.unit.conftest import Storage
 from traitlets.config import Config
 
 from campushub_hub import configuration
 from campushub_hub.host import look, mediator, user_session
+from campushub_hub.host.stop import is_server
 from campushub_hub.spawners import CampusSudoSpawner, CampusSystemdSpawner, ServerStartError, base, transient_unit
+from campushub_hub.spawners import sudo as sudo_spawner
 from campushub_hub.spawners import systemd as systemd_spawner
 from campushub_hub.spawners.lifetime import Condition
 from campushub_hub.spawners.listeners import socket_owners
@@ -233,6 +236,22 @@ def test_no_server_is_started_over_what_cannot_be_ended(manager: ServiceManager,
     assert str(raised.value) == f"{raised.value.jupyterhub_message} Reference: {raised.value.reference}"
 
 
+@pytest.mark.parametrize(("status", "running"), [(0, True), (3, False), (4, False), (1, True), (127, True)])
+def test_a_silent_service_manager_ends_no_server(manager: ServiceManager, status: int, running: bool) -> None:
+    manager.program.write_text(f"#!/bin/sh\nexit {status}\n")
+    assert (asyncio.run(spawner_of("alice").poll()) is None) == running
+
+
+def test_a_unit_that_does_not_end_is_stopped_again(manager: ServiceManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "STOP_INTERVAL", 0.1)
+    left = manager.calls.with_name("left")
+    left.write_text("xx")
+    again = f"case $1 in stop) truncate -s -1 {left} ;; is-active) [ -s {left} ] || exit 3 ;; esac"
+    manager.program.write_text(f'#!/bin/sh\necho "$*" >>{manager.calls}\n{again}\n')
+    asyncio.run(spawner_of("alice").stop())
+    assert manager.told().count(f"stop {UNIT}") == 2
+
+
 # A server's life under SudoSpawner
 
 SERVER = """
@@ -242,6 +261,36 @@ import http.server, os, sys, time, urllib.parse
 time.sleep(0.2)
 address = urllib.parse.urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
 http.server.HTTPServer((address.hostname, address.port), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+SUDO = """#!/bin/sh
+echo "$*" >>{directory}/sudo.log
+echo "$CAMPUSHUB_SERVER_LIMITS" >>{directory}/limits.log
+if [ "$4" = {stop} ]; then
+    [ ! -e {directory}/refuses ] || exit 1
+    [ -e "{directory}/units/$5" ] || exit 0
+    pid=$(cat "{directory}/units/$5")
+    kill "$pid" && kill -CONT "$pid"
+    for _ in 1 2 3 4 5 6 7 8 9 10; do [ -e "{directory}/units/$5" ] || exit 0; sleep 0.1; done
+    kill -KILL "$pid"
+    while [ -e "{directory}/units/$5" ]; do sleep 0.1; done
+    exit
+fi
+[ ! -e {directory}/closed ] || {{ echo 'User account has expired' >&2; exit 1; }}
+shift 3
+if [ "$2" = spawn ]; then
+    unit={directory}/units/jupyterhub-user-$(id -u)-${{CAMPUSHUB_SERVER_UNIT% *}}.service
+    (sh -c "echo \\$\\$ >$unit; exec {mediator} receive {directory}/receiver"; rm -f $unit) </dev/null >/dev/null 2>&1 &
+fi
+exec "$@"
+"""
+
+SYSTEMCTL = """#!/bin/sh
+case $1 in
+--version) echo 'systemd 252 (252)' ;;
+show) for unit; do :; done; cat "{directory}/units/$unit" 2>/dev/null || echo 0 ;;
+esac
 """
 
 
@@ -261,16 +310,19 @@ class Centre:
             "sys.exit(mediator.receive(sys.argv[2]) if sys.argv[1] == 'receive' else mediator.main(sys.argv[1]))\n"
         )
         self.mediator.chmod(0o755)
-        # A stand-in for sudo(8) and the session that starts a unit: it runs the command as who it is.
+        # A stand-in for sudo(8), the session that starts a unit, and the service manager. It runs the command as who it
+        # is. A unit is known by a file with the number of its process, as long as that runs.
+        self.units = directory / "units"
+        self.units.mkdir()
         self.sudo = directory / "bin" / "sudo"
         self.sudo.parent.mkdir()
-        self.sudo.write_text(
-            f'#!/bin/sh\necho "$*" >>{directory}/sudo.log\necho "$CAMPUSHUB_SERVER_LIMITS" >>{directory}/limits.log\n'
-            'shift 3\n[ "$2" != spawn ] || '
-            f'{self.mediator} receive {directory}/receiver </dev/null >/dev/null 2>&1 &\nexec "$@"\n'
-        )
-        self.sudo.chmod(0o755)
+        self.sudo.write_text(SUDO.format(directory=directory, mediator=self.mediator, stop=sudo_spawner.STOP))
+        systemctl = self.sudo.with_name("systemctl")
+        systemctl.write_text(SYSTEMCTL.format(directory=directory))
+        for program in (self.sudo, systemctl):
+            program.chmod(0o755)
         self.asked = directory / "sudo.log"
+        monkeypatch.setattr(systemd_spawner, "TRANSIENT_UNITS", self.units)
         monkeypatch.setenv("PATH", f"{self.sudo.parent}:{os.environ['PATH']}")
         for secret in ("JPY_COOKIE_SECRET", "CONFIGPROXY_AUTH_TOKEN", "CAMPUSHUB_ROUTES_TOKEN"):
             monkeypatch.setenv(secret, "0123456789abcdef" * 4)
@@ -299,16 +351,15 @@ class Centre:
             try:
                 await act(spawner)
             finally:
-                self.pids.append(getattr(spawner, "pid", 0))
+                self.pids += [int(unit.read_text()) for unit in self.units.iterdir()]
 
         asyncio.run(whole())
 
     def end(self) -> None:
         """Leave nothing running."""
         for pid in filter(None, self.pids):
-            with suppress(ProcessLookupError, ChildProcessError):
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
 
 
 @pytest.fixture
@@ -344,14 +395,146 @@ def test_a_server_starts_runs_and_stops(centre: Centre) -> None:
         await spawner.stop()
         assert socket_owners(port) == set()
         assert await spawner.poll() == 0
-        ended.append(pid)
+        assert not Path(f"/proc/{pid}").exists()  # noqa: ASYNC240
+        units.append(state["unit"])
 
-    ended: list[int] = []
+    units: list[str] = []
     centre.run(act)
-    assert os.waitpid(ended[0], os.WNOHANG)[0] == ended[0]
     start, stop = centre.asked.read_text().splitlines()
     assert start == f"-u {ME} -nH {centre.mediator} spawn"
-    assert stop == f"-u {ME} -nH {centre.mediator} stop"
+    assert stop == f"-n -u root {sudo_spawner.STOP} {units[0]}"
+    assert is_server(units[0])
+
+
+# Servers whose users are in the way of their end
+
+
+def test_a_server_of_a_closed_account_is_stopped(centre: Centre) -> None:
+    """As of whoever has left the allowed groups: sudo runs nothing as them."""
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        _, port = await spawner.start()
+        (centre.units.parent / "closed").touch()
+        spawner.user.orm_user.name = "nobody-has-this-name"
+        await spawner.stop()
+        assert socket_owners(port) == set()
+
+    centre.run(act)
+    assert not list(centre.units.iterdir())
+
+
+def test_the_hub_forgets_no_server_that_has_not_ended(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JupyterHub's own stop forgets it whatever comes of it; a hub that starts meanwhile knows that the server runs."""
+    monkeypatch.setattr(base, "STOP_INTERVAL", 0.1)
+    refuses = centre.units.parent / "refuses"
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.log.addHandler(caplog.handler)
+        refuses.touch()
+        await spawner.start()
+        server = orm.Server(ip="127.0.0.1", port=spawner.port, base_url="/user/me/")
+        # With the values that the database adds.
+        spawner.user.db.add(server)
+        spawner.user.db.commit()
+        spawner.server = Server(orm_server=server)
+        spawner.keep_state()
+        stop = asyncio.ensure_future(spawner.user.stop(""))
+        await asyncio.sleep(1)
+        assert not stop.done()
+        assert (spawner.pending, spawner.server is None) == ("stop", False)
+        restarted = type(spawner)(user=spawner.user, orm_spawner=spawner.orm_spawner, hub=spawner.hub)
+        restarted.load_state(spawner.orm_spawner.state)
+        assert await restarted.poll() is None
+        refuses.unlink()
+        await asyncio.wait_for(stop, 20)
+        assert (spawner.pending, spawner.server) == (None, None)
+        assert "unit" not in spawner.orm_spawner.state
+
+    centre.run(act)
+    assert not list(centre.units.iterdir())
+    assert f"The server {ME} has not ended; it is tried again in 0.1 s" in caplog.messages
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("answer", ['{"ok": true, "pid": 1}', "[[", "endless", "stopped"])
+def test_a_mediator_cannot_hide_a_server_from_the_hub(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """Its user can have it name another process, kill it when the server runs, or stop it."""
+    real = centre.mediator.with_name("real-mediator")
+    centre.mediator.rename(real)
+    ends = {"endless": "exec yes", "stopped": "kill -STOP $$"}
+    end = ends.get(answer, f"echo '{answer}'")
+    centre.mediator.write_text(f'#!/bin/sh\n[ $1 != receive ] || exec {real} "$@"\n{real} "$@" >/dev/null\n{end}\n')
+    centre.mediator.chmod(0o755)
+    monkeypatch.setitem(user_session.ACTION_SECONDS, "spawn", 2)
+    monkeypatch.setattr(user_session, "SESSION_SECONDS", 0)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        if answer.startswith("{"):
+            await spawner.start()
+            assert spawner.pid == int((centre.units / spawner.unit).read_text())
+        else:
+            with pytest.raises(ServerStartError, match="Your session could not be prepared"):
+                await spawner.start()
+        assert await spawner.poll() is None
+        await spawner.stop()
+
+    centre.run(act)
+    assert not list(centre.units.iterdir())
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.attack
+def test_a_stopped_mediator_holds_up_nothing(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even when its user has handed on its end of the pipe; nothing stays open in the hub."""
+    centre.mediator.write_text("#!/bin/sh\nsleep 60 &\nkill -STOP $$\n")
+    monkeypatch.setattr(user_session, "OTHER_SECONDS", 0.5)
+    monkeypatch.setattr(user_session, "SESSION_SECONDS", 0.5)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        await spawner.why_ended(0)
+        before, begin = open_files(), time.monotonic()
+        ends = [spawner.why_ended(0) for _ in range(5)]
+        assert await asyncio.gather(*ends) == [{"reason": "ended", "message": ""}] * 5
+        assert time.monotonic() - begin < 10
+        await asyncio.sleep(0.1)
+        assert open_files() <= before
+
+    centre.run(act)
+
+
+def test_a_server_of_a_former_release_is_stopped_by_its_unit(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is not in the state; what the kernel says of the process counts if the unit is one of the user's."""
+    asked: list[str] = []
+
+    async def ask(*command: str, **_: Any) -> tuple[int, bytes]:
+        asked.append(command[-1])
+        return 0, b""
+
+    monkeypatch.setattr(base, "ask", ask)
+    monkeypatch.setattr(sudo_spawner, "ask", ask)
+    real, uid, groups = Path.read_text, os.getuid(), list[str]()
+
+    def read_text(path: Path, *arguments: Any, **keywords: Any) -> str:
+        return groups[-1] if path.name == "cgroup" else real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.pid = os.getpid()
+        spawner._pid_started = spawner._start_time()  # noqa: SLF001 (as in the state of such a server)
+        for owner in (uid + 1, uid):
+            groups.append(f"0::/jupyterhub.slice/jupyterhub-{owner}.slice/jupyterhub-user-{owner}-17.service\n")
+            assert await spawner.end_unit() == (owner == uid)
+
+    centre.run(act)
+    assert asked == [f"jupyterhub-user-{uid}-17.service"]
 
 
 def test_a_profile_says_what_the_mediator_starts(centre: Centre, tmp_path: Path) -> None:
@@ -863,9 +1046,10 @@ def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
             await spawner.start()
 
     centre.run(act)
-    words = [line.rpartition(" ")[2] for line in centre.asked.read_text().splitlines()]
-    # The stand-in for sudo has no session, so the home is still missing.
-    assert words == (["spawn", "create-home"] if command else ["spawn"])
+    asked = centre.asked.read_text().splitlines()
+    words = ["STOP" if sudo_spawner.STOP in line else line.split()[-1] for line in asked]
+    # The unit that has looked is no server. The stand-in for sudo has no session, so the home is still missing.
+    assert words == (["spawn", "STOP", "create-home"] if command else ["spawn", "STOP"])
 
 
 def stand_in_for_the_service_manager(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -918,6 +1102,21 @@ def test_a_hub_that_is_root_waits_for_no_storage(
         asyncio.run(spawner.resolve_home())
 
 
+@pytest.mark.attack
+def test_a_look_that_its_user_stops_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
+    stand_in_for_the_service_manager(tmp_path, monkeypatch)
+    monkeypatch.setattr(user_session, "OTHER_SECONDS", 0.3)
+    program = tmp_path / "stopped"
+    program.write_text("#!/bin/sh\nkill -STOP $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(look, "__file__", str(program))
+    begin = time.monotonic()
+    with pytest.raises(ServerStartError, match="cannot be used at the moment: it does not answer"):
+        asyncio.run(spawner_of(ME).resolve_home())
+    assert time.monotonic() - begin < 5
+
+
 @pytest.mark.parametrize("program", ["/nonexistent", "/bin/true"])
 def test_a_look_that_nobody_could_take_is_no_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
@@ -954,6 +1153,8 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
         "Group": str(os.getgid()),
         "Environment": [f"KRB5CCNAME=FILE:/run/krb5cc/{os.getuid()}/krb5cc"],
         "CollectMode": "inactive-or-failed",
+        "RuntimeMaxUSec": 30_700_000,
+        "TimeoutStopUSec": 2_000_000,
         "command": [look.__file__, f"{tmp_path}/net", ""],
     }
 

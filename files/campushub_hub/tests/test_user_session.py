@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pwd
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -139,4 +140,29 @@ def test_slurms_own_user_may_cancel_and_associate(
     monkeypatch.setattr(user_session, "SETTINGS", tmp_path / "settings.json")
     monkeypatch.setattr(pwd, "getpwnam", lambda _: account)
     monkeypatch.setattr(user_session, "last_argument", lambda _: action)
+    moved: list[Any] = []
+    monkeypatch.setattr(user_session, "move_into_scope", lambda *place: moved.append(place[1:]))
     assert bool(user_session.main({"PAM_TYPE": "open_session", "PAM_USER": user})) == refused
+    # Outside of what a user may run, and not for ever.
+    assert moved == ([] if refused else [(64030, "system.slice", user_session.OTHER_SECONDS)])
+
+
+@pytest.mark.parametrize(
+    ("said", "number", "seconds"), [("17 20", "17", "20s"), (None, r"\d{19}", f"{user_session.STOP_SECONDS}s")]
+)
+def test_a_unit_has_the_number_that_the_hub_knows(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, number: str, seconds: str
+) -> None:
+    """What systemd-run would do is written down. A hub of a former release says nothing."""
+    asked: list[str] = []
+    account = pwd.struct_passwd(("ann", "x", 2001, 2001, "", "/home/ann", "/bin/bash"))
+    environment = {user_session.SERVER_UNIT: said} if said else {}
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=environment) as sudo:
+        monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.extend(command))
+        monkeypatch.setattr(user_session, "wait_for_removal", lambda _uid: None)
+        user_session.start_receiver(account, sudo.pid, "")
+        assert sudo.stdin
+        sudo.stdin.close()
+    (unit,) = [word for word in asked if word.startswith("--unit=")]
+    assert re.fullmatch(f"--unit=jupyterhub-user-2001-{number}.service", unit)
+    assert {f"--property=TimeoutStopSec={seconds}", "--property=KillMode=mixed"} <= set(asked)

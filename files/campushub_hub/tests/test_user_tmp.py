@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -57,6 +60,53 @@ def test_all_that_a_user_has_left_goes_and_nothing_else(tmp_path: Path, monkeypa
     is_alone(place)
     assert [path.name for path in runtime.iterdir()] == [user_tmp.TOKEN]
     assert (other / "file").exists()
+
+
+@pytest.mark.attack
+def test_names_that_fit_on_no_command_line_are_removed(tmp_path: Path) -> None:
+    runtime = tmp_path / "run" / "2001"
+    runtime.mkdir(parents=True)
+    for number in range(12_000):
+        (runtime / f"-rf {number:0240}").touch()
+    (runtime / user_tmp.TOKEN).touch()
+    user_tmp.remove(tmp_path / "places" / "2001", runtime)
+    assert [path.name for path in runtime.iterdir()] == [user_tmp.TOKEN]
+
+
+def test_tmp_goes_whatever_comes_of_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, link = tmp_path / "tmp" / "2001", tmp_path / "places" / "2001"
+    user_tmp.make(place, link)
+    (tmp_path / "run" / "2001").mkdir(parents=True)
+
+    def fail(_uid: str) -> bool:
+        raise OSError("no room")
+
+    monkeypatch.setattr(user_tmp, "runs_former_server", fail)
+    with pytest.raises(OSError, match="no room"):
+        user_tmp.remove(link, tmp_path / "run" / "2001")
+    assert not place.exists()
+    assert not link.is_symlink()
+
+
+def test_nothing_is_mounted_over_files_of_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What systemctl and mount would do is written down; where there are no quotas the mount goes without."""
+    running = ["jupyterhub-user-2001-1.service loaded active running", ""]
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        if command[0].endswith("systemctl"):
+            return SimpleNamespace(stdout=running.pop(0).encode())
+        asked.append(command)
+        return SimpleNamespace(returncode=int("usrquota" in command[4]))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    user_tmp.mount(tmp_path / "users")
+    assert asked == []
+    user_tmp.mount(tmp_path / "users")
+    assert [command[4] for command in asked] == [f"{user_tmp.SPACE},{user_tmp.QUOTA}", user_tmp.SPACE]
+    # It is there.
+    user_tmp.mount(Path("/proc"))
+    assert len(asked) == 2
 
 
 def test_nothing_is_made_where_a_user_was_first(tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 #!/usr/bin/python3 -IS
 """
-Start or stop a server, explain why it did not start, probe a home, or store a token, as the user it belongs to.
+Start a server, explain why it did not start, probe a home, or store a token, as the user it belongs to.
 
-``campushub-mediator spawn``, ``stop``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for servers that
+``campushub-mediator spawn``, ``explain``, ``probe``, ``create-home``, ``store-token`` and, for servers that
 are jobs of a cluster, ``submit`` and ``cancel`` are the commands that the hub's sudo rule allows; ``create-home``
 probes again after the session (`user_session`) has had the home created. As Slurm's own user, ``associate`` makes
 somebody one of an account of the cluster. A hub that runs as root starts ``explain``, ``create-scratch`` and
 ``store-token`` through the service manager. The request is JSON on standard input and the answer JSON on standard
 output, as SudoSpawner expects of its mediator. Unlike the mediator of SudoSpawner, this one imports nothing beyond the
 standard library, ends as soon as the server is started and leaves no process behind: the session has started a unit for
-the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server.
+the server, in which ``receive`` waits for what ``spawn`` has been given, and becomes the server. Its user can stop or
+kill it: so it ends no server (`stop` does), and nobody waits for it without end (`user_session.action_seconds`).
 
 People wait for a probe of their home. So it is made by a program of its own (`look`), which a hub that is root starts
 by itself. For another hub ``receive`` has it made before it becomes the server, because a session of sudo takes longer
@@ -343,58 +344,6 @@ def associate(user: str, account: str) -> dict[str, object]:
     return {"ok": True, "problem": problem.strip()}
 
 
-def control_group(pid: int) -> str:
-    """Return the control group of a process as the kernel writes it, or nothing if the process has ended."""
-    try:
-        with open(f"/proc/{pid}/cgroup") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def runs(pid: int) -> bool:
-    """Return whether a process of this user's is there and has not ended."""
-    try:
-        with open(f"/proc/{pid}/stat", errors="replace") as file:
-            return send(pid, 0) and file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        # It ended between the two.
-        return False
-
-
-def send(pid: int, number: int) -> bool:
-    """Send a signal and return whether there was somebody to get it."""
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def stop(pid: int, patience: float) -> dict[str, object]:
-    """End a server, and after it or after `patience` seconds all that it left in its control group."""
-    import signal
-
-    if pid <= 1:
-        # To kill(2) such a number is everything that the user runs.
-        return {"ok": False, "error": f"{pid} is no server"}
-    group = control_group(pid)
-    end = time.monotonic() + patience
-    alive = send(pid, signal.SIGTERM)
-    while alive and time.monotonic() < end:
-        time.sleep(0.05)
-        alive = runs(pid)
-    send(pid, signal.SIGKILL)
-    if f"jupyterhub-{os.getuid()}.slice" in group and group != control_group(os.getpid()):
-        # More than once, for a process may start another one while it is looked for.
-        for _ in range(20):
-            members = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-            if not [pid for pid in members if control_group(pid) == group and send(pid, signal.SIGKILL)]:
-                break
-            time.sleep(0.02)
-    return {"ok": True, "alive": False}
-
-
 def main(action: str) -> int:
     """Run the action and print the answer."""
     import json
@@ -418,10 +367,8 @@ def main(action: str) -> int:
         answer = submit(request)
     elif action == "cancel":
         answer = cancel([int(job) for job in request["jobs"]], str(request["name"]), str(request["user"]))
-    elif action == "associate":
-        answer = associate(str(request["user"]), str(request["account"]))
     else:
-        answer = stop(int(request["pid"]), float(request["patience"]))
+        answer = associate(str(request["user"]), str(request["account"]))
     json.dump(answer, sys.stdout)
     return 0
 

@@ -7,7 +7,7 @@ Both spawners use this module, so a user gets the same limits with either. The l
 
 - The hub of SystemdSpawner runs as root and calls `prepare` before it starts the unit in that slice.
 - The hub of SudoSpawner does not. There the PAM stack of its sudo rule runs this file (pam_exec), which also starts the
-  unit for the server, and moves the sudo process of any other action that starts something into a scope of the slice.
+  unit for the server, and moves the sudo process into a scope that ends in time, whatever its user does.
 
 With either the servers of a user share a /tmp and /var/tmp of their own, on the disk, which go with the last of them;
 see `server_properties`.
@@ -37,9 +37,23 @@ HOMES = Path("/etc/campushub/homes.json")
 # In the environment of the sudo that starts a server: bytes of memory and percent of a CPU core; 0 is as its user has.
 SERVER_LIMITS = "CAMPUSHUB_SERVER_LIMITS"
 
-# Actions of the mediator that start nothing, and those of Slurm's own user, which has no server and no limits.
+# In the same environment: the number of the server's unit, which the hub knows so whatever the server's user does, and
+# the seconds that the server has to end.
+SERVER_UNIT = "CAMPUSHUB_SERVER_UNIT"
+STOP_SECONDS = 10
+
+# Actions of the mediator that start nothing ("stop" is one of former releases), and those of Slurm's own user, which
+# has no server and no limits.
 OF_NO_SERVER = ("stop", "cancel", "associate")
 OF_SLURM = ("cancel", "associate")
+
+# Seconds that an action of the mediator has, with what a home has to answer in addition: it runs as its user, who can
+# stop it. The service manager ends it then. A busy host may take long to start a process or a unit, or to accept a job.
+ACTION_SECONDS = {"spawn": 60.0, "submit": 120.0}
+OTHER_SECONDS = 30.0
+# After SIGTERM; how much longer the hub waits, for what root does before and after the action.
+KILL_SECONDS = 2
+SESSION_SECONDS = 100.0
 
 
 class Limits(TypedDict):
@@ -132,6 +146,21 @@ def output_file(uid: int) -> Path:
     return RUNTIME_ROOT / f"{uid}.output"
 
 
+def action_seconds(action: str, homes: Homes | None) -> float:
+    """Return how long an action of the mediator may take."""
+    return ACTION_SECONDS.get(action, OTHER_SECONDS) + (homes["check_timeout"] if homes else 0)
+
+
+def time_limit(seconds: float) -> list[str]:
+    """Return the options of systemd-run for what is ended after some seconds."""
+    return [f"--property=RuntimeMaxSec={seconds:g}", f"--property=TimeoutStopSec={KILL_SECONDS}"]
+
+
+def unit_name(uid: int, number: int) -> str:
+    """Return the name of the unit of a server that `start_receiver` starts."""
+    return f"jupyterhub-user-{uid}-{number}.service"
+
+
 def write_output(account: pwd.struct_passwd, *matches: str) -> None:
     """
     Write what the journal has of a user's server, as pairs of process number and text, for the user alone.
@@ -209,16 +238,21 @@ def wait_for_removal(uid: int, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def numbers_of(sudo: int, name: str) -> list[int]:
+    """Return the numbers that the hub says by a variable of sudo."""
+    variables = Path(f"/proc/{sudo}/environ").read_bytes().split(b"\0")
+    named = f"{name}=".encode()
+    found = [variable.removeprefix(named) for variable in variables if variable.startswith(named)]
+    return [int(word) for word in found[0].split()] if found else []
+
+
 def server_limits(sudo: int) -> dict[str, str]:
     """
-    Return the properties of a server's unit for what its user has chosen, as the hub says it by a variable of sudo.
+    Return the properties of a server's unit for what its user has chosen, as the hub says it.
 
     They lie within the user's own limits, which hold for the slice.
     """
-    variables = Path(f"/proc/{sudo}/environ").read_bytes().split(b"\0")
-    named = f"{SERVER_LIMITS}=".encode()
-    found = [variable.removeprefix(named) for variable in variables if variable.startswith(named)]
-    memory, percent = map(int, found[0].split()) if found else (0, 0)
+    memory, percent = numbers_of(sudo, SERVER_LIMITS) or (0, 0)
     properties = {"MemoryMax": str(memory), "MemorySwapMax": "0"} if memory > 0 else {}
     return {**properties, "CPUQuota": f"{percent}%"} if percent > 0 else properties
 
@@ -230,15 +264,19 @@ def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) ->
     A unit of its own, because a process that runs already cannot be given another /tmp.
     """
     uid = account.pw_uid
+    # A hub of a former release, which runs on until the end of an upgrade, says nothing.
+    number, patience = numbers_of(sudo, SERVER_UNIT) or (time.time_ns(), STOP_SECONDS)
     properties = {
         "Type": "exec",
         "OOMPolicy": "continue",
-        "TimeoutStopSec": "10s",
+        # The server ends its kernels; what it leaves is killed after it, or after this time.
+        "KillMode": "mixed",
+        "TimeoutStopSec": f"{patience}s",
         "SyslogIdentifier": f"jupyterhub-user-{account.pw_name}",
         **server_properties(uid, tmp_directory),
         **server_limits(sudo),
     }
-    command = ["/usr/bin/systemd-run", "--quiet", "--collect", f"--unit=jupyterhub-user-{uid}-{time.time_ns()}"]
+    command = ["/usr/bin/systemd-run", "--quiet", "--collect", f"--unit={unit_name(uid, number)}"]
     command += [f"--slice={slice_name(uid)}", f"--uid={uid}", f"--gid={account.pw_gid}"]
     command += [f"--property={name}={value}" for name, value in properties.items()]
     mediator = str(Path(__file__).with_name("campushub-mediator"))
@@ -308,17 +346,18 @@ def make_network_home(account: pwd.struct_passwd, homes: Homes, seconds: int = 6
     subprocess.run([*outside, *command], check=True, timeout=seconds + 5, stdin=subprocess.DEVNULL)
 
 
-def move_into_scope(pid: int, uid: int, deadline: float = 5.0) -> None:
+def move_into_scope(pid: int, uid: int, parent: str, seconds: float, deadline: float = 5.0) -> None:
     """
-    Move the sudo process of a mediator, and so its future children, into a scope of the user's slice.
+    Move the sudo process of a mediator, and so its future children, into a scope that ends after some seconds.
 
     Raises TimeoutError if the service manager has not done it within the deadline (seconds).
     """
     manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
     command = ["/usr/bin/busctl", "call", "--quiet", *manager, "StartTransientUnit", "ssa(sv)a(sa(sv))"]
-    properties = ["PIDs", "au", "1", str(pid), "Slice", "s", slice_name(uid), "CollectMode", "s", "inactive-or-failed"]
+    properties = ["PIDs", "au", "1", str(pid), "Slice", "s", parent, "CollectMode", "s", "inactive-or-failed"]
+    properties += ["RuntimeMaxUSec", "t", f"{seconds * 1e6:.0f}", "TimeoutStopUSec", "t", f"{KILL_SECONDS * 10**6}"]
     scope = f"jupyterhub-user-{uid}-{pid}.scope"
-    subprocess.run([*command, scope, "fail", "3", *properties, "0"], check=True)
+    subprocess.run([*command, scope, "fail", "5", *properties, "0"], check=True)
     end = time.monotonic() + deadline
     while scope not in Path(f"/proc/{pid}/cgroup").read_text():
         if time.monotonic() > end:
@@ -376,8 +415,6 @@ def main(environment: dict[str, str]) -> int:
         if action == "spawn":
             # A document of the release before has no such setting while an upgrade is under way.
             start_receiver(account, os.getppid(), settings.get("tmp_directory", ""))
-        elif action not in OF_NO_SERVER:
-            move_into_scope(os.getppid(), account.pw_uid)
         if action == "explain":
             # The mediator reads it next.
             identifier = f"--identifier=jupyterhub-user-{account.pw_name}"
@@ -388,6 +425,10 @@ def main(environment: dict[str, str]) -> int:
             # The mediator probes the home next.
             with contextlib.suppress(subprocess.SubprocessError):
                 make_network_home(account, homes)
+        # Last, for from now on its time counts. What the hub waits for is no part of what its user may run.
+        outside = action == "spawn" or action in OF_NO_SERVER
+        parent = "system.slice" if outside else slice_name(account.pw_uid)
+        move_into_scope(os.getppid(), account.pw_uid, parent, action_seconds(action, homes))
     except PermissionError as error:
         print(error, file=sys.stderr)
         return 1

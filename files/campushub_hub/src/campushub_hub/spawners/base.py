@@ -28,6 +28,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from campushub_hub.translation import gettext_noop
 
 from .choices import ChosenServer
 from .cluster import Free, SlurmCluster
-from .lifetime import EXPLANATIONS, Condition, Ending, ServerLifetime
+from .lifetime import Condition, Ending, ServerLifetime, explanation_of
 from .listeners import socket_owners
 
 # Messages; not_running.html and error.html translate them and put the values in.
@@ -57,6 +58,10 @@ NO_SESSION = gettext_noop("Your session could not be prepared. Please tell your 
 PORT_TAKEN = gettext_noop("Somebody else holds the port of this server. Please start it again.")
 SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a person. It gets no server.")
 NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
+# The most bytes of an answer of the mediator.
+ANSWER_SIZE = 10**6
+# Seconds after which it is tried again to end a server.
+STOP_INTERVAL = 5.0
 # Seconds that a server has to answer when one of its pages complains, and between two such questions.
 PAGE_TIMEOUT, PAGE_INTERVAL = 3.0, 2.0
 
@@ -85,6 +90,41 @@ def control_group_memory(pid: int, root: Path = Path("/sys/fs/cgroup")) -> tuple
         return max(0, int(used) - int(statistics.get(names[2], 0))), most
     except (OSError, KeyError, ValueError):
         return None
+
+
+async def ask(
+    *command: str, seconds: float, given: bytes = b"", environment: dict[str, str] | None = None
+) -> tuple[int | None, bytes]:
+    """
+    Return how a program has ended and what it has printed, which is nothing if it is too much.
+
+    Raises TimeoutError if it goes on for too long.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+
+    async def exchange() -> bytes:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("it has no pipes")
+        with suppress(ConnectionError):
+            process.stdin.write(given)
+            await process.stdin.drain()
+        process.stdin.close()
+        try:
+            await process.stdout.readexactly(ANSWER_SIZE)
+        except asyncio.IncompleteReadError as whole:
+            await process.wait()
+            return whole.partial
+        return b""
+
+    try:
+        printed = await asyncio.wait_for(exchange(), seconds)
+    finally:
+        # Also when it has ended: a user may have handed its pipes on. That of sudo is root's, and ends by itself.
+        with suppress(PermissionError):
+            process._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 (Python has no other way)
+    return process.returncode, printed
 
 
 class ServerStartError(SpawnException):  # type: ignore[misc]
@@ -211,6 +251,11 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         state = super().get_state()
         return {**state, "home": self._home} if self._home else state
 
+    def keep_state(self) -> None:
+        """Write down what must not be lost with the hub."""
+        self.orm_spawner.state = self.get_state()
+        self.user.db.commit()
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)
@@ -316,8 +361,8 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         """Return the directory of the user's own on the disk of the server's host."""
         return str(user_session.local_directory(self.account.pw_uid, homes))
 
-    def user_command(self) -> list[str]:
-        """Return the words in front of a command that is to run as the user."""
+    def user_command(self, seconds: float) -> list[str]:
+        """Return the words in front of a command that is to run as the user, for so long at most."""
         raise NotImplementedError
 
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
@@ -334,25 +379,34 @@ class CampusSpawner(ChosenServer, ServerLifetime):
 
     async def run_mediator(self, action: str, **kwargs: Any) -> dict[str, Any]:
         """
-        Run the mediator as the user and return its answer.
+        Run the mediator as the user and return its answer, or do without it after some time: it is the user's process.
 
         The action is an argument of the command, where the sudo rule and the session see it. Messages of sudo go to the
         hub's journal. Raises ServerStartError.
         """
-        process = await asyncio.create_subprocess_exec(
-            *(*self.user_command(), self.mediator_path, action),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **self.session_variables(action)},
-        )
-        printed, _ = await process.communicate(json.dumps(kwargs).encode())
-        if process.returncode or not printed:
-            self.log.error("The mediator of %s ended with %s and no answer", self.user.name, process.returncode)
+        seconds = user_session.action_seconds(action, user_session.homes_of_site())
+        try:
+            status, printed = await ask(
+                *(*self.user_command(seconds), self.mediator_path, action),
+                given=json.dumps(kwargs).encode(),
+                environment={**os.environ, **self.session_variables(action)},
+                seconds=seconds + user_session.SESSION_SECONDS,
+            )
+        except asyncio.TimeoutError:
+            self.log.error("The mediator of %s has not answered in time", self.user.name)  # noqa: TRY400 (no bug of ours)
+            raise ServerStartError(NO_SESSION) from None
+        if status or not printed:
+            self.log.error("The mediator of %s ended with %s and no answer", self.user.name, status)
             raise ServerStartError(NO_SESSION)
-        answer: dict[str, Any] = json.loads(printed)
-        if not answer["ok"]:
+        try:
+            answer: dict[str, Any] = json.loads(printed)
+            succeeded = answer["ok"]
+        except (LookupError, RecursionError, TypeError, ValueError):
+            self.log.error("The mediator of %s has given no answer", self.user.name)  # noqa: TRY400 (it is its user's)
+            raise ServerStartError(NO_SESSION) from None
+        if not succeeded:
             error = ServerEndedError(gettext_noop("The server could not be started. Please tell your administrator."))
-            error.line = str(answer["error"])
+            error.line = printable(answer.get("error", ""))
             raise error
         return answer
 
@@ -436,7 +490,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
             request = self.home_request()
             if not self._homes:
                 return
-            async with EXPLANATIONS:
+            async with explanation_of(self.user.name):
                 answer = await self.probe_home(scratch="", **request)
         except (OSError, ServerStartError, accounts.DirectoryTimeoutError) as unknown:
             self.log.error("Cannot look at the home of %s: %s", self.user.name, unknown)  # noqa: TRY400 (no bug of ours)
@@ -514,6 +568,21 @@ class CampusSpawner(ChosenServer, ServerLifetime):
                     raise ServerEndedError(ENDED)
                 last_poll = time.monotonic()
             await asyncio.sleep(self.listen_interval)
+
+    async def end_unit(self) -> bool:
+        """End the server with all that it has started, and return whether that is certain."""
+        raise NotImplementedError
+
+    async def stop(self, now: bool = False) -> None:  # noqa: ARG002 (a server has the same time whoever asks)
+        """
+        Stop the server, and return when it has ended.
+
+        JupyterHub forgets it then, whatever this has raised. A hub that is restarted meanwhile knows that it runs.
+        """
+        self.note_stop()
+        while not await self.end_unit():
+            self.log.error("The server %s has not ended; it is tried again in %g s", self._log_name, STOP_INTERVAL)
+            await asyncio.sleep(STOP_INTERVAL)
 
     async def main_pid(self) -> int:
         """Return the PID of the server, 0 if there is none."""

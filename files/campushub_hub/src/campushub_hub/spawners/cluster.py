@@ -31,6 +31,7 @@ from traitlets import Float, Integer, Unicode
 from traitlets.config import SingletonConfigurable
 
 from campushub_hub.certificates import Certificates
+from campushub_hub.host import user_session
 
 if TYPE_CHECKING:
     from .slurm import CampusSlurmSpawner
@@ -49,6 +50,8 @@ ENDED = {
 }
 # Who Slurm runs as, and may cancel any job, on the clusters of role slurm.
 SLURM_USER = "slurm"
+# Seconds that a program has to answer.
+QUERY_SECONDS = 30.0
 # Seconds for which nobody tries again to add a user to an account, as while slurmdbd is down.
 ASSOCIATE_PAUSE = 15.0
 # The path in the sudo rule.
@@ -159,7 +162,7 @@ def parse_credential(text: str) -> tuple[int, str]:
         raise ReportError("unmunge has not said whose it is") from None
 
 
-async def run(*command: str, given: str = "", timeout: float = 30) -> str:
+async def run(*command: str, given: str = "", timeout: float = QUERY_SECONDS) -> str:
     """Return what a program prints. Raises OSError if it fails, or does not end in time."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
@@ -481,18 +484,22 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def user_command(user: str) -> list[str]:
-    """Return the words in front of a command of the mediator that is to run as the user."""
+def user_command(user: str, seconds: float) -> list[str]:
+    """Return the words in front of a command of the mediator that is to run as the user, for so long at most."""
     if not is_root():
         return ["sudo", "-nH", "-u", user]
     # Outside of the hub's own confinement, and of the user's limits. What hangs on a mount is not waited for.
     outside = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--property=KillMode=process"]
+    outside += user_session.time_limit(seconds)
     return [*outside, f"--uid={user}", "--"]
 
 
 async def ask_mediator(as_user: str, action: str, /, **request: Any) -> None:
     """Have the mediator act as a user. Raises OSError, a RefusedError if it has answered."""
-    printed = await run(*user_command(as_user), MEDIATOR, action, given=json.dumps(request))
+    seconds = user_session.action_seconds(action, None)
+    command = [*user_command(as_user, seconds), MEDIATOR, action]
+    # The time of the action does not begin at once.
+    printed = await run(*command, given=json.dumps(request), timeout=seconds + QUERY_SECONDS)
     try:
         problem = json.loads(printed).get("problem")
     except (ValueError, AttributeError):

@@ -16,9 +16,12 @@ import secrets
 import ssl
 import subprocess
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from jupyterhub.utils import utcnow
 from tornado.httpclient import HTTPRequest
@@ -45,8 +48,9 @@ SAVE_INTERVAL = 0.5
 # Seconds that the service manager has to say whether the host stops.
 HOST_TIMEOUT = 2.0
 # For so many servers is looked up at once why they ended, or do not answer: each takes processes, and the ends of all
-# must not hold up others' starts.
+# must not hold up others' starts. For one of each user, who can make that take as long as it may.
 EXPLANATIONS = asyncio.Semaphore(2)
+EXPLANATIONS_OF: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 class Ending(TypedDict):
@@ -115,6 +119,15 @@ async def host_stops() -> bool:
         await asked.wait()
         return False
     return printed.strip() == b"stopping"
+
+
+@asynccontextmanager
+async def explanation_of(user: str) -> AsyncIterator[None]:
+    """Wait until it may be looked up what is wrong with a server of the user's."""
+    # It goes with the last who waits.
+    own = EXPLANATIONS_OF.setdefault(user, asyncio.Lock())
+    async with own, EXPLANATIONS:
+        yield
 
 
 def page_key(secret: str) -> str:
@@ -236,7 +249,7 @@ class ServerLifetime(LoggingConfigurable):
 
     async def _explain_end(self, end: LastEnd, pid: int) -> None:
         """Add what is known of the end of a server, without holding up its next start."""
-        async with EXPLANATIONS:
+        async with explanation_of(self.user.name):
             stopped = end["boot"] != boot() or await host_stops()
             why: Ending = {"reason": "reboot", "message": ""} if stopped else await self.why_ended(pid)
         self.log.warning("The server %s ended by itself, or with the host: %s", self._log_name, why["reason"])

@@ -249,16 +249,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """By what the job is known."""
         return Key(self.uid, self.job)
 
-    def keep_state(self) -> None:
-        """Write down what must not be lost with the hub."""
-        self.orm_spawner.state = self.get_state()
-        self.user.db.commit()
-
     # What differs on a node
 
-    def user_command(self) -> list[str]:
+    def user_command(self, seconds: float) -> list[str]:
         """Return the words in front of a command that is to run as the user, within the user's limits."""
-        command = user_command(self.user.name)
+        command = user_command(self.user.name, seconds)
         if is_root():
             command.insert(-1, f"--slice={user_session.slice_name(self.account.pw_uid)}")
         return command

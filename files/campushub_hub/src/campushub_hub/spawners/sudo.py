@@ -1,16 +1,25 @@
-"""SudoSpawner with a mediator of our own and a stop that leaves no process behind."""
+"""SudoSpawner with a mediator of our own, and a stop by root that the server's user cannot prevent."""
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 from sudospawner import SudoSpawner
 from traitlets import Float, Unicode
 
+from campushub_hub import accounts
 from campushub_hub.host import user_session
 
-from .base import CampusSpawner, ServerEndedError
+from . import systemd
+from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError, ask
+
+# The path in the sudo rule, and the seconds that it may take; it gives up sooner by itself.
+STOP, STOP_TIMEOUT = "/opt/campushub/hub/bin/campushub-stop", 150.0
+FORMER_UNIT = r"/jupyterhub-(?P<uid>\d+)\.slice/(?P<unit>jupyterhub-user-(?P=uid)-\d+\.(service|scope))$"
 
 
 class HomeError(Exception):
@@ -22,17 +31,31 @@ class HomeError(Exception):
 
 
 class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
-    """SudoSpawner with our mediator, see `campushub_hub.host.mediator`, and a stop that leaves nothing running."""
+    """SudoSpawner with our mediator and our stop, see `campushub_hub.host.mediator` and `campushub_hub.host.stop`."""
 
-    stop_patience = Float(10, config=True, help="Seconds that a server has to end after SIGTERM.")
+    stop_patience = Float(
+        user_session.STOP_SECONDS, config=True, help="Seconds that a server that starts has to end after SIGTERM later."
+    )
     # The path in the sudo rule.
     mediator_path = Unicode(
         "/opt/campushub/hub/bin/campushub-mediator", config=True, help="Path of the program that acts as the user."
     )
 
+    # The unit of the server, from before its start on. It has a name of the hub's: nothing that its user does to the
+    # mediator, or has the mediator say, makes the hub forget it.
+    unit = ""
+    # As the service manager says it; 0 is none.
+    pid: int
+    _pid_started: str | None = None
+    _submission: asyncio.Task[tuple[str, int]] | None = None
+    # What the unit of the server that is starting is to probe.
+    _probe: dict[str, Any] | None = None
+
     def get_state(self) -> dict[str, Any]:
-        """Remember the process with its start time, which tells it from a later one with the same PID."""
+        """Remember the unit, and its process with the start time, which tells it from a later one with the same PID."""
         state: dict[str, Any] = super().get_state()
+        if self.unit:
+            state["unit"] = self.unit
         if self.pid:
             state["pid_started"] = self._pid_started
         return state
@@ -40,16 +63,13 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)
+        self.unit = state.get("unit", "")
         self._pid_started = state.get("pid_started")
 
     def clear_state(self) -> None:
-        """Forget the process."""
+        """Forget the unit."""
         super().clear_state()
-        self._pid_started = None
-
-    _pid_started: str | None = None
-    # What the unit of the server that is starting is to probe.
-    _probe: dict[str, Any] | None = None
+        self.unit, self._pid_started = "", None
 
     def _start_time(self) -> str | None:
         """Return the kernel's start time of the server's process, or None if there is no such process."""
@@ -60,7 +80,7 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         # PIDs are used again, after a reboot within minutes; a PID with its start time is unique.
         return None if fields[0] == "Z" else fields[19]
 
-    def user_command(self) -> list[str]:
+    def user_command(self, seconds: float) -> list[str]:  # noqa: ARG002 (the session of sudo sees to it)
         """Return the words in front of a command that the hub's sudo rule lets it run as the user."""
         return ["sudo", "-u", self.user.name, *self.sudo_args]
 
@@ -77,10 +97,15 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         return answer
 
     def session_variables(self, action: str) -> dict[str, str]:
-        """Return the limits of a server that has less than its user."""
-        if action != "spawn" or not self.choice:
+        """Return the name of a server's unit, and the limits of one that has less than its user."""
+        if action != "spawn":
             return {}
-        return {user_session.SERVER_LIMITS: f"{self.mem_limit or 0:.0f} {round(100 * float(self.cpu_limit or 0))}"}
+        number = self.unit.rpartition("-")[2].partition(".")[0]
+        variables = {user_session.SERVER_UNIT: f"{number} {self.stop_patience:.0f}"}
+        if self.choice:
+            limits = f"{self.mem_limit or 0:.0f} {round(100 * float(self.cpu_limit or 0))}"
+            variables[user_session.SERVER_LIMITS] = limits
+        return variables
 
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:  # noqa: ARG002 (the session reads them)
         """Have the session of this action create the user's home on the storage, and probe it again."""
@@ -111,22 +136,39 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         pid = -1
         try:
             try:
-                address: tuple[str, int] = await super().start()
+                address = await self._submit()
             except HomeError as found:
+                # Its user may have had a say in what became of that unit.
+                if not await self.end_unit():
+                    raise ServerStartError(NO_SESSION) from None
                 await self.accept_home(probe, found.answer)
                 self._probe = None
-                address = await super().start()
+                address = await self._submit()
             pid = self.pid
+            # What the mediator says, its user may have a say in.
+            self.pid = await systemd.main_pid_of(self.unit)
             self._pid_started = self._start_time()
             await self.wait_until_listening()
         except ServerEndedError as error:
             raise await self.explain(error, pid) from None
         return address
 
+    async def _submit(self) -> tuple[str, int]:
+        """Have the server started, in a unit whose name the hub chooses, and return its address."""
+        self.unit = user_session.unit_name(self.account.pw_uid, time.time_ns())
+        # A hub that is killed meanwhile ends it when it starts.
+        self.keep_state()
+        self._submission = asyncio.ensure_future(super().start())
+        # A start that is given up now would leave a unit behind that is started later.
+        address: tuple[str, int] = await asyncio.shield(self._submission)
+        return address
+
     async def poll(self) -> int | None:
-        """Return None while the server runs."""
+        """Return None while the server runs, or starts."""
+        if self._submission and not self._submission.done():
+            return None
         if not self.pid:
-            return 0
+            return None if self.unit and (systemd.TRANSIENT_UNITS / self.unit).exists() else 0
         started = self._start_time()
         if started is None or (self._pid_started is not None and started != self._pid_started):
             self.clear_state()
@@ -135,7 +177,39 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
 
     async def stop(self, now: bool = False) -> None:
         """Stop the server and whatever it left behind."""
-        if await self.poll() is None:
-            self.note_stop()
-            await self.run_mediator("stop", pid=self.pid, patience=0 if now else self.stop_patience)
+        if self._submission:
+            await asyncio.wait([self._submission])
+        await super().stop(now)
         self.clear_state()
+
+    async def end_unit(self) -> bool:
+        """
+        Have root stop the unit, and return whether it has ended.
+
+        Not as its user, who may be allowed no session any more, or have no account, or be in the way.
+        """
+        if not self.unit and not self.probably_running():
+            return True
+        unit = self.unit or await self._former_unit()
+        if not unit:
+            return False
+        try:
+            status, _ = await ask("sudo", "-n", "-u", "root", STOP, unit, seconds=STOP_TIMEOUT)
+        except asyncio.TimeoutError:
+            return False
+        return status == 0
+
+    async def _former_unit(self) -> str:
+        """Return the unit of a server that a former release has started, if its process is in one of its user's."""
+        groups = Path(f"/proc/{self.pid}/cgroup").read_text()  # noqa: ASYNC240 (the kernel has it in memory)
+        found = re.search(FORMER_UNIT, groups, re.MULTILINE)
+        try:
+            # A mediator of the user's has said which process it is.
+            await accounts.look_up(lambda: self.account)
+            uid = str(self.account.pw_uid)
+        except accounts.DirectoryTimeoutError:
+            return ""
+        except ServerStartError:
+            # The account is gone.
+            uid = found["uid"] if found else ""
+        return found["unit"] if found and found["uid"] == uid else ""

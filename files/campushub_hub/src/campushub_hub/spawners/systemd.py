@@ -49,6 +49,15 @@ def escape_unit_name(name: str) -> str:
     return escaped if len(escaped) <= 80 else f"{escaped[:60]}.h{sha256(name.encode()).hexdigest()[:16]}"
 
 
+async def main_pid_of(unit: str) -> int:
+    """Return the PID of a unit's main process as the service manager says it, 0 if there is none."""
+    show = await asyncio.create_subprocess_exec(
+        *("systemctl", "show", "--value", "--property=MainPID", unit), stdout=subprocess.PIPE
+    )
+    printed, _ = await show.communicate()
+    return int(printed)
+
+
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     """SystemdSpawner with a unit for each named server, in the slice of its user."""
 
@@ -133,11 +142,12 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(JOURNAL_THREADS, user_session.write_output, self.account, unit, since)
 
-    def user_command(self) -> list[str]:
+    def user_command(self, seconds: float) -> list[str]:
         """Return the words in front of a command that the service manager runs as the user, in their slice."""
         account = self.account
         outside = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"]
         outside.append(f"--slice={user_session.slice_name(account.pw_uid)}")
+        outside += user_session.time_limit(seconds)
         # The mediator may leave a process behind that a mount blocks; systemd-run must not wait for its end.
         return [*outside, f"--uid={account.pw_uid}", f"--gid={account.pw_gid}", "--property=KillMode=process", "--"]
 
@@ -148,13 +158,16 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         The process that looks is a unit, which nobody waits for after the timeout, or after its answer.
         """
         account = self.account
-        properties = {
+        seconds = user_session.OTHER_SECONDS + request["timeout"]
+        properties: dict[str, str | int | list[str]] = {
             "Description": f"Look at the home of {account.pw_name}",
             "Slice": user_session.slice_name(account.pw_uid),
             "User": str(account.pw_uid),
             "Group": str(account.pw_gid),
             "Environment": [f"{name}={value}" for name, value in request["env"].items()],
             "CollectMode": "inactive-or-failed",
+            "RuntimeMaxUSec": round(seconds * 1e6),
+            "TimeoutStopUSec": user_session.KILL_SECONDS * 10**6,
         }
         looks = [look.__file__, request["home"], request["mount_point"]]
         # A pipe of our own, which is closed whether or not a blocked process holds its other end open.
@@ -174,12 +187,12 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         try:
             await asyncio.to_thread(start)
             # The timeout is that of the storage, and a busy host may take long to start a process.
-            await output.readline()
             try:
+                await asyncio.wait_for(output.readline(), seconds)
                 state, problem = await asyncio.wait_for(answer(), request["timeout"])
             except asyncio.TimeoutError:
                 state, problem = "unavailable", mediator.SILENT
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self.log.error("Cannot look at the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from error
         finally:
@@ -194,11 +207,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
 
     async def main_pid(self) -> int:
         """Return the PID of the unit's main process."""
-        show = await asyncio.create_subprocess_exec(
-            *("systemctl", "show", "--value", "--property=MainPID", self.unit_name), stdout=subprocess.PIPE
-        )
-        printed, _ = await show.communicate()
-        return int(printed)
+        return await main_pid_of(f"{self.unit_name}.service")
 
     @property
     def unit_directory(self) -> Path:
@@ -244,5 +253,13 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         # wait_until_listening() does that better.
         if self._submitting:
             return None
-        status: int | None = await super().poll()
-        return status
+        asked = await asyncio.create_subprocess_exec(
+            *("systemctl", "is-active", "--quiet", self.unit_name), stderr=subprocess.DEVNULL
+        )
+        # It is not active, or unknown. Any other failure says nothing of it.
+        return 1 if await asked.wait() in (3, 4) else None
+
+    async def end_unit(self) -> bool:
+        """Stop the unit."""
+        await systemd.stop_service(self.unit_name)
+        return await self.poll() is not None

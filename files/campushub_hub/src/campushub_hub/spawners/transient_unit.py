@@ -22,14 +22,16 @@ MANAGER = DBusAddress(
 )
 
 
-def start_unit(name: str, command: Sequence[str], output: int, properties: Mapping[str, str | Sequence[str]]) -> None:
+def start_unit(
+    name: str, command: Sequence[str], output: int, properties: Mapping[str, str | int | Sequence[str]]
+) -> None:
     """
     Start a unit whose standard output is a file descriptor, and wait until the service manager has begun.
 
     Raises OSError, also if the service manager does not want it.
     """
     typed: list[tuple[str, tuple[str, Any]]] = [
-        (key, ("s" if isinstance(value, str) else "as", value)) for key, value in properties.items()
+        (key, ({str: "s", int: "t"}.get(type(value), "as"), value)) for key, value in properties.items()
     ]
     typed.append(("StandardOutputFileDescriptor", ("h", output)))
     # The program, its arguments, and that its failure is one.
