@@ -170,6 +170,15 @@ class Hub:
         Does what the browser does after *Start*: request, wait on the progress stream, open the server.
         """
         begin = time.monotonic()
+        self.start_until_ready(name)
+        status, address, _ = self.request(self.server_path(name) + "lab")
+        if status != 200 or not urllib.parse.urlsplit(address).path.startswith(self.server_path(name)):
+            raise HubError(f"the server does not answer: {status} {address}")
+        return time.monotonic() - begin
+
+    def start_until_ready(self, name: str = "") -> float:
+        """Start a server and return the seconds until the hub says that it is ready."""
+        begin = time.monotonic()
         end = f"/hub/api/users/{self.user}/servers/{name}" if name else f"/hub/api/users/{self.user}/server"
         status, _, text = self.request(
             end, "POST", b"{}", {"X-XSRFToken": self.xsrf("/hub/"), "Content-Type": "application/json"}
@@ -178,9 +187,6 @@ class Hub:
             self._progress(end + "/progress")
         elif status != 201:
             raise HubError(f"{status} {text[:500]}")
-        status, address, text = self.request(self.server_path(name) + "lab")
-        if status != 200 or not urllib.parse.urlsplit(address).path.startswith(self.server_path(name)):
-            raise HubError(f"the server does not answer: {status} {address}")
         return time.monotonic() - begin
 
     def press_start(self, path: str = "/hub/spawn", headers: dict[str, str] | None = None) -> tuple[int, str, str]:

@@ -23,6 +23,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.benchmarks import hub_load  # noqa: E402
 
 # The place on the host for what this needs.
 WORK = "/opt/hub-at-scale"
@@ -129,40 +132,13 @@ VERSION = jupyterhub.__version__
 asyncio.run(main())
 '''
 
-# Runs on the host, as root, with hub_client.py before it.
+# Runs on the host, as root, with hub_client.py and hub_load.py before it.
 MEASURE = r'''
-import concurrent.futures, os, pathlib, secrets, shutil, statistics, subprocess, threading
+import concurrent.futures, secrets, statistics, threading
 
 URL, TOKEN = "http://127.0.0.1:980", secrets.token_hex(16)
 NAMES = [f"scale{number:05}" for number in range(KNOWN)]
 ADDITION = pathlib.Path("/etc/jupyterhub/config.d/zz-hub-at-scale.py")
-FILES = pathlib.Path("/etc/passwd"), pathlib.Path("/etc/shadow")
-PASSWORD = "campushub"
-
-def run(*command, **options):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
-
-def api(path, method="GET", body=None):
-    """Call the hub's API as an administrator."""
-    connection = http.client.HTTPConnection("127.0.0.1", 980, timeout=120)
-    headers = {"Authorization": "token " + TOKEN, "Content-Type": "application/json"}
-    connection.request(method, "/hub/api" + path, json.dumps(body) if body is not None else None, headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    if answer.status >= 400:
-        raise SystemExit(f"{method} {path}: {answer.status} {text[:300]}")
-    return answer.status, text
-
-def accounts():
-    """Give each of them an account, all at once: useradd would take minutes."""
-    for path in FILES:
-        shutil.copy2(path, WORK)
-    password = run("openssl", "passwd", "-6", PASSWORD).strip()
-    group = run("getent", "group", GROUP).split(":")[2]
-    with FILES[0].open("a") as passwd, FILES[1].open("a") as shadow:
-        for number, name in enumerate(NAMES):
-            passwd.write(f"{name}:x:{30000 + number}:{group}::/home/{name}:/bin/bash\n")
-            shadow.write(f"{name}:{password}:20000:0:99999:7:::\n")
 
 def database():
     """Return the address of an empty database."""
@@ -189,35 +165,6 @@ def restart():
                 return time.monotonic() - begin
         except OSError:
             time.sleep(0.05)
-
-def pid(unit):
-    return int(run("systemctl", "show", "--value", "-p", "MainPID", unit))
-
-UNITS = {"hub": "jupyterhub", "proxy": "jupyterhub-proxy"}
-
-class Window:
-    """CPU time, in per cent of a core, and memory in MB of hub and proxy."""
-
-    def __init__(self):
-        self.begin, self.used = time.monotonic(), self.look()
-
-    @staticmethod
-    def look():
-        used = {}
-        for name, unit in UNITS.items():
-            columns = pathlib.Path(f"/proc/{pid(unit)}/stat").read_text().rpartition(")")[2].split()
-            # With children that have ended.
-            used[name] = sum(map(int, columns[11:15])) / os.sysconf("SC_CLK_TCK")
-        return used
-
-    def print(self, what):
-        seconds = time.monotonic() - self.begin
-        words = []
-        for name, used in self.look().items():
-            status = pathlib.Path(f"/proc/{pid(UNITS[name])}/status").read_text()
-            memory = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
-            words.append(f"{name} {100 * (used - self.used[name]) / seconds:.2f} % {memory} MB")
-        print(f"{what:<28} " + "   ".join(words), flush=True)
 
 def timed(times, what, function, *arguments):
     begin = time.monotonic()
@@ -255,8 +202,7 @@ def figures():
     print(f"{KNOWN} people, {RUNNING} servers, {LOGINS} logins a minute for {MINUTES} minutes, {DATABASE}")
     print(f"restart, nobody known        {restart():.2f} s")
     begin = time.monotonic()
-    for first in range(0, KNOWN, 200):
-        api("/users", "POST", {"usernames": NAMES[first:first + 200]})
+    make_known(NAMES)
     print(f"{KNOWN} people made known     {time.monotonic() - begin:.1f} s")
     print(f"restart, no server           {restart():.2f} s")
     window = Window()
@@ -291,7 +237,7 @@ def figures():
 shutil.rmtree(WORK, ignore_errors=True)
 os.makedirs(WORK)
 try:
-    accounts()
+    accounts(NAMES)
     pathlib.Path(WORK, "stand_in.py").write_text(STAND_IN)
     run("systemd-run", "-q", "--collect", "--unit=hub-at-scale", "/opt/campushub/hub/bin/python", WORK + "/stand_in.py")
     while not os.path.exists(WORK + "/pid"):
@@ -304,9 +250,7 @@ finally:
     subprocess.run(["systemctl", "restart", "jupyterhub"], capture_output=True)
     # Not before: the hub would look for the reason of the end of each server.
     subprocess.run(["systemctl", "stop", "hub-at-scale"], capture_output=True)
-    for path in FILES:
-        if os.path.exists(WORK + "/" + path.name):
-            shutil.copy2(WORK + "/" + path.name, path)
+    remove_accounts()
     shutil.rmtree(WORK, ignore_errors=True)
 '''
 
@@ -338,7 +282,7 @@ def main() -> int:
     given = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     ssh = ["ssh", "-i", str(options.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     command = [*ssh, "-o", "LogLevel=ERROR", f"{options.user}@{options.address}"]
-    program = f"{client}\n{given}{MEASURE}"
+    program = f"{client}\n{given}{hub_load.ON_HOST}{MEASURE}"
     done = subprocess.run([*command, "sudo /opt/campushub/hub/bin/python -"], input=program, text=True, check=False)
     return done.returncode
 

@@ -2,7 +2,8 @@
 JupyterHub as it is shipped, on a test host beside CampusHub's: for benchmarks that compare the two.
 
 The same JupyterHub and proxy, the spawner's own class with its own defaults, and an environment that pip would have
-made (the same versions of JupyterHub, JupyterLab and Notebook with all they ask for).
+made (the same versions of JupyterHub, JupyterLab and Notebook with all they ask for). For servers in a Slurm cluster
+the class is batchspawner's, which that environment then has, on the nodes as well.
 """
 
 from __future__ import annotations
@@ -12,13 +13,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# The release that servers in a cluster are compared with.
+BATCHSPAWNER = "batchspawner==1.3.0"
+
 # Runs on the host, as root. Before it stand WORK, a directory there, PACKAGES, and GROUP, who may log in.
 ON_HOST = r"""
 import json, os, shutil, subprocess, time
 
 OURS, THEIRS = "http://127.0.0.1:980", "http://127.0.0.1:8100"
-settings = json.load(open("/etc/jupyterhub/settings.json"))
-sudo = "Sudo" in settings["JupyterHub"]["spawner_class"]
+try:
+    settings = json.load(open("/etc/jupyterhub/settings.json"))
+    sudo = "Sudo" in settings["JupyterHub"]["spawner_class"]
+    # As it is where servers are jobs, if no profile says otherwise.
+    slurm = settings.get("SpawnerTable", {}).get("default_run_on") == "slurm"
+except FileNotFoundError:
+    # A node.
+    slurm = True
 PEER = os.path.basename(WORK) + "-peer"
 
 CONFIG = '''
@@ -34,27 +44,45 @@ c.SudoSpawner.sudospawner_path = "WORK/user/bin/sudospawner"
 c.Spawner.default_url = "/lab"
 c.PAMAuthenticator.service = "jupyterhub"
 c.Authenticator.allow_all = True
+SLURM
 # On a busy machine.
 c.Spawner.http_timeout = c.Spawner.start_timeout = 300
 '''
 
-def run(*command, **options):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options)
+# What a hub with nodes needs: they reach it, and batchspawner has an address in it. All else is as it is by default.
+SLURM = '''
+import batchspawner
+c.JupyterHub.hub_bind_url = "http://0.0.0.0:8181"
+c.JupyterHub.hub_connect_ip = "ADDRESS"
+c.BatchSpawnerBase.batchspawner_singleuser_cmd = "WORK/user/bin/batchspawner-singleuser"
+'''
 
-def make_users(names):
-    for name in names:
-        subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-G", GROUP, name], capture_output=True)
+def run(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+def make_users(names, first_uid=None):
+    for number, name in enumerate(names):
+        uid = ["-u", str(first_uid + number)] if first_uid else []
+        subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-G", GROUP, *uid, name], capture_output=True)
     run("chpasswd", input="".join(f"{name}:{name}-secret\n" for name in names))
 
-def start_peer(additions=""):
+def make_environment():
     shutil.rmtree(WORK + "/user", ignore_errors=True)
     uv = "/opt/campushub/uv/bin/uv"
     run(uv, "venv", "-q", "--python", "/usr/bin/python3", WORK + "/user")
-    python = WORK + "/user/bin/python"
-    run(uv, "pip", "install", "-q", "--compile-bytecode", "--python", python, *PACKAGES, "sudospawner")
-    os.makedirs(WORK + "/hub", exist_ok=True)
+    python, spawner = WORK + "/user/bin/python", BATCHSPAWNER if slurm else "sudospawner"
+    run(uv, "pip", "install", "-q", "--compile-bytecode", "--python", python, *PACKAGES, spawner)
+
+def start_peer(additions=""):
+    if not os.path.exists(WORK + "/user"):
+        make_environment()
+    os.makedirs(WORK + "/hub", 0o700, exist_ok=True)
     spawner = "sudospawner.SudoSpawner" if sudo else "systemdspawner.SystemdSpawner"
-    config = CONFIG.replace("SPAWNER", spawner).replace("WORK", WORK) + additions
+    config, jupyterhub = CONFIG.replace("SLURM", SLURM if slurm else ""), "/opt/campushub/hub/bin/jupyterhub"
+    if slurm:
+        spawner, jupyterhub = "batchspawner.SlurmSpawner", WORK + "/user/bin/jupyterhub"
+        config = config.replace("ADDRESS", settings["SlurmCluster"]["address"])
+    config = config.replace("SPAWNER", spawner).replace("WORK", WORK) + additions
     open(WORK + "/hub/config.py", "w").write(config)
     user = "root"
     if sudo:
@@ -66,7 +94,7 @@ def start_peer(additions=""):
         os.chmod(f"/etc/sudoers.d/{PEER}", 0o440)
     path = "--setenv=PATH=/opt/campushub/hub/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     run("systemd-run", "-q", "--collect", f"--unit={PEER}", f"--uid={user}", path, "-p", "KillMode=mixed",
-        f"--working-directory={WORK}/hub", "/opt/campushub/hub/bin/jupyterhub", "-f", WORK + "/hub/config.py")
+        f"--working-directory={WORK}/hub", jupyterhub, "-f", WORK + "/hub/config.py")
     wait_for(THEIRS.replace("http:", "https:") if "ssl_cert" in additions else THEIRS)
 
 def wait_for(url):
@@ -94,4 +122,5 @@ def on_host(work: str, group: str) -> str:
     pins = re.findall(r"^((?:jupyterhub|jupyterlab|notebook|ipykernel)==[0-9.]+)", lock, re.MULTILINE)
     # A lock may have several versions of a package for several versions of Python; the newest is last.
     packages = list({pin.partition("==")[0]: pin for pin in pins}.values())
-    return f"WORK, GROUP, PACKAGES = {work!r}, {group!r}, {packages!r}\n{ON_HOST}"
+    given = f"WORK, GROUP, PACKAGES, BATCHSPAWNER = {work!r}, {group!r}, {packages!r}, {BATCHSPAWNER!r}\n"
+    return given + ON_HOST
