@@ -45,7 +45,7 @@ from campushub_hub.spawners.cluster import (
     parse_jobs,
     parse_positions,
 )
-from campushub_hub.spawners.slurm import Resources
+from campushub_hub.spawners.slurm import ANSWER_SIZE, HeldConnection, Resources
 
 ME = pwd.getpwuid(os.getuid())
 # As squeue of Debian 13 (24.11) has printed it, with SLURM_TIME_FORMAT=%s.
@@ -516,6 +516,110 @@ def test_nobody_is_led_to_a_job_that_is_ending(
     asyncio.run(scenario())
 
 
+class Answering:
+    """A server that answers questions on a connection that stays open, as long as it is well."""
+
+    def __init__(self) -> None:
+        self.connections = self.questions = 0
+        self.well = True
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while await reader.readuntil(b"\r\n\r\n"):
+            self.questions += 1
+            if self.well:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def test_the_hub_asks_a_server_on_one_connection(
+    hub: SlurmCluster,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A connection for each question would cost the hub of hundreds of servers most of what it does."""
+    context = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
+    spawner.fingerprint = cluster_fingerprint(ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text()))
+    spawner.answer_interval, spawner.answer_timeout, server = 0.05, 0.2, Answering()
+    monkeypatch.setattr(spawner, "look_at_home", asyncio.Event().wait)
+
+    async def until(condition: Callable[[], bool]) -> None:
+        for _ in range(250):
+            if condition():
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{server.questions} questions, unresponsive: {spawner.unresponsive}")
+
+    async def scenario() -> None:
+        listener = await asyncio.start_server(server.serve, "localhost", 0, ssl=context)
+        async with listener:
+            place = place_of(listener.sockets[0].getsockname()[1])
+            monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+            watch = asyncio.ensure_future(spawner.watch_answers())
+            await until(lambda: server.questions > 3)
+            assert (server.connections, spawner.unresponsive) == (1, False)
+            server.well = False
+            await until(lambda: spawner.unresponsive)
+            asked = server.questions
+            await asyncio.sleep(0.5)
+            assert server.questions <= asked + 1, "a server that hangs is not asked more and more"
+            watch.cancel()
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert watched[0] == []
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_server_that_says_too_much_is_not_heard(asked: bool) -> None:
+    """It is a program of its user's, who could keep the hub busy."""
+
+    class Writer:
+        def write(self, data: bytes) -> None:
+            pass
+
+    class Endless:
+        said = 0
+
+        async def read(self, most: int) -> bytes:
+            self.said += most
+            await asyncio.sleep(0)
+            return b"x" * most
+
+    async def scenario() -> int:
+        held, reader = HeldConnection(Writer()), Endless()  # type: ignore[arg-type]
+        question = asyncio.ensure_future(held.ask(b"")) if asked else None
+        await asyncio.sleep(0)
+        await asyncio.wait_for(held.listen(reader), 5)  # type: ignore[arg-type]
+        assert question is None or await question
+        return reader.said
+
+    assert asyncio.run(scenario()) <= 2 * ANSWER_SIZE
+
+
+def test_only_who_waits_for_the_end_of_a_job_is_told(hub: SlurmCluster, slurm: Slurm) -> None:
+    """Not the watches of all the other servers, every few seconds."""
+
+    async def scenario() -> None:
+        slurm.jobs = f"{RUNNING}\n{PENDING}"
+        for number in (12, 13):
+            hub.claim(mine(number), SimpleNamespace())  # type: ignore[arg-type]
+        ends = [asyncio.ensure_future(hub.wait_for_end(mine(number))) for number in (12, 13)]
+        await hub.refresh()
+        await asyncio.sleep(0)
+        assert [end.done() for end in ends] == [False, False]
+        slurm.jobs = f"{RUNNING.replace('RUNNING', 'FAILED')}\n{PENDING}"
+        await hub.refresh()
+        await asyncio.sleep(0.01)
+        assert [end.done() for end in ends] == [True, False]
+        await asyncio.wait_for(hub.wait_for_end(mine(12)), 1)
+        ends[1].cancel()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.attack
 def test_a_number_of_somebody_elses_job_is_of_no_use(
     hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner
@@ -850,18 +954,37 @@ def test_a_server_has_no_more_tasks_than_its_user_may() -> None:
     assert printed.strip() == "(512, 512)"
 
 
-def test_a_job_begins_again_with_its_output_in_the_journal(tmp_path: Path) -> None:
-    """Once, with the same arguments. The stand-in of systemd-cat prints what it is called with."""
-    journal, script = tmp_path / "systemd-cat", tmp_path / "slurm_script"
-    journal.write_text('#!/bin/sh\necho "$1"; shift; exec "$@"\n')
-    script.write_text(
-        f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(Path(job_script.__file__).parent)!r})\n"
-        f"import job\njob.JOURNAL = {str(journal)!r}\njob.into_journal('alice')\nprint(sys.argv[1:], flush=True)\n"
-    )
-    for program in (journal, script):
-        program.chmod(0o755)
-    done = subprocess.run([script, "hub:983", "998", "a b"], check=True, stdout=subprocess.PIPE, text=True)
-    assert done.stdout.splitlines() == ["--identifier=jupyterhub-user-alice", "['hub:983', '998', 'a b']"]
+def print_as_job(journal: Path) -> str:
+    """What a job prints that is in nobody's journal."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(job_script.__file__).parent)!r})
+import job
+job.JOURNAL = {str(journal)!r}
+job.into_journal("alice")
+print("hello", flush=True)
+print("trouble", file=sys.stderr, flush=True)
+"""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+
+def test_what_a_job_prints_is_in_the_journal(tmp_path: Path) -> None:
+    """A stand-in listens in the place of the journal."""
+    with socket.socket(socket.AF_UNIX) as journal:
+        journal.bind(str(tmp_path / "stdout"))
+        journal.listen()
+        assert print_as_job(tmp_path / "stdout") == ""
+        connection, _ = journal.accept()
+        with connection, connection.makefile() as stream:
+            assert stream.read().split("\n") == [
+                *("jupyterhub-user-alice", "", "6", "1", "0", "0", "0"),
+                *("hello", "trouble", ""),
+            ]
+
+
+def test_a_job_prints_as_ever_where_there_is_no_journal(tmp_path: Path) -> None:
+    assert print_as_job(tmp_path / "stdout") == "hello\ntrouble\n"
 
 
 # Submission, as the user

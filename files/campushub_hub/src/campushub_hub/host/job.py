@@ -18,15 +18,14 @@ import resource
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 # Where role slurm has Slurm make a directory for each job, and remove it with the job.
 JOBS = "/var/lib/campushub/jobs"
 # How long the hub may be away, as for its restart.
 PATIENCE = 300
-# Where what the job and the server print goes, where it is there, and what says that it does.
-JOURNAL, MARK = "/usr/bin/systemd-cat", "CAMPUSHUB_JOB_JOURNAL"
+# Where what the job and the server print goes, if it is there.
+JOURNAL = "/run/systemd/journal/stdout"
 # What would make the server load code from places that the hub's user chooses.
 FORBIDDEN = ("LD_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
 # What Slurm tells a job, which programs look for.
@@ -46,6 +45,8 @@ def private_directory(job: str) -> str:
     if os.path.isdir(made) and os.stat(made).st_uid == os.getuid():
         return made
     # In a cluster that is not ours. What is there stays when the job has ended.
+    import tempfile
+
     return tempfile.mkdtemp(prefix="campushub-", dir="/tmp")
 
 
@@ -102,10 +103,18 @@ def environment(asked: dict[str, str], directory: str) -> dict[str, str]:
 
 
 def into_journal(user: str) -> None:
-    """Begin again with the journal in the place of the job's output, which is nowhere: a file would be in the home."""
-    if MARK not in os.environ and os.path.exists(JOURNAL):
-        os.environ[MARK] = "1"
-        os.execv(JOURNAL, [JOURNAL, f"--identifier=jupyterhub-user-{user}", *sys.argv])  # noqa: S606
+    """
+    Have the journal get what the job and the server print, and not nobody: a file would be in the home.
+
+    As systemd-cat(1) does it, which would take a second start of this program.
+    """
+    with socket.socket(socket.AF_UNIX) as journal:
+        if journal.connect_ex(JOURNAL):
+            return
+        # The name, no unit, the priority of what has none, that others are understood, and that nobody else gets it.
+        journal.sendall(f"jupyterhub-user-{user}\n\n6\n1\n0\n0\n0\n".encode())
+        for number in (1, 2):
+            os.dup2(journal.fileno(), number)
 
 
 def limit_tasks(number: int) -> None:

@@ -240,6 +240,8 @@ class SlurmCluster(SingletonConfigurable):
         # How many jobs of a user, by UID, are being submitted, whose numbers nobody knows yet.
         self.submissions: Counter[int] = Counter()
         self.changed = asyncio.Event()
+        # Of the jobs whose end somebody waits for.
+        self._ends: dict[Key, asyncio.Event] = {}
         self._query: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._reports = asyncio.Semaphore(8)
@@ -272,6 +274,7 @@ class SlurmCluster(SingletonConfigurable):
     def release(self, job: Key) -> None:
         """Say that a job is no server any more."""
         self.claims.pop(job, None)
+        self._ends.pop(job, None)
 
     async def watch(self) -> None:
         """Look at the jobs every few seconds, and cancel those that belong to no server."""
@@ -319,6 +322,10 @@ class SlurmCluster(SingletonConfigurable):
         # Those who wait look, and wait for the next one.
         self.changed.set()
         self.changed = asyncio.Event()
+        # Of hundreds of servers that run nobody has to look.
+        for job, end in self._ends.items():
+            if (found := self.look(job)) and found.ending:
+                end.set()
 
     def look(self, job: Key) -> Job | None:
         """Return a job as it was when Slurm answered last; None is unknown."""
@@ -332,6 +339,11 @@ class SlurmCluster(SingletonConfigurable):
         if time.monotonic() - self.asked > 2 * self.query_interval or self.look(job) is None:
             await self.refresh()
         return self.look(job)
+
+    async def wait_for_end(self, job: Key) -> None:
+        """Wait until Slurm says that a job is ending, or has ended."""
+        if (found := self.look(job)) is None or not found.ending:
+            await self._ends.setdefault(job, asyncio.Event()).wait()
 
     async def free(self) -> dict[str, Free]:
         """

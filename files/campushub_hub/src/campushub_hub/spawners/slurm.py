@@ -105,7 +105,9 @@ HOPELESS = re.compile(
     r"(PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
     r"|(Assoc|QOS)Max\w+PerJob(Limit)?|QOSMin\w+)\Z"
 )
-# Seconds between two looks at the port of a server that starts, and between two at that of one that is not there.
+# Seconds between two looks at the port of a server that has just begun, and for how many seconds it has.
+BEGIN_INTERVAL, BEGIN_SECONDS = 0.03, 2
+# The same, of one that takes longer to start, and of one that is not there.
 LISTEN_INTERVAL, RETRY_INTERVAL = 0.1, 1.0
 # Seconds that a server has to show its certificate.
 CONNECT_SECONDS = 5.0
@@ -113,6 +115,8 @@ CONNECT_SECONDS = 5.0
 DOUBT_SECONDS = 1.0
 # Of the connection that is held to each server: seconds between two signs of life that are missing, how many may be.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 4
+# The most bytes that a server may say there in answer to a question.
+ANSWER_SIZE = 10_000
 # Seconds before the end of a job at which the hub ends the server.
 MARGIN = 60
 
@@ -136,16 +140,57 @@ async def listens(address: str, port: int) -> bool:
 
 
 def keep_alive(connection: asyncio.StreamWriter, idle: int) -> None:
-    """Have a connection end when the other host has not answered the kernel's question after so many silent seconds."""
+    """
+    Have a connection end when the other host has not answered the kernel's question after so many silent seconds.
+
+    What it has been sent and does not acknowledge is such a question as well.
+    """
     carrier = connection.get_extra_info("socket")
     carrier.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {
+        socket.TCP_USER_TIMEOUT: 1000 * KEEPALIVE_SECONDS * KEEPALIVE_COUNT,
         socket.TCP_KEEPIDLE: idle,
         socket.TCP_KEEPINTVL: KEEPALIVE_SECONDS,
         socket.TCP_KEEPCNT: KEEPALIVE_COUNT,
     }
     for option, value in options.items():
         carrier.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class HeldConnection:
+    """
+    A connection to a server that stays open: its end is that of the server, and the hub asks there whether it answers.
+
+    For each question a connection of its own would take both sides some milliseconds, for their certificates.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._answer: asyncio.Future[bool] | None = None
+        # How much more the server may say.
+        self._left = 0
+
+    async def ask(self, request: bytes) -> bool:
+        """Return True when the server answers, or False when the connection ends before."""
+        # One who has asked, and gave up, has asked for the next one as well.
+        if self._answer is None or self._answer.done():
+            self._answer = asyncio.get_running_loop().create_future()
+            self._left = ANSWER_SIZE
+            self._writer.write(request)
+        return await asyncio.shield(self._answer)
+
+    async def listen(self, reader: asyncio.StreamReader) -> None:
+        """Wait until the connection ends, or the server has said more than it was asked for. Raises OSError."""
+        try:
+            while (said := await reader.read(ANSWER_SIZE)) and self._left >= len(said):
+                self._left -= len(said)
+                self._note(answered=True)
+        finally:
+            self._note(answered=False)
+
+    def _note(self, *, answered: bool) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_result(answered)
 
 
 class Resources(TypedDict):
@@ -209,6 +254,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     # Whether nobody is led to the server; see `CampusProxy`.
     withheld = False
     _doubt: asyncio.Task[None] | None = None
+    _held: HeldConnection | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -429,13 +475,14 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def wait_until_reachable(self, address: str, port: int) -> None:
         """Wait until the server can be connected to. Raises ServerStartError."""
-        end = time.monotonic() + self.begin_timeout
+        began = time.monotonic()
         while not await self.is_there(address, port):
             if (found := self.cluster.look(self.key)) is not None:
                 self.check_job(found)
-            if time.monotonic() > end:
+            waited = time.monotonic() - began
+            if waited > self.begin_timeout:
                 raise ServerStartError(NOT_REPORTED, node=found.node if found else address)
-            await asyncio.sleep(LISTEN_INTERVAL)
+            await asyncio.sleep(BEGIN_INTERVAL if waited < BEGIN_SECONDS else LISTEN_INTERVAL)
 
     async def is_there(self, address: str, port: int) -> bool:
         """Return whether a server that starts listens. Raises ServerStartError."""
@@ -595,6 +642,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def watch(self) -> None:
         """Wait until Slurm says that the job has ended, and tell the hub."""
         while True:
+            await self.cluster.wait_for_end(self.key)
             found = self.cluster.look(self.key)
             if found is not None and found.ended and self._callbacks and await self.poll_and_notify() is not None:
                 return
@@ -682,17 +730,25 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             found = self.cluster.look(self.key)
             if found is None or not found.ending:
                 await self.withhold(False)
-            # It sends nothing where nothing is asked.
-            await reader.read(1)
+            self._held = HeldConnection(writer)
+            await self._held.listen(reader)
         except OSError:
             pass
         finally:
+            self._held = None
             writer.close()
         if time.monotonic() - began < 1:
             # No server does that but one that wants the hub to be busy, or has just ended.
             self.begin_doubt(DOUBT_SECONDS)
             await asyncio.sleep(pause / 2)
         return True
+
+    async def answers(self) -> bool:
+        """Return whether the server answers a request, whatever it says."""
+        place = self.listens_at.removeprefix("https://")
+        request = f"GET {self.server.base_url}api HTTP/1.1\r\nHost: {place}\r\n\r\n"
+        # A connection may end because the server closes it.
+        return bool(self._held and await self._held.ask(request.encode())) or await super().answers()
 
     async def cut_off(self) -> None:
         """End a server at whose port somebody else listens, to whom nothing more must be sent."""
