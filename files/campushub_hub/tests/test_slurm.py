@@ -208,6 +208,19 @@ def test_what_is_free_is_asked_once_for_all_pages(hub: SlurmCluster, slurm: Slur
     asyncio.run(scenario())
 
 
+def test_servers_that_start_on_a_node_ask_for_its_address_once(
+    hub: SlurmCluster, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> list[str]:
+        found = [await hub.node_address("slurm-node") for _ in range(3)]
+        slurm.free = "10.89.0.99\n"
+        monkeypatch.setattr(cluster, "ADDRESS_SECONDS", -1)
+        return [*found, await hub.node_address("slurm-node")]
+
+    assert asyncio.run(scenario()) == ["10.89.0.12"] * 3 + ["10.89.0.99"]
+    assert len(slurm.calls) == 2
+
+
 def test_a_silent_slurm_ends_no_server(hub: SlurmCluster, slurm: Slurm, spawner: CampusSlurmSpawner) -> None:
     async def scenario() -> None:
         assert await spawner.poll() is None

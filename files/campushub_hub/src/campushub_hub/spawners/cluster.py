@@ -64,6 +64,8 @@ CANCEL_SECONDS, CANCEL_BATCH = 60.0, 100
 REPORT_SIZE, REPORT_SECONDS = 16_000, 10.0
 # The most connections of one host to the port for reports, where each takes moments, and to that of the API.
 HOST_REPORTS, HOST_CONNECTIONS = 32, 1000
+# For how many seconds the address of a node is what Slurm has said: twenty servers may start there at once.
+ADDRESS_SECONDS = 60.0
 # For how many seconds pages show what is free, and how long they wait for Slurm to say it.
 FREE_SECONDS, FREE_WAIT = 5.0, 2.0
 
@@ -249,6 +251,8 @@ class SlurmCluster(SingletonConfigurable):
         self._reporting: Counter[str] = Counter()
         self._free: asyncio.Task[dict[str, Free]] | None = None
         self._free_since = -math.inf
+        # By node, with the time of the answer.
+        self._addresses: dict[str, tuple[str, float]] = {}
         self._cancelled: dict[Key, float] = {}
         # Until when nothing is to be done about a user and an account: always, where the user is in it.
         self._associated: dict[tuple[str, str], float] = {}
@@ -412,7 +416,12 @@ class SlurmCluster(SingletonConfigurable):
 
     async def node_address(self, node: str) -> str:
         """Return the address of a node, by which the hub reaches the servers there. Raises OSError."""
-        return (await run("sinfo", "--noheader", f"--nodes={node}", "--format=%o")).split("\n")[0].strip() or node
+        address, since = self._addresses.get(node, ("", -math.inf))
+        if time.monotonic() - since > ADDRESS_SECONDS:
+            printed = await run("sinfo", "--noheader", f"--nodes={node}", "--format=%o")
+            address = printed.split("\n")[0].strip() or node
+            self._addresses[node] = address, time.monotonic()
+        return address
 
     # Accounts
 
