@@ -3,7 +3,7 @@
 How long people wait for a server in a Slurm cluster, and what such servers cost the hub, against batchspawner.
 
     tests/benchmarks/slurm.py HUB NODE... [--user admin] [--key .state/id_ed25519] [--rounds 7] [--users 20]
-        [--servers 200] [--minutes 3] [--only starts|queue|load]
+        [--servers 200] [--minutes 3] [--only starts|queue|load] [--keep]
 
 HUB and NODE are hosts on which site.yml was applied: HUB alone in the group hub with `jupyterhub_spawner: slurm`, no
 profiles and no subdomains of users, the NODEs in the group compute. They are no hosts to keep. The cluster must have
@@ -51,7 +51,9 @@ PREPARE = r"""
 NAMES = [f"bench{number:02}" for number in range(USERS)]
 os.makedirs(WORK, exist_ok=True)
 make_users(NAMES, FIRST_UID)
-make_environment()
+if not os.path.exists(WORK + "/user/complete"):
+    make_environment()
+    open(WORK + "/user/complete", "w").close()
 """
 
 # Runs on each node.
@@ -364,7 +366,9 @@ finally:
         subprocess.run(["scancel", "--user", name], capture_output=True)
     subprocess.run(["systemctl", "restart", "jupyterhub"], capture_output=True)
     remove_accounts()
-    clean(NAMES)
+    subprocess.run(["systemctl", "reset-failed"], capture_output=True)
+    if not KEEP:
+        clean(NAMES)
 model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
 system = dict(re.findall(r'^(\w+)="?([^"\n]*)', open("/etc/os-release").read(), re.M))["PRETTY_NAME"]
 print(f"{system}, {os.cpu_count()} x {model[1] if model else platform.machine()}, {run('sinfo', '--version').strip()}")
@@ -387,6 +391,7 @@ def main() -> int:
     )
     parser.add_argument("--pause", type=float, default=5, help="seconds before each start (default: %(default)s)")
     parser.add_argument("--only", choices=["starts", "queue", "load"], help="measure this alone")
+    parser.add_argument("--keep", action="store_true", help="keep the peer and its users for another run")
     parser.add_argument("--group", default="jupyter-users", help="Unix group that may log in (default: %(default)s)")
     options = parser.parse_args()
 
@@ -405,6 +410,7 @@ def main() -> int:
             "MINUTES": options.minutes,
             "PAUSE": options.pause,
             "ONLY": options.only,
+            "KEEP": options.keep,
             "OURS_CONFIG": OURS_CONFIG,
             "THEIRS_CONFIG": THEIRS_CONFIG,
             "COMMON_CONFIG": COMMON_CONFIG,
@@ -420,7 +426,7 @@ def main() -> int:
             return 1
         return execute(options.address, client + given + hub_load.ON_HOST + shared + PREPARE + MEASURE)
     finally:
-        for node in options.nodes:
+        for node in [] if options.keep else options.nodes:
             execute(node, shared + given + CLEAN)
 
 
