@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -I
+#!/usr/bin/python3 -IS
 """
 Prepare a host for the server of one user: resource limits and a private runtime directory. Runs as root.
 
@@ -12,7 +12,8 @@ Both spawners use this module, so a user gets the same limits with either. The l
 With either the servers of a user share a /tmp and /var/tmp of their own, on the disk, which go with the last of them;
 see `server_properties`.
 
-Only the standard library is imported: each start of a server waits for this program.
+Only the standard library is imported, and no site-packages are looked for: each start of a server waits for this
+program.
 """
 
 from __future__ import annotations
