@@ -72,7 +72,9 @@ outdated:
 PROPERTIES = ("ActiveState", "NeedDaemonReload", "DropInPaths", "InactiveExitTimestampMonotonic", "UnitFileState")
 UNITS = "/etc/systemd/system"
 DEFINITIONS = (UNITS, "/run/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
-CONTROL_GROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd")
+GROUPS = "/proc/1/cgroup"
+# Of version 2, and of version 1.
+CONTROL_GROUPS = {"": "/sys/fs/cgroup", "name=systemd": "/sys/fs/cgroup/systemd"}
 
 
 def newest(patterns: Iterable[str]) -> tuple[float, str]:
@@ -99,10 +101,22 @@ def reason(name: str, shown: Mapping[str, str], reads: Iterable[str]) -> str:
     return f"{path} changed" if changed > started else ""
 
 
+def control_groups(name: str) -> list[str]:
+    """Return where the control group of a service may be: beside that of the service manager itself."""
+    found = []
+    with open(GROUPS, encoding="utf-8") as file:
+        for line in file:
+            _, kind, path = line.rstrip("\n").split(":", 2)
+            if kind in CONTROL_GROUPS:
+                # In a container it may be that of the whole host.
+                found.append(f"{CONTROL_GROUPS[kind]}{path.removesuffix('/init.scope')}/system.slice/{name}")
+    return found
+
+
 def cache_entry(key: str | None, reads: Mapping[str, Iterable[str]]) -> CacheEntry:
     """Prepare to store that all units run what lies on the disk, by everything that would be different otherwise."""
-    # Of version 2 and 1. The directory is a new one after each start.
-    groups = {name: [f"{root}/system.slice/{name}" for root in CONTROL_GROUPS] for name in reads}
+    # The directory is a new one after each start.
+    groups = {name: control_groups(name) for name in reads}
     running = all(any(map(os.path.isdir, places)) for places in groups.values())
     patterns = [f"{UNITS}/*.wants/{name}" for name in reads]
     patterns += [f"{place}/{name}{more}" for place in DEFINITIONS for name in reads for more in ("", ".d/*.conf")]

@@ -181,11 +181,13 @@ def test_a_result_is_valid_while_the_service_runs_what_it_read(
     manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_cache, "DIRECTORY", str(tmp_path / "store"))
-    monkeypatch.setattr(systemd_units, "CONTROL_GROUPS", (str(tmp_path / "groups"),))
+    (tmp_path / "of-init").write_text("3:cpu:/\n1:name=systemd:/container/init.scope\n")
+    monkeypatch.setattr(systemd_units, "GROUPS", str(tmp_path / "of-init"))
+    monkeypatch.setattr(systemd_units, "CONTROL_GROUPS", {"name=systemd": str(tmp_path / "groups")})
     monkeypatch.setattr(systemd_units, "UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(systemd_units, "DEFINITIONS", (str(tmp_path / "units"),))
     group, settings, unit = (
-        tmp_path / "groups/system.slice/hub.service",
+        tmp_path / "groups/container/system.slice/hub.service",
         tmp_path / "settings",
         tmp_path / "units/hub.service",
     )
