@@ -1175,3 +1175,11 @@ def test_many_ends_leave_threads_to_starts(monkeypatch: pytest.MonkeyPatch) -> N
             await asyncio.gather(*readers)
 
     asyncio.run(act())
+
+
+def test_a_service_manager_that_starts_anew_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(f"#!/bin/sh\n[ -e {tmp_path}/asked ] && echo 4711 || {{ : >{tmp_path}/asked; exit 1; }}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert asyncio.run(systemd_spawner.main_pid_of("some.service")) == 4711

@@ -51,11 +51,15 @@ def escape_unit_name(name: str) -> str:
 
 async def main_pid_of(unit: str) -> int:
     """Return the PID of a unit's main process as the service manager says it, 0 if there is none."""
-    show = await asyncio.create_subprocess_exec(
-        *("systemctl", "show", "--value", "--property=MainPID", unit), stdout=subprocess.PIPE
-    )
-    printed, _ = await show.communicate()
-    return int(printed)
+    while True:
+        show = await asyncio.create_subprocess_exec(
+            *("systemctl", "show", "--value", "--property=MainPID", unit), stdout=subprocess.PIPE
+        )
+        printed, _ = await show.communicate()
+        if printed:
+            return int(printed)
+        # One that does not answer, as while it starts itself anew, says nothing of the unit.
+        await asyncio.sleep(1)
 
 
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
