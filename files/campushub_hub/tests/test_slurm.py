@@ -309,12 +309,18 @@ class Routes(CampusProxy):
     def __init__(self, spawner: CampusSlurmSpawner) -> None:
         super().__init__(auth_token="secret")
         self.spawner, self.deleted, self.target = spawner, list[str](), ""
+        # What a proxy that is busy waits for before it takes the next target, or why it does not.
+        self.busy: list[asyncio.Event | Exception] = []
 
     async def add_user(self, user: Any, server_name: str = "") -> None:
         # JupyterHub's users have them by name.
         await super().add_user(SimpleNamespace(name=user.name, spawners={server_name: self.spawner}), server_name)
 
     async def add_route(self, _routespec: str, target: str, _data: Any) -> None:
+        for reason in [self.busy.pop(0)] if self.busy else []:
+            if isinstance(reason, Exception):
+                raise reason
+            await reason.wait()
         self.target = target
 
     async def delete_user(self, user: Any, server_name: str = "") -> None:
@@ -525,6 +531,73 @@ def test_nobody_is_led_to_a_job_that_is_ending(
         await hub.refresh()
         await until(lambda: watched[1].target == NOWHERE)
         watch.cancel()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("sequence", [[True, False], [True, False, True], [None, True], [None, True, False]])
+def test_a_busy_proxy_learns_last_what_holds(
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    monkeypatch: pytest.MonkeyPatch,
+    sequence: list[bool | None],
+) -> None:
+    """Whether the hub or JupyterHub (None) changes the route while an earlier change is on its way."""
+    place, routes, free = place_of(4000), watched[1], asyncio.Event()
+    monkeypatch.setattr(CampusSlurmSpawner, "server", place, raising=False)
+    routes.busy = [free]
+
+    async def scenario() -> None:
+        comparison = None
+        for withheld in sequence:
+            if withheld is None:
+                comparison = asyncio.ensure_future(routes.add_user(spawner.user))
+            else:
+                spawner.withhold(withheld)
+            await asyncio.sleep(0.02)
+        assert routes.target == ""
+        free.set()
+        await until(lambda: not spawner._routing)  # noqa: SLF001 (nothing else tells)
+        assert comparison is None or comparison.done()
+
+    asyncio.run(scenario())
+    assert routes.target == (NOWHERE if sequence[-1] else place.host)
+
+
+@pytest.mark.attack
+def test_the_end_of_a_doubt_does_not_leave_the_route_open(
+    spawner: CampusSlurmSpawner, watched: tuple[list[str], Routes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a job that is ending: nobody says again that its server is to be withheld."""
+    monkeypatch.setattr(CampusSlurmSpawner, "server", place_of(4000), raising=False)
+    free = asyncio.Event()
+    watched[1].busy = [free]
+
+    async def scenario() -> None:
+        spawner.begin_doubt(0)
+        await until(lambda: spawner.withheld)
+        spawner.end_doubt()
+        free.set()
+        spawner.withhold(True)
+        await until(lambda: watched[1].target == NOWHERE, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_proxy_that_has_failed_is_told_again(
+    spawner: CampusSlurmSpawner, watched: tuple[list[str], Routes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next look at the server, which are a second apart, not when JupyterHub compares the routes."""
+    monkeypatch.setattr(CampusSlurmSpawner, "server", place_of(4000), raising=False)
+    watched[1].busy = [TimeoutError("the proxy does not answer")]
+
+    async def scenario() -> None:
+        spawner.withhold(True)
+        await until(lambda: not spawner._routing)  # noqa: SLF001 (nothing else tells)
+        assert watched[1].target == ""
+        spawner.withhold(True)
+        await until(lambda: watched[1].target == NOWHERE, 1)
 
     asyncio.run(scenario())
 

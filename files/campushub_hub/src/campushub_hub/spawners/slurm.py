@@ -251,9 +251,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     _resources: Resources | None = None
     # Since when nobody can connect to the server.
     _unreachable: float | None = None
-    # Whether nobody is led to the server; see `CampusProxy`.
+    # Whether nobody is to be led to the server, and what `CampusProxy` has last told the proxy; None is not known.
     withheld = False
-    _doubt: asyncio.Task[None] | None = None
+    proxy_withholds: bool | None = False
+    _routing: asyncio.Task[None] | None = None
+    _doubt: asyncio.TimerHandle | None = None
     _held: HeldConnection | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -648,7 +650,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 return
             if found is not None and found.ending:
                 # That can take long, with the port free.
-                await self.withhold(True)
+                self.withhold(True)
             await self.cluster.changed.wait()
 
     async def watch_answers(self) -> None:
@@ -669,12 +671,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     def begin_doubt(self, seconds: float) -> None:
         """Have nobody led to the server any more if it has not shown its certificate within some seconds."""
-
-        async def doubt() -> None:
-            await asyncio.sleep(seconds)
-            await self.withhold(True)
-
-        self._doubt = self._doubt or asyncio.ensure_future(doubt())
+        self._doubt = self._doubt or asyncio.get_running_loop().call_later(seconds, self.withhold, True)
 
     def end_doubt(self) -> None:
         """Forget the doubt: the server has shown its certificate, or has ended."""
@@ -682,18 +679,26 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             self._doubt.cancel()
         self._doubt = None
 
-    async def withhold(self, withheld: bool) -> None:
+    def withhold(self, withheld: bool) -> None:
         """Have nobody led to the server, or everybody again; meanwhile the proxy says that it does not answer."""
-        if self.withheld == withheld:
-            return
-        self.withheld = withheld
-        self.log.warning("Browsers are led %s the server %s", "no more to" if withheld else "again to", self._log_name)
-        if self.ready:
-            try:
+        if self.withheld != withheld:
+            self.withheld = withheld
+            words = "no more to" if withheld else "again to"
+            self.log.warning("Browsers are led %s the server %s", words, self._log_name)
+        if self.proxy_withholds != withheld and not self._routing:
+            # Nobody waits for the proxy, which may be busy, and nothing cancels what it may have heard already.
+            self._routing = asyncio.ensure_future(self._change_route())
+
+    async def _change_route(self) -> None:
+        """Tell the proxy whether the server is withheld, until it knows what holds by then."""
+        try:
+            while self.ready and self.proxy_withholds != self.withheld:
                 await self.user.settings["proxy"].add_user(self.user, self.name)
-            except Exception:
-                # It is compared every few minutes.
-                self.log.exception("The route of the server %s was not changed", self._log_name)
+        except Exception:
+            # It is compared every few minutes.
+            self.log.exception("The route of the server %s was not changed", self._log_name)
+        finally:
+            self._routing = None
 
     async def hold_connection(self) -> bool:
         """
@@ -712,7 +717,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             await asyncio.sleep(pause)
             return True
         if connection is None:
-            await self.withhold(True)
+            self.withhold(True)
             now = time.monotonic()
             self._unreachable = self._unreachable or now
             if self.unreachable_timeout and now - self._unreachable >= self.unreachable_timeout:
@@ -729,7 +734,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             keep_alive(writer, max(1, round(self.answer_interval)))
             found = self.cluster.look(self.key)
             if found is None or not found.ending:
-                await self.withhold(False)
+                self.withhold(False)
             self._held = HeldConnection(writer)
             await self._held.listen(reader)
         except OSError:
