@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import grp
 import json
+import logging
 import os
 import pwd
 import shutil
@@ -600,6 +601,36 @@ def test_a_proxy_that_has_failed_is_told_again(
         await until(lambda: watched[1].target == NOWHERE, 1)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("withheld", [True, False])
+def test_a_route_is_compared_with_what_holds(
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    withheld: bool,
+) -> None:
+    """What is right is not set again and warned of every few minutes, and what is not is."""
+    place, routes = place_of(4000), watched[1]
+    monkeypatch.setattr(CampusSlurmSpawner, "server", place, raising=False)
+    spawner.withheld = withheld
+    users = {1: SimpleNamespace(name=ME.pw_name, spawners={"": spawner})}
+    routes.hub = SimpleNamespace(host="http://127.0.0.1:8081", routespec="/")
+    routes.app = SimpleNamespace(hub=routes.hub)
+    routes.log = logging.getLogger("proxy")
+    hub_route = {"routespec": "/", "target": routes.hub.host, "data": {"hub": True}}
+
+    async def scenario(target: str) -> str:
+        route = {"routespec": spawner.proxy_spec, "target": target, "data": {"user": ME.pw_name}}
+        await routes.check_routes(users, {}, {"/": hub_route, spawner.proxy_spec: route})
+        return routes.target
+
+    right, wrong = (NOWHERE, place.host) if withheld else (place.host, NOWHERE)
+    assert (asyncio.run(scenario(right)), caplog.records) == ("", [])
+    assert asyncio.run(scenario(wrong)) == right
+    assert "Updating route" in caplog.text
 
 
 class Answering:

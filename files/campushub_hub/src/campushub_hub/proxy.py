@@ -38,6 +38,15 @@ class CampusProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
                 await super().add_user(user, server_name)
             spawner.proxy_withholds = withheld
 
+    async def check_routes(self, user_dict: Any, service_dict: Any, routes: Any = None) -> None:
+        """Compare and restore the routes. That of a server that is withheld is right where nobody listens."""
+        routes = routes or await self.get_all_routes()
+        for spawner in [spawner for user in user_dict.values() for spawner in user.spawners.values() if spawner.ready]:
+            if getattr(spawner, "withheld", False) and (route := routes.get(spawner.proxy_spec)):
+                # JupyterHub expects the server.
+                route["target"] = spawner.server.host if route["target"] == NOWHERE else NOWHERE
+        await super().check_routes(user_dict, service_dict, routes)
+
     async def delete_route(self, routespec: str) -> None:
         """Lead nobody there any more, whatever was asked for before."""
         async with self.turn(routespec):
