@@ -251,11 +251,6 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         state = super().get_state()
         return {**state, "home": self._home} if self._home else state
 
-    def keep_state(self) -> None:
-        """Write down what must not be lost with the hub."""
-        self.orm_spawner.state = self.get_state()
-        self.user.db.commit()
-
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)

@@ -203,6 +203,11 @@ class ServerLifetime(LoggingConfigurable):
         kept |= {"boot": self._boot, "began": self._began, "last_end": self.last_end}
         return {**state, **{name: value for name, value in kept.items() if value}}
 
+    def keep_state(self) -> None:
+        """Write down what must not be lost with the hub."""
+        self.orm_spawner.state = self.get_state()
+        self.user.db.commit()
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Read what `get_state` wrote."""
         super().load_state(state)  # type: ignore[misc]
@@ -219,11 +224,6 @@ class ServerLifetime(LoggingConfigurable):
             self.note_end(pid)
         self._secret, self.extended, self._boot, self._began, self.chosen_age = "", 0, "", 0.0, 0
         self._ending = self._farewell = self._activity = None
-
-    async def stop(self, now: bool = False) -> None:
-        """Stop the server."""
-        self.note_stop()
-        await super().stop(now)  # type: ignore[misc]
 
     def note_stop(self) -> None:
         """Note that the server does not end by itself, where nobody has said why it is stopped."""
@@ -277,8 +277,7 @@ class ServerLifetime(LoggingConfigurable):
             started = self.orm_spawner.started
             age = (utcnow(with_tz=False) - started).total_seconds() if started else 0.0
             self._boot, self._began, self.last_end = boot(), uptime() - max(0.0, age), None
-            self.orm_spawner.state = self.get_state()
-            self.user.db.commit()
+            self.keep_state()
 
     def stop_polling(self) -> None:
         """End the watch, because the server is being stopped or has ended."""
@@ -378,8 +377,7 @@ class ServerLifetime(LoggingConfigurable):
         granted = self.extension_left()
         if granted:
             self.extended += granted
-            self.orm_spawner.state = self.get_state()
-            self.user.db.commit()
+            self.keep_state()
             self.log.info("The server %s runs %d s longer, as its user wishes", self._log_name, granted)
             await self.exchange()
         return granted
