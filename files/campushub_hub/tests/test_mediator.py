@@ -146,6 +146,13 @@ def test_mediator_is_gone_when_it_has_answered(place: Place) -> None:
     assert alive(answer["pid"])
 
 
+def test_an_action_of_another_release_is_refused(place: Place) -> None:
+    command = place.command_line("stop")
+    refused = subprocess.run(command, input="{}", capture_output=True, text=True, env=place.environment, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "campushub-mediator has no action 'stop'.\n"
+
+
 @pytest.mark.parametrize(
     ("command", "env", "reason"),
     [

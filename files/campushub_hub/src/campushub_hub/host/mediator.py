@@ -367,8 +367,11 @@ def main(action: str) -> int:
         answer = submit(request)
     elif action == "cancel":
         answer = cancel([int(job) for job in request["jobs"]], str(request["name"]), str(request["user"]))
-    else:
+    elif action == "associate":
         answer = associate(str(request["user"]), str(request["account"]))
+    else:
+        # As of a hub of another release.
+        sys.exit(f"campushub-mediator has no action {action!r}.")
     json.dump(answer, sys.stdout)
     return 0
 
