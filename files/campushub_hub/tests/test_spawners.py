@@ -509,7 +509,10 @@ def test_a_stopped_mediator_holds_up_nothing(centre: Centre, monkeypatch: pytest
     centre.run(act)
 
 
-def test_a_server_of_a_former_release_is_stopped_by_its_unit(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unit", ["17.service", "17.scope", "17-0.scope"])
+def test_a_server_of_a_former_release_is_stopped_by_its_unit(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
     """Its name is not in the state; what the kernel says of the process counts if the unit is one of the user's."""
     asked: list[str] = []
 
@@ -530,11 +533,12 @@ def test_a_server_of_a_former_release_is_stopped_by_its_unit(centre: Centre, mon
         spawner.pid = os.getpid()
         spawner._pid_started = spawner._start_time()  # noqa: SLF001 (as in the state of such a server)
         for owner in (uid + 1, uid):
-            groups.append(f"0::/jupyterhub.slice/jupyterhub-{owner}.slice/jupyterhub-user-{owner}-17.service\n")
+            groups.append(f"0::/jupyterhub.slice/jupyterhub-{owner}.slice/jupyterhub-user-{owner}-{unit}\n")
             assert await spawner.end_unit() == (owner == uid)
 
     centre.run(act)
-    assert asked == [f"jupyterhub-user-{uid}-17.service"]
+    assert asked == [f"jupyterhub-user-{uid}-{unit}"]
+    assert is_server(asked[0])
 
 
 def test_a_profile_says_what_the_mediator_starts(centre: Centre, tmp_path: Path) -> None:

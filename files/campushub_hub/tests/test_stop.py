@@ -31,6 +31,12 @@ def test_an_end_is_what_the_service_manager_says(told: Path, state: str, ended: 
     assert told.read_text().splitlines()[0] == f"stop --quiet -- {UNIT}"
 
 
+@pytest.mark.parametrize("name", ["jupyterhub-user-2001-17.scope", "jupyterhub-user-2001-17-0.scope"])
+def test_a_scope_of_a_former_release_is_stopped(told: Path, name: str) -> None:
+    assert stop.main([name]) == 0
+    assert told.read_text().splitlines()[0] == f"stop --quiet -- {name}"
+
+
 def test_a_service_manager_that_hangs_is_not_waited_for(told: Path) -> None:
     told.with_name("systemctl").write_text("#!/bin/sh\nexec sleep 60\n")
     assert not stop.stop(UNIT, 0.2)

@@ -20,8 +20,12 @@ SYSTEMCTL = "/usr/bin/systemctl"
 
 
 def is_server(unit: str) -> bool:
-    """Return whether a unit is called like that of a server; former releases have started scopes."""
-    return re.fullmatch(r"jupyterhub-user-[0-9]{1,10}-[0-9]{1,20}\.(service|scope)", unit) is not None
+    """
+    Return whether a unit is called like that of a server.
+
+    Former releases have started scopes, on Debian 12 with a second number (`spawners.sudo.FORMER_UNIT`).
+    """
+    return re.fullmatch(r"jupyterhub-user-[0-9]{1,10}-[0-9]{1,20}(-0)?\.(service|scope)", unit) is not None
 
 
 def stop(unit: str, seconds: float = SECONDS) -> bool:

@@ -19,7 +19,8 @@ from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError,
 
 # The path in the sudo rule, and the seconds that it may take; it gives up sooner by itself.
 STOP, STOP_TIMEOUT = "/opt/campushub/hub/bin/campushub-stop", 150.0
-FORMER_UNIT = r"/jupyterhub-(?P<uid>\d+)\.slice/(?P<unit>jupyterhub-user-(?P=uid)-\d+\.(service|scope))$"
+# Scopes of 0.5.0 have a second number where the service manager is older than systemd 253, as on Debian 12.
+FORMER_UNIT = r"/jupyterhub-(?P<uid>\d+)\.slice/(?P<unit>jupyterhub-user-(?P=uid)-\d+(-0)?\.(service|scope))$"
 
 
 class HomeError(Exception):
