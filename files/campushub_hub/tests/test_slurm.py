@@ -34,7 +34,7 @@ from campushub_hub.host import job as job_script
 from campushub_hub.host import mediator, user_session
 from campushub_hub.profiles import ChoiceError
 from campushub_hub.proxy import NOWHERE, CampusProxy
-from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, cluster
+from campushub_hub.spawners import CampusSlurmSpawner, ServerStartError, answers, cluster
 from campushub_hub.spawners.cluster import (
     GONE,
     Free,
@@ -86,23 +86,27 @@ class Slurm:
             if self.jobs is None:
                 raise OSError("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
             return self.jobs
-        if command[-1] in ("cancel", "associate"):
-            user = command[-3] if command[0] == "sudo" else command[-4].removeprefix("--uid=")
-            if user in self.closed:
-                raise OSError(CLOSED)
-            self.given.append(json.loads(given))
-            return json.dumps({"ok": True, "problem": self.problem})
         if command[0] == "munge":
             return f"{command[1]} {given}"
         if command[0] == "sinfo":
             return self.free
         return given
 
+    async def ask(self, *command: str, given: bytes = b"", **_: Any) -> tuple[int, bytes]:
+        """Be the mediator."""
+        self.calls.append(command)
+        user = command[-3] if command[0] == "sudo" else command[-4].removeprefix("--uid=")
+        if user in self.closed:
+            return 1, b""
+        self.given.append(json.loads(given))
+        return 0, json.dumps({"ok": True, "problem": self.problem}).encode()
+
 
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
     programs = Slurm()
     monkeypatch.setattr(cluster, "run", programs.run)
+    monkeypatch.setattr(cluster, "ask", programs.ask)
     # The hub of a test that does not say otherwise has a user of its own, whoever runs the tests.
     monkeypatch.setattr(os, "geteuid", lambda: 999)
     return programs
@@ -798,9 +802,6 @@ def test_many_jobs_with_the_hubs_name_take_one_call(hub: SlurmCluster, slurm: Sl
     assert len(cancelled(slurm)) == 1
 
 
-CLOSED = "sudo: PAM account management error: User account has expired"
-
-
 def test_a_job_of_a_closed_account_is_cancelled_as_slurm(hub: SlurmCluster, slurm: Slurm) -> None:
     slurm.closed = {"bob"}
 
@@ -824,6 +825,22 @@ def test_what_slurm_refuses_a_user_is_not_asked_as_slurm(hub: SlurmCluster, slur
 
     asyncio.run(scenario())
     assert [call[3] for call in cancelled(slurm)] == ["bob"]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("said", ["endless", "much", "nested", "nothing"])
+def test_a_mediator_that_cancels_cannot_fill_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str
+) -> None:
+    """Its user can write into what the hub reads. Any program is in the place of sudo here."""
+    commands = {"endless": "exec yes", "much": "yes | head -c 2000000", "nothing": "exit 0"}
+    commands["nested"] = f"head -c {answers.ANSWER_SIZE - 1} /dev/zero | tr '\\0' '['"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{commands[said]}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(cluster, "user_command", lambda *_: [str(program)])
+    with pytest.raises(OSError, match=r"^the mediator of ann has"):
+        asyncio.run(asyncio.wait_for(cluster.ask_mediator("ann", "cancel"), 10))
 
 
 def test_a_stop_that_is_refused_does_not_keep_the_server(

@@ -520,7 +520,6 @@ def test_a_server_of_a_former_release_is_stopped_by_its_unit(
         asked.append(command[-1])
         return 0, b""
 
-    monkeypatch.setattr(base, "ask", ask)
     monkeypatch.setattr(sudo_spawner, "ask", ask)
     real, uid, groups = Path.read_text, os.getuid(), list[str]()
 

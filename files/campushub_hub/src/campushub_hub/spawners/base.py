@@ -28,7 +28,6 @@ import secrets
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from campushub_hub.host import mediator, user_session
 from campushub_hub.profiles import SLURM, WITHOUT_SETTINGS, ChoiceError, Offer
 from campushub_hub.translation import gettext_noop
 
+from .answers import ask, printable
 from .choices import ChosenServer
 from .cluster import Free, SlurmCluster
 from .lifetime import Condition, Ending, ServerLifetime, explanation_of
@@ -58,17 +58,10 @@ NO_SESSION = gettext_noop("Your session could not be prepared. Please tell your 
 PORT_TAKEN = gettext_noop("Somebody else holds the port of this server. Please start it again.")
 SYSTEM_ACCOUNT = gettext_noop("%(user)s is an account of the system and not of a person. It gets no server.")
 NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
-# The most bytes of an answer of the mediator.
-ANSWER_SIZE = 10**6
 # Seconds after which it is tried again to end a server.
 STOP_INTERVAL = 5.0
 # Seconds that a server has to answer when one of its pages complains, and between two such questions.
 PAGE_TIMEOUT, PAGE_INTERVAL = 3.0, 2.0
-
-
-def printable(words: Any) -> str:
-    """Return text of the mediator for a page or a journal: it ran as the user, who may have had a say in it."""
-    return "".join(letter for letter in str(words)[:500] if letter.isprintable())
 
 
 def control_group_memory(pid: int, root: Path = Path("/sys/fs/cgroup")) -> tuple[int, int | None] | None:
@@ -90,41 +83,6 @@ def control_group_memory(pid: int, root: Path = Path("/sys/fs/cgroup")) -> tuple
         return max(0, int(used) - int(statistics.get(names[2], 0))), most
     except (OSError, KeyError, ValueError):
         return None
-
-
-async def ask(
-    *command: str, seconds: float, given: bytes = b"", environment: dict[str, str] | None = None
-) -> tuple[int | None, bytes]:
-    """
-    Return how a program has ended and what it has printed, which is nothing if it is too much.
-
-    Raises TimeoutError if it goes on for too long.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
-
-    async def exchange() -> bytes:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("it has no pipes")
-        with suppress(ConnectionError):
-            process.stdin.write(given)
-            await process.stdin.drain()
-        process.stdin.close()
-        try:
-            await process.stdout.readexactly(ANSWER_SIZE)
-        except asyncio.IncompleteReadError as whole:
-            await process.wait()
-            return whole.partial
-        return b""
-
-    try:
-        printed = await asyncio.wait_for(exchange(), seconds)
-    finally:
-        # Also when it has ended: a user may have handed its pipes on. That of sudo is root's, and ends by itself.
-        with suppress(PermissionError):
-            process._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 (Python has no other way)
-    return process.returncode, printed
 
 
 class ServerStartError(SpawnException):  # type: ignore[misc]

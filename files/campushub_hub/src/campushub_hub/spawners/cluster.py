@@ -33,6 +33,8 @@ from traitlets.config import SingletonConfigurable
 from campushub_hub.certificates import Certificates
 from campushub_hub.host import user_session
 
+from .answers import ask, printable
+
 if TYPE_CHECKING:
     from .slurm import CampusSlurmSpawner
 
@@ -165,7 +167,7 @@ def parse_credential(text: str) -> tuple[int, str]:
 
 
 async def run(*command: str, given: str = "", timeout: float = QUERY_SECONDS) -> str:
-    """Return what a program prints. Raises OSError if it fails, or does not end in time."""
+    """Return what a program of the host prints. Raises OSError if it fails, or does not end in time."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
     )
@@ -175,8 +177,8 @@ async def run(*command: str, given: str = "", timeout: float = QUERY_SECONDS) ->
         raise OSError(f"{command[0]} has not ended within {timeout:g} s") from None
     finally:
         if process.returncode is None:
-            # Who waited may have been cancelled. That of sudo is root's.
-            with contextlib.suppress(OSError):
+            # Who waited may have been cancelled.
+            with contextlib.suppress(ProcessLookupError):
                 process.kill()
     if process.returncode:
         raise OSError(problem.decode(errors="replace").strip() or f"{command[0]}: {process.returncode}")
@@ -520,14 +522,20 @@ async def ask_mediator(as_user: str, action: str, /, **request: Any) -> None:
     seconds = user_session.action_seconds(action, None)
     command = [*user_command(as_user, seconds), MEDIATOR, action]
     # The time of the action does not begin at once.
-    printed = await run(*command, given=json.dumps(request), timeout=seconds + QUERY_SECONDS)
+    given, timeout = json.dumps(request).encode(), seconds + QUERY_SECONDS
+    try:
+        status, printed = await ask(*command, seconds=timeout, given=given, environment=ENVIRONMENT)
+    except asyncio.TimeoutError:
+        raise OSError(f"the mediator of {as_user} has not answered within {timeout:g} s") from None
+    if status:
+        raise OSError(f"the mediator of {as_user} has ended with {status}")
     try:
         problem = json.loads(printed).get("problem")
-    except (ValueError, AttributeError):
+    except (AttributeError, RecursionError, ValueError):
         # It ran as the user, who may have had a say in it.
         raise OSError(f"the mediator of {as_user} has not answered") from None
     if problem:
-        raise RefusedError(problem)
+        raise RefusedError(printable(problem))
 
 
 async def cancel(user: str, jobs: list[int], name: str) -> None:

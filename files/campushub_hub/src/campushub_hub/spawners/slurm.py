@@ -29,7 +29,8 @@ from campushub_hub.host import user_session
 from campushub_hub.profiles import SLURM
 from campushub_hub.translation import gettext_noop
 
-from .base import NO_SESSION, PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError, printable
+from .answers import printable
+from .base import NO_SESSION, PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError
 from .cluster import MEDIATOR, SLURM_USER, Job, Key, ReportError, SlurmCluster, ask_mediator, is_root, user_command
 from .lifetime import Ending, Report
 

@@ -15,7 +15,8 @@ from campushub_hub import accounts
 from campushub_hub.host import user_session
 
 from . import systemd
-from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError, ask
+from .answers import ask
+from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
 
 # The path in the sudo rule, and the seconds that it may take; it gives up sooner by itself.
 STOP, STOP_TIMEOUT = "/opt/campushub/hub/bin/campushub-stop", 150.0
