@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pwd
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -147,22 +147,41 @@ def test_slurms_own_user_may_cancel_and_associate(
     assert moved == ([] if refused else [(64030, "system.slice", user_session.OTHER_SECONDS)])
 
 
-@pytest.mark.parametrize(
-    ("said", "number", "seconds"), [("17 20", "17", "20s"), (None, r"\d{19}", f"{user_session.STOP_SECONDS}s")]
-)
-def test_a_unit_has_the_number_that_the_hub_knows(
-    monkeypatch: pytest.MonkeyPatch, said: str | None, number: str, seconds: str
-) -> None:
-    """What systemd-run would do is written down. A hub of a former release says nothing."""
+def test_a_unit_has_the_number_that_the_hub_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What systemd-run would do is written down."""
     asked: list[str] = []
     account = pwd.struct_passwd(("ann", "x", 2001, 2001, "", "/home/ann", "/bin/bash"))
-    environment = {user_session.SERVER_UNIT: said} if said else {}
+    environment = {user_session.SERVER_UNIT: "17 20"}
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=environment) as sudo:
         monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.extend(command))
         monkeypatch.setattr(user_session, "wait_for_removal", lambda _uid: None)
         user_session.start_receiver(account, sudo.pid, "")
         assert sudo.stdin
         sudo.stdin.close()
-    (unit,) = [word for word in asked if word.startswith("--unit=")]
-    assert re.fullmatch(f"--unit=jupyterhub-user-2001-{number}.service", unit)
-    assert {f"--property=TimeoutStopSec={seconds}", "--property=KillMode=mixed"} <= set(asked)
+    expected = {"--unit=jupyterhub-user-2001-17.service", "--property=TimeoutStopSec=20s", "--property=KillMode=mixed"}
+    assert expected <= set(asked)
+
+
+@pytest.mark.parametrize("former", [True, False])
+def test_a_server_that_a_former_hub_starts_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, former: bool) -> None:
+    """Its mediator becomes the server: within the limits of its user, and for longer than a mediator may take."""
+    account = pwd.struct_passwd(("ann", "x", 2001, 2001, "", "/home/ann", "/bin/bash"))
+    (tmp_path / "settings.json").write_text(json.dumps({"CampusSpawner": DEFAULT}))
+    monkeypatch.setattr(user_session, "SETTINGS", tmp_path / "settings.json")
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: account)
+    monkeypatch.setattr(user_session, "groups_of", lambda _: set())
+    monkeypatch.setattr(user_session, "last_argument", lambda _: "spawn")
+    monkeypatch.setattr(user_session, "numbers_of", lambda *_: [] if former else [17, 20])
+    asked: list[str] = []
+    for name in ("prepare", "start_receiver"):
+        monkeypatch.setattr(user_session, name, lambda *_, name=name: asked.append(name))
+    # What busctl would do is written down. The kernel would say that it is done.
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.extend(command))
+    real = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path: asked[-100:] if path.name == "cgroup" else real(path))
+    assert user_session.main({"PAM_TYPE": "open_session", "PAM_USER": "ann"}) == 0
+    assert ("start_receiver" in asked) != former
+    assert ("jupyterhub-2001.slice" in asked, "system.slice" in asked) == (former, not former)
+    assert ("RuntimeMaxUSec" in asked) != former
+    begin = asked.index("fail")
+    assert asked[begin + 1 : begin + 6] == ["3" if former else "5", "PIDs", "au", "1", str(os.getppid())]

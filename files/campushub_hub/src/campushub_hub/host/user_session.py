@@ -265,8 +265,7 @@ def start_receiver(account: pwd.struct_passwd, sudo: int, tmp_directory: str) ->
     A unit of its own, because a process that runs already cannot be given another /tmp.
     """
     uid = account.pw_uid
-    # A hub of a former release, which runs on until the end of an upgrade, says nothing.
-    number, patience = numbers_of(sudo, SERVER_UNIT) or (time.time_ns(), STOP_SECONDS)
+    number, patience = numbers_of(sudo, SERVER_UNIT)
     properties = {
         "Type": "exec",
         "OOMPolicy": "continue",
@@ -347,18 +346,20 @@ def make_network_home(account: pwd.struct_passwd, homes: Homes, seconds: int = 6
     subprocess.run([*outside, *command], check=True, timeout=seconds + 5, stdin=subprocess.DEVNULL)
 
 
-def move_into_scope(pid: int, uid: int, parent: str, seconds: float, deadline: float = 5.0) -> None:
+def move_into_scope(pid: int, uid: int, parent: str, seconds: float | None, deadline: float = 5.0) -> None:
     """
-    Move the sudo process of a mediator, and so its future children, into a scope that ends after some seconds.
+    Move the sudo process of a mediator, and so its future children, into a scope, which ends after the seconds given.
 
     Raises TimeoutError if the service manager has not done it within the deadline (seconds).
     """
     manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
     command = ["/usr/bin/busctl", "call", "--quiet", *manager, "StartTransientUnit", "ssa(sv)a(sa(sv))"]
-    properties = ["PIDs", "au", "1", str(pid), "Slice", "s", parent, "CollectMode", "s", "inactive-or-failed"]
-    properties += ["RuntimeMaxUSec", "t", f"{seconds * 1e6:.0f}", "TimeoutStopUSec", "t", f"{KILL_SECONDS * 10**6}"]
+    properties = [f"PIDs au 1 {pid}", f"Slice s {parent}", "CollectMode s inactive-or-failed"]
+    if seconds:
+        properties += [f"RuntimeMaxUSec t {seconds * 1e6:.0f}", f"TimeoutStopUSec t {KILL_SECONDS * 10**6}"]
     scope = f"jupyterhub-user-{uid}-{pid}.scope"
-    subprocess.run([*command, scope, "fail", "5", *properties, "0"], check=True)
+    words = " ".join([str(len(properties)), *properties, "0"]).split()
+    subprocess.run([*command, scope, "fail", *words], check=True)
     end = time.monotonic() + deadline
     while scope not in Path(f"/proc/{pid}/cgroup").read_text():
         if time.monotonic() > end:
@@ -413,7 +414,10 @@ def main(environment: dict[str, str]) -> int:
         # The server of a user who has used up all their processes can still be stopped: that runs outside the limits.
         if action not in OF_NO_SERVER:
             prepare(account, limits_of(groups_of(account), settings), settings)
-        if action == "spawn":
+        # The hub of a former release, which runs on until the end of an upgrade, names no unit. Its mediator becomes
+        # the server, and stays where it is.
+        becomes_server = action == "spawn" and not numbers_of(os.getppid(), SERVER_UNIT)
+        if action == "spawn" and not becomes_server:
             # A document of the release before has no such setting while an upgrade is under way.
             start_receiver(account, os.getppid(), settings.get("tmp_directory", ""))
         if action == "explain":
@@ -427,9 +431,10 @@ def main(environment: dict[str, str]) -> int:
             with contextlib.suppress(subprocess.SubprocessError):
                 make_network_home(account, homes)
         # Last, for from now on its time counts. What the hub waits for is no part of what its user may run.
-        outside = action == "spawn" or action in OF_NO_SERVER
+        outside = action in ("spawn", *OF_NO_SERVER) and not becomes_server
         parent = "system.slice" if outside else slice_name(account.pw_uid)
-        move_into_scope(os.getppid(), account.pw_uid, parent, action_seconds(action, homes))
+        seconds = None if becomes_server else action_seconds(action, homes)
+        move_into_scope(os.getppid(), account.pw_uid, parent, seconds)
     except PermissionError as error:
         print(error, file=sys.stderr)
         return 1
