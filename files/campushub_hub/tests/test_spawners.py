@@ -289,7 +289,12 @@ exec "$@"
 SYSTEMCTL = """#!/bin/sh
 case $1 in
 --version) echo 'systemd 252 (252)' ;;
-show) for unit; do :; done; cat "{directory}/units/$unit" 2>/dev/null || echo 0 ;;
+show)
+    for unit; do :; done
+    case $3 in
+    *=MainPID) cat "{directory}/units/$unit" 2>/dev/null || echo 0 ;;
+    *=ActiveState) [ -e "{directory}/units/$unit" ] && echo active || echo deactivating ;;
+    esac ;;
 esac
 """
 
@@ -1052,7 +1057,54 @@ def test_a_missing_home_is_made_by_the_session_of_sudo_or_told(
     asked = centre.asked.read_text().splitlines()
     words = ["STOP" if sudo_spawner.STOP in line else line.split()[-1] for line in asked]
     # The unit that has looked is no server. The stand-in for sudo has no session, so the home is still missing.
-    assert words == (["spawn", "STOP", "create-home"] if command else ["spawn", "STOP"])
+    assert words == (["spawn", "create-home"] if command else ["spawn"])
+
+
+@pytest.mark.parametrize("on_unavailable", ["refuse", "scratch"])
+def test_what_a_home_blocks_is_not_waited_for(
+    centre: Centre, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_unavailable: str
+) -> None:
+    """The unit that has looked ends by itself, however long that takes; who asks for its end waits."""
+    network_homes(monkeypatch, tmp_path / "local", str(storage.directory), on_unavailable=on_unavailable)
+    storage.die()
+    (centre.units.parent / "refuses").touch()
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        if on_unavailable == "scratch":
+            await spawner.start()
+            (centre.units.parent / "refuses").unlink()
+        else:
+            with pytest.raises(ServerStartError, match="cannot be used at the moment"):
+                await spawner.start()
+        await asyncio.wait_for(spawner.stop(), 5)
+
+    centre.run(act)
+    assert not list(centre.units.iterdir())
+
+
+@pytest.mark.attack
+def test_a_mediator_cannot_hide_a_server_behind_a_home(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user can have it say that the home is missing when the unit has become a server."""
+    real = centre.mediator.with_name("real-mediator")
+    centre.mediator.rename(real)
+    answer = '{"ok": true, "home": "missing", "problem": ""}'
+    centre.mediator.write_text(
+        f'#!/bin/sh\n[ $1 != receive ] || exec {real} "$@"\n{real} "$@" >/dev/null\necho \'{answer}\'\n'
+    )
+    centre.mediator.chmod(0o755)
+    (tmp_path / "net").mkdir()
+    network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
+    monkeypatch.setattr(sudo_spawner, "EXIT_SECONDS", 0.2)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        with pytest.raises(ServerStartError, match="There is no home directory"):
+            await spawner.start()
+
+    centre.run(act)
+    assert sudo_spawner.STOP in centre.asked.read_text()
+    assert not list(centre.units.iterdir())
 
 
 def stand_in_for_the_service_manager(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
 
 # The path in the sudo rule, and the seconds that it may take; it gives up sooner by itself.
 STOP, STOP_TIMEOUT = "/opt/campushub/hub/bin/campushub-stop", 150.0
+# Seconds that the main process of a unit has to end after its last words.
+EXIT_SECONDS = 2.0
 # Scopes of 0.5.0 have a second number where the service manager is older than systemd 253, as on Debian 12.
 FORMER_UNIT = r"/jupyterhub-(?P<uid>\d+)\.slice/(?P<unit>jupyterhub-user-(?P=uid)-\d+(-0)?\.(service|scope))$"
 
@@ -141,8 +143,9 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
                 address = await self._submit()
             except HomeError as found:
                 # Its user may have had a say in what became of that unit.
-                if not await self.end_unit():
+                if not await self.ends_by_itself() and not await self.end_unit():
                     raise ServerStartError(NO_SESSION) from None
+                self.unit = ""
                 await self.accept_home(probe, found.answer)
                 self._probe = None
                 address = await self._submit()
@@ -183,6 +186,19 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
             await asyncio.wait([self._submission])
         await super().stop(now)
         self.clear_state()
+
+    async def ends_by_itself(self) -> bool:
+        """
+        Return whether the unit ends already, which nothing prevents, as one does that has found no use for a home.
+
+        What a home that hangs blocks in it may take long to end; nobody waits for that.
+        """
+        end = time.monotonic() + EXIT_SECONDS
+        while await systemd.property_of(self.unit, "ActiveState") not in ("deactivating", "inactive", "failed"):
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(self.listen_interval)
+        return True
 
     async def end_unit(self) -> bool:
         """

@@ -49,17 +49,22 @@ def escape_unit_name(name: str) -> str:
     return escaped if len(escaped) <= 80 else f"{escaped[:60]}.h{sha256(name.encode()).hexdigest()[:16]}"
 
 
-async def main_pid_of(unit: str) -> int:
-    """Return the PID of a unit's main process as the service manager says it, 0 if there is none."""
+async def property_of(unit: str, name: str) -> str:
+    """Return a property of a unit as the service manager says it."""
     while True:
         show = await asyncio.create_subprocess_exec(
-            *("systemctl", "show", "--value", "--property=MainPID", unit), stdout=subprocess.PIPE
+            *("systemctl", "show", "--value", f"--property={name}", unit), stdout=subprocess.PIPE
         )
         printed, _ = await show.communicate()
         if printed:
-            return int(printed)
+            return printed.decode().strip()
         # One that does not answer, as while it starts itself anew, says nothing of the unit.
         await asyncio.sleep(1)
+
+
+async def main_pid_of(unit: str) -> int:
+    """Return the PID of a unit's main process as the service manager says it, 0 if there is none."""
+    return int(await property_of(unit, "MainPID"))
 
 
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
