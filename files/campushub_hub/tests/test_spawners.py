@@ -545,6 +545,15 @@ def test_a_server_of_a_former_release_is_stopped_by_its_unit(
     assert is_server(asked[0])
 
 
+@pytest.mark.parametrize(("patience", "seconds"), [(0, 1), (0.4, 1), (1, 1), (20, 20)])
+def test_a_server_always_has_an_end(centre: Centre, patience: float, seconds: int) -> None:
+    async def act(spawner: CampusSudoSpawner) -> None:
+        spawner.stop_patience, spawner.unit = patience, user_session.unit_name(2001, 17)
+        assert spawner.session_variables("spawn") == {user_session.SERVER_UNIT: f"17 {seconds}"}
+
+    centre.run(act)
+
+
 def test_a_profile_says_what_the_mediator_starts(centre: Centre, tmp_path: Path) -> None:
     """And how much it gets, in a variable that the session reads. What is not offered never comes so far."""
     lab = json.loads(centre.command.read_text())

@@ -14,8 +14,8 @@ import re
 import subprocess
 import sys
 
-# A server has some seconds to end (`user_session.STOP_SECONDS`) and is killed then.
-SECONDS = 60
+# A server has some seconds to end (`user_session.STOP_SECONDS`) and is killed then; a scope of a former release has 90.
+SECONDS = 100
 SYSTEMCTL = "/usr/bin/systemctl"
 
 

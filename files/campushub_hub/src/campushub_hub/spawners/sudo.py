@@ -12,14 +12,14 @@ from sudospawner import SudoSpawner
 from traitlets import Float, Unicode
 
 from campushub_hub import accounts
-from campushub_hub.host import user_session
+from campushub_hub.host import stop, user_session
 
 from . import systemd
 from .answers import ask
 from .base import NO_SESSION, CampusSpawner, ServerEndedError, ServerStartError
 
 # The path in the sudo rule, and the seconds that it may take; it gives up sooner by itself.
-STOP, STOP_TIMEOUT = "/opt/campushub/hub/bin/campushub-stop", 150.0
+STOP, STOP_TIMEOUT = "/opt/campushub/hub/bin/campushub-stop", 2 * stop.SECONDS + 30.0
 # Seconds that the main process of a unit has to end after its last words.
 EXIT_SECONDS = 2.0
 # Scopes of 0.5.0 have a second number where the service manager is older than systemd 253, as on Debian 12.
@@ -38,7 +38,9 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     """SudoSpawner with our mediator and our stop, see `campushub_hub.host.mediator` and `campushub_hub.host.stop`."""
 
     stop_patience = Float(
-        user_session.STOP_SECONDS, config=True, help="Seconds that a server that starts has to end after SIGTERM later."
+        user_session.STOP_SECONDS,
+        config=True,
+        help="Seconds, at least 1, that a server that starts has to end after SIGTERM later.",
     )
     # The path in the sudo rule.
     mediator_path = Unicode(
@@ -105,7 +107,8 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         if action != "spawn":
             return {}
         number = self.unit.rpartition("-")[2].partition(".")[0]
-        variables = {user_session.SERVER_UNIT: f"{number} {self.stop_patience:.0f}"}
+        # To the service manager 0 is without end.
+        variables = {user_session.SERVER_UNIT: f"{number} {max(1, self.stop_patience):.0f}"}
         if self.choice:
             limits = f"{self.mem_limit or 0:.0f} {round(100 * float(self.cpu_limit or 0))}"
             variables[user_session.SERVER_LIMITS] = limits
