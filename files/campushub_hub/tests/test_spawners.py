@@ -491,6 +491,48 @@ def test_a_mediator_cannot_hide_a_server_from_the_hub(
     assert not list(centre.units.iterdir())
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("answer", ["1", "[]", "{}", '"ok"', '{"ok": true}', '{"ok": true, "home": 1}', '{"ok": 0}'])
+@pytest.mark.parametrize("answered", ["spawn", "create-home", "explain"])
+def test_what_is_no_answer_is_no_fault_of_the_hub(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: str, answer: str
+) -> None:
+    """JupyterHub counts exceptions in starts that say nothing to a user, and may end for their number."""
+    real = centre.mediator.with_name("real-mediator")
+    centre.mediator.rename(real)
+    centre.mediator.write_text(f"#!/bin/sh\n[ $1 != {answered} ] || exec echo '{answer}'\nexec {real} \"$@\"\n")
+    centre.mediator.chmod(0o755)
+    if answered == "explain":
+        centre.serve("/bin/false")
+    else:
+        network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net", create_command=["make-home"])
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        with pytest.raises(ServerStartError):
+            await spawner.start()
+
+    centre.run(act)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_home_that_nobody_has_asked_for_is_no_answer(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probed: bool
+) -> None:
+    """Nor is it one to the second unit of a start, which looks at no home."""
+    answer = '{"ok": true, "home": "ok", "problem": ""}'
+    centre.mediator.write_text(f"#!/bin/sh\n[ $1 = receive ] || echo '{answer}'\n")
+    if probed:
+        network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        with pytest.raises(ServerStartError, match="Your session could not be prepared"):
+            await spawner.start()
+
+    centre.run(act)
+    assert centre.asked.read_text().count(" spawn") == 1 + probed
+
+
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 

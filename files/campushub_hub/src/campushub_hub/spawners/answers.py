@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from contextlib import suppress
 from typing import Any
 
 # The most bytes of an answer of the mediator.
 ANSWER_SIZE = 10**6
+# What there is in an answer of the mediator that has done what it was asked: all of one of these, by action.
+HOME: dict[str, type] = {"home": str, "problem": str}
+FIELDS: dict[str, list[dict[str, type]]] = {
+    "spawn": [{"pid": int}, HOME],
+    "probe": [HOME],
+    "create-home": [HOME],
+    "explain": [{**HOME, "line": str, "file": str, "number": int}],
+    "submit": [{"job": int, "problem": str}],
+    "cancel": [{"problem": str}],
+    "associate": [{"problem": str}],
+}
+
+
+def read_answer(action: str, printed: bytes) -> dict[str, Any]:
+    """Return what the mediator has printed. Raises ValueError if that is no answer to the action."""
+    try:
+        answer: dict[str, Any] = json.loads(printed)
+        kinds = FIELDS.get(action, [{}]) if answer["ok"] else [{}]
+        if any(all(type(answer.get(name)) is kind for name, kind in fields.items()) for fields in kinds):
+            return answer
+    except (LookupError, RecursionError, TypeError):
+        pass
+    raise ValueError("no answer")
 
 
 def printable(words: Any) -> str:

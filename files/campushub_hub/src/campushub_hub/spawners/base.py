@@ -40,7 +40,7 @@ from campushub_hub.host import mediator, user_session
 from campushub_hub.profiles import SLURM, WITHOUT_SETTINGS, ChoiceError, Offer
 from campushub_hub.translation import gettext_noop
 
-from .answers import ask, printable
+from .answers import ask, printable, read_answer
 from .choices import ChosenServer
 from .cluster import Free, SlurmCluster
 from .lifetime import Condition, Ending, ServerLifetime, explanation_of
@@ -352,12 +352,11 @@ class CampusSpawner(ChosenServer, ServerLifetime):
             self.log.error("The mediator of %s ended with %s and no answer", self.user.name, status)
             raise ServerStartError(NO_SESSION)
         try:
-            answer: dict[str, Any] = json.loads(printed)
-            succeeded = answer["ok"]
-        except (LookupError, RecursionError, TypeError, ValueError):
+            answer = read_answer(action, printed)
+        except ValueError:
             self.log.error("The mediator of %s has given no answer", self.user.name)  # noqa: TRY400 (it is its user's)
             raise ServerStartError(NO_SESSION) from None
-        if not succeeded:
+        if not answer["ok"]:
             error = ServerEndedError(gettext_noop("The server could not be started. Please tell your administrator."))
             error.line = printable(answer.get("error", ""))
             raise error

@@ -33,7 +33,7 @@ from traitlets.config import SingletonConfigurable
 from campushub_hub.certificates import Certificates
 from campushub_hub.host import user_session
 
-from .answers import ask, printable
+from .answers import ask, printable, read_answer
 
 if TYPE_CHECKING:
     from .slurm import CampusSlurmSpawner
@@ -530,8 +530,8 @@ async def ask_mediator(as_user: str, action: str, /, **request: Any) -> None:
     if status:
         raise OSError(f"the mediator of {as_user} has ended with {status}")
     try:
-        problem = json.loads(printed).get("problem")
-    except (AttributeError, RecursionError, ValueError):
+        problem = read_answer(action, printed).get("problem", "the mediator has failed")
+    except ValueError:
         # It ran as the user, who may have had a say in it.
         raise OSError(f"the mediator of {as_user} has not answered") from None
     if problem:

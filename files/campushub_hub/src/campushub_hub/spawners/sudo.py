@@ -94,12 +94,13 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         """Run the mediator; SudoSpawner calls it by this name."""
         if self.choice:
             kwargs["interface"] = self.choice.profile.interface
-        if action != "spawn" or not self._probe:
-            return await self.run_mediator(action, **kwargs)
-        # Each session takes longer than a look, so the unit that is to become the server looks.
-        answer = await self.run_mediator(action, home=self._probe, **kwargs)
-        if "pid" not in answer:
-            raise HomeError(answer)
+        if action == "spawn" and self._probe:
+            # Each session takes longer than a look, so the unit that is to become the server looks.
+            kwargs["home"] = self._probe
+        answer = await self.run_mediator(action, **kwargs)
+        if action == "spawn" and "pid" not in answer:
+            # Its user may have it say something of a home that nobody has asked for.
+            raise HomeError(answer) if self._probe else ServerStartError(NO_SESSION)
         return answer
 
     def session_variables(self, action: str) -> dict[str, str]:
