@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from campushub_hub.host import user_session
+from campushub_hub.host import stop, user_session
 from campushub_hub.host.user_session import (
     SERVER_LIMITS,
     Settings,
@@ -141,10 +141,10 @@ def test_slurms_own_user_may_cancel_and_associate(
     monkeypatch.setattr(pwd, "getpwnam", lambda _: account)
     monkeypatch.setattr(user_session, "last_argument", lambda _: action)
     moved: list[Any] = []
-    monkeypatch.setattr(user_session, "move_into_scope", lambda *place: moved.append(place[1:]))
+    monkeypatch.setattr(user_session, "move_into_scope", lambda *place: moved.append(place[2:]))
     assert bool(user_session.main({"PAM_TYPE": "open_session", "PAM_USER": user})) == refused
     # Outside of what a user may run, and not for ever.
-    assert moved == ([] if refused else [(64030, "system.slice", user_session.OTHER_SECONDS)])
+    assert moved == ([] if refused else [("system.slice", user_session.OTHER_SECONDS)])
 
 
 def test_a_unit_has_the_number_that_the_hub_knows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,4 +184,7 @@ def test_a_server_that_a_former_hub_starts_stays(tmp_path: Path, monkeypatch: py
     assert ("jupyterhub-2001.slice" in asked, "system.slice" in asked) == (former, not former)
     assert ("RuntimeMaxUSec" in asked) != former
     begin = asked.index("fail")
+    # A mediator is not taken for a server.
+    assert stop.is_server(asked[begin - 1]) == former
+    assert asked[begin - 1].startswith("jupyterhub-user-" if former else "jupyterhub-mediator-2001-")
     assert asked[begin + 1 : begin + 6] == ["3" if former else "5", "PIDs", "au", "1", str(os.getppid())]

@@ -88,6 +88,19 @@ def test_tmp_goes_whatever_comes_of_the_rest(tmp_path: Path, monkeypatch: pytest
     assert not link.is_symlink()
 
 
+@pytest.mark.parametrize(
+    ("slice_of", "state", "runs"), [(2001, "active", True), (2001, "deactivating", False), (2002, "active", False)]
+)
+def test_a_server_without_these_directories_keeps_its_files(
+    monkeypatch: pytest.MonkeyPatch, slice_of: int, state: str, runs: bool
+) -> None:
+    """What systemctl shows of two scopes, one of which has ended."""
+    ended = "Slice=jupyterhub-2001.slice\nActiveState=inactive\n"
+    shown = f"{ended}\nSlice=jupyterhub-{slice_of}.slice\nActiveState={state}\n"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=shown))
+    assert user_tmp.runs_former_server("2001") == runs
+
+
 def test_nothing_is_mounted_over_files_of_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What systemctl and mount would do is written down; where there are no quotas the mount goes without."""
     running = ["jupyterhub-user-2001-1.service loaded active running", ""]

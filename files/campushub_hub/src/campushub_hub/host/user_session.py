@@ -346,7 +346,7 @@ def make_network_home(account: pwd.struct_passwd, homes: Homes, seconds: int = 6
     subprocess.run([*outside, *command], check=True, timeout=seconds + 5, stdin=subprocess.DEVNULL)
 
 
-def move_into_scope(pid: int, uid: int, parent: str, seconds: float | None, deadline: float = 5.0) -> None:
+def move_into_scope(pid: int, scope: str, parent: str, seconds: float | None, deadline: float = 5.0) -> None:
     """
     Move the sudo process of a mediator, and so its future children, into a scope, which ends after the seconds given.
 
@@ -357,7 +357,6 @@ def move_into_scope(pid: int, uid: int, parent: str, seconds: float | None, dead
     properties = [f"PIDs au 1 {pid}", f"Slice s {parent}", "CollectMode s inactive-or-failed"]
     if seconds:
         properties += [f"RuntimeMaxUSec t {seconds * 1e6:.0f}", f"TimeoutStopUSec t {KILL_SECONDS * 10**6}"]
-    scope = f"jupyterhub-user-{uid}-{pid}.scope"
     words = " ".join([str(len(properties)), *properties, "0"]).split()
     subprocess.run([*command, scope, "fail", *words], check=True)
     end = time.monotonic() + deadline
@@ -433,8 +432,10 @@ def main(environment: dict[str, str]) -> int:
         # Last, for from now on its time counts. What the hub waits for is no part of what its user may run.
         outside = action in ("spawn", *OF_NO_SERVER) and not becomes_server
         parent = "system.slice" if outside else slice_name(account.pw_uid)
-        seconds = None if becomes_server else action_seconds(action, homes)
-        move_into_scope(os.getppid(), account.pw_uid, parent, seconds)
+        # Other programs find servers by the names of their units.
+        kind, seconds = ("user", None) if becomes_server else ("mediator", action_seconds(action, homes))
+        scope = f"jupyterhub-{kind}-{account.pw_uid}-{os.getppid()}.scope"
+        move_into_scope(os.getppid(), scope, parent, seconds)
     except PermissionError as error:
         print(error, file=sys.stderr)
         return 1

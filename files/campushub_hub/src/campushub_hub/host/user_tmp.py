@@ -63,7 +63,7 @@ def make(place: Path, link: Path) -> None:
 
 def show(*units: str) -> list[dict[str, str]]:
     """Return what the service manager says about units."""
-    command = ["/usr/bin/systemctl", "show", "--property=Slice,ActiveState,InactiveExitTimestampMonotonic", *units]
+    command = ["/usr/bin/systemctl", "show", "--property=Slice,ActiveState", *units]
     shown = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
     return [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n")]
 
@@ -86,17 +86,9 @@ def mount(root: Path) -> None:
 
 
 def runs_former_server(uid: str) -> bool:
-    """
-    Return whether a server of the user runs that a former release has started, before these directories were made.
-
-    What is younger is a program of the hub's, such as that which looks why a server has ended.
-    """
-    (own,) = show(f"jupyterhub-tmp@{uid}.service")
-    begin = int(own.get("InactiveExitTimestampMonotonic", "0") or 0)
+    """Return whether a server of the user runs without these directories, such as one of a former release."""
     return any(
-        unit.get("Slice") == f"jupyterhub-{uid}.slice"
-        and unit["ActiveState"] == "active"
-        and int(unit["InactiveExitTimestampMonotonic"]) < begin
+        unit.get("Slice") == f"jupyterhub-{uid}.slice" and unit["ActiveState"] == "active"
         for unit in show("jupyterhub-user-*.service", "jupyterhub-user-*.scope")
     )
 
