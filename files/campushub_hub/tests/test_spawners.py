@@ -356,7 +356,10 @@ class Centre:
             try:
                 await act(spawner)
             finally:
-                self.pids += [int(unit.read_text()) for unit in self.units.iterdir()]
+                for unit in self.units.iterdir():
+                    # One may be about to begin or to end.
+                    with suppress(FileNotFoundError, ValueError):
+                        self.pids.append(int(unit.read_text()))
 
         asyncio.run(whole())
 
