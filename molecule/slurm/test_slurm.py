@@ -718,7 +718,7 @@ def target(hub: Host, user: str) -> str:
     """Where the proxy leads to the server of a user."""
     routes = hub.check_output(
         ". /etc/jupyterhub/secrets/proxy.env; "
-        'curl --silent --fail -H "Authorization: token $CONFIGPROXY_AUTH_TOKEN" http://127.0.0.1:982/api/routes'
+        'curl --silent --fail -H "Authorization: token $CONFIGPROXY_AUTH_TOKEN" http://127.0.0.1:981/api/routes'
     )
     return str(json.loads(routes).get(f"/user/{user}", {}).get("target", ""))
 
