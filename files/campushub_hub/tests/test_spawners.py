@@ -1217,13 +1217,15 @@ def test_a_look_that_its_user_stops_is_not_waited_for(tmp_path: Path, monkeypatc
     stand_in_for_the_service_manager(tmp_path, monkeypatch)
     monkeypatch.setattr(user_session, "OTHER_SECONDS", 0.3)
     program = tmp_path / "stopped"
-    program.write_text("#!/bin/sh\nkill -STOP $$\n")
+    number = tmp_path / "number"
+    program.write_text(f"#!/bin/sh\necho $$ >{number}\nkill -STOP $$\n")
     program.chmod(0o755)
     monkeypatch.setattr(look, "__file__", str(program))
     begin = time.monotonic()
     with pytest.raises(ServerStartError, match="cannot be used at the moment: it does not answer"):
         asyncio.run(spawner_of(ME).resolve_home())
     assert time.monotonic() - begin < 5
+    os.kill(int(number.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("program", ["/nonexistent", "/bin/true"])
