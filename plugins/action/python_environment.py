@@ -24,6 +24,7 @@ CachedModule: Any = action_loader.get("cached_module", class_only=True)
 
 # What a wheel has nothing of.
 APART = {"dist", "node_modules", "tests", "__pycache__"}
+BUILD = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
 
 
 def digest_of(project: Path) -> str:
@@ -51,16 +52,7 @@ def built(project: Path) -> Path:
             # The controller may have other users, who could put something into a directory that all may write to.
             with tempfile.TemporaryDirectory(dir=dist) as work:
                 # A directory of its own below, because that one must be there at the end.
-                command = [
-                    sys.executable,
-                    "-m",
-                    "hatchling",
-                    "build",
-                    "--target",
-                    "wheel",
-                    "--directory",
-                    f"{work}/new",
-                ]
+                command = [*BUILD, "--directory", f"{work}/new"]
                 environment = {**os.environ, "TMPDIR": work}
                 done = subprocess.run(
                     command, check=False, cwd=project, env=environment, capture_output=True, text=True

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +310,8 @@ class Environment:
                 if extra:
                     self.add_layer(work, directory, extra)
                 self.byte_compile(directory)
-                self.complete_with(self.completed_by, work, directory)
+                if self.completed_by:
+                    self.add_more(work, directory)
                 self.finish(directory)
             except BaseException:
                 remove(directory)
@@ -348,14 +349,13 @@ class Environment:
         for part in ("bin", "etc", "share"):
             link_tree(layer / part, directory / part)
 
-    @staticmethod
-    def complete_with(files: Mapping[str, str], work: Path, directory: Path) -> None:
-        """Run the first of the files, which puts more into a version."""
-        for name, text in files.items():
+    def add_more(self, work: Path, directory: Path) -> None:
+        """Run the program that puts more into a version, with the files that it reads beside it."""
+        for name, text in self.completed_by.items():
             (work / name).write_text(text)
-        for name in list(files)[:1]:
-            (work / name).chmod(0o700)
-            run_program([str(work / name), str(directory)], work, name)
+        program = next(iter(self.completed_by))
+        (work / program).chmod(0o700)
+        run_program([str(work / program), str(directory)], work, program)
 
     def finish(self, directory: Path) -> None:
         """Set up how the version finds people's own packages, and declare it complete."""
