@@ -24,6 +24,14 @@ KEYS = {" ": 65, "`": 49, "\\": 51}
 for first, row in ((10, "1234567890-="), (24, "qwertyuiop[]"), (38, "asdfghjkl;'"), (52, "zxcvbnm,./")):
     KEYS |= {name: first + place for place, name in enumerate(row)}
 KEYS |= {"enter": 36, "shift": 50, "control": 37, "altgr": 108, "next layout": 78, "compose": 135}
+# How many colours there are in the picture that the page shows.
+COLOURS = """() => {
+  const canvas = [...document.querySelectorAll(".jp-Display canvas")].find(one => one.offsetParent);
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const found = new Set();
+  for (let at = 0; at < data.length; at += 4 * 97) found.add(data.slice(at, at + 3).join());
+  return found.size;
+}"""
 
 
 class Screen:

@@ -17,20 +17,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from testinfra.host import Host
 
-from tests.displays import Screen, Wire
+from tests.displays import COLOURS, Screen, Wire
 from tests.site.browser_user import Person
 from tests.site.centre import wait_until
 
 HOME = "/home/alice"
 DIRECTORY = "/run/jupyterhub-users/2001/displays"
-# How many colours there are in the picture that the page shows.
-COLOURS = """() => {
-  const canvas = [...document.querySelectorAll(".jp-Display canvas")].find(one => one.offsetParent);
-  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const found = new Set();
-  for (let at = 0; at < data.length; at += 4 * 97) found.add(data.slice(at, at + 3).join());
-  return found.size;
-}"""
 # The picture that the page shows.
 PICTURE = """() => [...document.querySelectorAll(".jp-Display canvas")].find(one => one.offsetParent).toDataURL()"""
 # Notes when displays come into a list, go, or are called differently.

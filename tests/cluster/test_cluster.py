@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.cluster.conftest import Cluster
+from tests.displays import COLOURS
 from tests.site.browser_user import LOOP, Person, keeps_printing, lines, outputs
 from tests.site.centre import Host, Session, wait_until
 from tests.site.conftest import BrowserSession
@@ -83,6 +84,17 @@ def enter(person: Person) -> None:
     """Wait until the page leads to JupyterLab, and open it without what was open in it the last time."""
     person.page.wait_for_url(f"**{person.lab_path}**", timeout=90_000)
     person.open_lab()
+
+
+def start_printing(person: Person) -> Locator:
+    """Start a large server from the login on, and in it a cell that prints all the time; return the cell."""
+    arrive(person)
+    choose(person, "large")
+    enter(person)
+    person.open_notebook()
+    cell = person.execute(LOOP)
+    keeps_printing(cell, after="its start")
+    return cell
 
 
 def card(person: Person) -> Locator:
@@ -228,14 +240,6 @@ def test_a_refusal_says_why_and_leads_back_to_the_choice(browse: BrowserSession,
 
 # A desktop
 
-# How many colours there are in the picture that the page shows.
-COLOURS = """() => {
-  const canvas = [...document.querySelectorAll(".jp-Display canvas")].find(one => one.offsetParent);
-  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const found = new Set();
-  for (let at = 0; at < data.length; at += 4 * 97) found.add(data.slice(at, at + 3).join());
-  return found.size;
-}"""
 # Has what follows use the desktop of a job.
 ON_DESKTOP = """
 cd /var/lib/campushub/jobs/*/displays/1
@@ -324,12 +328,7 @@ def test_a_third_node_is_added_and_disturbs_nobody(
     browse: BrowserSession, cluster: Cluster, host: Host, sessions: Callable[[str], Session]
 ) -> None:
     alice, bob = browse("alice"), sessions("bob")
-    arrive(alice)
-    choose(alice, "large")
-    enter(alice)
-    alice.open_notebook()
-    cell = alice.execute(LOOP)
-    keeps_printing(cell, after="its start")
+    cell = start_printing(alice)
     start(bob, profile="small")
     here = host.server_pid("bob")
     # The cluster is full afterwards.
@@ -364,12 +363,7 @@ def test_a_node_without_power_ends_its_servers_with_the_reason(
     choose(alice, "large")
     enter(alice)
     (name,) = cluster.jobs("alice")
-    arrive(bob)
-    choose(bob, "large")
-    enter(bob)
-    bob.open_notebook()
-    cell = bob.execute(LOOP)
-    keeps_printing(cell, after="its start")
+    cell = start_printing(bob)
     start(sessions("carol"), profile="small")
     assert list(cluster.jobs("bob")) != [name]
     alice.open_notebook()

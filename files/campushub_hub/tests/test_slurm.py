@@ -364,20 +364,32 @@ def test_a_server_that_hangs_is_not_ended(
     assert watched[0] == ["unreachable"]
 
 
+@pytest.fixture
+def own(hub: SlurmCluster, spawner: CampusSlurmSpawner, tmp_path: Path) -> ssl.SSLContext:
+    """What the server listens with whose certificate the spawner has made."""
+    context = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
+    spawner.fingerprint = cluster_fingerprint(ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text()))
+    return context
+
+
+@pytest.fixture
+def other(hub: SlurmCluster, tmp_path: Path) -> ssl.SSLContext:
+    """What another server of the same node listens with."""
+    return server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
+
+
 @pytest.mark.attack
 def test_another_server_at_the_port_is_found_out(
-    hub: SlurmCluster,
     spawner: CampusSlurmSpawner,
     watched: tuple[list[str], Routes],
-    tmp_path: Path,
+    other: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a certificate of its own for the same node; a browser must not be sent there for two minutes."""
-    context = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
     spawner.answer_interval = 0.01
 
     async def scenario() -> None:
-        listener = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", 0, ssl=context)
+        listener = await asyncio.start_server(lambda _, writer: writer.close(), "localhost", 0, ssl=other)
         async with listener:
             place = SimpleNamespace(ip="localhost", port=listener.sockets[0].getsockname()[1], base_url="/")
             monkeypatch.setattr(CampusSlurmSpawner, "server", place)
@@ -392,17 +404,13 @@ def test_another_server_at_the_port_is_found_out(
 
 @pytest.mark.attack
 def test_who_takes_the_port_of_an_ended_server_is_found(
-    hub: SlurmCluster,
     spawner: CampusSlurmSpawner,
     watched: tuple[list[str], Routes],
-    tmp_path: Path,
+    own: ssl.SSLContext,
+    other: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At once, not at the next of the looks that are 20 seconds apart: its connection to the hub has ended."""
-    own = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
-    other = server_context(hub.tls, tmp_path / "other", ssl.Purpose.CLIENT_AUTH)
-    certificate = ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text())
-    spawner.fingerprint = cluster_fingerprint(certificate)
     spawner.answer_interval = 20
 
     async def scenario() -> None:
@@ -451,15 +459,12 @@ async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 @pytest.mark.attack
 def test_who_stalls_at_the_port_of_an_ended_server_gets_nobody(
-    hub: SlurmCluster,
     spawner: CampusSlurmSpawner,
     watched: tuple[list[str], Routes],
-    tmp_path: Path,
+    own: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever listens there shows the hub no certificate at all; when the server is back, so are its pages."""
-    own = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
-    spawner.fingerprint = cluster_fingerprint(ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text()))
     spawner.answer_interval, routes = 20, watched[1]
 
     async def scenario() -> None:
@@ -653,27 +658,17 @@ class Answering:
 
 
 def test_the_hub_asks_a_server_on_one_connection(
-    hub: SlurmCluster,
     spawner: CampusSlurmSpawner,
     watched: tuple[list[str], Routes],
-    tmp_path: Path,
+    own: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A connection for each question would cost the hub of hundreds of servers most of what it does."""
-    context = server_context(hub.tls, tmp_path / "own", ssl.Purpose.CLIENT_AUTH)
-    spawner.fingerprint = cluster_fingerprint(ssl.PEM_cert_to_DER_cert((tmp_path / "own" / "certificate").read_text()))
     spawner.answer_interval, spawner.answer_timeout, server = 0.05, 0.2, Answering()
     monkeypatch.setattr(spawner, "look_at_home", asyncio.Event().wait)
 
-    async def until(condition: Callable[[], bool]) -> None:
-        for _ in range(250):
-            if condition():
-                return
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"{server.questions} questions, unresponsive: {spawner.unresponsive}")
-
     async def scenario() -> None:
-        listener = await asyncio.start_server(server.serve, "localhost", 0, ssl=context)
+        listener = await asyncio.start_server(server.serve, "localhost", 0, ssl=own)
         async with listener:
             place = place_of(listener.sockets[0].getsockname()[1])
             monkeypatch.setattr(CampusSlurmSpawner, "server", place)
