@@ -18,6 +18,7 @@ import glob
 import json
 import os
 import stat
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,8 +55,8 @@ class CacheEntry:
             every = {*paths, *(path for found in matches.values() for path in found)}
             self.seen = {"paths": {path: fingerprint(path) for path in every}, "patterns": matches}
 
-    def store(self, result: dict[str, Any]) -> None:
-        """Store the result for as long as all stays as it was before the module read it."""
+    def store(self, result: dict[str, Any], until: float | None = None) -> None:
+        """Store the result for as long as all stays as it was before the module read it, and not after a time."""
         if not self.key:
             return
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
@@ -63,7 +64,7 @@ class CacheEntry:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(DIRECTORY, key))
         with open(os.path.join(DIRECTORY, self.key), "w", encoding="utf-8") as file:
-            json.dump({**self.seen, "result": result}, file)
+            json.dump({**self.seen, "until": until, "result": result}, file)
 
 
 def valid_results() -> dict[str, dict[str, Any]]:
@@ -73,8 +74,10 @@ def valid_results() -> dict[str, dict[str, Any]]:
         try:
             with open(os.path.join(DIRECTORY, key), encoding="utf-8") as file:
                 entry = json.load(file)
-            if all(fingerprint(path) == before for path, before in entry["paths"].items()) and all(
-                sorted(glob.glob(pattern)) == before for pattern, before in entry["patterns"].items()
+            if (
+                (entry["until"] is None or time.time() < entry["until"])
+                and all(fingerprint(path) == before for path, before in entry["paths"].items())
+                and all(sorted(glob.glob(pattern)) == before for pattern, before in entry["patterns"].items())
             ):
                 found[key] = entry["result"]
         except (OSError, ValueError, LookupError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.result_cache import CacheEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DOCUMENTATION = r"""
 module: certificate
 short_description: Look at a TLS certificate and its key
+extends_documentation_fragment: [result_cache]
 description:
   - Tells what stands in a certificate and whether a server can use it with a key. That is, whether they belong
     together, whether the certificate is valid now, covers the names of the server, and is followed by its chain
@@ -304,6 +306,7 @@ def main() -> None:
             "self_signed": {"type": "str", "choices": ["never", "missing", "always"], "default": "never"},
             "days": {"type": "int", "default": 397},
             "renew_days": {"type": "int", "default": 30},
+            "cache_key": {"type": "str"},
         },
         required_one_of=[("certificate", "certificate_path"), ("key", "key_path")],
         mutually_exclusive=[("certificate", "certificate_path"), ("key", "key_path")],
@@ -311,6 +314,7 @@ def main() -> None:
     )
     given = module.params
     module.get_bin_path("openssl", required=True)
+    entry = CacheEntry(given["cache_key"], filter(None, (given["certificate_path"], given["key_path"])))
     certificate, private = (given["certificate"] or "", True)
     if given["certificate_path"]:
         certificate, private = read(given["certificate_path"])
@@ -327,6 +331,9 @@ def main() -> None:
             module.fail_json(msg=f"openssl could not make a certificate: {error.stderr}")
         text, private = read(given["certificate_path"])
         found = look(Pair(text, "", text, private), given["names"], time.time())
+    if given["self_signed"] != "never" and not changed:
+        renewal = time.time() + (found["certificate"].get("days_left", 0) - given["renew_days"]) * 86400
+        entry.store(found, until=renewal if given["self_signed"] == "always" else None)
     module.exit_json(changed=changed, **found)
 
 

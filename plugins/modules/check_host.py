@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from ansible.module_utils import result_cache
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.files import MARKER
-from ansible.module_utils.system_groups import system_groups
+from ansible.module_utils.system_groups import FIRST_GID, system_groups
 from ansible.module_utils.user_subdomains import wildcard_problem
 
 DOCUMENTATION = r"""
@@ -252,6 +252,9 @@ ansible_facts:
           description: Names of the packages that the host has. A role whose packages are there need not ask apt.
           type: list
           elements: str
+        system_users:
+          description: Local users that are the system's, each with the groups that name it.
+          type: dict
         markers:
           description: Those files of O(markers) that are there. What one stands for need not be done.
           type: list
@@ -499,6 +502,21 @@ def packages() -> list[str]:
             continue
         return sorted({line.split()[1] for line in listed.splitlines() if line.startswith("installed ")})
     return []
+
+
+def system_users(etc: Path = Path("/etc")) -> dict[str, list[str]]:
+    """Return the local users that are the system's, each with the groups that name it."""
+    found: dict[str, list[str]] = {}
+    for line in text_of(etc / "passwd").splitlines():
+        name, _, number = line.split(":")[:3] if line.count(":") >= 3 else ("", "", "")
+        if number.isdigit() and int(number) < FIRST_GID:
+            found[name] = []
+    for line in sorted(text_of(etc / "group").splitlines()):
+        group, *_, members = line.split(":")
+        for name in members.split(","):
+            if name in found:
+                found[name].append(group)
+    return found
 
 
 def text_of(file: Path) -> str:
@@ -847,6 +865,7 @@ def main() -> None:
             **distribution(),
             "campushub": {
                 "packages": packages(),
+                "system_users": system_users(),
                 "markers": markers,
                 "cached_results": result_cache.valid_results() if parameters["result_cache"] else None,
                 **({"cluster": cluster_facts()} if parameters["cluster"] else {}),

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.result_cache import CacheEntry
 
 DOCUMENTATION = r"""
 module: generated_secrets
 short_description: Make secrets on a host, once
+extends_documentation_fragment: [result_cache]
 description:
   - Writes files of lines C(NAME=secret), as C(EnvironmentFile) of systemd reads them, with 32 random bytes in
     hexadecimal; and files of other texts with these secrets in them, for programs that read no such lines.
@@ -94,11 +96,13 @@ def main() -> None:
                 "mutually_exclusive": [("names", "text")],
                 "required_one_of": [("names", "text")],
             },
+            "cache_key": {"type": "str"},
         },
         supports_check_mode=True,
     )
     # Directories above that of the secrets are for others, too, whatever the umask of Ansible's user.
     os.umask(0o022)
+    entry = CacheEntry(module.params["cache_key"], [wanted["path"] for wanted in module.params["files"]])
     made: list[str] = []
     changed = False
     known: dict[str, str] = {}
@@ -123,6 +127,8 @@ def main() -> None:
             changed = True
             if not module.check_mode:
                 path.chmod(0o600)
+    if not changed:
+        entry.store({"made": made})
     module.exit_json(changed=changed, made=made)
 
 

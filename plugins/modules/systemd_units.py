@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.result_cache import CacheEntry
 
 DOCUMENTATION = r"""
 module: systemd_units
 short_description: Have units run, and find out which run something older than what lies on the disk
+extends_documentation_fragment: [result_cache]
 description:
   - Enables and starts what is not. Units of one list start side by side, as far as their own order lets them.
   - Reports a change, for handlers that restart units, also when the definition of a running unit was not read since it
@@ -69,6 +71,10 @@ outdated:
 
 PROPERTIES = ("ActiveState", "NeedDaemonReload", "DropInPaths", "InactiveExitTimestampMonotonic", "UnitFileState")
 UNITS = "/etc/systemd/system"
+DEFINITIONS = (UNITS, "/run/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
+GROUPS = "/proc/1/cgroup"
+# Of version 2, and of version 1.
+CONTROL_GROUPS = {"": "/sys/fs/cgroup", "name=systemd": "/sys/fs/cgroup/systemd"}
 
 
 def newest(patterns: Iterable[str]) -> tuple[float, str]:
@@ -95,6 +101,30 @@ def reason(name: str, shown: Mapping[str, str], reads: Iterable[str]) -> str:
     return f"{path} changed" if changed > started else ""
 
 
+def control_groups(name: str) -> list[str]:
+    """Return where the control group of a service may be: beside that of the service manager itself."""
+    found = []
+    with open(GROUPS, encoding="utf-8") as file:
+        for line in file:
+            _, kind, path = line.rstrip("\n").split(":", 2)
+            if kind in CONTROL_GROUPS:
+                # In a container it may be that of the whole host.
+                found.append(f"{CONTROL_GROUPS[kind]}{path.removesuffix('/init.scope')}/system.slice/{name}")
+    return found
+
+
+def cache_entry(key: str | None, reads: Mapping[str, Iterable[str]]) -> CacheEntry:
+    """Prepare to store that all units run what lies on the disk, by everything that would be different otherwise."""
+    # The directory is a new one after each start.
+    groups = {name: control_groups(name) for name in reads}
+    running = all(any(map(os.path.isdir, places)) for places in groups.values())
+    patterns = [f"{UNITS}/*.wants/{name}" for name in reads]
+    patterns += [f"{place}/{name}{more}" for place in DEFINITIONS for name in reads for more in ("", ".d/*.conf")]
+    for pattern in (pattern for several in reads.values() for pattern in several):
+        patterns += [pattern, f"{pattern}/*"]
+    return CacheEntry(key if running else None, [place for places in groups.values() for place in places], patterns)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -109,10 +139,12 @@ def main() -> None:
                 },
             },
             "wait": {"type": "bool", "default": True},
+            "cache_key": {"type": "str"},
         },
         supports_check_mode=True,
     )
     reads = {unit["name"]: unit["reads"] for unit in module.params["units"]}
+    entry = cache_entry(module.params["cache_key"], reads)
 
     def systemctl(*arguments: str, units: Iterable[str]) -> str:
         """Run systemctl; end with what it says if it fails."""
@@ -139,7 +171,10 @@ def main() -> None:
             systemctl("enable", "--quiet", units=disabled)
         if stopped:
             systemctl("start", *([] if module.params["wait"] else ["--no-block"]), units=stopped)
-    module.exit_json(changed=bool(disabled or stopped or outdated), started=stopped, outdated=outdated)
+    changed = bool(disabled or stopped or outdated)
+    if not changed:
+        entry.store({"started": [], "outdated": {}})
+    module.exit_json(changed=changed, started=stopped, outdated=outdated)
 
 
 if __name__ == "__main__":

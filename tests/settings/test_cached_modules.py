@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +14,31 @@ import yaml
 
 from tests.settings.validation import PRINTING, ROOT
 
-MODULES = ("local_accounts", "managed_files", "python_environment")
+MODULES = (
+    "certificate",
+    "generated_secrets",
+    "local_accounts",
+    "managed_files",
+    "python_environment",
+    "systemd_units",
+)
 
 
-def result(scratch: Path, preflight: dict[str, Any], state: str = "absent") -> dict[str, Any]:
+def result(scratch: Path, preflight: dict[str, Any], state: str = "absent", secret: str = "") -> dict[str, Any]:
     """Return what a step answers after a preflight that found this."""
     # What is absent leaves nothing behind, so no result of it is stored.
-    step = {"managed_files": {"files": [{"path": str(scratch / "x"), "state": state}]}}
+    file = {"path": str(scratch / "x"), "state": state, **({"secret": secret} if secret else {})}
+    return answer_of(scratch, preflight, [{"managed_files": {"files": [file]}}])
+
+
+def answer_of(scratch: Path, preflight: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the last of some steps answers after a preflight that found this."""
     play = {
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
         "vars": {"ansible_python_interpreter": sys.executable},
-        "tasks": [{"ansible.builtin.set_fact": {"campushub": preflight, "cacheable": True}}, step],
+        "tasks": [{"ansible.builtin.set_fact": {"campushub": preflight, "cacheable": True}}, *steps],
     }
     (scratch / "play.yml").write_text(yaml.safe_dump([play]))
     run = subprocess.run(
@@ -38,7 +51,7 @@ def result(scratch: Path, preflight: dict[str, Any], state: str = "absent") -> d
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    _, _, text = run.stdout.rpartition("ok: [localhost] => ")
+    *_, text = re.split(r"(?:ok|changed): \[localhost\] => ", run.stdout)
     return dict(json.JSONDecoder().raw_decode(text)[0])
 
 
@@ -64,6 +77,46 @@ def test_other_arguments_have_another_key(scratch: Path, key: str) -> None:
     answer = result(scratch, {"cached_results": {key: {"changed_paths": ["stale"]}}}, state="undiverted")
     assert answer["changed_paths"] == []
     assert answer["invocation"]["module_args"]["cache_key"] not in (None, key)
+
+
+def test_nothing_secret_is_in_a_key(scratch: Path) -> None:
+    """A file that is to go has no secret, whatever its text would be."""
+    keys = [result(scratch, {"cached_results": {}}, secret=secret)["invocation"] for secret in ("one", "another")]
+    first, second = (invocation["module_args"]["cache_key"] for invocation in keys)
+    assert first == second is not None
+    kept = result(scratch, {"cached_results": {}}, state="present", secret="one")["invocation"]
+    assert kept["module_args"]["cache_key"] is None
+    (scratch / "x").unlink()
+
+
+CHANGE = {"ansible.builtin.command": "true", "changed_when": True}
+FAILURE = {"ansible.builtin.command": "false", "ignore_errors": True}
+QUESTION = {"ansible.builtin.command": "true", "changed_when": False}
+
+
+@pytest.mark.parametrize(
+    ("before", "is_kept"),
+    [([QUESTION], True), ([CHANGE, QUESTION], False), ([FAILURE], False)],
+    ids=["nothing", "a change", "a failure"],
+)
+def test_a_service_is_looked_at_again_once_the_run_changes(
+    scratch: Path, before: list[dict[str, Any]], is_kept: bool
+) -> None:
+    """What preflight has seen of a service says nothing of what it is to read now."""
+    # In place of the service manager of this machine, which has no such unit.
+    (scratch / "systemctl").write_text(
+        "#!/bin/sh\necho ActiveState=active; echo UnitFileState=enabled; echo NeedDaemonReload=no\n"
+        "echo DropInPaths=; echo InactiveExitTimestampMonotonic=0\n"
+    )
+    (scratch / "systemctl").chmod(0o755)
+    look: dict[str, Any] = {
+        "systemd_units": {"units": [{"name": "campushub-none.service"}]},
+        "environment": {"PATH": f"{scratch}:/usr/bin:/bin"},
+    }
+    key = answer_of(scratch, {"cached_results": {}}, [look])["invocation"]["module_args"]["cache_key"]
+    known = {"started": ["only the cache knows"], "outdated": {}}
+    found = answer_of(scratch, {"cached_results": {key: known}}, [*before, look])
+    assert (found["started"] == known["started"]) is is_kept
 
 
 @pytest.mark.parametrize("preflight", [{}, {"cached_results": None}], ids=["no preflight", "turned off"])

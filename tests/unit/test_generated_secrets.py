@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import result_cache
 
 from plugins.modules import generated_secrets
 from tests.unit.modules import run_module
@@ -112,3 +113,19 @@ def test_what_a_run_that_was_cut_off_left_is_no_obstacle(tmp_path: Path) -> None
     make(path, "COOKIE")
     assert not elsewhere.exists()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["hub.env"]
+
+
+def test_a_result_holds_while_no_file_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_cache, "DIRECTORY", str(tmp_path / "store"))
+    path = tmp_path / "hub.env"
+
+    def ask() -> dict[str, Any]:
+        return run_module(generated_secrets.main, files=[{"path": str(path), "names": ["COOKIE"]}], cache_key="asked")
+
+    assert ask()["changed"]
+    assert not result_cache.valid_results(), "what was changed is looked at once more"
+    assert not ask()["changed"]
+    assert result_cache.valid_results() == {"asked": {"made": []}}
+    assert secrets_of(path)["COOKIE"] not in (tmp_path / "store" / "asked").read_text()
+    path.unlink()
+    assert not result_cache.valid_results()

@@ -44,6 +44,12 @@ def test_an_answer_holds_while_nothing_is_touched(directory: Path, store: Path) 
     assert store.stat().st_mode & 0o777 == 0o700
 
 
+def test_an_answer_may_end_with_a_date(directory: Path) -> None:
+    for until, holds in ((time.time() + 60, True), (time.time() - 1, False)):
+        result_cache.CacheEntry("asked", [str(directory / "app.conf")]).store(ANSWER, until=until)
+        assert bool(result_cache.valid_results()) is holds
+
+
 def put_another(path: Path, kind: Callable[[Path], Any]) -> None:
     """Put something else in the place of a file or link."""
     path.unlink()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import result_cache
 
 from plugins.modules import systemd_units
 from tests.unit.modules import run_module
@@ -174,3 +175,50 @@ def test_a_unit_that_does_not_start_names_its_log(manager: Manager) -> None:
     answer = apply(names=("broken.service",))
     assert answer["failed"]
     assert answer["msg"] == "systemctl start broken.service: Job failed. See: journalctl -u broken.service"
+
+
+def test_a_result_is_valid_while_the_service_runs_what_it_read(
+    manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_cache, "DIRECTORY", str(tmp_path / "store"))
+    (tmp_path / "of-init").write_text("3:cpu:/\n1:name=systemd:/container/init.scope\n")
+    monkeypatch.setattr(systemd_units, "GROUPS", str(tmp_path / "of-init"))
+    monkeypatch.setattr(systemd_units, "CONTROL_GROUPS", {"name=systemd": str(tmp_path / "groups")})
+    monkeypatch.setattr(systemd_units, "UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(systemd_units, "DEFINITIONS", (str(tmp_path / "units"),))
+    group, settings, unit = (
+        tmp_path / "groups/container/system.slice/hub.service",
+        tmp_path / "settings",
+        tmp_path / "units/hub.service",
+    )
+    wanted = tmp_path / "units/multi-user.target.wants/hub.service"
+    for path in (settings / "one", unit, wanted):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    def is_cached() -> bool:
+        manager.says()
+        arguments: dict[str, Any] = {"units": [{"name": "hub.service", "reads": [str(settings)]}], "cache_key": "asked"}
+        assert not run_module(systemd_units.main, **arguments)["changed"]
+        return "asked" in result_cache.valid_results()
+
+    assert not is_cached(), "nothing is known of a service without a control group"
+    group.mkdir(parents=True)
+    assert is_cached()
+    # The service manager makes a new one at each start.
+    group.rename(tmp_path / "of-the-last-start")
+    group.mkdir()
+    assert not result_cache.valid_results()
+    for change in (
+        group.rmdir,
+        lambda: unit.write_text("[Service]"),
+        wanted.unlink,
+        lambda: (settings / "two").write_text(""),
+        lambda: (settings / "one").write_text("changed"),
+        lambda: (tmp_path / "units/hub.service.d/more.conf").write_text(""),
+    ):
+        group.mkdir(exist_ok=True)
+        (tmp_path / "units/hub.service.d").mkdir(exist_ok=True)
+        assert is_cached()
+        change()
+        assert not result_cache.valid_results()
