@@ -108,11 +108,19 @@ def read_table(directories: list[str], path: str = "/proc/self/mountinfo") -> Ta
     return Table([mount for mount in top.values() if mount.kind != "autofs"], triggers)
 
 
+def target_of(link: str) -> str:
+    """Return where a link leads; nothing if it has gone."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
 def serves(number: str) -> bool:
     """Return whether a process serves a mount of FUSE, and is not only told of one, as an ls of an administrator is."""
     with os.scandir(f"/proc/{number}/fd") as handles:
-        # The kernel ends the connection with the last of these.
-        return any(os.readlink(handle.path) == "/dev/fuse" for handle in handles)
+        # The kernel ends the connection with the last of these. A client that has much to do closes others meanwhile.
+        return any(target_of(handle.path) == "/dev/fuse" for handle in handles)
 
 
 def read_processes(mounts: list[Mount]) -> Processes:

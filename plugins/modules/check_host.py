@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import email.utils
 import glob
@@ -348,16 +349,22 @@ def holders(proc: Path, inodes: set[str]) -> dict[str, tuple[str, str]]:
     links = {f"socket:[{inode}]": inode for inode in inodes}
     # systemd, which holds a socket together with the service that it passed the socket to, is asked last.
     for directory in sorted(proc.glob("[0-9]*"), key=lambda directory: directory.name == "1"):
-        try:
+        # A process may end while it is looked at, and one that has much to do closes descriptors meanwhile.
+        with contextlib.suppress(OSError):
             for descriptor in os.scandir(directory / "fd"):
-                target = os.readlink(descriptor.path)
-                if target in links:
+                if (target := target_of(descriptor.path)) in links:
                     found.setdefault(links[target], process(directory))
-        except OSError:
-            continue  # It ended while it was looked at.
         if len(found) == len(inodes):
             break
     return found
+
+
+def target_of(link: str) -> str:
+    """Return where a link leads; nothing if it has gone."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 def process(directory: Path) -> tuple[str, str]:

@@ -559,10 +559,12 @@ def users_of(repository: str) -> str:
     """Return the names of those who use a repository."""
     place, users = f"{MOUNTS / repository}/", set()
     for process in Path("/proc").glob("[0-9]*"):
+        # A process may end while it is looked at, or close files.
         with contextlib.suppress(OSError):
-            links = [process / "cwd", process / "exe", *(process / "fd").iterdir()]
-            if any(f"{os.readlink(link)}/".startswith(place) for link in links):
-                users.add(process.stat().st_uid)
+            for link in (process / "cwd", process / "exe", *(process / "fd").iterdir()):
+                with contextlib.suppress(OSError):
+                    if f"{os.readlink(link)}/".startswith(place):
+                        users.add(process.stat().st_uid)
     names = []
     for uid in sorted(users):
         try:

@@ -82,6 +82,18 @@ def test_port_held_by_its_own_unit_is_no_problem(planted: Path) -> None:
     assert check_host.port_problems([wanted(443, units=["nginx.service"])], planted) == []
 
 
+def test_descriptors_closed_meanwhile_hide_no_holder(planted: Path) -> None:
+    """A busy server closes some between the list of them and the look at each: these lead nowhere."""
+    for number in (*range(3), *range(4, 40)):
+        (planted / f"80/fd/{number}").touch()
+    # In the middle, in whatever order they are listed.
+    names = [entry.name for entry in os.scandir(planted / "80/fd")]
+    (planted / "80/fd/3").unlink()
+    (planted / "80/fd" / names[20]).unlink()
+    (planted / "80/fd" / names[20]).symlink_to("socket:[4711]")
+    assert check_host.port_problems([wanted(443, units=["nginx.service"])], planted) == []
+
+
 def test_unit_of_the_holder_is_named(planted: Path) -> None:
     assert check_host.port_problems([wanted(443)], planted) == [
         "port 443 is needed for the hub but nginx (process 80) of nginx.service holds it. Stop that program."
