@@ -223,7 +223,9 @@ def test_a_refusal_says_why_and_leads_back_to_the_choice(browse: BrowserSession,
     bob = browse("bob")
     arrive(bob)
     choose(bob, "large", cpu="4", memory="2G")
-    expect(bob.page.locator("#failure")).to_contain_text("No node of this part of the cluster has as much as you have chosen.")
+    expect(bob.page.locator("#failure")).to_contain_text(
+        "No node of this part of the cluster has as much as you have chosen."
+    )
     reference = bob.page.locator("#reference").inner_text()
     bob.picture("cluster-refused")
     assert reference in cluster.hub.run("journalctl --unit=jupyterhub --since=-2min --output=cat")
