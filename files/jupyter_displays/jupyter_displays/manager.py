@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import tempfile
 import time
 from functools import partial
@@ -42,6 +43,8 @@ _NOT_INHERITED = (
     *("JPY_", "JUPYTERHUB_", "JUPYTER_TOKEN", "XPRA_", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
     *("SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "XDG_SESSION_", "XDG_SEAT", "XDG_VTNR", "WINDOWID", "PULSE_"),
 )
+# Where X servers and session managers have their sockets, by names that programs show a cookie at.
+_SOCKET_DIRECTORIES = ("/tmp/.X11-unix", "/tmp/.ICE-unix")  # noqa: S108
 _SITE_APPLICATIONS = Path("/etc/campushub/applications.d")
 _SOCKET_PATH_LIMIT = 107
 _SIZE_STABLE_SECONDS = 5.0
@@ -126,6 +129,21 @@ def _numbers() -> Iterator[int]:
     yield from range(_NUMBERS)
     for _ in range(_RANDOM_NUMBERS):
         yield _NUMBERS + secrets.randbelow(_LARGEST_NUMBER - _NUMBERS)
+
+
+def _check_socket_directories() -> None:
+    """Refuse a directory in which another user could put a socket in the place of one of this user's.
+
+    Raises:
+        RuntimeError: It is somebody's who has not got the directory that it is in.
+    """
+    for path in map(Path, _SOCKET_DIRECTORIES):
+        with contextlib.suppress(FileNotFoundError):
+            about = path.stat()
+            others = {about.st_uid, path.lstat().st_uid} - {os.getuid(), path.parent.stat().st_uid}
+            if others or (about.st_mode & stat.S_IWOTH and not about.st_mode & stat.S_ISVTX):
+                message = f"another user can change {path}, which has to be root's, with mode 1777"
+                raise RuntimeError(message)
 
 
 def _take_abstract_name(number: int) -> socket.socket:
@@ -622,7 +640,6 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
 
     async def _start_programs(self, display: Display, command: Sequence[str]) -> None:
         engine, screen = display.engine, display.screen
-        x11.write_authority(screen.authority)
         await self.prepare()
         keyboard = await self.keyboard.prepare(self.directory)
         screen = Screen(screen.directory, screen.width, screen.height, screen.dpi, keyboard)
@@ -679,12 +696,15 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
         """
         log = display.directory / "x.log"
         for number in _numbers():
+            _check_socket_directories()
             if _number_taken(number):
                 continue
             try:
                 name = _take_abstract_name(number)
             except OSError:
                 continue
+            # A cookie is good for one number: nobody has seen it where another one was tried.
+            x11.write_authority(display.screen.authority)
             said = log.stat().st_size if log.exists() else 0
             try:
                 # The X server has the name as long as it lives, whatever becomes of this process.
@@ -696,6 +716,8 @@ class DisplayManager(LoggingConfigurable):  # type: ignore[misc]
                     display.processes.pop("x").close()
                     continue
                 raise
+            # The X server makes the directory where it is missing, or somebody has been quicker.
+            _check_socket_directories()
             return
         message = "there is no free X display number"
         raise RuntimeError(message)

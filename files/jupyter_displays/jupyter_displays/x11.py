@@ -7,6 +7,7 @@ for one that hangs. Every function blocks, for `_TIMEOUT` at most: call it in a 
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import struct
@@ -58,6 +59,13 @@ def write_authority(path: Path) -> None:
     path.write_bytes(entry + counted(secrets.token_bytes(16)))
 
 
+def _user_of_peer(connected: socket.socket) -> int:
+    """Return the UID of the process that listens at the other end, as the kernel has noted it."""
+    ucred = struct.Struct("iII")
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size)
+    return int(ucred.unpack(credentials)[1])
+
+
 def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
@@ -68,14 +76,19 @@ class Connection:
     def __init__(self, number: int, authority: Path) -> None:
         """Connect, with the cookie of an authority file.
 
+        In a directory that users share another one may listen there: the cookie is for this user's X server alone.
+
         Raises:
-            XError: It is not there, or refuses.
+            XError: It is not there, is another user's, or refuses.
         """
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_TIMEOUT)
         self._extensions: dict[bytes, int] = {}
         try:
             self._socket.connect(f"/tmp/.X11-unix/X{number}")  # noqa: S108
+            if _user_of_peer(self._socket) != os.getuid():
+                message = "another user listens there"
+                raise XError(message)  # noqa: TRY301
             cookie = authority.read_bytes()[-16:]
             self._socket.sendall(
                 struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE), len(cookie)) + _padded(_COOKIE) + cookie
@@ -84,7 +97,7 @@ class Connection:
             setup = self._read(4 * units)
         except (OSError, XError) as error:
             self._socket.close()
-            message = f"X display :{number} cannot be reached"
+            message = f"X display :{number} cannot be reached: {error}"
             raise XError(message) from error
         if granted != 1:
             self._socket.close()

@@ -265,6 +265,106 @@ async def test_numbers_whose_keyboard_somebody_has_taken_are_left_out(api, manag
         assert manager.displays["1"].number >= 40
 
 
+# A stand-in for somebody who is quick: listens, and says how much each visitor has told.
+LISTENER = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as listening:
+    listening.bind(sys.argv[1])
+    listening.listen()
+    print("listens", flush=True)
+    while True:
+        visitor = listening.accept()[0]
+        print(len(visitor.recv(1000)), flush=True)
+        visitor.close()
+"""
+
+
+@contextlib.contextmanager
+def listener_of_another_user(number):
+    """Listen as another user where an X server of this number would; return the process, whose output tells all."""
+    path = Path(f"/tmp/.X11-unix/X{number}")
+    command = ["/usr/bin/python3", "-c", LISTENER, path]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, user="nobody", extra_groups=[])
+    try:
+        assert process.stdout.readline() == "listens\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_no_other_user_is_shown_a_cookie(tmp_path):
+    x11.write_authority(tmp_path / "xauthority")
+    number = 10**9 + os.getpid()
+    with listener_of_another_user(number) as listener:
+        with pytest.raises(x11.XError, match="another user listens there"):
+            x11.size(number, tmp_path / "xauthority")
+        assert listener.stdout.readline() == "0\n"
+
+
+# A stand-in for an X server that has its lock when another user already listens in its place, which is possible in the
+# moment between the choice of its number and its own attempt. At the next number it is a real one.
+LATE_X_SERVER = """\
+#!{python}
+import os, subprocess, sys, time
+from pathlib import Path
+
+cookie = Path(sys.argv[sys.argv.index("-auth") + 1]).read_bytes()[-16:]
+number, known = sys.argv[1][1:], Path({directory!r}, "cookie")
+if known.exists():
+    os.execvp({x_server!r}, [{x_server!r}, *sys.argv[1:]])
+known.write_bytes(cookie)
+lock, path = Path(f"/tmp/.X{{number}}-lock"), f"/tmp/.X11-unix/X{{number}}"
+with Path({directory!r}, "heard").open("wb") as heard:
+    command = ["/usr/bin/python3", "-c", {listener!r}, path]
+    other = subprocess.Popen(command, stdout=heard, user="nobody", extra_groups=[])
+while not Path(path).exists():
+    time.sleep(0.01)
+lock.write_text(f"{{os.getpid():10}}\\n")
+time.sleep(1)
+lock.unlink()
+other.kill()
+Path(path).unlink()
+sys.exit("Cannot establish any listening sockets")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_who_takes_a_number_in_between_learns_no_cookie(api, manager, tmp_path, engine):
+    server = tmp_path / "Xlate"
+    facts = {"x_server": manager.engines[engine].x_server, "directory": str(tmp_path), "listener": LISTENER}
+    server.write_text(LATE_X_SERVER.format(python=sys.executable, **facts))
+    server.chmod(0o755)
+    manager.engines[engine].x_server = str(server)
+    await api.running()
+    listens, *heard = (tmp_path / "heard").read_text().splitlines()
+    assert (listens, set(heard)) == ("listens", {"0"})
+    # Whoever has one of the first number, however that came about, cannot use it here.
+    assert manager.displays["1"].screen.authority.read_bytes()[-16:] != (tmp_path / "cookie").read_bytes()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a directory of another user")
+@pytest.mark.parametrize(
+    ("made", "runs"),
+    [((0, 0o1777), True), ((0, 0o777), False), ((65534, 0o1777), False), ((65534, 0o755), False), (None, True)],
+)
+async def test_nobody_else_has_the_directory_of_sockets(api, tmp_path, monkeypatch, made, runs):
+    """Its owner could put a socket in the place of another user's, and programs would show the cookie there."""
+    path = tmp_path / ".X11-unix"
+    if made:
+        owner, mode = made
+        path.mkdir()
+        path.chmod(mode)
+        os.chown(path, owner, owner)
+    monkeypatch.setattr(displays_manager, "_SOCKET_DIRECTORIES", [str(path)])
+    display = await api.state((await api.create())["id"], "running", "failed")
+    reason = f"It did not start: another user can change {path}, which has to be root's, with mode 1777."
+    assert (display["state"], display["reason"]) == (("running", "") if runs else ("failed", reason))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_nothing_listens_where_others_knock(api, manager, engine):
     await api.running()
