@@ -61,6 +61,8 @@ _NUMBER_TAKEN = (
     b"is already active for display",
     b"Cannot establish any listening sockets",
     b"Could not create lock file",
+    b"Could not create server lock file",
+    b"Can't read lock file",
 )
 
 
@@ -87,6 +89,16 @@ def _x_lock(number: int) -> Path:
     return Path(f"/tmp/.X{number}-lock")  # noqa: S108
 
 
+def _x_new_lock(number: int) -> Path:
+    """Return what the X server makes its lock from: it waits 12 s for the name to be free, and ends."""
+    return Path(f"/tmp/.tX{number}-lock")  # noqa: S108
+
+
+def _x_keyboard(number: int) -> Path:
+    """Return what the X server writes its keyboard to: without it, it ends."""
+    return Path(f"/tmp/server-{number}.xkm")  # noqa: S108
+
+
 def _x_pid(number: int) -> int:
     """Return the process that this user's lock of a number names.
 
@@ -100,10 +112,10 @@ def _x_pid(number: int) -> int:
 def _number_taken(number: int) -> bool:
     """Return whether an X server has this number, or somebody else has left what a new one cannot clear away."""
     path = _x_socket(number)
-    # What the X server writes its keyboard to: without it, it ends.
-    with contextlib.suppress(FileNotFoundError):
-        if Path(f"/tmp/server-{number}.xkm").lstat().st_uid != os.getuid():  # noqa: S108
-            return True
+    for own in (_x_keyboard(number), _x_new_lock(number)):
+        with contextlib.suppress(FileNotFoundError):
+            if own.lstat().st_uid != os.getuid():
+                return True
     try:
         if start_time(_x_pid(number)):
             return True

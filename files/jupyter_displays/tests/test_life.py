@@ -252,17 +252,54 @@ async def test_nobody_can_take_the_names_of_all_numbers(api, manager, monkeypatc
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user")
-async def test_numbers_whose_keyboard_somebody_has_taken_are_left_out(api, manager):
-    """X servers write their keyboards to files of known names in a directory of everybody's, and end without them."""
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["server-{}.xkm", ".tX{}-lock", ".X{}-lock", ".X11-unix/X{}"])
+async def test_numbers_of_which_somebody_has_a_file_are_left_out(api, manager, engine, name):
+    """X servers have files of known names in directories of everybody's, and wait for them or end without them."""
+    begin = time.monotonic()
     with contextlib.ExitStack() as stack:
         for number in range(40):
-            path = Path(f"/tmp/server-{number}.xkm")
+            path = Path("/tmp", name.format(number))
             with contextlib.suppress(FileExistsError):  # An X server starts.
                 path.touch(exist_ok=False)
                 stack.callback(path.unlink)
                 os.chown(path, 65534, 65534)
         await api.running()
         assert manager.displays["1"].number >= 40
+    # It has not waited for one of them, which takes 12 s.
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user")
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_nobody_can_take_the_files_of_all_numbers(api, manager, monkeypatch, engine):
+    """Of the small numbers there are fewer here, as somebody else on this machine may want one."""
+    monkeypatch.setattr(displays_manager, "_NUMBERS", 40)
+    with contextlib.ExitStack() as stack:
+        for number in range(40):
+            path = Path(f"/tmp/.tX{number}-lock")
+            with contextlib.suppress(FileExistsError):  # An X server starts.
+                path.touch(exist_ok=False)
+                stack.callback(path.unlink)
+                os.chown(path, 65534, 65534)
+        await api.running()
+        assert manager.displays["1"].number >= 40
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "says", ["Could not create lock file in", "Could not create server lock file:", "Can't read lock file"]
+)
+async def test_who_takes_a_number_in_between_has_it_alone(api, manager, tmp_path, engine, says):
+    """A stand-in for an X server says what a real one does that finds the lock of another user at its own attempt."""
+    server, tried = tmp_path / "Xlate", tmp_path / "tried"
+    real = manager.engines[engine].x_server
+    real_one = f'if [ "$1" = -version ] || [ -e {tried} ]; then exec {real} "$@"; fi'
+    server.write_text(f'#!/bin/sh\n{real_one}\n>{tried}\necho "(EE) {says} /tmp/.X0-lock" >&2\nexit 1\n')
+    server.chmod(0o755)
+    manager.engines[engine].x_server = str(server)
+    await api.running()
+    assert tried.exists()
 
 
 # A stand-in for somebody who is quick: listens, and says how much each visitor has told.
@@ -311,11 +348,11 @@ LATE_X_SERVER = """\
 import os, subprocess, sys, time
 from pathlib import Path
 
-cookie = Path(sys.argv[sys.argv.index("-auth") + 1]).read_bytes()[-16:]
-number, known = sys.argv[1][1:], Path({directory!r}, "cookie")
-if known.exists():
+known = Path({directory!r}, "cookie")
+if known.exists() or "-auth" not in sys.argv:
     os.execvp({x_server!r}, [{x_server!r}, *sys.argv[1:]])
-known.write_bytes(cookie)
+known.write_bytes(Path(sys.argv[sys.argv.index("-auth") + 1]).read_bytes()[-16:])
+number = sys.argv[1][1:]
 lock, path = Path(f"/tmp/.X{{number}}-lock"), f"/tmp/.X11-unix/X{{number}}"
 with Path({directory!r}, "heard").open("wb") as heard:
     command = ["/usr/bin/python3", "-c", {listener!r}, path]
