@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import time
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
+from tornado import web
+
+from campushub_session.handlers import HANDLERS
 
 
 @pytest.fixture
@@ -115,6 +120,44 @@ def test_processes_of_others_are_not_touched(server, foreign):
 @pytest.mark.parametrize("path", ["usage", "programs"])
 def test_nobody_else_gets_an_answer(server, path):
     assert refusal(server, "GET", f"api/session/{path}", token="guess") == 403
+
+
+# Who is let in without a login, and why. All other methods of all other handlers refuse.
+FOR_EVERYBODY = {
+    ("HubHandler", "PUT"): "the hub, which has no login and is known by a secret",
+    ("StaticHandler", "GET"): "pages of displays load it; it has nothing of a user",
+    ("StaticHandler", "HEAD"): "as GET",
+}
+
+
+def methods():
+    """Return the methods of all handlers, each with a path."""
+    missing = web.RequestHandler._unimplemented_method
+    for pattern, handler, *_ in HANDLERS:
+        for name in handler.SUPPORTED_METHODS:
+            # OPTIONS is Jupyter's own, and tells nothing.
+            if name != "OPTIONS" and getattr(handler, name.lower()) is not missing:
+                yield (handler.__name__, name), re.sub(r"\(.*\)", "1-1", pattern).lstrip("/")
+
+
+REFUSING = [(method, path) for (handler, method), path in methods() if (handler, method) not in FOR_EVERYBODY]
+
+
+@pytest.mark.parametrize(("method", "path"), REFUSING)
+def test_without_a_login_every_handler_refuses(server, method, path):
+    """Also who has the token against forged requests, which every visitor gets."""
+    with urllib.request.urlopen(f"{server.url}login") as page:
+        cookies = page.headers.get_all("Set-Cookie")
+    (cookie,) = (cookie.partition(";")[0] for cookie in cookies if "_xsrf" in cookie)
+    headers = {"Cookie": cookie, "X-XSRFToken": cookie.partition("=")[2]}
+    body = b"{}" if method in {"POST", "PUT"} else None
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(f"{server.url}{path}", body, headers, method=method))
+    assert refused.value.code == 403
+
+
+def test_methods_for_everybody_are_all_there():
+    assert set(FOR_EVERYBODY) < {method for method, _ in methods()}
 
 
 def test_a_storm_of_kernels_is_forgotten(server):

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from tornado import web
 
 from jupyter_displays import x11
 from jupyter_displays.engines import ENGINES
+from jupyter_displays.handlers import handlers
 
 
 async def test_a_display_is_started_described_renamed_and_shut_down(api, jp_base_url):
@@ -141,6 +143,64 @@ async def test_without_the_right_token_nothing_is_done(api, manager, method, pat
     assert not manager.displays
 
 
+# Who is let in without a login, and why. All other handlers refuse.
+FOR_EVERYBODY = {
+    "SharedPageHandler": "who has a link",
+    "SharedStreamHandler": "who has a link",
+    "SharedSoundHandler": "who has a link",
+    "SharedInputHandler": "who has a link",
+    "StaticHandler": "pages of links load the same scripts, which have nothing of a user",
+}
+REFUSING = [route for route in handlers() if route[1].__name__ not in FOR_EVERYBODY]
+
+
+def methods(handler):
+    """Return the methods that a handler has; OPTIONS is Jupyter's own, and tells nothing."""
+    missing = web.RequestHandler._unimplemented_method
+    names = [name for name in handler.SUPPORTED_METHODS if name != "OPTIONS"]
+    return [name for name in names if getattr(handler, name.lower()) is not missing]
+
+
+@pytest.mark.parametrize("route", REFUSING, ids=[handler.__name__ for _, handler in REFUSING])
+async def test_without_a_login_every_handler_refuses(api, manager, visit, route):
+    await api.create(title="Mine")
+    pattern, handler = route
+    path = re.sub(r"\([^)]*\)", "1", pattern)
+    assert re.fullmatch(pattern, path)
+    for method in methods(handler):
+        answer = await visit(path, method)
+        if handler.__name__ == "PageHandler":
+            assert (answer.code, "/login?next=" in answer.headers["Location"]) == (302, True)
+        else:
+            assert answer.code == 403, method
+    assert [display.title for display in manager.displays.values()] == ["Mine"]
+    assert not manager.displays["1"].terminated
+    assert manager.shares.of("1") == []
+    assert not manager.files.exists()
+
+
+def test_handlers_for_everybody_are_all_there():
+    assert set(FOR_EVERYBODY) == {handler.__name__ for _, handler, *_ in handlers()} - {
+        handler.__name__ for _, handler in REFUSING
+    }
+
+
+async def test_who_may_not_upload_leaves_no_file(api, manager, jp_serverapp, monkeypatch):
+    """Files are written as they come, before the method is called that its decorators keep from others."""
+    await api.create()
+    asked = []
+
+    def is_authorized(handler, user, action, resource):
+        asked.append((action, resource))
+        return action != "write"
+
+    monkeypatch.setattr(jp_serverapp.web_app.settings["authorizer"], "is_authorized", is_authorized)
+    assert (await api("POST", "1", "files", "x", raw=b"x"))[0] == 403
+    assert asked == [("write", "displays")]
+    assert not manager.files.exists()
+    assert (await api("GET", "1", "files"))[0] == 200
+
+
 async def test_a_form_of_another_site_does_nothing(api, manager, login_cookie):
     for headers in (
         {"Origin": "https://evil.example", "Cookie": login_cookie},
@@ -247,7 +307,6 @@ async def test_every_path_is_described():
     import yaml
 
     import jupyter_displays
-    from jupyter_displays.handlers import handlers
 
     text = Path(jupyter_displays.__file__).with_name("openapi.yaml").read_text(encoding="utf-8")
     described = set(yaml.safe_load(text)["paths"])

@@ -20,6 +20,8 @@ from tornado.websocket import websocket_connect
 
 from jupyter_displays.standalone import StandaloneDisplayApp
 
+from .test_api import REFUSING, methods
+
 pytest.importorskip("jupyterhub", reason="JupyterHub is not installed")
 
 USER = {"kind": "user", "name": "ann@b", "groups": [], "admin": False}
@@ -85,6 +87,7 @@ class Desktop:
                 "--engine=tigervnc",
                 "--application=sleep",
                 f"--DisplayManager.runtime_directory={directory}",
+                f"--DisplayManager.upload_directory={directory}/Desktop",
             ],
             env={
                 **os.environ,
@@ -197,6 +200,21 @@ async def test_who_gets_in(desktop):
     ws = await websocket_connect(HTTPRequest(stream, headers={"Authorization": "token good"}))
     assert (await ws.read_message())[:3] == b"RFB"
     ws.close()
+
+
+async def test_without_the_right_login_every_handler_refuses(desktop):
+    await desktop.ready()
+    display = await desktop.running()
+    for token in (None, "other"):
+        for pattern, handler in REFUSING:
+            path = re.sub(r"\([^)]*\)", "1", pattern).lstrip("/")
+            for method in methods(handler):
+                body = "{}" if method in {"POST", "PATCH"} else None
+                answer = await desktop.get(path, method, token, body, follow_redirects=False)
+                # Who has no login gets one, where there is a page.
+                assert answer.code == (302 if handler.__name__ == "PageHandler" and not token else 403), (path, method)
+    assert await desktop.running() == display
+    assert not (desktop.directory / "Desktop").exists()
 
 
 async def login(desktop):

@@ -48,8 +48,15 @@ class _API(HasManager, APIHandler):  # type: ignore[misc]
         await self.manager.started.wait()
 
     async def authenticate(self) -> None:
-        """Know who it is, and that no other site sent them."""
+        """Refuse who has not logged in, unless the method is for everybody, and who was sent by another site.
+
+        What is decorated at a method asks later, when the body has come.
+        """
         await JupyterHandler.prepare(self)
+        method = getattr(self, str(self.request.method).lower())
+        # Jupyter's own mark of @allow_unauthenticated, such as for who has a link.
+        if self.current_user is None and not getattr(method, "__allow_unauthenticated", False):
+            raise web.HTTPError(403)
         self.check_origin()
 
     def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:
@@ -363,17 +370,25 @@ class FileHandler(_API):
     """One file that a display and the browser exchange."""
 
     _BLOCK: ClassVar[int] = 1 << 20
+    _file: IO[bytes] | None = None
+    # Nothing is taken from who is not known yet.
+    _error: web.HTTPError | None = web.HTTPError(403)
 
     async def prepare(self) -> None:
-        """Know who it is before a byte is taken."""
-        self._file: IO[bytes] | None = None
-        self._error: web.HTTPError | None = None
+        """Know who it is, and that they may send a file, before a byte is taken."""
         self._block = bytearray()
         self._taken = 0
+        await self.authenticate()
+        if self.request.method == "POST":
+            await self._authorize_upload()
         # The connection's own limit is not ours.
         self.request.connection.set_max_body_size(1 << 50)  # type: ignore[union-attr]
-        await self.authenticate()
         self._check_size(int(self.request.headers.get("Content-Length") or 0))
+        self._error = None
+
+    @authorized("write")
+    async def _authorize_upload(self) -> None:
+        """Refuse who may use this server, but send it nothing."""
 
     def _check_size(self, size: int) -> None:
         if self.request.method == "POST" and size > self.manager.upload_limit:
@@ -429,6 +444,11 @@ class FileHandler(_API):
         """Keep no half of a file."""
         self._discard()
         super().on_connection_close()
+
+    def on_finish(self) -> None:
+        """Keep nothing of what was refused."""
+        self._discard()
+        super().on_finish()
 
     @web.authenticated
     @authorized
