@@ -150,6 +150,16 @@ def test_no_two_servers_share_a_unit() -> None:
     assert spawner_of("alice", "second").unit_name == "jupyterhub-user-alice.s-second"
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_renamed_server_has_a_unit_of_its_own(runs: bool) -> None:
+    """A further server of the former name has that unit. One that runs keeps what it was started as."""
+    state = spawner_of("alice", "a").get_state()
+    renamed = spawner_of("alice", "b")
+    renamed.orm_spawner.server = Server() if runs else None
+    renamed.load_state(state)
+    assert renamed.unit_name == f"jupyterhub-user-alice.s-{'a' if runs else 'b'}"
+
+
 def test_a_server_is_confined_unless_its_user_may_use_sudo() -> None:
     def properties(**settings: Any) -> dict[str, str]:
         found: dict[str, str] = spawner_of("alice", config=Config(SystemdSpawner=settings)).unit_extra_properties

@@ -85,6 +85,13 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             self.unit_extra_properties = {**CONFINEMENT, **self.unit_extra_properties}
         self._unit_properties = self.unit_extra_properties
 
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read what was kept. The unit of a server that has ended is of its name then: it may have been renamed."""
+        unit = self.unit_name
+        super().load_state(state)
+        if not self.orm_spawner.server:
+            self.unit_name = unit
+
     async def start(self) -> tuple[str, int]:
         """Start the unit and return the server's address once it listens."""
         await self.prepare()
