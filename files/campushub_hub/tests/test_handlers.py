@@ -47,18 +47,22 @@ class Server(RequestHandler):
     def initialize(self, name: str) -> None:
         self.spawner = StagedSpawner.started[name]
 
-    def get(self) -> None:
+    async def get(self) -> None:
+        await self.silence()
         self.write({})
 
     async def put(self) -> None:
         assert self.request.path.endswith("/api/session/hub")
         self.spawner.told.append(json.loads(self.request.body))
         self.spawner.headers.append(dict(self.request.headers))
-        while self.spawner.silent:  # noqa: ASYNC110 (set by other threads)
-            await asyncio.sleep(0.02)
+        await self.silence()
         if self.spawner.said is None:
             raise HTTPError(404)
         self.write(json.dumps(self.spawner.said))
+
+    async def silence(self) -> None:
+        while self.spawner.silent:  # noqa: ASYNC110 (set by other threads)
+            await asyncio.sleep(0.02)
 
 
 class StagedSpawner(ChosenServer, ServerLifetime, Spawner):  # type: ignore[misc]

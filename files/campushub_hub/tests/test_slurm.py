@@ -900,6 +900,29 @@ def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner, mo
     assert again.job == 12
 
 
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_server_that_hangs_outlives_a_restart_of_the_hub(
+    spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, ran: bool
+) -> None:
+    """What JupyterHub waits for next, to end the server if it does not come."""
+    monkeypatch.setattr("campushub_hub.spawners.lifetime.RESTART_SECONDS", 0.1)
+    server = SimpleNamespace(base_url="/user/me/", url="", wait_up=lambda **_: asyncio.sleep(60))
+    monkeypatch.setattr(CampusSlurmSpawner, "server", server)
+    spawner.listens_at = "https://10.89.0.12:4000"
+
+    async def scenario() -> Any:
+        if ran:
+            spawner.note_start()
+        assert await spawner.get_url() == "https://10.89.0.12:4000/user/me/"
+        return await asyncio.wait_for(server.wait_up(http=True), 2)
+
+    if ran:
+        assert asyncio.run(scenario()).headers == {}
+    else:
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(scenario())
+
+
 # Reports of jobs
 
 

@@ -252,6 +252,12 @@ def test_a_silent_service_manager_ends_no_server(manager: ServiceManager, status
     assert (asyncio.run(spawner_of("alice").poll()) is None) == running
 
 
+def test_a_host_that_starts_no_process_ends_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that has no memory left: a hub that restarts would forget the servers that it cannot ask for."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert asyncio.run(spawner_of("alice").poll()) is None
+
+
 def test_a_unit_that_does_not_end_is_stopped_again(manager: ServiceManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "STOP_INTERVAL", 0.1)
     left = manager.calls.with_name("left")

@@ -540,6 +540,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def get_url(self) -> str:
         """Return the server's address, which JupyterHub is about to look at after its restart."""
         self.secure_server()
+        await super().get_url()
         return f"{self.listens_at}{self.server.base_url}"
 
     # While it waits and runs

@@ -269,9 +269,14 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         # wait_until_listening() does that better.
         if self._submitting:
             return None
-        asked = await asyncio.create_subprocess_exec(
-            *("systemctl", "is-active", "--quiet", self.unit_name), stderr=subprocess.DEVNULL
-        )
+        try:
+            asked = await asyncio.create_subprocess_exec(
+                *("systemctl", "is-active", "--quiet", self.unit_name), stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            # A hub that restarts would forget the server.
+            self.log.error("Cannot ask whether %s runs: %s", self.unit_name, error)  # noqa: TRY400 (no bug of ours)
+            return None
         # It is not active, or unknown. Any other failure says nothing of it.
         return 1 if await asked.wait() in (3, 4) else None
 
