@@ -447,6 +447,15 @@ def test_a_server_of_a_closed_account_is_stopped(centre: Centre) -> None:
     assert not list(centre.units.iterdir())
 
 
+def record(spawner: CampusSudoSpawner) -> None:
+    """Write down where a server listens, as JupyterHub does."""
+    server = orm.Server(ip="127.0.0.1", port=spawner.port, base_url="/user/me/")
+    # With the values that the database adds.
+    spawner.user.db.add(server)
+    spawner.user.db.commit()
+    spawner.server = Server(orm_server=server)
+
+
 def test_the_hub_forgets_no_server_that_has_not_ended(
     centre: Centre, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -458,11 +467,7 @@ def test_the_hub_forgets_no_server_that_has_not_ended(
         spawner.log.addHandler(caplog.handler)
         refuses.touch()
         await spawner.start()
-        server = orm.Server(ip="127.0.0.1", port=spawner.port, base_url="/user/me/")
-        # With the values that the database adds.
-        spawner.user.db.add(server)
-        spawner.user.db.commit()
-        spawner.server = Server(orm_server=server)
+        record(spawner)
         spawner.keep_state()
         stop = asyncio.ensure_future(spawner.user.stop(""))
         await asyncio.sleep(1)
@@ -652,6 +657,46 @@ def test_the_hub_learns_at_once_that_a_server_has_ended(centre: Centre) -> None:
         await asyncio.sleep(3 * spawner.listen_interval)
         spawner.add_poll_callback(told.set)
         assert spawner.poll_interval > 10
+        await asyncio.wait_for(told.wait(), 2)
+
+    centre.run(act)
+
+
+def test_a_server_that_ends_without_a_proxy_is_cleared_up(centre: Centre) -> None:
+    """JupyterHub gives up, and would have a route made to the port, whoever listens there, when the proxy is back."""
+
+    async def without_a_proxy() -> None:
+        raise OSError("There is no proxy.")
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        await spawner.start()
+        record(spawner)
+        spawner.start_polling()
+        spawner.add_poll_callback(without_a_proxy)
+        os.kill(spawner.pid, signal.SIGKILL)
+        end = time.monotonic() + 5
+        while spawner.active:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+        assert spawner.orm_spawner.server is None
+        assert spawner.user.spawners.get("") is not spawner, "the next start has another one"
+
+    centre.run(act)
+
+
+def test_an_end_before_the_hub_has_its_callbacks_is_no_secret(centre: Centre) -> None:
+    """As while it waits for the proxy: it polls no more when it has been told."""
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        told = asyncio.Event()
+        await spawner.start()
+        start = spawner._spawn_future = asyncio.get_running_loop().create_future()  # noqa: SLF001 (as JupyterHub sets it)
+        spawner.start_polling()
+        os.kill(spawner.pid, signal.SIGKILL)
+        await asyncio.sleep(3 * spawner.listen_interval)
+        assert await spawner.poll_and_notify() == 0
+        spawner.add_poll_callback(told.set)
+        start.set_result(None)
         await asyncio.wait_for(told.wait(), 2)
 
     centre.run(act)

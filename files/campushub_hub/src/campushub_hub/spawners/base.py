@@ -126,6 +126,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
     authenticator: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
+    _spawn_future: asyncio.Future[None] | None
     _callbacks: list[Callable[[], Any]]
     user_options: dict[str, Any]
     _watch: asyncio.Task[None] | None = None
@@ -556,7 +557,14 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         rest of the clearing up would take it for the last one.
         """
         async with self._notifying:
+            if self._spawn_future and not self._spawn_future.done():
+                # The hub sets its callbacks when the start has been completed.
+                return await self.poll()
             status: int | None = await super().poll_and_notify()  # type: ignore[misc]
+            if status is not None and self.server and self.user.spawners.get(self.name) is self:
+                # Its callback waits for the proxy, and gives up. Nobody polls the server any more.
+                self.log.error("The server %s has ended, and is cleared up without the proxy", self._log_name)
+                await self.user.stop(self.name)
         return status
 
     def start_polling(self) -> None:
