@@ -252,10 +252,12 @@ def test_a_silent_service_manager_ends_no_server(manager: ServiceManager, status
     assert (asyncio.run(spawner_of("alice").poll()) is None) == running
 
 
-def test_a_host_that_starts_no_process_ends_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_starts_no_process_ends_no_server(manager: ServiceManager, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that has no memory left: a hub that restarts would forget the servers that it cannot ask for."""
-    monkeypatch.setenv("PATH", "/nonexistent")
-    assert asyncio.run(spawner_of("alice").poll()) is None
+    spawner = spawner_of("alice")
+    assert asyncio.run(spawner.poll()) == 1
+    monkeypatch.setenv("PATH", str(manager.run))
+    assert asyncio.run(spawner.poll()) is None
 
 
 def test_a_unit_that_does_not_end_is_stopped_again(manager: ServiceManager, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +268,46 @@ def test_a_unit_that_does_not_end_is_stopped_again(manager: ServiceManager, monk
     manager.program.write_text(f'#!/bin/sh\necho "$*" >>{manager.calls}\n{again}\n')
     asyncio.run(spawner_of("alice").stop())
     assert manager.told().count(f"stop {UNIT}") == 2
+
+
+def test_a_start_given_up_while_it_is_submitted_leaves_no_unit(
+    tmp_path: Path, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start ends at once, however often it is given up, and the stop waits until there is a unit to stop."""
+    run = manager.program.with_name("systemd-run")
+    unit = tmp_path / "unit"
+    run.write_text(f"#!/bin/sh\nsleep 1\ntouch {unit}\n")
+    run.chmod(0o755)
+    manager.program.write_text(
+        "#!/bin/sh\ncase $1 in --version) echo 'systemd 252' ;;\n"
+        f"stop) rm -f {unit} ;; *) [ -e {unit} ] || exit 3 ;; esac\n"
+    )
+    spawner = spawner_of(ME)
+    spawner.cmd = ["/bin/true"]
+
+    async def nothing() -> None:
+        pass
+
+    for name in ("prepare", "prepare_session"):
+        monkeypatch.setattr(spawner, name, nothing)
+    monkeypatch.setattr(spawner, "get_env", dict)
+    monkeypatch.setattr(spawner, "get_args", list)
+
+    async def scenario() -> None:
+        start = asyncio.ensure_future(spawner.start())
+        await asyncio.sleep(0.3)
+        for _ in range(2):
+            start.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([start], timeout=0.3)
+        assert start.cancelled()
+        assert await spawner.poll() is None, "the hub would forget it"
+        await asyncio.wait_for(spawner.stop(), 10)
+        assert await spawner.poll() == 1
+        await asyncio.sleep(1.2)
+        assert not unit.exists()
+
+    asyncio.run(scenario())
 
 
 # A server's life under SudoSpawner
@@ -509,6 +551,32 @@ def test_a_mediator_cannot_hide_a_server_from_the_hub(
             with pytest.raises(ServerStartError, match="Your session could not be prepared"):
                 await spawner.start()
         assert await spawner.poll() is None
+        await spawner.stop()
+
+    centre.run(act)
+    assert not list(centre.units.iterdir())
+
+
+@pytest.mark.attack
+def test_no_start_that_is_given_up_hides_a_server(centre: Centre) -> None:
+    """The number that the mediator has said counts for nothing, in that moment either."""
+    real = centre.mediator.with_name("real-mediator")
+    centre.mediator.rename(real)
+    answer = '{"ok": true, "pid": 4194303}'
+    centre.mediator.write_text(
+        f'#!/bin/sh\n[ $1 != receive ] || exec {real} "$@"\n{real} "$@" >/dev/null\nsleep 0.5\necho \'{answer}\'\n'
+    )
+    centre.mediator.chmod(0o755)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        start = asyncio.ensure_future(spawner.start())
+        while not list(centre.units.iterdir()):  # noqa: ASYNC110 (files of other processes)
+            await asyncio.sleep(0.05)
+        start.cancel()
+        await asyncio.wait([start], timeout=0.3)
+        assert start.cancelled()
+        await asyncio.sleep(2)
+        assert await spawner.poll() is None, "the hub would forget it"
         await spawner.stop()
 
     centre.run(act)

@@ -162,8 +162,8 @@ class ServerStopper(BaseHandler):  # type: ignore[misc]
         spawner = user.spawners[server_name]
         if spawner.ready:
             await spawner.announce_end(*self.ending(user))
-            if not spawner.ready:
-                return spawner._stop_future
+        if not spawner.ready and spawner.pending in {None, "stop"}:
+            return spawner._stop_future
         try:
             stop = await super().stop_single_user(user, server_name)
         finally:
@@ -171,6 +171,39 @@ class ServerStopper(BaseHandler):  # type: ignore[misc]
         # One that takes longer.
         stop.add_done_callback(lambda _: spawner.resume())
         return stop
+
+    async def give_up_start(self, user: Any, server_name: str) -> None:
+        """Give up the start of a server that is under way, if there is one, and end what has come of it."""
+        spawner = user.spawners[server_name]
+        start = spawner._spawn_future
+        if spawner.pending != "spawn" or not start:
+            return
+        if not spawner._stop_pending:
+            why = self.ending(user)
+            # In between it must not count as ready.
+            spawner._stop_pending = True
+            spawner._stop_future = asyncio.ensure_future(self.end_start(user, server_name, start, why))
+        stop = spawner._stop_future
+        await asyncio.wait([start])
+        await asyncio.wait([stop], timeout=self.slow_stop_timeout)
+
+    async def end_start(self, user: Any, server_name: str, start: asyncio.Future[None], why: tuple[str, str]) -> None:
+        """Have a start given up, and clear up. JupyterHub does that after one that has failed, alone."""
+        spawner = user.spawners[server_name]
+        start.cancel()
+        await asyncio.wait([start])
+        try:
+            if spawner.server:
+                await spawner.announce_end(*why)
+                await self.proxy.delete_user(user, server_name)
+        except Exception:
+            # It ends all the same; routes are compared every few minutes.
+            self.log.exception("The route of the server %s was not taken away", spawner._log_name)
+        try:
+            if spawner.server:
+                await user.stop(server_name)
+        finally:
+            spawner._stop_future, spawner._stop_pending = None, False
 
     def ending(self, user: Any) -> tuple[str, str]:
         """Return why this request ends a server, with words for its user."""
@@ -324,7 +357,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
         # Whatever it raises later is told by the page that waits.
         start.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait([start], timeout=1)
-        error = start.exception() if start.done() else None
+        error = start.exception() if start.done() and not start.cancelled() else None
         if isinstance(error, HTTPError) and error.status_code == 429:
             await self.start_later(error, user, server_name, pending_url, options)
             return
@@ -369,10 +402,21 @@ class CampusUserServerAPIHandler(ServerStarter, ServerStopper, UserServerAPIHand
     async def post(self, user_name: str, server_name: str = "") -> None:
         """Start a server, with options that its user may choose."""
         await self.check_options(user_name, self.get_server_json_body()["user_options"])
-        await super().post(user_name, server_name)
+        try:
+            await super().post(user_name, server_name)
+        except asyncio.CancelledError:
+            raise HTTPError(409, "The start was given up.") from None
         if self.find_user(user_name).spawners[server_name].pending == "spawn":
             # JupyterHub has asked the spawner that there was before the choice.
             self.set_status(202)
+
+    @needs_scope("delete:servers")  # type: ignore[untyped-decorator]
+    async def delete(self, user_name: str, server_name: str = "") -> None:
+        """Stop a server, or give up its start, for which JupyterHub would wait a second and fail."""
+        user = self.find_user(user_name)
+        if user is not None and server_name in user.spawners:
+            await self.give_up_start(user, server_name)
+        await super().delete(user_name, server_name)
 
     @needs_scope("start:servers")  # type: ignore[untyped-decorator]
     async def patch(self, user_name: str, server_name: str = "") -> None:
@@ -449,11 +493,7 @@ class CampusUserAPIHandler(ServerStopper, UserAPIHandler):  # type: ignore[misc]
     async def stop_server(self, user: Any, name: str) -> None:
         """Stop one server, be it running or starting, and wait until it has stopped."""
         spawner = user.spawners[name]
-        if spawner.pending == "spawn" and spawner._spawn_future:
-            spawner._spawn_future.cancel()
-            # Until JupyterHub has noticed.
-            await asyncio.wait([spawner._spawn_future])
-            await asyncio.sleep(0)
+        await self.give_up_start(user, name)
         stop = getattr(spawner, "_stop_future", None)
         if not stop and spawner.active:
             stop = await self.stop_single_user(user, name)

@@ -292,7 +292,7 @@ class ServerLifetime(LoggingConfigurable):
 
     async def get_url(self) -> str:
         """
-        Return the server's address, for which JupyterHub asks after its restart; next it waits until the server answers.
+        Return the server's address. JupyterHub asks for it after a restart, and waits until the server answers next.
 
         It would end one that does not: a server that hangs, or that nobody reaches for a moment. One that has never run
         belongs to a start that the hub has not outlived.

@@ -79,7 +79,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         self.unit_name = f"jupyterhub-user-{escape_unit_name(self.user.name)}"
         if self.name:
             self.unit_name += f".s-{escape_unit_name(self.name)}"
-        self._submitting, self._submitted = False, 0
+        self._submitted = 0
         # With sudo these would be taken from root.
         if self.disable_user_sudo:
             self.unit_extra_properties = {**CONFINEMENT, **self.unit_extra_properties}
@@ -106,14 +106,8 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         self.default_shell = account.pw_shell or "/bin/bash"
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
-        self._submitting, self._submitted = True, int(time.time())
-        submission = asyncio.ensure_future(super().start())
-        try:
-            # A start that is given up now would leave a unit that nobody knows of.
-            address: tuple[str, int] = await asyncio.shield(submission)
-        finally:
-            await asyncio.wait([submission])
-            self._submitting = False
+        self._submitted = int(time.time())
+        address: tuple[str, int] = await self.finish_submission(super().start())
         try:
             await self.wait_until_listening()
         except ServerEndedError as error:
@@ -142,9 +136,10 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             managed = asyncio.ensure_future(asyncio.to_thread(manage))
             try:
                 await self.resolve_home()
+                await managed
             finally:
-                await asyncio.wait([managed])
-            managed.result()
+                # A start that has failed or is given up does not wait for it.
+                managed.cancel()
             if time.monotonic() - begun > PREPARATION_SECONDS:
                 # Another server of the user's may have ended meanwhile.
                 await asyncio.to_thread(user_session.wait_for_removal, account.pw_uid)
@@ -267,7 +262,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         """Return None while the server runs."""
         # The parent's start() looks once a second, for up to a minute, for a unit that ended at once.
         # wait_until_listening() does that better.
-        if self._submitting:
+        if self.submitting:
             return None
         try:
             asked = await asyncio.create_subprocess_exec(
