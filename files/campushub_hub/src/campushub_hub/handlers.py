@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
@@ -34,7 +35,6 @@ from .translation import gettext_noop
 # error.html and not_running.html translate it.
 MAINTENANCE = gettext_noop("There is maintenance from %(time)s on: no server is started until it is over.")
 
-OTHER_START = gettext_noop("This server is being started with another choice. Please look at your servers.")
 BAD_NAME = gettext_noop("Please name a server with letters, digits and punctuation.")
 
 # Servers of users tell their pages of it themselves.
@@ -44,6 +44,10 @@ RETRY_SECONDS = 30
 # Names, after a login elsewhere, the user whose login began with a click here; so many seconds later it counts no more.
 CLICK_COOKIE = "campushub-click"
 CLICK_SECONDS = 60
+# For the start of each server, by its user and name: who begins it. They go with the last who waits.
+STARTS: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+# Seconds between two looks whether JupyterHub knows of a start.
+START_INTERVAL = 0.01
 # What an administrator says to the user of a server that they end.
 MESSAGE_LENGTH = 500
 
@@ -81,35 +85,39 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         """Start a server, or join the start that is under way."""
         if user is not self.current_user:
             await self.check_user(user)
+        async with STARTS.setdefault((user.name, server_name), asyncio.Lock()):
+            start = await self.begin_start(user, server_name, display_name, options)
+        if start:
+            await start
+
+    async def begin_start(
+        self, user: Any, server_name: str, display_name: str, options: Any
+    ) -> asyncio.Future[None] | None:
+        """Have JupyterHub start a server, and return that start once it knows of it; None if it has known before."""
         spawner = user.spawners[server_name]
-        former, joins = spawner.orm_spawner.user_options, bool(spawner.pending)
-        if spawner.profiles and options is None and not joins:
+        if spawner.ready or spawner.pending == "spawn":
+            return None
+        former = spawner.orm_spawner.user_options
+        if spawner.profiles and options is None:
             options = (await self.choice_of(user, former or {}, recall)).options()
-        if issubclass(self.spawner_class, CampusMixedSpawner) and not joins:
+        if issubclass(self.spawner_class, CampusMixedSpawner):
             options = await self.hand_over(user, server_name, options)
-            spawner = user.spawners[server_name]
         planned = maintenance.current()
         if planned and not user.admin:
             error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
             error.title = gettext_noop("Maintenance")
             raise error
-        if spawner.ready:
-            # By another request, while it was asked what this one may start.
-            return
-        spawner.requests += 1
-        try:
-            await super().spawn_single_user(user, server_name, display_name, options)
-        except RuntimeError:
-            # JupyterHub waits for the directory between its callers' question whether a start is under way and this
-            # one, which it answers with an error.
-            start = user.spawners[server_name]._spawn_future
-            if start is None or start.done():
-                raise
-        finally:
-            spawner.requests -= 1
-            start = user.spawners[server_name]._spawn_future
-            if spawner.profiles and start and not joins:
-                start.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
+        # It may be another one by now.
+        spawner = user.spawners[server_name]
+        start: asyncio.Future[None] = asyncio.ensure_future(
+            super().spawn_single_user(user, server_name, display_name, options)
+        )
+        # It asks the directory once more.
+        while not (start.done() or spawner.pending):  # noqa: ASYNC110 (it is an attribute of JupyterHub)
+            await asyncio.sleep(START_INTERVAL)
+        if spawner.profiles and spawner._spawn_future:
+            spawner._spawn_future.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
+        return start
 
     async def hand_over(self, user: Any, server_name: str, options: Any) -> Any:
         """Have a server started where its options say, and return these."""
@@ -118,8 +126,7 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         if spawner.profiles:
             choice = await self.choice_of(user, options)
             where, options = spawner.where(choice.profile), choice.options()
-        if not CampusMixedSpawner.hand_over(user, server_name, where):
-            raise ServerStartError(OTHER_START, status_code=409)
+        CampusMixedSpawner.hand_over(user, server_name, where)
         return options
 
     def forget_failed_choice(self, record: Any, former: Any, start: asyncio.Future[None]) -> None:
