@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any
@@ -47,18 +48,22 @@ class Server(RequestHandler):
     def initialize(self, name: str) -> None:
         self.spawner = StagedSpawner.started[name]
 
-    def get(self) -> None:
+    async def get(self) -> None:
+        await self.silence()
         self.write({})
 
     async def put(self) -> None:
         assert self.request.path.endswith("/api/session/hub")
         self.spawner.told.append(json.loads(self.request.body))
         self.spawner.headers.append(dict(self.request.headers))
-        while self.spawner.silent:  # noqa: ASYNC110 (set by other threads)
-            await asyncio.sleep(0.02)
+        await self.silence()
         if self.spawner.said is None:
             raise HTTPError(404)
         self.write(json.dumps(self.spawner.said))
+
+    async def silence(self) -> None:
+        while self.spawner.silent:  # noqa: ASYNC110 (set by other threads)
+            await asyncio.sleep(0.02)
 
 
 class StagedSpawner(ChosenServer, ServerLifetime, Spawner):  # type: ignore[misc]
@@ -74,6 +79,8 @@ class StagedSpawner(ChosenServer, ServerLifetime, Spawner):  # type: ignore[misc
     served: HTTPServer | None = None
     # Whether it takes what the hub tells it, and does not answer.
     silent = False
+    # Seconds that a start takes until it notices that it is given up.
+    lingers = 0.0
 
     # Of the users in the tests, over all their servers.
     _limits = user_session.Limits(memory=4 * 2**30, cpu=2.0, tasks=None)
@@ -91,8 +98,12 @@ class StagedSpawner(ChosenServer, ServerLifetime, Spawner):  # type: ignore[misc
             await self.look_up_offers()
             self.apply_choice()
         StagedSpawner.starts.append(f"{self.user.name}/{self.name}")
-        while StagedSpawner.held:  # noqa: ASYNC110 (set by other threads)
-            await asyncio.sleep(0.02)
+        try:
+            while StagedSpawner.held:  # noqa: ASYNC110 (set by other threads)
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            await asyncio.sleep(StagedSpawner.lingers)
+            raise
         if StagedSpawner.failure:
             raise StagedSpawner.failure
         port = random_port()
@@ -167,7 +178,7 @@ class Site:
             return accounts.Account(name, UIDS[name], frozenset()) if name in UIDS else None
 
         monkeypatch.setattr(accounts, "find", find)
-        StagedSpawner.held, StagedSpawner.failure = False, None
+        StagedSpawner.held, StagedSpawner.failure, StagedSpawner.lingers = False, None, 0.0
         StagedSpawner.first_said = {"idle": 0.0, "saving": 0}
         StagedSpawner.starts, StagedSpawner.running, StagedSpawner.started = [], set(), {}
 
@@ -380,6 +391,52 @@ def test_a_pending_page_stops_the_server_that_it_shows(site: Site) -> None:
             assert "api.stop_named_server(user, server, options)" in page
         hub.api("/hub/api/users/ann/servers/second", "DELETE", {})
         wait_for(lambda: servers(hub, "ann") == {"": True})
+
+    site.run(act)
+
+
+@pytest.mark.parametrize("how", ["lingers", "without a proxy"])
+def test_a_start_that_is_given_up_leaves_nothing(site: Site, how: str) -> None:
+    """Be it asked for twice: no error, and no server that never ends and never runs."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        for path in ("server", "servers/second"):
+            StagedSpawner.held, StagedSpawner.lingers = True, 1.5 if how == "lingers" else 0.0
+            hub.api(f"/hub/api/users/ann/{path}", "POST", {})
+            site.proxy_fails = how == "without a proxy"
+            with ThreadPoolExecutor(2) as pool:
+                asked = [pool.submit(hub.api, f"/hub/api/users/ann/{path}", "DELETE") for _ in range(2)]
+                assert [one.result() for one in asked] == [None, None]
+            wait_for(lambda: servers(hub, "ann") == {})
+            StagedSpawner.held = site.proxy_fails = False
+            hub.api(f"/hub/api/users/ann/{path}", "POST", {})
+            wait_for(lambda: list(servers(hub, "ann").values()) == [True])
+            hub.api(f"/hub/api/users/ann/{path}", "DELETE")
+            wait_for(lambda: servers(hub, "ann") == {})
+        assert len(StagedSpawner.starts) == 4
+
+    site.run(act)
+
+
+@pytest.mark.parametrize("way", ["page", "call"])
+def test_who_waits_for_a_start_that_is_given_up_is_answered(site: Site, way: str) -> None:
+    site.slow_spawn_timeout = 30
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        StagedSpawner.held = True
+        with ThreadPoolExecutor(1) as pool:
+            ask = hub.press_start if way == "page" else partial(hub.api, "/hub/api/users/ann/server", "POST", {})
+            asked = pool.submit(ask)
+            wait_for(lambda: StagedSpawner.starts == ["ann/"])
+            hub.api("/hub/api/users/ann/server", "DELETE")
+            if way == "page":
+                assert asked.result(10)[0] < 500
+            else:
+                with pytest.raises(HubError, match=r"^409"):
+                    asked.result(10)
+        assert servers(hub, "ann") == {}
 
     site.run(act)
 

@@ -272,6 +272,7 @@ def test_an_end_that_failed_is_taken_back(site: Site, who: str) -> None:
 def test_a_hub_that_was_down_ends_no_server_for_that(site: Site, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """Of a server that says nothing, as of a desktop or one that is busy, it does not know what it did meanwhile."""
     monkeypatch.setattr(lifetime, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(lifetime, "RESTART_SECONDS", 1)
     monkeypatch.setattr(lifetime, "LAST_RETRY", 1)
     limited(site, idle_timeout=1000)
 
@@ -290,6 +291,33 @@ def test_a_hub_that_was_down_ends_no_server_for_that(site: Site, monkeypatch: py
         # One that answers counts as it says.
         server.said, server.silent = {"idle": 1001.0, "saving": 0}, False
         wait_for(lambda: servers(hub, "ann") == {})
+
+    site.run(before, after)
+
+
+@pytest.mark.parametrize("how", ["hangs", "unreachable", "never ran"])
+def test_a_hub_that_restarts_ends_no_server_for_its_silence(
+    site: Site, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Only what was left of a start: whoever waited for it has been told that there is no server."""
+    monkeypatch.setattr(lifetime, "RESTART_SECONDS", 1)
+    site.settings = merged(site.settings, Spawner={"http_timeout": 1})
+
+    def before(url: str) -> None:
+        server = start(session(url, "ann"))
+        if how == "hangs":
+            server.silent = True
+            return
+        assert server.served
+        server.served.stop()
+        if how == "never ran":
+            server.orm_spawner.state = {name: value for name, value in server.get_state().items() if name != "boot"}
+            server.user.db.commit()
+
+    def after(url: str) -> None:
+        hub, left = session(url, "ann"), {} if how == "never ran" else {"": True}
+        wait_for(lambda: servers(hub, "ann") == left)
+        assert StagedSpawner.running == set(left)
 
     site.run(before, after)
 

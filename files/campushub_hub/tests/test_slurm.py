@@ -860,6 +860,48 @@ def test_a_stop_that_is_refused_does_not_keep_the_server(
     assert [call[3] for call in cancelled(slurm)] == ["slurm", "alice", "slurm"]
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_start_given_up_while_it_is_submitted_leaves_no_job(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, accepted: bool
+) -> None:
+    """The start ends at once, however often it is given up, and the stop waits for the number of the job."""
+    spawner.clear_state()
+
+    async def mediator(action: str, **_: Any) -> dict[str, Any]:
+        if action == "submit":
+            await asyncio.sleep(1)
+            return {"job": 12, "problem": ""} if accepted else {"job": 0, "problem": "no"}
+        return {"problem": ""}
+
+    async def nothing() -> None:
+        pass
+
+    for name in ("prepare", "resolve_home"):
+        monkeypatch.setattr(spawner, name, nothing)
+    monkeypatch.setattr(spawner, "run_mediator", mediator)
+    monkeypatch.setattr(spawner.cluster, "begin", lambda: None)
+    slurm.jobs = RUNNING if accepted else ""
+
+    async def scenario() -> None:
+        start = asyncio.ensure_future(spawner.start())
+        await asyncio.sleep(0.3)
+        for _ in range(2):
+            start.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([start], timeout=0.3)
+        assert start.cancelled()
+        assert await spawner.poll() is None, "the hub would forget it"
+        spawner.stop_timeout = 0.1
+        await asyncio.wait_for(spawner.stop(), 10)
+        assert spawner.job == 12 * accepted
+        spawner.clear_state()
+        await spawner.cluster.refresh()
+        await spawner.cluster.cancel_orphans()
+
+    asyncio.run(scenario())
+    assert bool(cancelled(slurm)) == accepted
+
+
 def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:
     async def scenario() -> None:
         hub.submissions[ME.pw_uid] += 1
@@ -898,6 +940,29 @@ def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner, mo
     monkeypatch.setattr(again, "_check_pending", True)
     assert asyncio.run(again.poll()) is None
     assert again.job == 12
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_server_that_hangs_outlives_a_restart_of_the_hub(
+    spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, ran: bool
+) -> None:
+    """What JupyterHub waits for next, to end the server if it does not come."""
+    monkeypatch.setattr("campushub_hub.spawners.lifetime.RESTART_SECONDS", 0.1)
+    server = SimpleNamespace(base_url="/user/me/", url="", wait_up=lambda **_: asyncio.sleep(60))
+    monkeypatch.setattr(CampusSlurmSpawner, "server", server)
+    spawner.listens_at = "https://10.89.0.12:4000"
+
+    async def scenario() -> Any:
+        if ran:
+            spawner.note_start()
+        assert await spawner.get_url() == "https://10.89.0.12:4000/user/me/"
+        return await asyncio.wait_for(server.wait_up(http=True), 2)
+
+    if ran:
+        assert asyncio.run(scenario()).headers == {}
+    else:
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(scenario())
 
 
 # Reports of jobs

@@ -150,6 +150,16 @@ def test_no_two_servers_share_a_unit() -> None:
     assert spawner_of("alice", "second").unit_name == "jupyterhub-user-alice.s-second"
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_renamed_server_has_a_unit_of_its_own(runs: bool) -> None:
+    """A further server of the former name has that unit. One that runs keeps what it was started as."""
+    state = spawner_of("alice", "a").get_state()
+    renamed = spawner_of("alice", "b")
+    renamed.orm_spawner.server = Server() if runs else None
+    renamed.load_state(state)
+    assert renamed.unit_name == f"jupyterhub-user-alice.s-{'a' if runs else 'b'}"
+
+
 def test_a_server_is_confined_unless_its_user_may_use_sudo() -> None:
     def properties(**settings: Any) -> dict[str, str]:
         found: dict[str, str] = spawner_of("alice", config=Config(SystemdSpawner=settings)).unit_extra_properties
@@ -242,6 +252,14 @@ def test_a_silent_service_manager_ends_no_server(manager: ServiceManager, status
     assert (asyncio.run(spawner_of("alice").poll()) is None) == running
 
 
+def test_a_host_that_starts_no_process_ends_no_server(manager: ServiceManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that has no memory left: a hub that restarts would forget the servers that it cannot ask for."""
+    spawner = spawner_of("alice")
+    assert asyncio.run(spawner.poll()) == 1
+    monkeypatch.setenv("PATH", str(manager.run))
+    assert asyncio.run(spawner.poll()) is None
+
+
 def test_a_unit_that_does_not_end_is_stopped_again(manager: ServiceManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "STOP_INTERVAL", 0.1)
     left = manager.calls.with_name("left")
@@ -250,6 +268,46 @@ def test_a_unit_that_does_not_end_is_stopped_again(manager: ServiceManager, monk
     manager.program.write_text(f'#!/bin/sh\necho "$*" >>{manager.calls}\n{again}\n')
     asyncio.run(spawner_of("alice").stop())
     assert manager.told().count(f"stop {UNIT}") == 2
+
+
+def test_a_start_given_up_while_it_is_submitted_leaves_no_unit(
+    tmp_path: Path, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start ends at once, however often it is given up, and the stop waits until there is a unit to stop."""
+    run = manager.program.with_name("systemd-run")
+    unit = tmp_path / "unit"
+    run.write_text(f"#!/bin/sh\nsleep 1\ntouch {unit}\n")
+    run.chmod(0o755)
+    manager.program.write_text(
+        "#!/bin/sh\ncase $1 in --version) echo 'systemd 252' ;;\n"
+        f"stop) rm -f {unit} ;; *) [ -e {unit} ] || exit 3 ;; esac\n"
+    )
+    spawner = spawner_of(ME)
+    spawner.cmd = ["/bin/true"]
+
+    async def nothing() -> None:
+        pass
+
+    for name in ("prepare", "prepare_session"):
+        monkeypatch.setattr(spawner, name, nothing)
+    monkeypatch.setattr(spawner, "get_env", dict)
+    monkeypatch.setattr(spawner, "get_args", list)
+
+    async def scenario() -> None:
+        start = asyncio.ensure_future(spawner.start())
+        await asyncio.sleep(0.3)
+        for _ in range(2):
+            start.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([start], timeout=0.3)
+        assert start.cancelled()
+        assert await spawner.poll() is None, "the hub would forget it"
+        await asyncio.wait_for(spawner.stop(), 10)
+        assert await spawner.poll() == 1
+        await asyncio.sleep(1.2)
+        assert not unit.exists()
+
+    asyncio.run(scenario())
 
 
 # A server's life under SudoSpawner
@@ -431,6 +489,15 @@ def test_a_server_of_a_closed_account_is_stopped(centre: Centre) -> None:
     assert not list(centre.units.iterdir())
 
 
+def record(spawner: CampusSudoSpawner) -> None:
+    """Write down where a server listens, as JupyterHub does."""
+    server = orm.Server(ip="127.0.0.1", port=spawner.port, base_url="/user/me/")
+    # With the values that the database adds.
+    spawner.user.db.add(server)
+    spawner.user.db.commit()
+    spawner.server = Server(orm_server=server)
+
+
 def test_the_hub_forgets_no_server_that_has_not_ended(
     centre: Centre, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -442,11 +509,7 @@ def test_the_hub_forgets_no_server_that_has_not_ended(
         spawner.log.addHandler(caplog.handler)
         refuses.touch()
         await spawner.start()
-        server = orm.Server(ip="127.0.0.1", port=spawner.port, base_url="/user/me/")
-        # With the values that the database adds.
-        spawner.user.db.add(server)
-        spawner.user.db.commit()
-        spawner.server = Server(orm_server=server)
+        record(spawner)
         spawner.keep_state()
         stop = asyncio.ensure_future(spawner.user.stop(""))
         await asyncio.sleep(1)
@@ -488,6 +551,32 @@ def test_a_mediator_cannot_hide_a_server_from_the_hub(
             with pytest.raises(ServerStartError, match="Your session could not be prepared"):
                 await spawner.start()
         assert await spawner.poll() is None
+        await spawner.stop()
+
+    centre.run(act)
+    assert not list(centre.units.iterdir())
+
+
+@pytest.mark.attack
+def test_no_start_that_is_given_up_hides_a_server(centre: Centre) -> None:
+    """The number that the mediator has said counts for nothing, in that moment either."""
+    real = centre.mediator.with_name("real-mediator")
+    centre.mediator.rename(real)
+    answer = '{"ok": true, "pid": 4194303}'
+    centre.mediator.write_text(
+        f'#!/bin/sh\n[ $1 != receive ] || exec {real} "$@"\n{real} "$@" >/dev/null\nsleep 0.5\necho \'{answer}\'\n'
+    )
+    centre.mediator.chmod(0o755)
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        start = asyncio.ensure_future(spawner.start())
+        while not list(centre.units.iterdir()):  # noqa: ASYNC110 (files of other processes)
+            await asyncio.sleep(0.05)
+        start.cancel()
+        await asyncio.wait([start], timeout=0.3)
+        assert start.cancelled()
+        await asyncio.sleep(2)
+        assert await spawner.poll() is None, "the hub would forget it"
         await spawner.stop()
 
     centre.run(act)
@@ -636,6 +725,46 @@ def test_the_hub_learns_at_once_that_a_server_has_ended(centre: Centre) -> None:
         await asyncio.sleep(3 * spawner.listen_interval)
         spawner.add_poll_callback(told.set)
         assert spawner.poll_interval > 10
+        await asyncio.wait_for(told.wait(), 2)
+
+    centre.run(act)
+
+
+def test_a_server_that_ends_without_a_proxy_is_cleared_up(centre: Centre) -> None:
+    """JupyterHub gives up, and would have a route made to the port, whoever listens there, when the proxy is back."""
+
+    async def without_a_proxy() -> None:
+        raise OSError("There is no proxy.")
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        await spawner.start()
+        record(spawner)
+        spawner.start_polling()
+        spawner.add_poll_callback(without_a_proxy)
+        os.kill(spawner.pid, signal.SIGKILL)
+        end = time.monotonic() + 5
+        while spawner.active:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+        assert spawner.orm_spawner.server is None
+        assert spawner.user.spawners.get("") is not spawner, "the next start has another one"
+
+    centre.run(act)
+
+
+def test_an_end_before_the_hub_has_its_callbacks_is_no_secret(centre: Centre) -> None:
+    """As while it waits for the proxy: it polls no more when it has been told."""
+
+    async def act(spawner: CampusSudoSpawner) -> None:
+        told = asyncio.Event()
+        await spawner.start()
+        start = spawner._spawn_future = asyncio.get_running_loop().create_future()  # noqa: SLF001 (as JupyterHub sets it)
+        spawner.start_polling()
+        os.kill(spawner.pid, signal.SIGKILL)
+        await asyncio.sleep(3 * spawner.listen_interval)
+        assert await spawner.poll_and_notify() == 0
+        spawner.add_poll_callback(told.set)
+        start.set_result(None)
         await asyncio.wait_for(told.wait(), 2)
 
     centre.run(act)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
@@ -34,7 +35,6 @@ from .translation import gettext_noop
 # error.html and not_running.html translate it.
 MAINTENANCE = gettext_noop("There is maintenance from %(time)s on: no server is started until it is over.")
 
-OTHER_START = gettext_noop("This server is being started with another choice. Please look at your servers.")
 BAD_NAME = gettext_noop("Please name a server with letters, digits and punctuation.")
 
 # Servers of users tell their pages of it themselves.
@@ -44,6 +44,10 @@ RETRY_SECONDS = 30
 # Names, after a login elsewhere, the user whose login began with a click here; so many seconds later it counts no more.
 CLICK_COOKIE = "campushub-click"
 CLICK_SECONDS = 60
+# For the start of each server, by its user and name: who begins it. They go with the last who waits.
+STARTS: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+# Seconds between two looks whether JupyterHub knows of a start.
+START_INTERVAL = 0.01
 # What an administrator says to the user of a server that they end.
 MESSAGE_LENGTH = 500
 
@@ -81,35 +85,39 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         """Start a server, or join the start that is under way."""
         if user is not self.current_user:
             await self.check_user(user)
+        async with STARTS.setdefault((user.name, server_name), asyncio.Lock()):
+            start = await self.begin_start(user, server_name, display_name, options)
+        if start:
+            await start
+
+    async def begin_start(
+        self, user: Any, server_name: str, display_name: str, options: Any
+    ) -> asyncio.Future[None] | None:
+        """Have JupyterHub start a server, and return that start once it knows of it; None if it has known before."""
         spawner = user.spawners[server_name]
-        former, joins = spawner.orm_spawner.user_options, bool(spawner.pending)
-        if spawner.profiles and options is None and not joins:
+        if spawner.ready or spawner.pending == "spawn":
+            return None
+        former = spawner.orm_spawner.user_options
+        if spawner.profiles and options is None:
             options = (await self.choice_of(user, former or {}, recall)).options()
-        if issubclass(self.spawner_class, CampusMixedSpawner) and not joins:
+        if issubclass(self.spawner_class, CampusMixedSpawner):
             options = await self.hand_over(user, server_name, options)
-            spawner = user.spawners[server_name]
         planned = maintenance.current()
         if planned and not user.admin:
             error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
             error.title = gettext_noop("Maintenance")
             raise error
-        if spawner.ready:
-            # By another request, while it was asked what this one may start.
-            return
-        spawner.requests += 1
-        try:
-            await super().spawn_single_user(user, server_name, display_name, options)
-        except RuntimeError:
-            # JupyterHub waits for the directory between its callers' question whether a start is under way and this
-            # one, which it answers with an error.
-            start = user.spawners[server_name]._spawn_future
-            if start is None or start.done():
-                raise
-        finally:
-            spawner.requests -= 1
-            start = user.spawners[server_name]._spawn_future
-            if spawner.profiles and start and not joins:
-                start.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
+        # It may be another one by now.
+        spawner = user.spawners[server_name]
+        start: asyncio.Future[None] = asyncio.ensure_future(
+            super().spawn_single_user(user, server_name, display_name, options)
+        )
+        # It asks the directory once more.
+        while not (start.done() or spawner.pending):  # noqa: ASYNC110 (it is an attribute of JupyterHub)
+            await asyncio.sleep(START_INTERVAL)
+        if spawner.profiles and spawner._spawn_future:
+            spawner._spawn_future.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
+        return start
 
     async def hand_over(self, user: Any, server_name: str, options: Any) -> Any:
         """Have a server started where its options say, and return these."""
@@ -118,8 +126,7 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
         if spawner.profiles:
             choice = await self.choice_of(user, options)
             where, options = spawner.where(choice.profile), choice.options()
-        if not CampusMixedSpawner.hand_over(user, server_name, where):
-            raise ServerStartError(OTHER_START, status_code=409)
+        CampusMixedSpawner.hand_over(user, server_name, where)
         return options
 
     def forget_failed_choice(self, record: Any, former: Any, start: asyncio.Future[None]) -> None:
@@ -162,8 +169,8 @@ class ServerStopper(BaseHandler):  # type: ignore[misc]
         spawner = user.spawners[server_name]
         if spawner.ready:
             await spawner.announce_end(*self.ending(user))
-            if not spawner.ready:
-                return spawner._stop_future
+        if not spawner.ready and spawner.pending in {None, "stop"}:
+            return spawner._stop_future
         try:
             stop = await super().stop_single_user(user, server_name)
         finally:
@@ -171,6 +178,39 @@ class ServerStopper(BaseHandler):  # type: ignore[misc]
         # One that takes longer.
         stop.add_done_callback(lambda _: spawner.resume())
         return stop
+
+    async def give_up_start(self, user: Any, server_name: str) -> None:
+        """Give up the start of a server that is under way, if there is one, and end what has come of it."""
+        spawner = user.spawners[server_name]
+        start = spawner._spawn_future
+        if spawner.pending != "spawn" or not start:
+            return
+        if not spawner._stop_pending:
+            why = self.ending(user)
+            # In between it must not count as ready.
+            spawner._stop_pending = True
+            spawner._stop_future = asyncio.ensure_future(self.end_start(user, server_name, start, why))
+        stop = spawner._stop_future
+        await asyncio.wait([start])
+        await asyncio.wait([stop], timeout=self.slow_stop_timeout)
+
+    async def end_start(self, user: Any, server_name: str, start: asyncio.Future[None], why: tuple[str, str]) -> None:
+        """Have a start given up, and clear up. JupyterHub does that after one that has failed, alone."""
+        spawner = user.spawners[server_name]
+        start.cancel()
+        await asyncio.wait([start])
+        try:
+            if spawner.server:
+                await spawner.announce_end(*why)
+                await self.proxy.delete_user(user, server_name)
+        except Exception:
+            # It ends all the same; routes are compared every few minutes.
+            self.log.exception("The route of the server %s was not taken away", spawner._log_name)
+        try:
+            if spawner.server:
+                await user.stop(server_name)
+        finally:
+            spawner._stop_future, spawner._stop_pending = None, False
 
     def ending(self, user: Any) -> tuple[str, str]:
         """Return why this request ends a server, with words for its user."""
@@ -324,7 +364,7 @@ class CampusSpawnHandler(ServerStarter, SpawnHandler):  # type: ignore[misc]
         # Whatever it raises later is told by the page that waits.
         start.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait([start], timeout=1)
-        error = start.exception() if start.done() else None
+        error = start.exception() if start.done() and not start.cancelled() else None
         if isinstance(error, HTTPError) and error.status_code == 429:
             await self.start_later(error, user, server_name, pending_url, options)
             return
@@ -369,10 +409,21 @@ class CampusUserServerAPIHandler(ServerStarter, ServerStopper, UserServerAPIHand
     async def post(self, user_name: str, server_name: str = "") -> None:
         """Start a server, with options that its user may choose."""
         await self.check_options(user_name, self.get_server_json_body()["user_options"])
-        await super().post(user_name, server_name)
+        try:
+            await super().post(user_name, server_name)
+        except asyncio.CancelledError:
+            raise HTTPError(409, "The start was given up.") from None
         if self.find_user(user_name).spawners[server_name].pending == "spawn":
             # JupyterHub has asked the spawner that there was before the choice.
             self.set_status(202)
+
+    @needs_scope("delete:servers")  # type: ignore[untyped-decorator]
+    async def delete(self, user_name: str, server_name: str = "") -> None:
+        """Stop a server, or give up its start, for which JupyterHub would wait a second and fail."""
+        user = self.find_user(user_name)
+        if user is not None and server_name in user.spawners:
+            await self.give_up_start(user, server_name)
+        await super().delete(user_name, server_name)
 
     @needs_scope("start:servers")  # type: ignore[untyped-decorator]
     async def patch(self, user_name: str, server_name: str = "") -> None:
@@ -449,11 +500,7 @@ class CampusUserAPIHandler(ServerStopper, UserAPIHandler):  # type: ignore[misc]
     async def stop_server(self, user: Any, name: str) -> None:
         """Stop one server, be it running or starting, and wait until it has stopped."""
         spawner = user.spawners[name]
-        if spawner.pending == "spawn" and spawner._spawn_future:
-            spawner._spawn_future.cancel()
-            # Until JupyterHub has noticed.
-            await asyncio.wait([spawner._spawn_future])
-            await asyncio.sleep(0)
+        await self.give_up_start(user, name)
         stop = getattr(spawner, "_stop_future", None)
         if not stop and spawner.active:
             stop = await self.stop_single_user(user, name)

@@ -27,10 +27,10 @@ import pwd
 import secrets
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jupyterhub.spawner import SpawnException
 from traitlets import Bool, Dict, Float, Instance, Integer, List, TraitError, Unicode, validate
@@ -45,6 +45,8 @@ from .choices import ChosenServer
 from .cluster import Free, SlurmCluster
 from .lifetime import Condition, Ending, ServerLifetime, explanation_of
 from .listeners import socket_owners
+
+Submitted = TypeVar("Submitted")
 
 # Messages; not_running.html and error.html translate them and put the values in.
 ENDED = gettext_noop("Your server ended while it was starting.")
@@ -126,8 +128,11 @@ class CampusSpawner(ChosenServer, ServerLifetime):
     authenticator: Any
     port: int
     poll: Callable[[], Awaitable[int | None]]
+    _spawn_future: asyncio.Future[None] | None
     _callbacks: list[Callable[[], Any]]
     user_options: dict[str, Any]
+    # What a start that is given up must not break off: nobody would know of the unit or job that it leaves.
+    _submission: asyncio.Task[Any] | None = None
     _watch: asyncio.Task[None] | None = None
     _notifying = Instance(asyncio.Lock, ())
 
@@ -521,6 +526,23 @@ class CampusSpawner(ChosenServer, ServerLifetime):
                 last_poll = time.monotonic()
             await asyncio.sleep(self.listen_interval)
 
+    @property
+    def submitting(self) -> bool:
+        """Whether a unit or job is being submitted, so that nobody can tell yet whether there is one."""
+        return self._submission is not None and not self._submission.done()
+
+    async def finish_submission(self, steps: Coroutine[Any, Any, Submitted]) -> Submitted:
+        """Return what comes of a submission. It goes on when the start is given up, and the stop waits for it."""
+        self._submission = asyncio.ensure_future(steps)
+        # Nobody asks then why it has failed.
+        self._submission.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(self._submission)
+
+    async def wait_for_submission(self) -> None:
+        """Wait until it is known what there is to stop."""
+        if self._submission:
+            await asyncio.wait([self._submission])
+
     async def end_unit(self) -> bool:
         """End the server with all that it has started, and return whether that is certain."""
         raise NotImplementedError
@@ -532,6 +554,7 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         JupyterHub forgets it then, whatever this has raised. A hub that is restarted meanwhile knows that it runs.
         """
         self.note_stop()
+        await self.wait_for_submission()
         while not await self.end_unit():
             self.log.error("The server %s has not ended; it is tried again in %g s", self._log_name, STOP_INTERVAL)
             await asyncio.sleep(STOP_INTERVAL)
@@ -556,7 +579,14 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         rest of the clearing up would take it for the last one.
         """
         async with self._notifying:
+            if self._spawn_future and not self._spawn_future.done():
+                # The hub sets its callbacks when the start has been completed.
+                return await self.poll()
             status: int | None = await super().poll_and_notify()  # type: ignore[misc]
+            if status is not None and self.server and self.user.spawners.get(self.name) is self:
+                # Its callback waits for the proxy, and gives up. Nobody polls the server any more.
+                self.log.error("The server %s has ended, and is cleared up without the proxy", self._log_name)
+                await self.user.stop(self.name)
         return status
 
     def start_polling(self) -> None:

@@ -66,8 +66,6 @@ class ChosenServer(LoggingConfigurable):
     # Where this spawner starts servers, and where those run whose profile does not say it; see `mixed`.
     runs_on = LOCAL
     default_run_on = Enum([LOCAL, SLURM])
-    # How many requests are about to start the server; JupyterHub takes a while until it knows of one.
-    requests = 0
     # Of this run of the server.
     choice: Choice | None = None
     # What `default_url` was before any choice.

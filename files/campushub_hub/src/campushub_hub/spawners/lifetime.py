@@ -16,9 +16,11 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypedDict
 from urllib.parse import quote
 from weakref import WeakValueDictionary
@@ -39,6 +41,8 @@ SECRET_HEADER = "X-Campushub-Session-Secret"  # noqa: S105 (a name)
 ANSWER_SECONDS, ANSWER_SIZE = 5.0, 10_000
 # Seconds until a server that has not answered is asked again, at first and at last, and until one that has.
 FIRST_RETRY, LAST_RETRY, LONGEST_INTERVAL = 1.0, 60.0, 3600.0
+# Seconds that a server has to answer a hub that has been restarted; it runs on in any case.
+RESTART_SECONDS = 5.0
 # Seconds between two looks whether there is a maintenance.
 MAINTENANCE_INTERVAL = 10.0
 # What one request for more time brings at most.
@@ -285,6 +289,27 @@ class ServerLifetime(LoggingConfigurable):
         if self._lifetime:
             self._lifetime.cancel()
         self._lifetime = None
+
+    async def get_url(self) -> str:
+        """
+        Return the server's address. JupyterHub asks for it after a restart, and waits until the server answers next.
+
+        It would end one that does not: a server that hangs, or that nobody reaches for a moment. One that has never run
+        belongs to a start that the hub has not outlived.
+        """
+        if self._boot:
+            self.server.wait_up = partial(self._ask_after_restart, self.server.wait_up)
+        url: str = await super().get_url()  # type: ignore[misc]
+        return url
+
+    async def _ask_after_restart(self, wait_up: Callable[..., Awaitable[Any]], **request: Any) -> Any:
+        """Return what a server answers, or without an answer something of no version."""
+        try:
+            # JupyterHub has one queue for its requests, which servers that hang would fill.
+            return await asyncio.wait_for(wait_up(**request), RESTART_SECONDS)
+        except Exception as error:  # noqa: BLE001 (it is a program of its user's, which may answer anything)
+            self.log.warning("The server %s has not answered the restarted hub: %r", self._log_name, error)
+            return SimpleNamespace(headers={})
 
     async def watch_lifetime(self) -> None:
         """End the server when its time is over."""

@@ -62,13 +62,10 @@ class CampusMixedSpawner(CampusSlurmSpawner):
         return table.spawner_class(where)(orm_spawner=orm_spawner, config=config, **settings)
 
     @staticmethod
-    def hand_over(user: Any, server_name: str, where: str) -> bool:
-        """Have a server that does not run started there; return False if it is about to start elsewhere."""
+    def hand_over(user: Any, server_name: str, where: str) -> None:
+        """Have a server that does not run started there."""
         spawner, table = user.spawners[server_name], SpawnerTable.instance()
         if spawner.runs_on != where and not spawner.active:
-            if spawner.requests:
-                return False
             user.spawners[server_name] = user._new_spawner(  # noqa: SLF001 (JupyterHub does so itself after a failure)
                 server_name, spawner_class=table.spawner_class(where), default_run_on=table.default_run_on
             )
-        return True

@@ -248,7 +248,6 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     fingerprint = ""
     report: asyncio.Future[tuple[str, int]] | None = None
     _directory = ""
-    _submitting = False
     _resources: Resources | None = None
     # Since when nobody can connect to the server.
     _unreachable: float | None = None
@@ -363,12 +362,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self.chosen_age = max(MARGIN, self.seconds_to_run() - MARGIN)
         self.report = asyncio.get_running_loop().create_future()
         self.cluster.begin()
-        submission = asyncio.ensure_future(self.submit(self._resources))
-        try:
-            # A start that is given up now would leave a job that nobody knows of.
-            await asyncio.shield(submission)
-        finally:
-            await asyncio.wait([submission])
+        await self.finish_submission(self.submit(self._resources))
         address, port = await self.wait_for_report()
         await self.wait_until_reachable(address, port)
         self.listens_at = f"https://{f'[{address}]' if ':' in address else address}:{port}"
@@ -387,7 +381,6 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     async def submit(self, resources: Resources) -> None:
         """Submit the job and write down its number."""
-        self._submitting = True
         uid = self.account.pw_uid
         # The job may be there before its number is.
         self.cluster.submissions[uid] += 1
@@ -408,7 +401,6 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             self.keep_state()
         finally:
             self.cluster.submissions[uid] -= 1
-            self._submitting = False
         self.log.info("The server %s is job %d", self._log_name, self.job)
 
     async def wait_for_report(self) -> tuple[str, int]:
@@ -540,6 +532,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def get_url(self) -> str:
         """Return the server's address, which JupyterHub is about to look at after its restart."""
         self.secure_server()
+        await super().get_url()
         return f"{self.listens_at}{self.server.base_url}"
 
     # While it waits and runs
@@ -588,7 +581,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def poll(self) -> int | None:
         """Return None while the job runs, or nobody can say that it does not."""
         if not self.job:
-            return None if self._submitting else 0
+            return None if self.submitting else 0
         found = await self.cluster.find(self.key)
         if found is None:
             return None
@@ -610,6 +603,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def stop(self, now: bool = False) -> None:  # noqa: ARG002 (Slurm has the patience)
         """Cancel the job, this one alone, and wait until it has ended."""
         self.note_stop()
+        await self.wait_for_submission()
         if not self.job:
             return
         try:

@@ -53,7 +53,6 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
     # As the service manager says it; 0 is none.
     pid: int
     _pid_started: str | None = None
-    _submission: asyncio.Task[tuple[str, int]] | None = None
     # What the unit of the server that is starting is to probe.
     _probe: dict[str, Any] | None = None
 
@@ -144,7 +143,7 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
         pid = -1
         try:
             try:
-                address = await self._submit()
+                address, pid = await self._submit()
             except HomeError as found:
                 # Its user may have had a say in what became of that unit.
                 if not await self.ends_by_itself() and not await self.end_unit():
@@ -152,29 +151,31 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
                 self.unit = ""
                 await self.accept_home(probe, found.answer)
                 self._probe = None
-                address = await self._submit()
-            pid = self.pid
-            # What the mediator says, its user may have a say in.
-            self.pid = await systemd.main_pid_of(self.unit)
-            self._pid_started = self._start_time()
+                address, pid = await self._submit()
             await self.wait_until_listening()
         except ServerEndedError as error:
             raise await self.explain(error, pid) from None
         return address
 
-    async def _submit(self) -> tuple[str, int]:
-        """Have the server started, in a unit whose name the hub chooses, and return its address."""
+    async def _submit(self) -> tuple[tuple[str, int], int]:
+        """Have the server started, in a unit whose name the hub chooses; return its address, and what PID was said."""
         self.unit = user_session.unit_name(self.account.pw_uid, time.time_ns())
         # A hub that is killed meanwhile ends it when it starts.
         self.keep_state()
-        self._submission = asyncio.ensure_future(super().start())
-        # A start that is given up now would leave a unit behind that is started later.
-        address: tuple[str, int] = await asyncio.shield(self._submission)
-        return address
+        start = super().start()
+
+        async def steps() -> tuple[tuple[str, int], int]:
+            address = await start
+            # What the mediator says, its user may have a say in.
+            said, self.pid = self.pid, await systemd.main_pid_of(self.unit)
+            self._pid_started = self._start_time()
+            return address, said
+
+        return await self.finish_submission(steps())
 
     async def poll(self) -> int | None:
         """Return None while the server runs, or starts."""
-        if self._submission and not self._submission.done():
+        if self.submitting:
             return None
         if not self.pid:
             return None if self.unit and (systemd.TRANSIENT_UNITS / self.unit).exists() else 0
@@ -186,8 +187,6 @@ class CampusSudoSpawner(CampusSpawner, SudoSpawner):  # type: ignore[misc]
 
     async def stop(self, now: bool = False) -> None:
         """Stop the server and whatever it left behind."""
-        if self._submission:
-            await asyncio.wait([self._submission])
         await super().stop(now)
         self.clear_state()
 

@@ -79,11 +79,18 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         self.unit_name = f"jupyterhub-user-{escape_unit_name(self.user.name)}"
         if self.name:
             self.unit_name += f".s-{escape_unit_name(self.name)}"
-        self._submitting, self._submitted = False, 0
+        self._submitted = 0
         # With sudo these would be taken from root.
         if self.disable_user_sudo:
             self.unit_extra_properties = {**CONFINEMENT, **self.unit_extra_properties}
         self._unit_properties = self.unit_extra_properties
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read what was kept. The unit of a server that has ended is of its name then: it may have been renamed."""
+        unit = self.unit_name
+        super().load_state(state)
+        if not self.orm_spawner.server:
+            self.unit_name = unit
 
     async def start(self) -> tuple[str, int]:
         """Start the unit and return the server's address once it listens."""
@@ -99,14 +106,8 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         self.default_shell = account.pw_shell or "/bin/bash"
         # The parent fills in a template; a home is none.
         self.user_workingdir = self._home.replace("{", "{{").replace("}", "}}") if self._homes else None
-        self._submitting, self._submitted = True, int(time.time())
-        submission = asyncio.ensure_future(super().start())
-        try:
-            # A start that is given up now would leave a unit that nobody knows of.
-            address: tuple[str, int] = await asyncio.shield(submission)
-        finally:
-            await asyncio.wait([submission])
-            self._submitting = False
+        self._submitted = int(time.time())
+        address: tuple[str, int] = await self.finish_submission(super().start())
         try:
             await self.wait_until_listening()
         except ServerEndedError as error:
@@ -135,9 +136,10 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
             managed = asyncio.ensure_future(asyncio.to_thread(manage))
             try:
                 await self.resolve_home()
+                await managed
             finally:
-                await asyncio.wait([managed])
-            managed.result()
+                # A start that has failed or is given up does not wait for it.
+                managed.cancel()
             if time.monotonic() - begun > PREPARATION_SECONDS:
                 # Another server of the user's may have ended meanwhile.
                 await asyncio.to_thread(user_session.wait_for_removal, account.pw_uid)
@@ -260,11 +262,16 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         """Return None while the server runs."""
         # The parent's start() looks once a second, for up to a minute, for a unit that ended at once.
         # wait_until_listening() does that better.
-        if self._submitting:
+        if self.submitting:
             return None
-        asked = await asyncio.create_subprocess_exec(
-            *("systemctl", "is-active", "--quiet", self.unit_name), stderr=subprocess.DEVNULL
-        )
+        try:
+            asked = await asyncio.create_subprocess_exec(
+                *("systemctl", "is-active", "--quiet", self.unit_name), stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            # A hub that restarts would forget the server.
+            self.log.error("Cannot ask whether %s runs: %s", self.unit_name, error)  # noqa: TRY400 (no bug of ours)
+            return None
         # It is not active, or unknown. Any other failure says nothing of it.
         return 1 if await asked.wait() in (3, 4) else None
 
