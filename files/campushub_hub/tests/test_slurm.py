@@ -16,12 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import pytest
+from jupyterhub.utils import utcnow
 from tornado.web import Application, RequestHandler
 from traitlets.config import Config
 
@@ -1329,6 +1331,30 @@ def test_the_hub_ends_a_server_before_slurm_does(spawner: CampusSlurmSpawner, mo
         with pytest.raises(ServerStartError):
             asyncio.run(spawner.start())
         assert (asked[-1]["minutes"], spawner.age_limit) == (120, 7140)
+
+
+def test_time_in_the_queue_is_no_part_of_the_age(
+    spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job of an hour that has waited for 50 minutes; also as counted again after the hub's host was restarted."""
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    async def report() -> tuple[str, int]:
+        return "10.89.0.12", 4000
+
+    for step in ("prepare", "resolve_home", "submit", "wait_until_reachable"):
+        monkeypatch.setattr(spawner, step, nothing)
+    monkeypatch.setattr(spawner, "wait_for_report", report)
+    monkeypatch.setattr(spawner.cluster, "begin", lambda: None)
+    spawner.hours, spawner.orm_spawner.started = 1, utcnow(with_tz=False) - timedelta(minutes=50)
+    asyncio.run(spawner.start())
+    spawner.note_start()
+    assert 3500 < (spawner.age_left() or 0) <= 3540
+    monkeypatch.setattr("campushub_hub.spawners.lifetime.boot", lambda: "the next one")
+    spawner.note_start()
+    assert 3500 < (spawner.age_left() or 0) <= 3540
 
 
 def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> None:

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypedDict
 
 from jupyterhub.spawner import Spawner
+from jupyterhub.utils import utcnow
 from traitlets import Float, Integer, Unicode
 
 from campushub_hub.certificates import fingerprint
@@ -370,6 +371,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         finally:
             await asyncio.wait([submission])
         address, port = await self.wait_for_report()
+        # As Slurm counts. JupyterHub's is when it was asked for, and the queue is no part of its age.
+        self.orm_spawner.started = utcnow(with_tz=False)
         await self.wait_until_reachable(address, port)
         self.listens_at = f"https://{f'[{address}]' if ':' in address else address}:{port}"
         self.keep_state()
