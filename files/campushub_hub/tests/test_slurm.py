@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 import json
 import logging
@@ -1381,6 +1382,27 @@ def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> N
 def test_no_place_that_is_not_offered(spawner: CampusSlurmSpawner, options: dict[str, Any]) -> None:
     with pytest.raises(ChoiceError):
         chosen(spawner, **options)
+
+
+def test_who_looks_before_there_is_a_job_sees_the_queue(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a slow storage is asked for the home: the page opens before the cluster is asked for a place."""
+    monkeypatch.setattr(spawner, "_spawn_pending", True)
+    key, spawner.job = spawner.key, 0
+    slurm.jobs = PENDING.replace("13|", "12|")
+
+    async def scenario() -> list[str]:
+        async with contextlib.aclosing(spawner._generate_progress()) as events:  # noqa: SLF001 (as JupyterHub)
+            seen = [(await anext(events))["message"] for _ in range(2)]
+            queue = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            spawner.job = key.number
+            await spawner.cluster.refresh()
+            event = await asyncio.wait_for(queue, 1)
+            return [*seen, event["queue"]["reason"]]
+
+    assert asyncio.run(scenario()) == ["Server requested", "Asking the cluster for a place", "Resources"]
 
 
 @pytest.mark.parametrize("reason", ["PartitionTimeLimit", "InvalidAccount", "QOSMaxWallDurationPerJobLimit"])
