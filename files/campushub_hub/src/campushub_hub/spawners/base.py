@@ -28,6 +28,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
 STOP_INTERVAL = 5.0
 # Seconds that a server has to answer when one of its pages complains, and between two such questions.
 PAGE_TIMEOUT, PAGE_INTERVAL = 3.0, 2.0
+# To make homes on a storage may take it a minute each: many at once must leave the other threads to starts and names.
+HOME_THREADS = ThreadPoolExecutor(8, "home")
 
 
 def control_group_memory(pid: int, root: Path = Path("/sys/fs/cgroup")) -> tuple[int, int | None] | None:
@@ -321,7 +324,8 @@ class CampusSpawner(ChosenServer, ServerLifetime):
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
         """Have the user's home created on the storage, as root, and probe it again."""
         try:
-            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(HOME_THREADS, user_session.make_network_home, self.account, homes)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
         return await self.probe_home(**request)
