@@ -59,7 +59,7 @@ class StagedJob(StagedSpawner):
         queue = {"reason": "Resources", "position": 2, "start": 1796054400, "partition": "main", "cores": 4}
         queue["gpus"] = int(self.user_options.get("gpus", 0))
         yield {"progress": 20, "message": "Waiting in the queue of main, place 2", "queue": queue}
-        while self.pending and not StagedJob.begins:
+        while self.pending and not StagedJob.begins:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
             await asyncio.sleep(0.05)
         yield {"progress": 60, "message": "Starting on node1", "node": "node1"}
         while self.pending:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
@@ -329,8 +329,16 @@ def test_people_see_what_is_free_and_what_they_wait_for(
     """In a browser, on a screen and on a phone; a start that waits in a queue is given up by its own page."""
     suffix = {"en": "", "ru": "-phone-ru"}[language]
     free, place, begins = {
-        "en": ("3 CPU free now", "enough GPUs, CPUs and memory are free. Expected at 11/30/26, ", "It is starting on node1."),
-        "ru": ("сейчас свободно ЦП: 3", "GPU, процессоров и памяти. Ожидается в 30.11.2026, ", "Он запускается на node1."),
+        "en": (
+            "3 CPU free now",
+            "enough GPUs, CPUs and memory are free. Expected at 11/30/26, ",
+            "It is starting on node1.",
+        ),
+        "ru": (
+            "сейчас свободно ЦП: 3",
+            "GPU, процессоров и памяти. Ожидается в 30.11.2026, ",
+            "Он запускается на node1.",
+        ),
     }[language]
     here, there = (
         {**HERE, "description": "Starts at once."},

@@ -1334,9 +1334,7 @@ def test_the_hub_ends_a_server_before_slurm_does(spawner: CampusSlurmSpawner, mo
         assert (asked[-1]["minutes"], spawner.age_limit) == (120, 7140)
 
 
-def test_time_in_the_queue_is_no_part_of_the_age(
-    spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_in_the_queue_is_no_part_of_the_age(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a job of an hour that has waited for 50 minutes; also as counted again after the hub's host was restarted."""
 
     async def nothing(*_: Any) -> None:

@@ -569,7 +569,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield what the job waits for; the page that waits puts it in words of its language."""
         last: dict[str, Any] = {}
-        # From before there is a job: to prepare the session and to look at the home may take longer than to open the page.
+        # From before there is a job: session and home may take longer than to open the page.
         while self.pending == "spawn":
             queue = self.queue()
             found = self.cluster.look(self.key) if self.job else None

@@ -70,7 +70,7 @@ async def main_pid_of(unit: str) -> int:
 async def wait_for_removal(uid: int) -> None:
     """Wait as `user_session.wait_for_removal` does, which can take as long as its user has files, without a thread."""
     end = time.monotonic() + user_session.REMOVAL_SECONDS
-    while time.monotonic() < end and await asyncio.to_thread(user_session.is_being_removed, uid):
+    while time.monotonic() < end and await asyncio.to_thread(user_session.is_being_removed, uid):  # noqa: ASYNC110 (no event)
         await asyncio.sleep(user_session.REMOVAL_INTERVAL)
 
 
