@@ -109,7 +109,7 @@ class Slurm:
 def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
     programs = Slurm()
     monkeypatch.setattr(cluster, "run", programs.run)
-    monkeypatch.setattr(cluster, "ask", programs.ask)
+    monkeypatch.setattr(answers, "ask", programs.ask)
     # The hub of a test that does not say otherwise has a user of its own, whoever runs the tests.
     monkeypatch.setattr(os, "geteuid", lambda: 999)
     return programs
@@ -838,18 +838,14 @@ def test_a_mediator_that_cancels_cannot_fill_the_hub(
     program.chmod(0o755)
     monkeypatch.setattr(cluster, "user_command", lambda *_: [str(program)])
     with pytest.raises(OSError, match=r"^the mediator of ann has"):
-        asyncio.run(asyncio.wait_for(cluster.ask_mediator("ann", "cancel"), 10))
+        asyncio.run(asyncio.wait_for(cluster.act("ann", "cancel"), 10))
 
 
 def test_a_stop_that_is_refused_does_not_keep_the_server(
     slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of an account that is closed, where Slurm's user may not either: the hub goes on to try."""
-
-    async def refuse(_action: str, **_: Any) -> dict[str, Any]:
-        raise ServerStartError("no session")
-
-    monkeypatch.setattr(spawner, "run_mediator", refuse)
+    monkeypatch.setattr(spawner.user, "name", "alice")
     spawner.stop_timeout = 0.1
     slurm.closed = {"alice", "slurm"}
 
@@ -860,7 +856,21 @@ def test_a_stop_that_is_refused_does_not_keep_the_server(
         await spawner.cluster.cancel_orphans()
 
     asyncio.run(scenario())
-    assert [call[3] for call in cancelled(slurm)] == ["slurm", "alice", "slurm"]
+    assert [call[3] for call in cancelled(slurm)] == ["alice", "slurm", "alice", "slurm"]
+
+
+@pytest.mark.parametrize("uid", [999, 0])
+def test_a_job_is_cancelled_outside_of_its_users_limits(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """A user who has used up all processes can still stop a server, whoever the hub runs as."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    slurm.jobs = RUNNING.replace("RUNNING", "COMPLETING")
+    spawner.cluster.claims[spawner.key] = spawner, 0.0
+    asyncio.run(spawner.stop())
+    (call,) = cancelled(slurm)
+    assert not [word for word in call if word.startswith("--slice")]
+    assert slurm.given == [{"jobs": [12], "name": "campushub-test", "user": ME.pw_name}]
 
 
 def test_a_job_whose_number_is_on_its_way_stays(hub: SlurmCluster, slurm: Slurm) -> None:

@@ -99,3 +99,26 @@ async def exchange(process: asyncio.subprocess.Process, given: bytes) -> bytes:
         await process.wait()
         return whole.partial
     return b""
+
+
+async def ask_mediator(
+    user: str, command: Sequence[str], request: dict[str, Any], seconds: float, environment: dict[str, str]
+) -> dict[str, Any]:
+    """
+    Have the mediator act as a user, and return its answer, be it that it has failed. Raises OSError if there is none.
+
+    The action is the last word of the command, where the sudo rule and the session see it.
+    """
+    try:
+        status, printed = await ask(
+            *command, seconds=seconds, given=json.dumps(request).encode(), environment=environment
+        )
+    except asyncio.TimeoutError:
+        raise OSError(f"the mediator of {user} has not answered within {seconds:g} s") from None
+    if status:
+        raise OSError(f"the mediator of {user} has ended with {status}")
+    try:
+        return read_answer(command[-1], printed)
+    except ValueError:
+        # It ran as the user, who may have had a say in it.
+        raise OSError(f"the mediator of {user} has not answered") from None

@@ -20,7 +20,6 @@ Compared with SystemdSpawner and SudoSpawner:
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import pwd
@@ -41,7 +40,7 @@ from campushub_hub.host import mediator, user_session
 from campushub_hub.profiles import SLURM, WITHOUT_SETTINGS, ChoiceError, Offer
 from campushub_hub.translation import gettext_noop
 
-from .answers import ask, printable, read_answer
+from .answers import ask_mediator, printable
 from .choices import ChosenServer
 from .cluster import Free, SlurmCluster
 from .lifetime import Condition, Ending, ServerLifetime, explanation_of
@@ -338,27 +337,17 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         """
         Run the mediator as the user and return its answer, or do without it after some time: it is the user's process.
 
-        The action is an argument of the command, where the sudo rule and the session see it. Messages of sudo go to the
-        hub's journal. Raises ServerStartError.
+        Raises ServerStartError.
         """
         seconds = user_session.action_seconds(action, user_session.homes_of_site())
+        command = [*self.user_command(seconds), self.mediator_path, action]
+        environment = {**os.environ, **self.session_variables(action)}
         try:
-            status, printed = await ask(
-                *(*self.user_command(seconds), self.mediator_path, action),
-                given=json.dumps(kwargs).encode(),
-                environment={**os.environ, **self.session_variables(action)},
-                seconds=seconds + user_session.SESSION_SECONDS,
+            answer = await ask_mediator(
+                self.user.name, command, kwargs, seconds + user_session.SESSION_SECONDS, environment
             )
-        except asyncio.TimeoutError:
-            self.log.error("The mediator of %s has not answered in time", self.user.name)  # noqa: TRY400 (no bug of ours)
-            raise ServerStartError(NO_SESSION) from None
-        if status or not printed:
-            self.log.error("The mediator of %s ended with %s and no answer", self.user.name, status)
-            raise ServerStartError(NO_SESSION)
-        try:
-            answer = read_answer(action, printed)
-        except ValueError:
-            self.log.error("The mediator of %s has given no answer", self.user.name)  # noqa: TRY400 (it is its user's)
+        except OSError as failure:
+            self.log.error("The action %s has failed: %s", action, failure)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from None
         if not answer["ok"]:
             error = ServerEndedError(gettext_noop("The server could not be started. Please tell your administrator."))

@@ -33,7 +33,7 @@ from traitlets.config import SingletonConfigurable
 from campushub_hub.certificates import Certificates
 from campushub_hub.host import user_session
 
-from .answers import ask, printable, read_answer
+from .answers import ask_mediator, printable
 
 if TYPE_CHECKING:
     from .slurm import CampusSlurmSpawner
@@ -432,7 +432,7 @@ class SlurmCluster(SingletonConfigurable):
         if not self.account or time.monotonic() < self._associated.get((user, account), -math.inf):
             return
         try:
-            await ask_mediator(SLURM_USER, "associate", user=user, account=account)
+            await act(SLURM_USER, "associate", user=user, account=account)
         except OSError as error:
             self._associated[user, account] = time.monotonic() + ASSOCIATE_PAUSE
             self.log.error("%s was not added to the account %s of Slurm: %s", user, account, error)  # noqa: TRY400 (no bug)
@@ -517,33 +517,24 @@ def user_command(user: str, seconds: float) -> list[str]:
     return [*outside, f"--uid={user}", "--"]
 
 
-async def ask_mediator(as_user: str, action: str, /, **request: Any) -> None:
-    """Have the mediator act as a user. Raises OSError, a RefusedError if it has answered."""
+async def act(as_user: str, action: str, /, **request: Any) -> None:
+    """Have the mediator act as a user. Raises OSError, a RefusedError if Slurm has refused it."""
     seconds = user_session.action_seconds(action, None)
     command = [*user_command(as_user, seconds), MEDIATOR, action]
     # The time of the action does not begin at once.
-    given, timeout = json.dumps(request).encode(), seconds + QUERY_SECONDS
-    try:
-        status, printed = await ask(*command, seconds=timeout, given=given, environment=ENVIRONMENT)
-    except asyncio.TimeoutError:
-        raise OSError(f"the mediator of {as_user} has not answered within {timeout:g} s") from None
-    if status:
-        raise OSError(f"the mediator of {as_user} has ended with {status}")
-    try:
-        problem = read_answer(action, printed).get("problem", "the mediator has failed")
-    except ValueError:
-        # It ran as the user, who may have had a say in it.
-        raise OSError(f"the mediator of {as_user} has not answered") from None
-    if problem:
-        raise RefusedError(printable(problem))
+    answer = await ask_mediator(as_user, command, request, seconds + QUERY_SECONDS, ENVIRONMENT)
+    if not answer["ok"]:
+        raise OSError(f"the mediator of {as_user} has failed")
+    if answer["problem"]:
+        raise RefusedError(printable(answer["problem"]))
 
 
 async def cancel(user: str, jobs: list[int], name: str) -> None:
     """Cancel jobs of a user, if they have the name of the hub's jobs. Raises OSError."""
     try:
-        await ask_mediator(user, "cancel", jobs=jobs, name=name, user=user)
+        await act(user, "cancel", jobs=jobs, name=name, user=user)
     except RefusedError:
         raise
     except OSError:
         # As of an account that is closed, which PAM gives no session.
-        await ask_mediator(SLURM_USER, "cancel", jobs=jobs, name=name, user=user)
+        await act(SLURM_USER, "cancel", jobs=jobs, name=name, user=user)

@@ -32,7 +32,7 @@ from campushub_hub.translation import gettext_noop
 
 from .answers import printable
 from .base import NO_SESSION, PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError
-from .cluster import MEDIATOR, SLURM_USER, Job, Key, ReportError, SlurmCluster, ask_mediator, is_root, user_command
+from .cluster import MEDIATOR, Job, Key, ReportError, SlurmCluster, cancel, is_root, user_command
 from .lifetime import Ending, Report
 
 NO_CLUSTER = gettext_noop(
@@ -617,14 +617,10 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         if not self.job:
             return
         try:
-            job = {"jobs": [self.job], "name": self.cluster.name, "user": self.user.name}
-            answer = await self.run_mediator("cancel", **job)
-            problem = printable(answer["problem"])
-        except ServerStartError:
-            # As of an account that is closed. The hub tries again if need be, for then it is a job of no server.
-            problem = await self.cancel_as_slurm()
-        if problem:
-            self.log.error("Job %d of the server %s: %s", self.job, self._log_name, problem)
+            await cancel(self.user.name, [self.job], self.cluster.name)
+        except OSError as error:
+            # The hub tries again if need be, for then it is a job of no server.
+            self.log.error("Job %d of the server %s was not cancelled: %s", self.job, self._log_name, error)  # noqa: TRY400 (no bug)
         end = time.monotonic() + self.stop_timeout
         while time.monotonic() < end:
             await self.cluster.refresh()
@@ -633,14 +629,6 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 return
             await asyncio.sleep(0.3)
         self.log.error("Job %d of the server %s has not ended", self.job, self._log_name)
-
-    async def cancel_as_slurm(self) -> str:
-        """Cancel the job of a user who cannot do that, and return what was wrong."""
-        try:
-            await ask_mediator(SLURM_USER, "cancel", jobs=[self.job], name=self.cluster.name, user=self.user.name)
-        except OSError as error:
-            return printable(str(error))
-        return ""
 
     async def why_ended(self, pid: int) -> Ending:  # noqa: ARG002 (of another host)
         """Return what is known, which Slurm has said already."""
