@@ -651,13 +651,19 @@ class Answering:
     def __init__(self) -> None:
         self.connections = self.questions = 0
         self.well = True
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         while await reader.readuntil(b"\r\n\r\n"):
             self.questions += 1
             if self.well:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    def end(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
 
 
 def test_the_hub_asks_a_server_on_one_connection(
@@ -688,6 +694,19 @@ def test_the_hub_asks_a_server_on_one_connection(
 
     asyncio.run(scenario())
     assert watched[0] == []
+
+
+def test_a_server_that_has_answered_is_asked_less_often(
+    spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not is asked as often as the setting says, and one whose connection has ended."""
+    spawner.answer_interval = 20
+    monkeypatch.setattr(spawner, "_held", HeldConnection(None))  # type: ignore[arg-type]
+    assert spawner.answer_pause == 60
+    spawner.unresponsive = True
+    assert spawner.answer_pause == 20
+    spawner.unresponsive, spawner._held = False, None  # noqa: SLF001
+    assert spawner.answer_pause == 20
 
 
 @pytest.mark.attack
@@ -735,6 +754,62 @@ def test_only_who_waits_for_the_end_of_a_job_is_told(hub: SlurmCluster, slurm: S
         assert [end.done() for end in ends] == [True, False]
         await asyncio.wait_for(hub.wait_for_end(mine(12)), 1)
         ends[1].cancel()
+
+    asyncio.run(scenario())
+
+
+def looks(slurm: Slurm) -> int:
+    return len([call for call in slurm.calls if call[0] == "squeue"])
+
+
+def test_slurm_is_asked_often_only_while_a_job_changes(
+    slurm: Slurm,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    own: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it waits, begins, and after its connection has ended, so that the end is known with its reason."""
+    hub, spawner.answer_interval = spawner.cluster, 20
+    hub.query_interval = 0.02
+    monkeypatch.setattr(spawner, "_spawn_pending", True)
+
+    async def scenario() -> None:
+        server = Answering()
+        listener = await asyncio.start_server(server.serve, "localhost", 0, ssl=own)
+        place = place_of(listener.sockets[0].getsockname()[1])
+        monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+        tasks = [asyncio.ensure_future(task) for task in (hub.watch(), spawner.watch_answers(), spawner.watch())]
+        await until(lambda: looks(slurm) > 5, 2)
+        spawner._spawn_pending = False  # noqa: SLF001 (as JupyterHub sets it)
+        await until(lambda: spawner.settled)
+        await asyncio.sleep(0.1)
+        before = looks(slurm)
+        await asyncio.sleep(0.5)
+        assert looks(slurm) == before
+        # Another one is submitted.
+        hub.claim(mine(13), spawner)
+        await until(lambda: looks(slurm) == before + 1, 1)
+        # This one is killed, which Slurm knows a moment later.
+        listener.close()
+        server.end()
+        await until(lambda: looks(slurm) > before + 5, 2)
+        slurm.jobs = KILLED.replace("11|", "12|")
+        assert await asyncio.wait_for(hub.wait_for_end(mine(12)), 2) is None
+        assert (hub.jobs[mine(12)].state, watched[0]) == ("OUT_OF_MEMORY", [])
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_slurm_is_asked_again_soon(hub: SlurmCluster, slurm: Slurm) -> None:
+    hub.query_interval, slurm.jobs = 0.02, None
+
+    async def scenario() -> None:
+        watch = asyncio.ensure_future(hub.watch())
+        await until(lambda: looks(slurm) > 5, 2)
+        watch.cancel()
 
     asyncio.run(scenario())
 

@@ -172,7 +172,12 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         """,
     )
     listen_interval = Float(0.05, config=True, help="Seconds between two checks whether a server listens on its port.")
-    answer_interval = Float(20, config=True, help="Seconds between two checks whether a running server answers.")
+    answer_interval = Float(
+        20,
+        config=True,
+        help="Seconds between two checks whether a running server answers; three times as long for a server in a Slurm "
+        "cluster that has answered.",
+    )
     answer_timeout = Float(15, config=True, help="Seconds that a running server has to answer such a check.")
     token_interval = Float(15, config=True, help="Seconds between two checks whether a user's token must be renewed.")
     mediator_path = Unicode(mediator.__file__, config=True, help="Path of the program that acts as the user.")
@@ -575,8 +580,13 @@ class CampusSpawner(ChosenServer, ServerLifetime):
     async def watch_answers(self) -> None:
         """Note whether the server answers, as long as it runs."""
         while True:
-            await asyncio.sleep(self.answer_interval)
+            await asyncio.sleep(self.answer_pause)
             await self.check_answer(self.answer_timeout)
+
+    @property
+    def answer_pause(self) -> float:
+        """Return the seconds until the server is asked again."""
+        return self.answer_interval
 
     async def check_answer(self, timeout: float) -> None:
         """Note whether the server answers, and what is wrong with its home if it does not."""

@@ -1,7 +1,8 @@
 """
 What the hub knows of a Slurm cluster, for all its servers together.
 
-- One squeue every few seconds tells of the jobs of all servers. Whatever keeps it from answering says nothing of them.
+- One squeue tells of the jobs of all servers, every few seconds while one of them is about to change: while a server
+  starts or stops, or has ended its connection to the hub. Whatever keeps it from answering says nothing of them.
 - Jobs of this hub that belong to no server, as after a hub that was killed, are cancelled.
 - A job is known by its number and the UID that Slurm says: the number has come through a program that ran as the user.
 - A job that has begun asks here for its environment: one line to a port, and one back. Both are credentials of munge,
@@ -56,6 +57,8 @@ SLURM_USER = "slurm"
 QUERY_SECONDS = 30.0
 # Seconds for which nobody tries again to add a user to an account, as while slurmdbd is down.
 ASSOCIATE_PAUSE = 15.0
+# Seconds between two looks at the jobs while all servers run, and nobody waits for one.
+QUIET_SECONDS = 30.0
 # The path in the sudo rule.
 MEDIATOR = "/opt/campushub/hub/bin/campushub-mediator"
 # Of Slurm, so that it does not look for words of a language, or for a zone, in the hub's environment.
@@ -227,7 +230,12 @@ class SlurmCluster(SingletonConfigurable):
         help="Account of servers whose profile names none. The hub adds who starts a server to its account of the "
         "cluster, which must be there. Empty is the default of the cluster, and nobody is added.",
     )
-    query_interval = Float(3, config=True, help="Seconds between two looks at the jobs of all servers.")
+    query_interval = Float(
+        3,
+        config=True,
+        help="Seconds between two looks at the jobs of all servers while one starts, stops or cannot be reached, or "
+        "Slurm does not answer; at other times it is half a minute.",
+    )
     certificates = Unicode(
         "/etc/jupyterhub/nodes", config=True, help="Directory with the certificates of hub, proxy and nodes."
     )
@@ -244,6 +252,8 @@ class SlurmCluster(SingletonConfigurable):
         # How many jobs of a user, by UID, are being submitted, whose numbers nobody knows yet.
         self.submissions: Counter[int] = Counter()
         self.changed = asyncio.Event()
+        # That a job is about to change.
+        self._hurry = asyncio.Event()
         # Of the jobs whose end somebody waits for.
         self._ends: dict[Key, asyncio.Event] = {}
         self._query: asyncio.Task[None] | None = None
@@ -276,21 +286,40 @@ class SlurmCluster(SingletonConfigurable):
     def claim(self, job: Key, spawner: CampusSlurmSpawner) -> None:
         """Say whose server a job is."""
         self.claims[job] = spawner, time.monotonic()
+        self.hurry()
 
     def release(self, job: Key) -> None:
         """Say that a job is no server any more."""
         self.claims.pop(job, None)
         self._ends.pop(job, None)
 
+    @property
+    def quiet_interval(self) -> float:
+        """Return the most seconds between two looks."""
+        return max(self.query_interval, QUIET_SECONDS)
+
+    @property
+    def settled(self) -> bool:
+        """Return whether no job is about to change, as far as the hub knows."""
+        return self.answers and all(spawner.settled for spawner, _ in self.claims.values())
+
+    def hurry(self) -> None:
+        """Have the next look made soon: a job is about to change, and somebody waits, or is to be told why."""
+        self._hurry.set()
+
     async def watch(self) -> None:
-        """Look at the jobs every few seconds, and cancel those that belong to no server."""
+        """Look at the jobs, often while one is about to change, and cancel those that belong to no server."""
         sweep: asyncio.Task[None] | None = None
         while True:
+            self._hurry.clear()
             await self.refresh()
             # However long that takes, servers that start wait for the next look.
             if sweep is None or sweep.done():
                 sweep = asyncio.ensure_future(self.sweep())
             await asyncio.sleep(self.query_interval)
+            if self.settled:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), self.quiet_interval - self.query_interval)
 
     async def sweep(self) -> None:
         """Cancel jobs that belong to no server, and go on whatever comes of it."""
@@ -342,7 +371,7 @@ class SlurmCluster(SingletonConfigurable):
 
     async def find(self, job: Key) -> Job | None:
         """Return a job; None is unknown."""
-        if time.monotonic() - self.asked > 2 * self.query_interval or self.look(job) is None:
+        if time.monotonic() - self.asked > 2 * self.quiet_interval or self.look(job) is None:
             await self.refresh()
         return self.look(job)
 

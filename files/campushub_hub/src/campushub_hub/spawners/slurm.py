@@ -117,6 +117,8 @@ CONNECT_SECONDS = 5.0
 DOUBT_SECONDS = 1.0
 # Of the connection that is held to each server: seconds between two signs of life that are missing, how many may be.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 4
+# How much later a server is asked again that has answered there.
+ANSWERED_FACTOR = 3
 # The most bytes that a server may say there in answer to a question.
 ANSWER_SIZE = 10_000
 # Seconds before the end of a job at which the hub ends the server.
@@ -547,6 +549,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     # While it waits and runs
 
+    @property
+    def settled(self) -> bool:
+        """Return whether the server runs, and shows it by the connection that the hub holds."""
+        return bool(self.ready and self._held and not self.withheld)
+
     def place(self) -> str:
         """Return the node on which the server runs, as far as it is known."""
         found = self.cluster.look(self.key) if self.job else None
@@ -735,11 +742,22 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         finally:
             self._held = None
             writer.close()
+            # It may have ended, and Slurm knows why.
+            self.cluster.hurry()
         if time.monotonic() - began < 1:
             # No server does that but one that wants the hub to be busy, or has just ended.
             self.begin_doubt(DOUBT_SECONDS)
             await asyncio.sleep(pause / 2)
         return True
+
+    @property
+    def answer_pause(self) -> float:
+        """
+        Return the seconds until the server is asked again.
+
+        That it has ended the connection shows, and a page that gets no answer has the hub ask at once.
+        """
+        return self.answer_interval if self.unresponsive or not self._held else ANSWERED_FACTOR * self.answer_interval
 
     async def answers(self) -> bool:
         """Return whether the server answers a request, whatever it says."""
