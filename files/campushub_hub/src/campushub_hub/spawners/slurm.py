@@ -238,6 +238,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         config=True,
         help="Seconds after which a server is ended that nobody can connect to, as when its node has gone. 0 is never.",
     )
+    poll_interval = Integer(
+        120, config=True, help="Seconds between two looks of JupyterHub; it is told of an end as soon as Slurm says so."
+    )
     # The path in the sudo rule.
     mediator_path = Unicode(MEDIATOR, config=True, help="Path of the program that acts as the user.")
 
