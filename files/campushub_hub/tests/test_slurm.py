@@ -790,10 +790,13 @@ def test_slurm_is_asked_often_only_while_a_job_changes(
         # Another one is submitted.
         hub.claim(mine(13), spawner)
         await until(lambda: looks(slurm) == before + 1, 1)
+        # It was given up, and is cancelled if it is still there.
+        hub.release(mine(13))
+        await until(lambda: looks(slurm) == before + 2, 1)
         # This one is killed, which Slurm knows a moment later.
         listener.close()
         server.end()
-        await until(lambda: looks(slurm) > before + 5, 2)
+        await until(lambda: looks(slurm) > before + 6, 2)
         slurm.jobs = KILLED.replace("11|", "12|")
         assert await asyncio.wait_for(hub.wait_for_end(mine(12)), 2) is None
         assert (hub.jobs[mine(12)].state, watched[0]) == ("OUT_OF_MEMORY", [])

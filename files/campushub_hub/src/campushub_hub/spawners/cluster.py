@@ -292,6 +292,8 @@ class SlurmCluster(SingletonConfigurable):
         """Say that a job is no server any more."""
         self.claims.pop(job, None)
         self._ends.pop(job, None)
+        # One that has not ended is to be cancelled.
+        self.hurry()
 
     @property
     def quiet_interval(self) -> float:

@@ -555,7 +555,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     @property
     def settled(self) -> bool:
         """Return whether the server runs, and shows it by the connection that the hub holds."""
-        return bool(self.ready and self._held and not self.withheld)
+        return bool(self._held and not self.pending and not self.withheld)
 
     def place(self) -> str:
         """Return the node on which the server runs, as far as it is known."""
