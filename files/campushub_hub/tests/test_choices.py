@@ -267,6 +267,41 @@ def test_the_home_page_has_a_card_for_each_server(site: Site) -> None:
     site.run(act)
 
 
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+def test_a_wait_on_the_home_page_interrupts_nobody(site: Site, tmp_path: Path) -> None:
+    """Who types the name of a further server, or has gone by keyboard to a card, which shows when its server runs."""
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        cookies = [{"name": c.name, "value": c.value or "", "url": f"{url}{c.path}"} for c in hub.cookies]
+        with chromium(tmp_path, [int(url.rpartition(":")[2])]) as browser:
+            context = browser.new_context()
+            context.add_cookies(cookies)  # type: ignore[arg-type]
+            page = context.new_page()
+            page.clock.install()
+            name = page.locator("#new-server-name")
+            for focused in ("#new-server-name", "#start"):
+                StagedSpawner.held = True
+                hub.press_start()
+                page.goto(f"{url}/hub/home")
+                page.get_by_text("is starting").wait_for()
+                name.fill("Мой второй")
+                page.locator(focused).focus()
+                with page.expect_response("**/hub/home"):
+                    page.clock.fast_forward(5_000)
+                StagedSpawner.held = False
+                wait_for(lambda: servers(hub, "ann") == {"": True})
+                page.clock.fast_forward(5_000)
+                page.locator(".open-server").wait_for()
+                assert name.input_value() == "Мой второй"
+                assert page.locator(focused).evaluate("(one) => one === document.activeElement")
+                assert page.get_by_role("status").filter(has_text="My server: runs").count() == 1
+                page.locator("#stop").click()
+                page.get_by_text("does not run").wait_for()
+
+    site.run(act)
+
+
 def test_who_has_nothing_to_choose_is_asked_nothing(site: Site) -> None:
     """One profile without a choice is as no page; none for a user is said; without profiles all is as it was."""
     offer(site, [PROFILES[0]])

@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http.client import HTTPConnection, HTTPMessage
+from http.client import HTTPConnection, HTTPMessage, responses
 from pathlib import Path
 from typing import Any
 
@@ -717,6 +717,33 @@ def test_announcements_reach_open_pages(
             page.reload()
             page.wait_for_load_state("networkidle")
             assert box.is_hidden()
+
+    site.run(act)
+
+
+def test_headings_of_errors_are_translated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever JupyterHub, or what it is made of, calls the status; our own errors and what they say as well."""
+
+    def fail(handler: handlers.NewServerHandler) -> None:
+        status = int(handler.get_query_argument("status", "0"))
+        if status == 409:
+            raise ServerStartError(handlers.OTHER_START, status_code=status)
+        raise HTTPError(status) if status else HTTPError(400, handlers.BAD_NAME)
+
+    monkeypatch.setattr(handlers.NewServerHandler, "get", fail)
+
+    def act(url: str) -> None:
+        hub = session(url, "ann")
+        for status in (400, 403, 404, 405, 409, 413, 429, 500, 503):
+            english, russian = (
+                re.findall(r"<h1[^>]*>(.*?)</h1>", hub.request(f"/hub/new-server?status={status}", headers=language)[2])
+                for language in ({}, {"Accept-Language": "ru"})
+            )
+            assert english[0] != responses[status]
+            assert re.fullmatch("[А-я ]+", russian[0]), (status, russian)
+        page = hub.request("/hub/new-server", headers={"Accept-Language": "ru"})[2]
+        assert "Это невозможно" in page
+        assert "Назовите сервер буквами" in page
 
     site.run(act)
 

@@ -35,6 +35,7 @@ class StagedJob(StagedSpawner):
 
     runs_on = SLURM
     job = 0
+    begins = False
 
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()
@@ -58,6 +59,9 @@ class StagedJob(StagedSpawner):
         queue = {"reason": "Resources", "position": 2, "start": 1796054400, "partition": "main", "cores": 4}
         queue["gpus"] = int(self.user_options.get("gpus", 0))
         yield {"progress": 20, "message": "Waiting in the queue of main, place 2", "queue": queue}
+        while self.pending and not StagedJob.begins:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
+            await asyncio.sleep(0.05)
+        yield {"progress": 60, "message": "Starting on node1", "node": "node1"}
         while self.pending:  # noqa: ASYNC110 (it is an attribute of JupyterHub)
             await asyncio.sleep(0.05)
 
@@ -319,12 +323,22 @@ def test_a_profile_runs_at_one_of_two_places() -> None:
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
 @pytest.mark.parametrize(("language", "width"), [("en", 1000), ("ru", 375)])
-def test_people_see_what_is_free_and_what_they_wait_for(site: Site, tmp_path: Path, language: str, width: int) -> None:
+def test_people_see_what_is_free_and_what_they_wait_for(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, width: int
+) -> None:
     """In a browser, on a screen and on a phone; a start that waits in a queue is given up by its own page."""
     suffix = {"en": "", "ru": "-phone-ru"}[language]
-    free, place = {
-        "en": ("3 CPU free now", "enough GPUs, CPUs and memory are free. Expected at 11/30/26, "),
-        "ru": ("сейчас свободно ЦП: 3", "GPU, процессоров и памяти. Ожидается в 30.11.2026, "),
+    free, place, begins = {
+        "en": (
+            "3 CPU free now",
+            "enough GPUs, CPUs and memory are free. Expected at 11/30/26, ",
+            "It is starting on node1.",
+        ),
+        "ru": (
+            "сейчас свободно ЦП: 3",
+            "GPU, процессоров и памяти. Ожидается в 30.11.2026, ",
+            "Он запускается на node1.",
+        ),
     }[language]
     here, there = (
         {**HERE, "description": "Starts at once."},
@@ -350,6 +364,8 @@ def test_people_see_what_is_free_and_what_they_wait_for(site: Site, tmp_path: Pa
             page.get_by_text(place).wait_for()
             keep_picture(page, f"queue{suffix}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            monkeypatch.setattr(StagedJob, "begins", True)
+            page.get_by_text(begins).wait_for()
             page.locator("#stop-this-server").click()
             page.wait_for_url(f"{url}/hub/home")
             wait_for(lambda: servers(hub, "ann") == {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 import json
 import logging
@@ -16,12 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import pytest
+from jupyterhub.utils import utcnow
 from tornado.web import Application, RequestHandler
 from traitlets.config import Config
 
@@ -106,7 +109,7 @@ class Slurm:
 def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
     programs = Slurm()
     monkeypatch.setattr(cluster, "run", programs.run)
-    monkeypatch.setattr(cluster, "ask", programs.ask)
+    monkeypatch.setattr(answers, "ask", programs.ask)
     # The hub of a test that does not say otherwise has a user of its own, whoever runs the tests.
     monkeypatch.setattr(os, "geteuid", lambda: 999)
     return programs
@@ -648,13 +651,19 @@ class Answering:
     def __init__(self) -> None:
         self.connections = self.questions = 0
         self.well = True
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         while await reader.readuntil(b"\r\n\r\n"):
             self.questions += 1
             if self.well:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    def end(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
 
 
 def test_the_hub_asks_a_server_on_one_connection(
@@ -685,6 +694,19 @@ def test_the_hub_asks_a_server_on_one_connection(
 
     asyncio.run(scenario())
     assert watched[0] == []
+
+
+def test_a_server_that_has_answered_is_asked_less_often(
+    spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not is asked as often as the setting says, and one whose connection has ended."""
+    spawner.answer_interval = 20
+    monkeypatch.setattr(spawner, "_held", HeldConnection(None))  # type: ignore[arg-type]
+    assert spawner.answer_pause == 60
+    spawner.unresponsive = True
+    assert spawner.answer_pause == 20
+    spawner.unresponsive, spawner._held = False, None  # noqa: SLF001
+    assert spawner.answer_pause == 20
 
 
 @pytest.mark.attack
@@ -732,6 +754,65 @@ def test_only_who_waits_for_the_end_of_a_job_is_told(hub: SlurmCluster, slurm: S
         assert [end.done() for end in ends] == [True, False]
         await asyncio.wait_for(hub.wait_for_end(mine(12)), 1)
         ends[1].cancel()
+
+    asyncio.run(scenario())
+
+
+def looks(slurm: Slurm) -> int:
+    return len([call for call in slurm.calls if call[0] == "squeue"])
+
+
+def test_slurm_is_asked_often_only_while_a_job_changes(
+    slurm: Slurm,
+    spawner: CampusSlurmSpawner,
+    watched: tuple[list[str], Routes],
+    own: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it waits, begins, and after its connection has ended, so that the end is known with its reason."""
+    hub, spawner.answer_interval = spawner.cluster, 20
+    hub.query_interval = 0.02
+    monkeypatch.setattr(spawner, "_spawn_pending", True)
+
+    async def scenario() -> None:
+        server = Answering()
+        listener = await asyncio.start_server(server.serve, "localhost", 0, ssl=own)
+        place = place_of(listener.sockets[0].getsockname()[1])
+        monkeypatch.setattr(CampusSlurmSpawner, "server", place)
+        tasks = [asyncio.ensure_future(task) for task in (hub.watch(), spawner.watch_answers(), spawner.watch())]
+        await until(lambda: looks(slurm) > 5, 2)
+        spawner._spawn_pending = False  # noqa: SLF001 (as JupyterHub sets it)
+        await until(lambda: spawner.settled)
+        await asyncio.sleep(0.1)
+        before = looks(slurm)
+        await asyncio.sleep(0.5)
+        assert looks(slurm) == before
+        # Another one is submitted.
+        hub.claim(mine(13), spawner)
+        await until(lambda: looks(slurm) == before + 1, 1)
+        # It was given up, and is cancelled if it is still there.
+        hub.release(mine(13))
+        await until(lambda: looks(slurm) == before + 2, 1)
+        # This one is killed, which Slurm knows a moment later.
+        listener.close()
+        server.end()
+        await until(lambda: looks(slurm) > before + 6, 2)
+        slurm.jobs = KILLED.replace("11|", "12|")
+        await asyncio.wait_for(hub.wait_for_end(mine(12)), 2)
+        assert (hub.jobs[mine(12)].state, watched[0]) == ("OUT_OF_MEMORY", [])
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_slurm_is_asked_again_soon(hub: SlurmCluster, slurm: Slurm) -> None:
+    hub.query_interval, slurm.jobs = 0.02, None
+
+    async def scenario() -> None:
+        watch = asyncio.ensure_future(hub.watch())
+        await until(lambda: looks(slurm) > 5, 2)
+        watch.cancel()
 
     asyncio.run(scenario())
 
@@ -835,18 +916,14 @@ def test_a_mediator_that_cancels_cannot_fill_the_hub(
     program.chmod(0o755)
     monkeypatch.setattr(cluster, "user_command", lambda *_: [str(program)])
     with pytest.raises(OSError, match=r"^the mediator of ann has"):
-        asyncio.run(asyncio.wait_for(cluster.ask_mediator("ann", "cancel"), 10))
+        asyncio.run(asyncio.wait_for(cluster.act("ann", "cancel"), 10))
 
 
 def test_a_stop_that_is_refused_does_not_keep_the_server(
     slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of an account that is closed, where Slurm's user may not either: the hub goes on to try."""
-
-    async def refuse(_action: str, **_: Any) -> dict[str, Any]:
-        raise ServerStartError("no session")
-
-    monkeypatch.setattr(spawner, "run_mediator", refuse)
+    monkeypatch.setattr(spawner.user, "name", "alice")
     spawner.stop_timeout = 0.1
     slurm.closed = {"alice", "slurm"}
 
@@ -857,7 +934,21 @@ def test_a_stop_that_is_refused_does_not_keep_the_server(
         await spawner.cluster.cancel_orphans()
 
     asyncio.run(scenario())
-    assert [call[3] for call in cancelled(slurm)] == ["slurm", "alice", "slurm"]
+    assert [call[3] for call in cancelled(slurm)] == ["alice", "slurm", "alice", "slurm"]
+
+
+@pytest.mark.parametrize("uid", [999, 0])
+def test_a_job_is_cancelled_outside_of_its_users_limits(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """A user who has used up all processes can still stop a server, whoever the hub runs as."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    slurm.jobs = RUNNING.replace("RUNNING", "COMPLETING")
+    spawner.cluster.claims[spawner.key] = spawner, 0.0
+    asyncio.run(spawner.stop())
+    (call,) = cancelled(slurm)
+    assert not [word for word in call if word.startswith("--slice")]
+    assert slurm.given == [{"jobs": [12], "name": "campushub-test", "user": ME.pw_name}]
 
 
 @pytest.mark.parametrize("accepted", [True, False])
@@ -1396,6 +1487,28 @@ def test_the_hub_ends_a_server_before_slurm_does(spawner: CampusSlurmSpawner, mo
         assert (asked[-1]["minutes"], spawner.age_limit) == (120, 7140)
 
 
+def test_time_in_the_queue_is_no_part_of_the_age(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a job of an hour that has waited for 50 minutes; also as counted again after the hub's host was restarted."""
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    async def report() -> tuple[str, int]:
+        return "10.89.0.12", 4000
+
+    for step in ("prepare", "resolve_home", "submit", "wait_until_reachable"):
+        monkeypatch.setattr(spawner, step, nothing)
+    monkeypatch.setattr(spawner, "wait_for_report", report)
+    monkeypatch.setattr(spawner.cluster, "begin", lambda: None)
+    spawner.hours, spawner.orm_spawner.started = 1, utcnow(with_tz=False) - timedelta(minutes=50)
+    asyncio.run(spawner.start())
+    spawner.note_start()
+    assert 3500 < (spawner.age_left() or 0) <= 3540
+    monkeypatch.setattr("campushub_hub.spawners.lifetime.boot", lambda: "the next one")
+    spawner.note_start()
+    assert 3500 < (spawner.age_left() or 0) <= 3540
+
+
 def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> None:
     assert chosen(spawner, 2**31, profile="large")["memory"] == 2048
 
@@ -1420,6 +1533,27 @@ def test_nobody_gets_a_job_beyond_their_limits(spawner: CampusSlurmSpawner) -> N
 def test_no_place_that_is_not_offered(spawner: CampusSlurmSpawner, options: dict[str, Any]) -> None:
     with pytest.raises(ChoiceError):
         chosen(spawner, **options)
+
+
+def test_who_looks_before_there_is_a_job_sees_the_queue(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a slow storage is asked for the home: the page opens before the cluster is asked for a place."""
+    monkeypatch.setattr(spawner, "_spawn_pending", True)
+    key, spawner.job = spawner.key, 0
+    slurm.jobs = PENDING.replace("13|", "12|")
+
+    async def scenario() -> list[str]:
+        async with contextlib.aclosing(spawner._generate_progress()) as events:  # noqa: SLF001 (as JupyterHub)
+            seen = [(await anext(events))["message"] for _ in range(2)]
+            queue = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            spawner.job = key.number
+            await spawner.cluster.refresh()
+            event = await asyncio.wait_for(queue, 1)
+            return [*seen, event["queue"]["reason"]]
+
+    assert asyncio.run(scenario()) == ["Server requested", "Asking the cluster for a place", "Resources"]
 
 
 @pytest.mark.parametrize("reason", ["PartitionTimeLimit", "InvalidAccount", "QOSMaxWallDurationPerJobLimit"])

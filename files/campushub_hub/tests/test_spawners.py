@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from jupyterhub import orm
@@ -1397,6 +1398,37 @@ def test_a_hub_that_is_root_asks_the_service_manager(tmp_path: Path, monkeypatch
         "TimeoutStopUSec": 2_000_000,
         "command": [look.__file__, f"{tmp_path}/net", ""],
     }
+
+
+def test_slow_storage_and_many_files_leave_threads_to_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a site's command takes for a home, and the removal of what a user has left in /tmp."""
+    released = threading.Event()
+    monkeypatch.setattr(user_session, "make_network_home", lambda *_: released.wait(60))
+
+    def systemctl(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        state = "inactive" if released.is_set() else "deactivating"
+        return subprocess.CompletedProcess(command, 0, f"ActiveState={state}\n")
+
+    monkeypatch.setattr(subprocess, "run", systemctl)
+    for step in ("make_directories", "limit_slice"):
+        monkeypatch.setattr(user_session, step, lambda *_: None)
+    spawner, other = spawner_of(ME), spawner_of(ME)
+    monkeypatch.setattr(spawner, "probe_home", AsyncMock(return_value={"home": "ok"}))
+    monkeypatch.setattr(other, "resolve_home", AsyncMock())
+    other._limits = {"memory": None, "cpu": None, "tasks": None}  # noqa: SLF001 (as a look-up finds them)
+
+    async def act() -> None:
+        homes = [asyncio.ensure_future(spawner.create_network_home({})) for _ in range(50)]  # type: ignore[typeddict-item]
+        sessions = [asyncio.ensure_future(other.prepare_session()) for _ in range(50)]
+        await asyncio.sleep(0.1)
+        try:
+            await asyncio.wait_for(asyncio.to_thread(int), 5)
+            assert not any(one.done() for one in (*homes, *sessions))
+        finally:
+            released.set()
+            await asyncio.gather(*homes, *sessions)
+
+    asyncio.run(act())
 
 
 def test_many_ends_leave_threads_to_starts(monkeypatch: pytest.MonkeyPatch) -> None:

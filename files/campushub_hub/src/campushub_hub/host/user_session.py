@@ -55,6 +55,8 @@ OTHER_SECONDS = 30.0
 # After SIGTERM; how much longer the hub waits, for what root does before and after the action.
 KILL_SECONDS = 2
 SESSION_SECONDS = 100.0
+# For how many seconds a start waits until the temporary files of the last server are removed, and between two looks.
+REMOVAL_SECONDS, REMOVAL_INTERVAL = 30.0, 0.02
 
 
 class Limits(TypedDict):
@@ -224,19 +226,22 @@ def server_properties(uid: int, tmp_directory: str) -> dict[str, str]:
     }
 
 
-def wait_for_removal(uid: int, seconds: float = 30) -> None:
+def is_being_removed(uid: int) -> bool:
+    """Return whether the temporary files of the user's last server are about to be removed."""
+    command = ["/usr/bin/systemctl", "show", "--property=ActiveState,Job", f"jupyterhub-tmp@{uid}.service"]
+    shown = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+    return bool(re.search(r"^(ActiveState=deactivating|Job=[1-9].*)$", shown, re.MULTILINE))
+
+
+def wait_for_removal(uid: int) -> None:
     """
     Wait until the temporary files of the user's last server are removed.
 
     The service manager refuses to start what requires a unit that it is about to stop.
     """
-    command = ["/usr/bin/systemctl", "show", "--property=ActiveState,Job", f"jupyterhub-tmp@{uid}.service"]
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        shown = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
-        if not re.search(r"^(ActiveState=deactivating|Job=[1-9].*)$", shown, re.MULTILINE):
-            return
-        time.sleep(0.02)
+    end = time.monotonic() + REMOVAL_SECONDS
+    while time.monotonic() < end and is_being_removed(uid):
+        time.sleep(REMOVAL_INTERVAL)
 
 
 def numbers_of(sudo: int, name: str) -> list[int]:
@@ -323,13 +328,18 @@ def make_private_directory(directory: Path, account: pwd.struct_passwd) -> None:
     os.chown(directory, account.pw_uid, account.pw_gid)
 
 
-def make_home(account: pwd.struct_passwd) -> None:
-    """Make the user's home, closed to others, if it is missing."""
+def make_home(account: pwd.struct_passwd, seconds: int = 60) -> None:
+    """
+    Make the user's home, closed to others, if it is missing.
+
+    Raises subprocess.SubprocessError if that fails, or takes too long.
+    """
     if os.path.isdir(account.pw_dir):
         return
     # The hub cannot see homes, so the service manager is asked to look, and to make what is missing.
-    outside = ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect"]
-    subprocess.run([*outside, "/usr/sbin/mkhomedir_helper", account.pw_name, "0077"], check=True)
+    outside = ["/usr/bin/systemd-run", "--quiet", "--wait", "--collect", f"--property=RuntimeMaxSec={seconds}"]
+    command = ["/usr/sbin/mkhomedir_helper", account.pw_name, "0077"]
+    subprocess.run([*outside, *command], check=True, timeout=seconds + 5)
 
 
 def make_network_home(account: pwd.struct_passwd, homes: Homes, seconds: int = 60) -> None:

@@ -20,7 +20,6 @@ Compared with SystemdSpawner and SudoSpawner:
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import pwd
@@ -28,6 +27,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ from campushub_hub.host import mediator, user_session
 from campushub_hub.profiles import SLURM, WITHOUT_SETTINGS, ChoiceError, Offer
 from campushub_hub.translation import gettext_noop
 
-from .answers import ask, printable, read_answer
+from .answers import ask_mediator, printable
 from .choices import ChosenServer
 from .cluster import Free, SlurmCluster
 from .lifetime import Condition, Ending, ServerLifetime, explanation_of
@@ -64,6 +64,8 @@ NOT_ALLOWED = gettext_noop("%(user)s may not use this service.")
 STOP_INTERVAL = 5.0
 # Seconds that a server has to answer when one of its pages complains, and between two such questions.
 PAGE_TIMEOUT, PAGE_INTERVAL = 3.0, 2.0
+# To make homes on a storage may take it a minute each: many at once must leave the other threads to starts and names.
+HOME_THREADS = ThreadPoolExecutor(8, "home")
 
 
 def control_group_memory(pid: int, root: Path = Path("/sys/fs/cgroup")) -> tuple[int, int | None] | None:
@@ -175,7 +177,12 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         """,
     )
     listen_interval = Float(0.05, config=True, help="Seconds between two checks whether a server listens on its port.")
-    answer_interval = Float(20, config=True, help="Seconds between two checks whether a running server answers.")
+    answer_interval = Float(
+        20,
+        config=True,
+        help="Seconds between two checks whether a running server answers; three times as long for a server in a Slurm "
+        "cluster that has answered.",
+    )
     answer_timeout = Float(15, config=True, help="Seconds that a running server has to answer such a check.")
     token_interval = Float(15, config=True, help="Seconds between two checks whether a user's token must be renewed.")
     mediator_path = Unicode(mediator.__file__, config=True, help="Path of the program that acts as the user.")
@@ -326,7 +333,8 @@ class CampusSpawner(ChosenServer, ServerLifetime):
     async def create_network_home(self, homes: user_session.Homes, **request: Any) -> dict[str, Any]:
         """Have the user's home created on the storage, as root, and probe it again."""
         try:
-            await asyncio.to_thread(user_session.make_network_home, self.account, homes)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(HOME_THREADS, user_session.make_network_home, self.account, homes)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot create the home of %s: %s", self.user.name, error)  # noqa: TRY400 (no bug of ours)
         return await self.probe_home(**request)
@@ -339,27 +347,17 @@ class CampusSpawner(ChosenServer, ServerLifetime):
         """
         Run the mediator as the user and return its answer, or do without it after some time: it is the user's process.
 
-        The action is an argument of the command, where the sudo rule and the session see it. Messages of sudo go to the
-        hub's journal. Raises ServerStartError.
+        Raises ServerStartError.
         """
         seconds = user_session.action_seconds(action, user_session.homes_of_site())
+        command = [*self.user_command(seconds), self.mediator_path, action]
+        environment = {**os.environ, **self.session_variables(action)}
         try:
-            status, printed = await ask(
-                *(*self.user_command(seconds), self.mediator_path, action),
-                given=json.dumps(kwargs).encode(),
-                environment={**os.environ, **self.session_variables(action)},
-                seconds=seconds + user_session.SESSION_SECONDS,
+            answer = await ask_mediator(
+                self.user.name, command, kwargs, seconds + user_session.SESSION_SECONDS, environment
             )
-        except asyncio.TimeoutError:
-            self.log.error("The mediator of %s has not answered in time", self.user.name)  # noqa: TRY400 (no bug of ours)
-            raise ServerStartError(NO_SESSION) from None
-        if status or not printed:
-            self.log.error("The mediator of %s ended with %s and no answer", self.user.name, status)
-            raise ServerStartError(NO_SESSION)
-        try:
-            answer = read_answer(action, printed)
-        except ValueError:
-            self.log.error("The mediator of %s has given no answer", self.user.name)  # noqa: TRY400 (it is its user's)
+        except OSError as failure:
+            self.log.error("The action %s has failed: %s", action, failure)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from None
         if not answer["ok"]:
             error = ServerEndedError(gettext_noop("The server could not be started. Please tell your administrator."))
@@ -612,8 +610,13 @@ class CampusSpawner(ChosenServer, ServerLifetime):
     async def watch_answers(self) -> None:
         """Note whether the server answers, as long as it runs."""
         while True:
-            await asyncio.sleep(self.answer_interval)
+            await asyncio.sleep(self.answer_pause)
             await self.check_answer(self.answer_timeout)
+
+    @property
+    def answer_pause(self) -> float:
+        """Return the seconds until the server is asked again."""
+        return self.answer_interval
 
     async def check_answer(self, timeout: float) -> None:
         """Note whether the server answers, and what is wrong with its home if it does not."""

@@ -1,7 +1,8 @@
 """
 What the hub knows of a Slurm cluster, for all its servers together.
 
-- One squeue every few seconds tells of the jobs of all servers. Whatever keeps it from answering says nothing of them.
+- One squeue tells of the jobs of all servers, every few seconds while one of them is about to change: while a server
+  starts or stops, or has ended its connection to the hub. Whatever keeps it from answering says nothing of them.
 - Jobs of this hub that belong to no server, as after a hub that was killed, are cancelled.
 - A job is known by its number and the UID that Slurm says: the number has come through a program that ran as the user.
 - A job that has begun asks here for its environment: one line to a port, and one back. Both are credentials of munge,
@@ -33,7 +34,7 @@ from traitlets.config import SingletonConfigurable
 from campushub_hub.certificates import Certificates
 from campushub_hub.host import user_session
 
-from .answers import ask, printable, read_answer
+from .answers import ask_mediator, printable
 
 if TYPE_CHECKING:
     from .slurm import CampusSlurmSpawner
@@ -56,6 +57,8 @@ SLURM_USER = "slurm"
 QUERY_SECONDS = 30.0
 # Seconds for which nobody tries again to add a user to an account, as while slurmdbd is down.
 ASSOCIATE_PAUSE = 15.0
+# Seconds between two looks at the jobs while all servers run, and nobody waits for one.
+QUIET_SECONDS = 30.0
 # The path in the sudo rule.
 MEDIATOR = "/opt/campushub/hub/bin/campushub-mediator"
 # Of Slurm, so that it does not look for words of a language, or for a zone, in the hub's environment.
@@ -227,7 +230,12 @@ class SlurmCluster(SingletonConfigurable):
         help="Account of servers whose profile names none. The hub adds who starts a server to its account of the "
         "cluster, which must be there. Empty is the default of the cluster, and nobody is added.",
     )
-    query_interval = Float(3, config=True, help="Seconds between two looks at the jobs of all servers.")
+    query_interval = Float(
+        3,
+        config=True,
+        help="Seconds between two looks at the jobs of all servers while one starts, stops or cannot be reached, or "
+        "Slurm does not answer; at other times it is half a minute.",
+    )
     certificates = Unicode(
         "/etc/jupyterhub/nodes", config=True, help="Directory with the certificates of hub, proxy and nodes."
     )
@@ -244,6 +252,8 @@ class SlurmCluster(SingletonConfigurable):
         # How many jobs of a user, by UID, are being submitted, whose numbers nobody knows yet.
         self.submissions: Counter[int] = Counter()
         self.changed = asyncio.Event()
+        # That a job is about to change.
+        self._hurry = asyncio.Event()
         # Of the jobs whose end somebody waits for.
         self._ends: dict[Key, asyncio.Event] = {}
         self._query: asyncio.Task[None] | None = None
@@ -276,21 +286,42 @@ class SlurmCluster(SingletonConfigurable):
     def claim(self, job: Key, spawner: CampusSlurmSpawner) -> None:
         """Say whose server a job is."""
         self.claims[job] = spawner, time.monotonic()
+        self.hurry()
 
     def release(self, job: Key) -> None:
         """Say that a job is no server any more."""
         self.claims.pop(job, None)
         self._ends.pop(job, None)
+        # One that has not ended is to be cancelled.
+        self.hurry()
+
+    @property
+    def quiet_interval(self) -> float:
+        """Return the most seconds between two looks."""
+        return max(self.query_interval, QUIET_SECONDS)
+
+    @property
+    def settled(self) -> bool:
+        """Return whether no job is about to change, as far as the hub knows."""
+        return self.answers and all(spawner.settled for spawner, _ in self.claims.values())
+
+    def hurry(self) -> None:
+        """Have the next look made soon: a job is about to change, and somebody waits, or is to be told why."""
+        self._hurry.set()
 
     async def watch(self) -> None:
-        """Look at the jobs every few seconds, and cancel those that belong to no server."""
+        """Look at the jobs, often while one is about to change, and cancel those that belong to no server."""
         sweep: asyncio.Task[None] | None = None
         while True:
+            self._hurry.clear()
             await self.refresh()
             # However long that takes, servers that start wait for the next look.
             if sweep is None or sweep.done():
                 sweep = asyncio.ensure_future(self.sweep())
             await asyncio.sleep(self.query_interval)
+            if self.settled:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), self.quiet_interval - self.query_interval)
 
     async def sweep(self) -> None:
         """Cancel jobs that belong to no server, and go on whatever comes of it."""
@@ -342,7 +373,7 @@ class SlurmCluster(SingletonConfigurable):
 
     async def find(self, job: Key) -> Job | None:
         """Return a job; None is unknown."""
-        if time.monotonic() - self.asked > 2 * self.query_interval or self.look(job) is None:
+        if time.monotonic() - self.asked > 2 * self.quiet_interval or self.look(job) is None:
             await self.refresh()
         return self.look(job)
 
@@ -432,7 +463,7 @@ class SlurmCluster(SingletonConfigurable):
         if not self.account or time.monotonic() < self._associated.get((user, account), -math.inf):
             return
         try:
-            await ask_mediator(SLURM_USER, "associate", user=user, account=account)
+            await act(SLURM_USER, "associate", user=user, account=account)
         except OSError as error:
             self._associated[user, account] = time.monotonic() + ASSOCIATE_PAUSE
             self.log.error("%s was not added to the account %s of Slurm: %s", user, account, error)  # noqa: TRY400 (no bug)
@@ -517,33 +548,24 @@ def user_command(user: str, seconds: float) -> list[str]:
     return [*outside, f"--uid={user}", "--"]
 
 
-async def ask_mediator(as_user: str, action: str, /, **request: Any) -> None:
-    """Have the mediator act as a user. Raises OSError, a RefusedError if it has answered."""
+async def act(as_user: str, action: str, /, **request: Any) -> None:
+    """Have the mediator act as a user. Raises OSError, a RefusedError if Slurm has refused it."""
     seconds = user_session.action_seconds(action, None)
     command = [*user_command(as_user, seconds), MEDIATOR, action]
     # The time of the action does not begin at once.
-    given, timeout = json.dumps(request).encode(), seconds + QUERY_SECONDS
-    try:
-        status, printed = await ask(*command, seconds=timeout, given=given, environment=ENVIRONMENT)
-    except asyncio.TimeoutError:
-        raise OSError(f"the mediator of {as_user} has not answered within {timeout:g} s") from None
-    if status:
-        raise OSError(f"the mediator of {as_user} has ended with {status}")
-    try:
-        problem = read_answer(action, printed).get("problem", "the mediator has failed")
-    except ValueError:
-        # It ran as the user, who may have had a say in it.
-        raise OSError(f"the mediator of {as_user} has not answered") from None
-    if problem:
-        raise RefusedError(printable(problem))
+    answer = await ask_mediator(as_user, command, request, seconds + QUERY_SECONDS, ENVIRONMENT)
+    if not answer["ok"]:
+        raise OSError(f"the mediator of {as_user} has failed")
+    if answer["problem"]:
+        raise RefusedError(printable(answer["problem"]))
 
 
 async def cancel(user: str, jobs: list[int], name: str) -> None:
     """Cancel jobs of a user, if they have the name of the hub's jobs. Raises OSError."""
     try:
-        await ask_mediator(user, "cancel", jobs=jobs, name=name, user=user)
+        await act(user, "cancel", jobs=jobs, name=name, user=user)
     except RefusedError:
         raise
     except OSError:
         # As of an account that is closed, which PAM gives no session.
-        await ask_mediator(SLURM_USER, "cancel", jobs=jobs, name=name, user=user)
+        await act(SLURM_USER, "cancel", jobs=jobs, name=name, user=user)

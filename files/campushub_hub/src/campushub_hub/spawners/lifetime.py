@@ -328,7 +328,8 @@ class ServerLifetime(LoggingConfigurable):
             end = time.monotonic() + min(left, LONGEST_INTERVAL if answered else retry)
             # A maintenance that is announced, or called off, changes that.
             while (left := end - time.monotonic()) > 0 and maintenance.current() == known:  # noqa: ASYNC110 (it is a file)
-                await asyncio.sleep(min(left, MAINTENANCE_INTERVAL))
+                # All servers look at the same moments: the hub of hundreds would hardly ever be at rest.
+                await asyncio.sleep(min(left, MAINTENANCE_INTERVAL - time.monotonic() % MAINTENANCE_INTERVAL))
 
     async def check_time(self) -> tuple[bool, float]:
         """Begin the end of a server whose time is over; return whether it answers, and seconds until the next look."""

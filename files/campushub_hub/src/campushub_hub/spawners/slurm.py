@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypedDict
 
 from jupyterhub.spawner import Spawner
+from jupyterhub.utils import utcnow
 from traitlets import Float, Integer, Unicode
 
 from campushub_hub.certificates import fingerprint
@@ -31,7 +32,7 @@ from campushub_hub.translation import gettext_noop
 
 from .answers import printable
 from .base import NO_SESSION, PORT_TAKEN, CampusSpawner, ServerEndedError, ServerStartError
-from .cluster import MEDIATOR, SLURM_USER, Job, Key, ReportError, SlurmCluster, ask_mediator, is_root, user_command
+from .cluster import MEDIATOR, Job, Key, ReportError, SlurmCluster, cancel, is_root, user_command
 from .lifetime import Ending, Report
 
 NO_CLUSTER = gettext_noop(
@@ -116,6 +117,8 @@ CONNECT_SECONDS = 5.0
 DOUBT_SECONDS = 1.0
 # Of the connection that is held to each server: seconds between two signs of life that are missing, how many may be.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 4
+# How much later a server is asked again that has answered there.
+ANSWERED_FACTOR = 3
 # The most bytes that a server may say there in answer to a question.
 ANSWER_SIZE = 10_000
 # Seconds before the end of a job at which the hub ends the server.
@@ -234,6 +237,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         75,
         config=True,
         help="Seconds after which a server is ended that nobody can connect to, as when its node has gone. 0 is never.",
+    )
+    poll_interval = Integer(
+        120, config=True, help="Seconds between two looks of JupyterHub; it is told of an end as soon as Slurm says so."
     )
     # The path in the sudo rule.
     mediator_path = Unicode(MEDIATOR, config=True, help="Path of the program that acts as the user.")
@@ -364,6 +370,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         self.cluster.begin()
         await self.finish_submission(self.submit(self._resources))
         address, port = await self.wait_for_report()
+        # As Slurm counts. JupyterHub's is when it was asked for, and the queue is no part of its age.
+        self.orm_spawner.started = utcnow(with_tz=False)
         await self.wait_until_reachable(address, port)
         self.listens_at = f"https://{f'[{address}]' if ':' in address else address}:{port}"
         self.keep_state()
@@ -537,6 +545,11 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
 
     # While it waits and runs
 
+    @property
+    def settled(self) -> bool:
+        """Return whether the server runs, and shows it by the connection that the hub holds."""
+        return bool(self._held and not self.pending and not self.withheld)
+
     def place(self) -> str:
         """Return the node on which the server runs, as far as it is known."""
         found = self.cluster.look(self.key) if self.job else None
@@ -559,7 +572,8 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield what the job waits for; the page that waits puts it in words of its language."""
         last: dict[str, Any] = {}
-        while self.report is not None:
+        # From before there is a job: session and home may take longer than to open the page.
+        while self.pending == "spawn":
             queue = self.queue()
             found = self.cluster.look(self.key) if self.job else None
             if queue:
@@ -607,14 +621,10 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         if not self.job:
             return
         try:
-            job = {"jobs": [self.job], "name": self.cluster.name, "user": self.user.name}
-            answer = await self.run_mediator("cancel", **job)
-            problem = printable(answer["problem"])
-        except ServerStartError:
-            # As of an account that is closed. The hub tries again if need be, for then it is a job of no server.
-            problem = await self.cancel_as_slurm()
-        if problem:
-            self.log.error("Job %d of the server %s: %s", self.job, self._log_name, problem)
+            await cancel(self.user.name, [self.job], self.cluster.name)
+        except OSError as error:
+            # The hub tries again if need be, for then it is a job of no server.
+            self.log.error("Job %d of the server %s was not cancelled: %s", self.job, self._log_name, error)  # noqa: TRY400 (no bug)
         end = time.monotonic() + self.stop_timeout
         while time.monotonic() < end:
             await self.cluster.refresh()
@@ -623,14 +633,6 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
                 return
             await asyncio.sleep(0.3)
         self.log.error("Job %d of the server %s has not ended", self.job, self._log_name)
-
-    async def cancel_as_slurm(self) -> str:
-        """Cancel the job of a user who cannot do that, and return what was wrong."""
-        try:
-            await ask_mediator(SLURM_USER, "cancel", jobs=[self.job], name=self.cluster.name, user=self.user.name)
-        except OSError as error:
-            return printable(str(error))
-        return ""
 
     async def why_ended(self, pid: int) -> Ending:  # noqa: ARG002 (of another host)
         """Return what is known, which Slurm has said already."""
@@ -737,11 +739,22 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         finally:
             self._held = None
             writer.close()
+            # It may have ended, and Slurm knows why.
+            self.cluster.hurry()
         if time.monotonic() - began < 1:
             # No server does that but one that wants the hub to be busy, or has just ended.
             self.begin_doubt(DOUBT_SECONDS)
             await asyncio.sleep(pause / 2)
         return True
+
+    @property
+    def answer_pause(self) -> float:
+        """
+        Return the seconds until the server is asked again.
+
+        That it has ended the connection shows, and a page that gets no answer has the hub ask at once.
+        """
+        return self.answer_interval if self.unresponsive or not self._held else ANSWERED_FACTOR * self.answer_interval
 
     async def answers(self) -> bool:
         """Return whether the server answers a request, whatever it says."""

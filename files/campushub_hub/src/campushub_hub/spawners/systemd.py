@@ -67,6 +67,13 @@ async def main_pid_of(unit: str) -> int:
     return int(await property_of(unit, "MainPID"))
 
 
+async def wait_for_removal(uid: int) -> None:
+    """Wait as `user_session.wait_for_removal` does, which can take as long as its user has files, without a thread."""
+    end = time.monotonic() + user_session.REMOVAL_SECONDS
+    while time.monotonic() < end and await asyncio.to_thread(user_session.is_being_removed, uid):  # noqa: ASYNC110 (no event)
+        await asyncio.sleep(user_session.REMOVAL_INTERVAL)
+
+
 class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
     """SystemdSpawner with a unit for each named server, in the slice of its user."""
 
@@ -125,15 +132,15 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
         """
         account, limits, begun = self.account, self._limits, time.monotonic()
 
-        def manage() -> None:
-            user_session.limit_slice(account.pw_uid, limits)
-            user_session.wait_for_removal(account.pw_uid)
+        async def manage() -> None:
+            await asyncio.to_thread(user_session.limit_slice, account.pw_uid, limits)
+            await wait_for_removal(account.pw_uid)
 
         try:
             await asyncio.to_thread(user_session.make_directories, account, self.session_settings)
             # The probe of the home needs the token.
             await self.publish_token()
-            managed = asyncio.ensure_future(asyncio.to_thread(manage))
+            managed = asyncio.ensure_future(manage())
             try:
                 await self.resolve_home()
                 await managed
@@ -142,7 +149,7 @@ class CampusSystemdSpawner(CampusSpawner, SystemdSpawner):  # type: ignore[misc]
                 managed.cancel()
             if time.monotonic() - begun > PREPARATION_SECONDS:
                 # Another server of the user's may have ended meanwhile.
-                await asyncio.to_thread(user_session.wait_for_removal, account.pw_uid)
+                await wait_for_removal(account.pw_uid)
         except (OSError, subprocess.SubprocessError) as error:
             self.log.error("Cannot prepare the session of %s: %s", account.pw_name, error)  # noqa: TRY400 (no bug of ours)
             raise ServerStartError(NO_SESSION) from error
