@@ -1322,6 +1322,30 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: 
     assert main_pids(host)[1] == proxy
 
 
+@pytest.mark.one_host
+def test_the_jail_of_failed_logins_comes_and_goes(host: Host, apply_role: ApplyRole) -> None:
+    """A jail of the site keeps its log file with it, and runs on without it."""
+    site = "[site]\\nenabled = true\\nfilter = sshd\\nlogpath = /var/log/site.log\\n"
+    host.check_output(f"mkdir -p /etc/fail2ban/jail.d && printf '{site}' >/etc/fail2ban/jail.d/site.conf")
+    host.check_output("touch /var/log/site.log")
+    try:
+        done = apply_role(jupyterhub_fail2ban=True)
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert "sshd" in host.check_output("fail2ban-client status")
+        assert host.run("fail2ban-client status campushub").rc == 0
+        assert "/var/log/site.log" in host.check_output("fail2ban-client get site logpath")
+        host.check_output("fail2ban-client set campushub banip 192.0.2.77")
+        done = apply_role()
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert host.run("fail2ban-client status campushub").rc != 0
+        assert host.run("fail2ban-client status site").rc == 0
+        assert "192.0.2.77" not in host.check_output("nft list ruleset 2>/dev/null || true")
+        assert not host.check_output("find /etc/fail2ban -name '*campushub*'")
+        assert "fail2ban" not in "".join(line for line in apply_role().stdout.splitlines() if "changed:" in line)
+    finally:
+        host.check_output("systemctl disable --now fail2ban; rm /etc/fail2ban/jail.d/site.conf")
+
+
 def test_removal_takes_all_but_the_database_and_the_homes(host: Host, client: Client, apply_role: ApplyRole) -> None:
     """No unit, rule, service file or environment is left; installed again, the hub knows its users."""
     done = apply_role(jupyterhub_state="absent")
