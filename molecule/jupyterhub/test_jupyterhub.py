@@ -833,6 +833,8 @@ def test_another_user_is_refused_at_the_server(host: Host, alice: Client) -> Non
         "/etc/jupyterhub/secrets",
         "/etc/jupyterhub/secrets/proxy.env",
         "/etc/jupyterhub/settings.json",
+        "/etc/jupyterhub/config.d",
+        "/etc/jupyterhub/config.d/inventory/50-addition.py",
         "/var/lib/jupyterhub",
         "/var/lib/jupyterhub/jupyterhub.sqlite",
         "/home/alice",
@@ -1320,6 +1322,40 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: 
     assert apply_role().returncode == 0
     assert main_pids(host)[0] != hub
     assert main_pids(host)[1] == proxy
+
+
+@pytest.mark.attack
+def test_a_token_in_an_addition_is_seen_by_no_user(
+    host: Host, client: Client, apply_role: ApplyRole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the file, which a former release left open, nor in what a run prints; servers start all the same."""
+    addition = tmp_path / "60-service.py"
+    line = 'c.JupyterHub.services.append({"name": "metrics", "api_token": "t0ken-%d"})\n'
+    addition.write_text(line % 4711)
+    monkeypatch.setenv("ANSIBLE_DIFF_ALWAYS", "true")
+    places = "/etc/jupyterhub/config.d /etc/jupyterhub/config.d/inventory"
+    host.check_output(f"chmod 0755 {places}; chown root:root {places}; chmod 0644 {places.split()[1]}/*.py")
+    try:
+        for check in (True, False):
+            done = apply_role(check=check, jupyterhub_config_files=[str(addition)])
+            assert done.returncode == 0, done.stdout[-3000:]
+            assert "60-service.py" in done.stdout
+            assert "t0ken" not in done.stdout + done.stderr
+        assert "t0ken-4711" in host.check_output(f"cat {places.split()[1]}/60-service.py")
+        for command in (f"ls {places}", f"cat {places.split()[1]}/60-service.py"):
+            assert as_user(host, "carol", command)[0] != 0
+        headers = "-H 'Authorization: token t0ken-4711'"
+        assert '"metrics"' in host.check_output(f"curl -s {headers} {HUB}/hub/api/user")
+        client("bob", "stop")
+        client("bob", "start")
+        addition.write_text("x = (t0ken-4712")
+        done = apply_role(jupyterhub_config_files=[str(addition)])
+        assert done.returncode != 0
+        assert "SyntaxError in line 1" in done.stdout
+        assert "t0ken" not in done.stdout + done.stderr
+    finally:
+        client("bob", "stop")
+        apply_role()
 
 
 @pytest.mark.one_host
