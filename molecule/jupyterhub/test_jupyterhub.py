@@ -1324,6 +1324,30 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: 
     assert main_pids(host)[1] == proxy
 
 
+@pytest.mark.chaos
+@pytest.mark.one_host
+def test_a_database_that_knows_no_server_is_refused(host: Host, alice: Client, apply_role: ApplyRole) -> None:
+    """The servers that would be lost are named; another URL of the same database is accepted, and its end noticed."""
+    hub = main_pids(host)
+    done = apply_role(jupyterhub_database_url="sqlite:////var/lib/jupyterhub/other.sqlite")
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "jupyterhub_database_url is another database than the one that the hub uses" in said
+    assert re.search(r"in which these servers are: (.*, )?jupyterhub-user-(alice|2001-\d+)\.service", said)
+    assert "-e jupyterhub_lose_servers=yes" in said
+    assert main_pids(host) == hub
+    assert not host.file("/etc/jupyterhub/database_url").exists
+    done = apply_role(jupyterhub_database_url="sqlite:////var/lib/jupyterhub/jupyterhub.sqlite")
+    assert done.returncode == 0, done.stdout[-3000:]
+    named = main_pids(host)
+    assert named[0] != hub[0]
+    done = apply_role()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert not host.file("/etc/jupyterhub/database_url").exists
+    assert main_pids(host)[0] != named[0], "the hub was restarted for a file that was taken away"
+    assert alice("alice", "run", "print('alive')") == "alive\n"
+
+
 @pytest.mark.attack
 def test_a_token_in_an_addition_is_seen_by_no_user(
     host: Host, client: Client, apply_role: ApplyRole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
