@@ -1358,16 +1358,17 @@ def test_a_token_in_an_addition_is_seen_by_no_user(
     addition.write_text(line % 4711)
     monkeypatch.setenv("ANSIBLE_DIFF_ALWAYS", "true")
     places = "/etc/jupyterhub/config.d /etc/jupyterhub/config.d/inventory"
-    host.check_output(f"chmod 0755 {places}; chown root:root {places}; chmod 0644 {places.split()[1]}/*.py")
+    file = "/etc/jupyterhub/config.d/inventory/60-service.py"
+    host.check_output(f"chown root:root {places}; chmod 0755 {places}; echo '# t0ken-4710' >{file}; chmod 0644 {file}")
     try:
         for check in (True, False):
             done = apply_role(check=check, jupyterhub_config_files=[str(addition)])
             assert done.returncode == 0, done.stdout[-3000:]
             assert "60-service.py" in done.stdout
             assert "t0ken" not in done.stdout + done.stderr
-        assert "t0ken-4711" in host.check_output(f"cat {places.split()[1]}/60-service.py")
-        for command in (f"ls {places}", f"cat {places.split()[1]}/60-service.py"):
-            assert as_user(host, "carol", command)[0] != 0
+        assert "t0ken-4711" in host.check_output(f"cat {file}")
+        for path in (*places.split(), file):
+            assert as_user(host, "carol", f"ls {path}/. || cat {path}")[0] != 0
         headers = "-H 'Authorization: token t0ken-4711'"
         assert '"metrics"' in host.check_output(f"curl -s {headers} {HUB}/hub/api/user")
         client("bob", "stop")
@@ -1392,13 +1393,14 @@ def test_the_jail_of_failed_logins_comes_and_goes(host: Host, apply_role: ApplyR
         done = apply_role(jupyterhub_fail2ban=True)
         assert done.returncode == 0, done.stdout[-3000:]
         assert "sshd" in host.check_output("fail2ban-client status")
-        assert host.run("fail2ban-client status campushub").rc == 0
+        assert "campushub" in host.check_output("fail2ban-client status")
         assert "/var/log/site.log" in host.check_output("fail2ban-client get site logpath")
         host.check_output("fail2ban-client set campushub banip 192.0.2.77")
         done = apply_role()
         assert done.returncode == 0, done.stdout[-3000:]
-        assert host.run("fail2ban-client status campushub").rc != 0
-        assert host.run("fail2ban-client status site").rc == 0
+        jails = host.check_output("fail2ban-client status")
+        assert "campushub" not in jails
+        assert "site" in jails
         assert "192.0.2.77" not in host.check_output("nft list ruleset 2>/dev/null || true")
         assert not host.check_output("find /etc/fail2ban -name '*campushub*'")
         assert "fail2ban" not in "".join(line for line in apply_role().stdout.splitlines() if "changed:" in line)
