@@ -270,7 +270,8 @@ class Types:
     def mentioned(self, expression: str, variables: Mapping[str, Any]) -> bool:
         """Whether an expression speaks of a setting that is wrong already, or variables of the role in it do."""
         settings = {re.split(r"[.\[]", wrong)[0] for wrong in self.mistyped}
-        expressions, seen = [expression], set()
+        expressions = [expression]
+        seen: set[str] = set()
         while expressions and not settings & seen:
             names = set(re.findall(r"\b[A-Za-z_]\w*", expressions.pop())) - seen
             seen |= names
