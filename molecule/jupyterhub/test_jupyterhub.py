@@ -833,6 +833,8 @@ def test_another_user_is_refused_at_the_server(host: Host, alice: Client) -> Non
         "/etc/jupyterhub/secrets",
         "/etc/jupyterhub/secrets/proxy.env",
         "/etc/jupyterhub/settings.json",
+        "/etc/jupyterhub/config.d",
+        "/etc/jupyterhub/config.d/inventory/50-addition.py",
         "/var/lib/jupyterhub",
         "/var/lib/jupyterhub/jupyterhub.sqlite",
         "/home/alice",
@@ -1320,6 +1322,90 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(host: Host, apply_role: 
     assert apply_role().returncode == 0
     assert main_pids(host)[0] != hub
     assert main_pids(host)[1] == proxy
+
+
+@pytest.mark.chaos
+@pytest.mark.one_host
+def test_a_database_that_knows_no_server_is_refused(host: Host, alice: Client, apply_role: ApplyRole) -> None:
+    """The servers that would be lost are named; another URL of the same database is accepted, and its end noticed."""
+    hub = main_pids(host)
+    done = apply_role(jupyterhub_database_url="sqlite:////var/lib/jupyterhub/other.sqlite")
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "jupyterhub_database_url is another database than the one that the hub uses" in said
+    assert re.search(r"in which these servers are: (.*, )?jupyterhub-user-(alice|2001-\d+)\.service", said)
+    assert "-e jupyterhub_lose_servers=yes" in said
+    assert main_pids(host) == hub
+    assert not host.file("/etc/jupyterhub/database_url").exists
+    done = apply_role(jupyterhub_database_url="sqlite:////var/lib/jupyterhub/jupyterhub.sqlite")
+    assert done.returncode == 0, done.stdout[-3000:]
+    named = main_pids(host)
+    assert named[0] != hub[0]
+    done = apply_role()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert not host.file("/etc/jupyterhub/database_url").exists
+    assert main_pids(host)[0] != named[0], "the hub was restarted for a file that was taken away"
+    assert alice("alice", "run", "print('alive')") == "alive\n"
+
+
+@pytest.mark.attack
+def test_a_token_in_an_addition_is_seen_by_no_user(
+    host: Host, client: Client, apply_role: ApplyRole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the file, which a former release left open, nor in what a run prints; servers start all the same."""
+    addition = tmp_path / "60-service.py"
+    line = 'c.JupyterHub.services.append({"name": "metrics", "api_token": "t0ken-%d"})\n'
+    addition.write_text(line % 4711)
+    monkeypatch.setenv("ANSIBLE_DIFF_ALWAYS", "true")
+    places = "/etc/jupyterhub/config.d /etc/jupyterhub/config.d/inventory"
+    file = "/etc/jupyterhub/config.d/inventory/60-service.py"
+    host.check_output(f"chown root:root {places}; chmod 0755 {places}; echo '# t0ken-4710' >{file}; chmod 0644 {file}")
+    try:
+        for check in (True, False):
+            done = apply_role(check=check, jupyterhub_config_files=[str(addition)])
+            assert done.returncode == 0, done.stdout[-3000:]
+            assert "60-service.py" in done.stdout
+            assert "t0ken" not in done.stdout + done.stderr
+        assert "t0ken-4711" in host.check_output(f"cat {file}")
+        for path in (*places.split(), file):
+            assert as_user(host, "carol", f"ls {path}/. || cat {path}")[0] != 0
+        headers = "-H 'Authorization: token t0ken-4711'"
+        assert '"metrics"' in host.check_output(f"curl -s {headers} {HUB}/hub/api/user")
+        client("bob", "stop")
+        client("bob", "start")
+        addition.write_text("x = (t0ken-4712")
+        done = apply_role(jupyterhub_config_files=[str(addition)])
+        assert done.returncode != 0
+        assert "SyntaxError in line 1" in done.stdout
+        assert "t0ken" not in done.stdout + done.stderr
+    finally:
+        client("bob", "stop")
+        apply_role()
+
+
+@pytest.mark.one_host
+def test_the_jail_of_failed_logins_comes_and_goes(host: Host, apply_role: ApplyRole) -> None:
+    """A jail of the site keeps its log file with it, and runs on without it."""
+    site = "[site]\\nenabled = true\\nfilter = sshd\\nlogpath = /var/log/site.log\\n"
+    host.check_output(f"mkdir -p /etc/fail2ban/jail.d && printf '{site}' >/etc/fail2ban/jail.d/site.conf")
+    host.check_output("touch /var/log/site.log")
+    try:
+        done = apply_role(jupyterhub_fail2ban=True)
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert "sshd" in host.check_output("fail2ban-client status")
+        assert "campushub" in host.check_output("fail2ban-client status")
+        assert "/var/log/site.log" in host.check_output("fail2ban-client get site logpath")
+        host.check_output("fail2ban-client set campushub banip 192.0.2.77")
+        done = apply_role()
+        assert done.returncode == 0, done.stdout[-3000:]
+        jails = host.check_output("fail2ban-client status")
+        assert "campushub" not in jails
+        assert "site" in jails
+        assert "192.0.2.77" not in host.check_output("nft list ruleset 2>/dev/null || true")
+        assert not host.check_output("find /etc/fail2ban -name '*campushub*'")
+        assert "fail2ban" not in "".join(line for line in apply_role().stdout.splitlines() if "changed:" in line)
+    finally:
+        host.check_output("systemctl disable --now fail2ban; rm /etc/fail2ban/jail.d/site.conf")
 
 
 def test_removal_takes_all_but_the_database_and_the_homes(host: Host, client: Client, apply_role: ApplyRole) -> None:

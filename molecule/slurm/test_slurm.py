@@ -476,6 +476,28 @@ def test_servers_start_and_run_while_accounting_is_down(
     assert state(hub, "alice") == "RUNNING"
 
 
+@pytest.mark.chaos
+def test_a_node_that_is_missing_in_a_run_stops_nobody_else(hub: Host, apply_to: Callable[[str], ApplyRole]) -> None:
+    """The hub keeps its slurm.conf, and goes on; where it has none it cannot have one."""
+    conf = "/etc/slurm/slurm.conf"
+    before = hub.file(conf).content_string
+    done = apply_to("slurm-hub")(slurm_reserved_memory_mb=1500)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0, said[-3000:]
+    assert "slurm-node was not reached in this run" in said
+    assert hub.file(conf).content_string == before
+    hub.check_output(f"mv {conf} {conf}.kept")
+    try:
+        done = apply_to("slurm-hub")()
+        said = " ".join(done.stdout.split())
+        assert done.returncode != 0
+        assert "slurm-node: not reached in this run" in said
+        assert "this host has none yet" in said
+        assert not hub.file(conf).exists
+    finally:
+        hub.check_output(f"mv {conf}.kept {conf}")
+
+
 def test_a_host_is_added_and_limits_are_enforced(
     hub: Host, alice: Client, client: Client, apply_to: Callable[[str], ApplyRole]
 ) -> None:

@@ -9,6 +9,8 @@ from subprocess import CompletedProcess
 import pytest
 from testinfra.host import Host
 
+from tests.site.centre import wait_until
+
 # Answers as a server of a repository does, and says how often it was asked for a path.
 SERVER = """
 import collections, http.server, time
@@ -149,6 +151,21 @@ def test_a_bad_configuration_never_takes_the_place_of_a_good_one(
     finally:
         host.run("rm -f /etc/squid/conf.d/90-broken.conf")
     assert fetch(host, f"http://127.0.0.1:8000/still/{time.time_ns()}")[0] == "200"
+
+
+@pytest.mark.attack
+def test_lines_of_the_site_are_read_and_no_user_sees_them(host: Host) -> None:
+    own = "/etc/squid/conf.d/50-own.conf"
+    host.check_output(f"echo 'visible_hostname own.example.org' >{own}")
+    page = "curl -s http://127.0.0.1:3128/ | grep -c own.example.org"
+    try:
+        assert host.run(f"runuser -u nobody -- cat {own}").rc != 0
+        # Squid, which has given up root's rights by now, reads it.
+        host.check_output("squid -k reconfigure")
+        wait_until(lambda: host.run(page).rc == 0, "squid to read the lines", 30)
+    finally:
+        host.check_output(f"rm {own}; squid -k reconfigure")
+    wait_until(lambda: host.run(page).rc != 0, "squid to read its lines again", 30)
 
 
 def test_a_changed_setting_takes_effect(host: Host, apply_role: Callable[..., CompletedProcess[str]]) -> None:

@@ -231,6 +231,9 @@ class Types:
             hint = " Begin a line with a dash for each entry."
         elif value is None and option.get("type") in ("list", "dict"):
             hint = f" Write {'[]' if option['type'] == 'list' else '{}'} for none."
+        elif value is None and re.fullmatch(r"\w+", path):
+            text = option.get("type", "str") in ("str", "path") and "choices" not in option
+            hint = (' Write "" for none, or leave' if text else " Leave") + " the line out for the default."
         problem = f"is {kind(value)}, but {expected(option)} is needed."
         self.errors.append(f"{path}{written} {problem}{hint} See roles/{self.role}/README.md.")
         self.mistyped.append(path)
@@ -264,10 +267,17 @@ class Types:
         """Whether a value is wrong already, in whole or in part, so that a rule would only repeat it."""
         return any(_within(path, wrong) or _within(wrong, path) for wrong in self.mistyped)
 
-    def mentioned(self, expression: str) -> bool:
-        """Whether an expression speaks of a setting that is wrong already."""
+    def mentioned(self, expression: str, variables: Mapping[str, Any]) -> bool:
+        """Whether an expression speaks of a setting that is wrong already, or variables of the role in it do."""
         settings = {re.split(r"[.\[]", wrong)[0] for wrong in self.mistyped}
-        return any(re.search(rf"\b{re.escape(setting)}\b", expression) for setting in settings)
+        expressions = [expression]
+        seen: set[str] = set()
+        while expressions and not settings & seen:
+            names = set(re.findall(r"\b[A-Za-z_]\w*", expressions.pop())) - seen
+            seen |= names
+            internal = {name for name in names if name.startswith(f"__{self.role}_")}
+            expressions += [str(variables[name]) for name in internal & variables.keys()]
+        return bool(settings & seen)
 
 
 def _within(inner: str, outer: str) -> bool:
@@ -426,7 +436,8 @@ class ActionModule(ActionBase):
                     types.errors.append(f"{name} cannot be worked out: {str(error).splitlines()[0]}")
                     types.mistyped.append(name)
                     continue
-                types.check(name, values[name], option)
+                # An empty value is none that a role has by default, and templates would read it as 0, or fail.
+                types.check(name, values[name], {**option, "required": True})
             elif option.get("required"):
                 types.errors.append(f"{name} is missing. See roles/{role}/README.md.")
                 types.mistyped.append(name)
@@ -458,7 +469,12 @@ class ActionModule(ActionBase):
         if "each" not in rule:
             message = self._ask(rule, rule["variable"], types, {})
             return [message] if message else []
-        entries = list(self._entries(rule, types))
+        try:
+            entries = list(self._entries(rule, types))
+        except (AnsibleError, TypeError) as error:
+            if types.mentioned(rule["each"], self._templar.available_variables):
+                return []
+            return [f"{rule['variable']} cannot be worked out: {str(error).splitlines()[0]}"]
         holds = self._ask_at_once(rule) if entries else []
         messages = []
         for number, (path, local) in enumerate(entries):
@@ -504,7 +520,7 @@ class ActionModule(ActionBase):
             if boolean(self._templar.evaluate_expression(rule["that"], local_variables=local)):
                 return None
         except (AnsibleError, TypeError) as error:
-            if types.mentioned(rule["that"]):
+            if types.mentioned(rule["that"], self._templar.available_variables):
                 return None
             # The value is so wrong that the rule cannot even be asked; the cause belongs to the message.
             display.vvv(f"check_settings: {rule['that']}: {error}")
@@ -515,7 +531,10 @@ class ActionModule(ActionBase):
         if isinstance(item, Mapping) and isinstance(item.get("name"), str) and not path.endswith(".name"):
             text += f" ({item['name']})"
         # Only a message that is shown is worked out: templates in it cost more than most rules.
-        problem, remedy = (self._templar.template(rule[part]) for part in ("problem", "remedy"))
+        try:
+            problem, remedy = (self._templar.template(rule[part]) for part in ("problem", "remedy"))
+        except AnsibleError as error:
+            return None if types.mistyped else f"{path} cannot be worked out: {str(error).splitlines()[0]}"
         return f"{text} {problem}. {remedy}"
 
     def _value(self, rule: Mapping[str, Any], local: dict[str, Any]) -> str:

@@ -43,9 +43,11 @@ options:
           - V(present) writes O(files[].content), O(files[].secret), O(files[].block) or O(files[].link), or what
             O(files[].replace) and O(files[].by) say.
           - V(absent) removes a link, a block, or a file that holds O(marker); a file of somebody else stays.
+          - V(directory) makes a directory, or gives the one that is there O(files[].owner), O(files[].group) and
+            O(files[].mode), which must be said. What is in it is left alone.
           - V(diverted) renames a file of somebody else to C(PATH.campushub.disabled), V(undiverted) renames it back.
         type: str
-        choices: [present, absent, diverted, undiverted]
+        choices: [present, absent, directory, diverted, undiverted]
         default: present
       content:
         description: The whole text of the file.
@@ -170,6 +172,8 @@ class Files:
             self._divert(path)
         elif wanted["state"] == "undiverted":
             self._undivert(path)
+        elif wanted["state"] == "directory":
+            self._directory(path, wanted)
         elif wanted["link"] is not None:
             self._link(path, wanted["link"], wanted["state"])
         elif wanted["block"] is not None:
@@ -229,6 +233,19 @@ class Files:
         self._note(source, f"{source}\n", f"{target}\n")
         if not self.check:
             os.replace(source, target)
+
+    def _directory(self, path: str, wanted: Mapping[str, Any]) -> None:
+        there = os.path.isdir(path)
+        if there and self._attributes(path, wanted):
+            return
+        mode = f"{stat.S_IMODE(os.stat(path).st_mode):04o}" if there else "absent"
+        self._note(path, f"directory {mode}\n", f"directory {wanted['owner']}:{wanted['group']} {wanted['mode']}\n")
+        if not self.check:
+            if not there:
+                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+                os.mkdir(path, 0o700)
+            os.chown(path, *self._owner(wanted))
+            os.chmod(path, int(wanted["mode"], 8))
 
     def _divert(self, path: str) -> None:
         text = read(path)
@@ -329,14 +346,17 @@ class Files:
         """Whether mode, owner and group are right."""
         now = os.stat(path)
         try:
-            owner, group = pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid
+            owner, group = self._owner(wanted)
         except KeyError:
             return False
         return (stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid) == (int(wanted["mode"], 8), owner, group)
 
     def _write(self, path: str, text: str, wanted: Mapping[str, Any]) -> None:
-        owner = (pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid)
-        write(path, text, int(wanted["mode"], 8), owner, wanted["validate"])
+        write(path, text, int(wanted["mode"], 8), self._owner(wanted), wanted["validate"])
+
+    @staticmethod
+    def _owner(wanted: Mapping[str, Any]) -> tuple[int, int]:
+        return pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid
 
 
 def cache_entry(parameters: Mapping[str, Any]) -> CacheEntry:
@@ -344,7 +364,7 @@ def cache_entry(parameters: Mapping[str, Any]) -> CacheEntry:
     files, record = parameters["files"], parameters["links_record"]
     # What has been removed leaves nothing behind. Who owns a file of another than root is a name, which may be given to
     # another number.
-    lasting = any(wanted["state"] == "present" for wanted in files)
+    lasting = any(wanted["state"] in ("present", "directory") for wanted in files)
     roots = all(wanted["owner"] == wanted["group"] == "root" for wanted in files)
     paths = [wanted["path"] for wanted in files] + ([record] if record else [])
     patterns = parameters["prune"] + parameters["prune_marked"]
@@ -367,7 +387,7 @@ def main() -> None:
                     "state": {
                         "type": "str",
                         "default": "present",
-                        "choices": ["present", "absent", "diverted", "undiverted"],
+                        "choices": ["present", "absent", "directory", "diverted", "undiverted"],
                     },
                     "content": {"type": "str"},
                     "block": {"type": "str"},
@@ -399,6 +419,8 @@ def main() -> None:
             wanted[kind] is None for kind in ("content", "secret", "block", "replace", "link")
         ):
             module.fail_json(msg=f"{wanted['path']}: one of content, secret, block, replace or link is needed")
+        if wanted["state"] == "directory" and int(wanted["mode"], 8) & 0o111 == 0:
+            module.fail_json(msg=f"{wanted['path']}: nobody could enter a directory with mode {wanted['mode']}")
         try:
             files.apply(wanted)
         except (OSError, KeyError, ValidationError) as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.files import write
 from ansible.module_utils.result_cache import CacheEntry
 
 DOCUMENTATION = r"""
@@ -17,7 +20,9 @@ extends_documentation_fragment: [result_cache]
 description:
   - Enables and starts what is not. Units of one list start side by side, as far as their own order lets them.
   - Reports a change, for handlers that restart units, also when the definition of a running unit was not read since it
-    changed, or when one of the files that it reads at its start is newer than that start. RV(outdated) names these.
+    changed, or when one of the files that it reads at its start is newer than that start, or was removed after it.
+    RV(outdated) names these. What a unit has read is listed in C(/var/lib/campushub/units), for a file that is gone
+    tells nothing.
   - A task that writes a file and notifies a handler forgets to do so when a run is cut off in between. This one looks
     at the host, so the next run makes up for it.
 options:
@@ -75,6 +80,7 @@ DEFINITIONS = (UNITS, "/run/systemd/system", "/lib/systemd/system", "/usr/lib/sy
 GROUPS = "/proc/1/cgroup"
 # Of version 2, and of version 1.
 CONTROL_GROUPS = {"": "/sys/fs/cgroup", "name=systemd": "/sys/fs/cgroup/systemd"}
+RECORDS = "/var/lib/campushub/units"
 
 
 def newest(patterns: Iterable[str]) -> tuple[float, str]:
@@ -84,6 +90,37 @@ def newest(patterns: Iterable[str]) -> tuple[float, str]:
     return max(found, default=(0.0, ""))
 
 
+def removed(name: str, patterns: list[str], check: bool) -> tuple[float, str]:
+    """Return when one of the files was last found to be gone, and which one it was; keep a record of them."""
+    if not patterns:
+        return 0.0, ""
+    path = record_path(name)
+    known = read_record(path)
+    found = sorted({file for pattern in patterns for file in glob.glob(pattern)})
+    gone = [file for file in known["found"] if not os.path.lexists(file)]
+    record = {"found": found, "removed": [time.time(), gone[0]] if gone else known["removed"]}
+    if record != known and not check:
+        # Names of files in closed directories are in it.
+        write(path, json.dumps(record, indent=1) + "\n", 0o600, (os.geteuid(), os.getegid()))
+    moment, file = record["removed"]
+    return float(moment), str(file)
+
+
+def record_path(name: str) -> str:
+    """Return where it is kept what a unit has read."""
+    return f"{RECORDS}/{name}.json"
+
+
+def read_record(path: str) -> dict[str, Any]:
+    """Return what the record of a unit has; nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            record: dict[str, Any] = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return {"found": [], "removed": [0.0, ""]}
+    return record
+
+
 def unread(name: str, shown: Mapping[str, str]) -> bool:
     """Whether a unit's definition is not the one that was read."""
     # Of a drop-in in a directory that is new systemd 252 does not say so.
@@ -91,14 +128,16 @@ def unread(name: str, shown: Mapping[str, str]) -> bool:
     return shown["NeedDaemonReload"] == "yes" or not there <= set(shown.get("DropInPaths", "").split())
 
 
-def reason(name: str, shown: Mapping[str, str], reads: Iterable[str]) -> str:
+def reason(name: str, shown: Mapping[str, str], reads: Iterable[str], gone: tuple[float, str]) -> str:
     """Return why a unit that runs is to be restarted; nothing if it is not."""
     if unread(name, shown):
         return "its definition changed"
     started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     started += int(shown["InactiveExitTimestampMonotonic"] or 0) / 1e6
     changed, path = newest(reads)
-    return f"{path} changed" if changed > started else ""
+    if changed > started:
+        return f"{path} changed"
+    return f"{gone[1]} was removed" if gone[0] > started else ""
 
 
 def control_groups(name: str) -> list[str]:
@@ -122,7 +161,9 @@ def cache_entry(key: str | None, reads: Mapping[str, Iterable[str]]) -> CacheEnt
     patterns += [f"{place}/{name}{more}" for place in DEFINITIONS for name in reads for more in ("", ".d/*.conf")]
     for pattern in (pattern for several in reads.values() for pattern in several):
         patterns += [pattern, f"{pattern}/*"]
-    return CacheEntry(key if running else None, [place for places in groups.values() for place in places], patterns)
+    paths = [place for places in groups.values() for place in places]
+    paths += [record_path(name) for name in reads if reads[name]]
+    return CacheEntry(key if running else None, paths, patterns)
 
 
 def main() -> None:
@@ -143,6 +184,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Directories that are made on the way are for everybody, whatever root's own mask is.
+    os.umask(0o022)
     reads = {unit["name"]: unit["reads"] for unit in module.params["units"]}
     entry = cache_entry(module.params["cache_key"], reads)
 
@@ -162,7 +205,8 @@ def main() -> None:
         shown[name] = dict(line.partition("=")[::2] for line in paragraph.splitlines())
     disabled = [name for name in reads if shown[name]["UnitFileState"] != "enabled"]
     stopped = [name for name in reads if shown[name]["ActiveState"] not in ("active", "reloading")]
-    reasons = {name: reason(name, shown[name], reads[name]) for name in reads if name not in stopped}
+    gone = {name: removed(name, reads[name], module.check_mode) for name in reads}
+    reasons = {name: reason(name, shown[name], reads[name], gone[name]) for name in reads if name not in stopped}
     outdated = {name: why for name, why in reasons.items() if why}
     if not module.check_mode:
         if any(unread(name, shown[name]) for name in reads):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,21 @@ def test_the_role_offers_the_engines_that_there_are() -> None:
     modules = set(re.findall(r"^from \.(\w+) import \w+Engine\b", engines, re.MULTILINE)) - {"base"}
     choices = specification["argument_specs"]["main"]["options"]["displays_engine"]["choices"]
     assert set(choices) == {"auto", *modules}
+
+
+def entries(value: object) -> Iterator[dict[str, Any]]:
+    """Yield all dictionaries in a document."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+        yield from entries(inner)
+
+
+@pytest.mark.parametrize(("role", "unit"), [("jupyterhub", "jupyterhub.service"), ("accounts", "sssd.service")])
+def test_a_unit_is_restarted_for_each_of_its_secrets(role: str, unit: str) -> None:
+    tasks = ROOT / "roles" / role / "tasks"
+    found = [entry for path in sorted(tasks.glob("*.yml")) for entry in entries(yaml.safe_load(path.read_text()))]
+    secrets = {entry["path"] for entry in found if "secret" in entry}
+    patterns = next(entry["reads"] for entry in found if entry.get("name") == unit and "reads" in entry)
+    assert secrets
+    assert not {path for path in secrets if not any(fnmatch(path, pattern) for pattern in patterns)}

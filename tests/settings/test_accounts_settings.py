@@ -80,7 +80,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "types": (
         {"accounts_users": {}, "accounts_groups": ["staff"], "accounts_access_group": None},
         [
-            "accounts_access_group = null is empty, but a text is needed. See roles/accounts/README.md.",
+            (
+                'accounts_access_group = null is empty, but a text is needed. Write "" for none, or leave the line out'
+                " for the default. See roles/accounts/README.md."
+            ),
             'accounts_groups[0] = "staff" is a text, but a dictionary is needed. See roles/accounts/README.md.',
             "accounts_users = {} is a dictionary, but a list of dictionaries is needed. See roles/accounts/README.md.",
         ],

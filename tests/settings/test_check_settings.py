@@ -47,7 +47,16 @@ SEE = "See roles/hub/README.md."
             {"type": "dict", "default": {}},
             f"x = null is empty, but a dictionary is needed. Write {{}} for none. {SEE}",
         ),
-        (None, {"type": "str", "default": ""}, f"x = null is empty, but a text is needed. {SEE}"),
+        (
+            None,
+            {"type": "str", "default": ""},
+            f'x = null is empty, but a text is needed. Write "" for none, or leave the line out for the default. {SEE}',
+        ),
+        (
+            None,
+            {"type": "int", "default": 0},
+            f"x = null is empty, but a whole number is needed. Leave the line out for the default. {SEE}",
+        ),
         (False, {"type": "str"}, f"x = false is true or false, but a text is needed. Put it in quotes. {SEE}"),
         ([1], {"type": "str"}, f"x = [1] is a list, but a text is needed. {SEE}"),
         ("many", {"type": "int"}, f'x = "many" is a text, but a whole number is needed. {SEE}'),

@@ -117,3 +117,12 @@ def test_everything_is_in_one_list_though_no_host_answers(tmp_path: Path, option
         - dead2: base_state = "gone" is none of present, absent. See roles/base/README.md.
     """
     assert " ".join(expected.split()) in output
+
+
+def test_an_empty_setting_does_not_keep_others_from_being_checked(tmp_path: Path) -> None:
+    empty = {"base_no_proxy": None, "jupyterhub_admin_users": None, "jupyterhub_tasks_limit": None}
+    status, output = preflight(tmp_path, {"hub": {"hosts": {"h1": {**DEAD, **empty}}}})
+    assert status != 0
+    assert "base_no_proxy = null is empty, but a list of texts is needed. Write [] for none." in output
+    assert "jupyterhub_admin_users = null is empty, but a list of texts is needed. Write [] for none." in output
+    assert "jupyterhub_tasks_limit = null is empty, but a whole number is needed." in output

@@ -60,6 +60,31 @@ def test_a_file_is_written_once_with_its_mode(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_directory_gets_its_mode_and_keeps_its_files(tmp_path: Path) -> None:
+    directory = tmp_path / "etc" / "config.d"
+    wanted: dict[str, Any] = {"state": "directory", "mode": "0750"}
+    assert apply(directory, check=True, **wanted).changed == [str(directory)]
+    assert not directory.exists()
+    assert apply(directory, **wanted).changed == [str(directory)]
+    assert (directory.stat().st_mode & 0o777, directory.parent.stat().st_mode & 0o777) == (0o750, 0o755)
+    (directory / "site.py").write_text("theirs\n")
+    assert apply(directory, **wanted).changed == []
+    directory.chmod(0o755)
+    assert apply(directory, check=True, **wanted).changed == [str(directory)]
+    assert apply(directory, **wanted).changed == [str(directory)]
+    assert (directory.stat().st_mode & 0o777, (directory / "site.py").read_text()) == (0o750, "theirs\n")
+
+
+def test_a_directory_of_a_group_that_is_yet_to_come_is_a_change(tmp_path: Path) -> None:
+    assert apply(tmp_path, check=True, state="directory", mode="0750", group="nosuchgroup").changed == [str(tmp_path)]
+
+
+def test_a_directory_that_nobody_could_enter_is_refused(tmp_path: Path) -> None:
+    answer = run_module(main, files=[{"path": str(tmp_path), "state": "directory"}])
+    assert answer["failed"]
+    assert "nobody could enter a directory with mode 0644" in answer["msg"]
+
+
 def test_a_file_of_somebody_else_comes_back_when_ours_goes(theirs: Path) -> None:
     apply(theirs, content=OURS)
     assert theirs.read_text() == OURS

@@ -61,6 +61,7 @@ done
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manager:
+    monkeypatch.setattr(systemd_units, "RECORDS", str(tmp_path / "records"))
     return Manager(tmp_path, monkeypatch)
 
 
@@ -130,6 +131,52 @@ def test_a_file_that_went_away_counts_by_its_directory(tmp_path: Path, manager: 
     time.sleep(0.03)
     (directory / "site.py").unlink()
     assert reason(directory, directory / "*.py") == f"{directory} changed"
+
+
+def test_a_file_that_went_away_alone_is_named(tmp_path: Path, manager: Manager) -> None:
+    url, settings = write(tmp_path / "database_url"), write(tmp_path / "settings.json")
+    manager.says()
+    assert reason(url, settings) is None
+    url.unlink()
+    time.sleep(0.03)
+    # Also where the run that has found it was cut off before the restart.
+    for check in (True, False, False):
+        assert reason(url, settings, check=check) == f"{url} was removed"
+    time.sleep(0.03)
+    manager.says()
+    assert reason(url, settings) is None
+
+
+def test_a_file_that_is_no_longer_asked_about_is_not_missed(tmp_path: Path, manager: Manager) -> None:
+    old, new = write(tmp_path / "old"), write(tmp_path / "new")
+    manager.says()
+    assert reason(old, new) is None
+    assert reason(new) is None
+    old.unlink()
+    # As the handlers, which only wait for the unit.
+    assert reason() is None
+    assert reason(new) is None
+
+
+def test_a_file_that_went_while_the_unit_was_stopped_is_no_matter(tmp_path: Path, manager: Manager) -> None:
+    url = write(tmp_path / "database_url")
+    manager.says()
+    assert reason(url) is None
+    url.unlink()
+    manager.says("inactive")
+    assert apply(url)["outdated"] == {}
+    time.sleep(0.03)
+    manager.says()
+    assert reason(url) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"found": []'])
+def test_a_record_that_was_cut_off_restarts_nothing(tmp_path: Path, manager: Manager, text: str) -> None:
+    settings = write(tmp_path / "settings.json")
+    (tmp_path / "records").mkdir()
+    write(tmp_path / "records" / "hub.service.json", text)
+    manager.says()
+    assert reason(settings) is None
 
 
 def test_a_changed_definition_is_read_and_the_unit_outdated(manager: Manager) -> None:
@@ -209,6 +256,11 @@ def test_a_result_is_valid_while_the_service_runs_what_it_read(
     group.rename(tmp_path / "of-the-last-start")
     group.mkdir()
     assert not result_cache.valid_results()
+    assert is_cached()
+    # By which a file that is gone is found; it is made again.
+    (tmp_path / "records/hub.service.json").unlink()
+    assert not result_cache.valid_results()
+    assert not is_cached()
     for change in (
         group.rmdir,
         lambda: unit.write_text("[Service]"),

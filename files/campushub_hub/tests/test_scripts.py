@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
+import re
 import socket
 import stat
 import subprocess
@@ -15,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from tests.settings.validation import ROOT
 
 from campushub_hub.bin import backup_database, check_room, restore_routes, revoke
@@ -313,3 +316,33 @@ def test_servers_of_the_host_are_known_by_their_spawner(tmp_path: Path) -> None:
         "local systemd jupyterhub-user-ann.service",
         "local systemd jupyterhub-user-2001-x.s-second.service",
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("postgresql+psycopg://hub:new@db.example.org/hub", True),
+        ("postgresql+psycopg://db.example.org/hub", True),
+        ("postgresql+psycopg://hub:old@db.example.org/hub?sslmode=require", True),
+        ("postgresql+psycopg://hub:old@db2.example.org/hub", False),
+        ("postgresql+psycopg://hub:old@db.example.org/hub2", False),
+        ("postgresql+psycopg://hub:old@db.example.org:5433/hub", False),
+        ("postgresql+psycopg://hub:old@db.example.org/hub?options=-csearch_path%3Dother", False),
+        ("sqlite:////var/lib/jupyterhub/jupyterhub.sqlite", False),
+    ],
+)
+def test_another_password_is_not_another_database(tmp_path: Path, url: str, same: bool) -> None:
+    """As the hub's host and the role see it, which never show the URL."""
+    script = (ROOT / "roles/jupyterhub/files/list-servers").read_text().replace("/etc/jupyterhub", str(tmp_path))
+    names = yaml.safe_load((ROOT / "roles/jupyterhub/vars/main.yml").read_text())
+    pattern = names["__jupyterhub_database_access_pattern"]
+    (tmp_path / "settings.json").touch()
+    (tmp_path / "database_url").write_text("# Managed by CampusHub\npostgresql+psycopg://hub:old@db.example.org/hub\n")
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    command = ["sh", "-c", script, "list-servers", pattern]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    # What `regex_replace` and `hash` of Ansible do.
+    wanted = hashlib.sha256(re.sub(pattern, "", url).encode()).hexdigest()
+    assert (printed == f"database {wanted}\n") == same
