@@ -155,7 +155,7 @@ def test_the_hub_finds_all_that_it_reads_in_the_document() -> None:
     assert set(re.findall(r"^    (\w+):", read, re.MULTILINE)) == set(written) - {"comment"}
 
 
-def test_a_watch_that_a_run_was_cut_off_from_stopping_is_stopped_later() -> None:
+def test_a_watch_that_a_run_has_left_is_stopped_later() -> None:
     """As the next run finds it: its files are gone, and it still runs."""
     (task,) = (task for task in yaml.safe_load((ROOT / "roles/homes/tasks/deploy.yml").read_text()) if "when" in task)
     there, none = (facts(campushub={"markers": markers}) for markers in ([task["vars"]["__homes_link"]], []))

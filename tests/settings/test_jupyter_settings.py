@@ -148,7 +148,7 @@ def test_each_service_that_forks_has_its_switch() -> None:
     assert len(set(servers.splitlines()) ^ set(kernels.splitlines())) == 6
 
 
-def test_a_unit_that_a_run_was_cut_off_from_stopping_is_stopped_later() -> None:
+def test_a_unit_that_a_run_has_left_is_stopped_later() -> None:
     """As the next run finds it: its file is gone, and it still runs."""
     tasks = {task["name"]: task for task in yaml.safe_load((ROOT / "roles/jupyter/tasks/install.yml").read_text())}
     timer = tasks["Switch the warm-up of environments on or off"]
