@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from plugins.action import preflight_report as report
 from tests.settings.validation import preflight
@@ -80,6 +81,21 @@ def test_no_host_at_all(tmp_path: Path) -> None:
     status, output = preflight(tmp_path, {"all": {"hosts": {}}})
     assert status != 0
     assert "has no hosts. Name one that has" in output
+
+
+def test_other_files_in_the_directory_of_an_inventory_are_named(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    stray = tmp_path / "site" / "notes"
+    stray.write_text("".join(f"word{number} # of a note\n" for number in range(40)))
+    (tmp_path / "site" / "install.log").write_text("PLAY RECAP\n")
+    inventory = {"hub": {"hosts": {"h1": DEAD}}}
+    (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    status, output = preflight(tmp_path / "site", inventory, "-i", f"{tmp_path}/site")
+    assert status != 0
+    assert f"{stray}: read as a part of the inventory, and no host in it is in a group." in output
+    assert "word7" not in output
+    stray.unlink()
+    assert "read as a part" not in preflight(tmp_path / "site", inventory, "-i", f"{tmp_path}/site")[1]
 
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
