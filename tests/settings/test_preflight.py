@@ -50,6 +50,28 @@ def test_a_cluster_has_one_hub() -> None:
     ]
 
 
+def test_what_a_host_has_of_a_group_that_it_has_left_is_named() -> None:
+    playbook = yaml.safe_load((ROOT / "playbooks" / "preflight.yml").read_text())
+    (table,) = (
+        play["vars"]["preflight_leftovers"] for play in playbook if "preflight_leftovers" in play.get("vars", {})
+    )
+    known = {name for task in playbook[1]["tasks"] for name in task.get("preflight_report", {}).get("groups", ())}
+    assert {group for entry in table for group in entry["groups"]} == known
+    there = {
+        "h": ["/etc/campushub/homes.json", "/etc/jupyterhub/settings.json", "/opt/campushub/user"],
+        "a": ["/etc/campushub/homes.json", "/etc/squid/conf.d/campushub.conf"],
+        "b": ["/etc/squid/conf.d/campushub.conf", "/etc/jupyterhub/settings.json"],
+        "unknown": [],
+    }
+    members = {"hub": ["h"], "network_homes": ["a"], "all": list(there)}
+    goes_on = "has switched on goes on outside of it. Put each host back there, run"
+    assert report.leftover_warnings(members, table, there) == [
+        f"b: what the group hub {goes_on} ./campushub remove -e confirm=yes --limit b, and take it out then.",
+        f"h: what the group network_homes {goes_on} install with homes_state: absent for it, and take it out then.",
+        f"a, b: what the group squid {goes_on} install with squid_state: absent for it, and take it out then.",
+    ]
+
+
 def test_a_cluster_is_told_of_accounts_without_numbers(tmp_path: Path) -> None:
     hub = {
         **DEAD,
