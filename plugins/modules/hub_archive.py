@@ -53,12 +53,6 @@ options:
     description: Directory of the database.
     type: path
     default: /var/lib/jupyterhub
-  database_url:
-    description:
-      - The hub's database when it is not SQLite in O(data). When empty it is read from C(database_url) in
-        O(configuration).
-    type: str
-    default: ''
 """
 
 EXAMPLES = r"""
@@ -102,11 +96,11 @@ class ArchiveError(Exception):
     """A reason, for people, why it cannot be done."""
 
 
-def database_url(given: str, configuration: Path) -> str:
+def database_url(configuration: Path) -> str:
     """URL of a database server without the name of SQLAlchemy's driver, or nothing for SQLite."""
     file = configuration / "database_url"
-    url = given
-    if not url and file.is_file():
+    url = ""
+    if file.is_file():
         lines = [line.strip() for line in file.read_text().splitlines()]
         url = next((line for line in lines if line and not line.startswith("#")), "")
     scheme, separator, rest = url.partition("://")
@@ -160,11 +154,11 @@ def is_state(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if SQLITE in name or name.startswith(OURS) else info
 
 
-def create(path: Path, configuration: Path, data: Path, url: str) -> dict[str, Any]:
+def create(path: Path, configuration: Path, data: Path) -> dict[str, Any]:
     """Write the archive next to where it will be and rename it when it is whole."""
     if not configuration.is_dir():
         raise ArchiveError(f"There is no {configuration} on this host, so there is no hub to save.")
-    server = database_url(url, configuration)
+    server = database_url(configuration)
     manifest = {
         "format": FORMAT,
         "host": socket.gethostname(),
@@ -293,7 +287,7 @@ def unpack(archive: tarfile.TarFile, staging: Mapping[str, Path]) -> None:
             archive.extract(member, staging["data"])
 
 
-def restore(path: Path, configuration: Path, data: Path, url: str) -> dict[str, Any]:
+def restore(path: Path, configuration: Path, data: Path) -> dict[str, Any]:
     """Unpack everything beside its place first, so that a broken archive changes nothing."""
     try:
         archive = tarfile.open(path)  # noqa: SIM115 (closed below)
@@ -312,7 +306,7 @@ def restore(path: Path, configuration: Path, data: Path, url: str) -> dict[str, 
         for name, place in places.items():
             replace(place, staging[name] / name, undo)
         if manifest["database"] == "postgresql":
-            restore_postgresql(database_url(url, configuration), staging["data"] / DUMP)
+            restore_postgresql(database_url(configuration), staging["data"] / DUMP)
     except (ArchiveError, tarfile.TarError, OSError, EOFError) as error:
         for step in reversed(undo):
             step()
@@ -370,7 +364,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["created", "restored", "compared"], "default": "created"},
             "configuration": {"type": "path", "default": "/etc/jupyterhub"},
             "data": {"type": "path", "default": "/var/lib/jupyterhub"},
-            "database_url": {"type": "str", "default": "", "no_log": True},
         },
         supports_check_mode=True,
     )
@@ -385,7 +378,7 @@ def main() -> None:
             module.exit_json(changed=False, lost=lost_servers(path))
         places = [Path(parameters[name]).resolve() for name in ("configuration", "data")]
         work = create if state == "created" else restore
-        manifest = work(path, *places, parameters["database_url"])
+        manifest = work(path, *places)
         kept = [str(kept_place(place)) for place in places if state == "restored" and kept_place(place).exists()]
     except ArchiveError as error:
         module.fail_json(msg=str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import runpy
 import shutil
 import sqlite3
 import subprocess
@@ -49,11 +50,13 @@ class Hub:
         return names
 
     def save(self, url: str = "") -> dict[str, Any]:
-        manifest: dict[str, Any] = hub_archive.create(self.backup, self.configuration, self.data, url)
+        if url:
+            (self.configuration / "database_url").write_text(f"{url}\n")
+        manifest: dict[str, Any] = hub_archive.create(self.backup, self.configuration, self.data)
         return manifest
 
-    def put_back(self, url: str = "") -> None:
-        hub_archive.restore(self.backup, self.configuration, self.data, url)
+    def put_back(self) -> None:
+        hub_archive.restore(self.backup, self.configuration, self.data)
 
 
 def contents_of(backup: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -259,7 +262,7 @@ def test_archive_cannot_write_outside(hub: Hub) -> None:
 
 def test_no_hub(tmp_path: Path) -> None:
     with pytest.raises(hub_archive.ArchiveError, match="so there is no hub to save"):
-        hub_archive.create(tmp_path / "x", tmp_path / "none", tmp_path / "none", "")
+        hub_archive.create(tmp_path / "x", tmp_path / "none", tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -272,9 +275,28 @@ def test_no_hub(tmp_path: Path) -> None:
     ],
 )
 def test_url_is_given_to_postgresql_without_the_driver(tmp_path: Path, url: str, server: str) -> None:
-    assert hub_archive.database_url(url, tmp_path) == server
+    assert hub_archive.database_url(tmp_path) == ""
     (tmp_path / "database_url").write_text(f"# Managed\n{url}\n")
-    assert hub_archive.database_url("", tmp_path) == server
+    assert hub_archive.database_url(tmp_path) == server
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://hub:s%40cret@db:5433/hub?sslmode=require",
+        "postgresql+psycopg://hub@[2001:db8::1]:5432/hub",
+        "postgresql+psycopg:///hub?host=/run/postgresql",
+    ],
+)
+def test_the_copy_before_an_upgrade_is_of_the_same_database(tmp_path: Path, url: str) -> None:
+    """The hub's own program stands alone on its host, so that it reads the URL a second time."""
+    program = runpy.run_path(str(ROOT / "files/campushub_hub/src/campushub_hub/bin/backup_database.py"))
+    address, environment = program["connection"](url)
+    (tmp_path / "database_url").write_text(url)
+    assert hub_archive.without_password(hub_archive.database_url(tmp_path)) == (
+        address,
+        environment.get("PGPASSWORD", ""),
+    )
 
 
 def test_database_of_another_kind(hub: Hub) -> None:
