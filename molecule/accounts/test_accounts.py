@@ -128,9 +128,12 @@ def test_ssh_keys_admit_their_owner_and_users_own_keys_stay(
     assert subprocess.run(login, capture_output=True, check=False).returncode != 0
     assert summary(apply_role(accounts_users=[{**ANN, "ssh_keys": [public]}])) == 1
     assert subprocess.run(login, capture_output=True, text=True, check=True).stdout.strip() == "ann"
-    assert summary(apply_role(accounts_users=[{**ANN, "ssh_keys": []}])) == 1
-    assert subprocess.run(login, capture_output=True, check=False).returncode != 0
-    assert host.check_output("cat /home/ann/.ssh/authorized_keys") == "ssh-ed25519 HERS"
+    for without in ({**ANN, "ssh_keys": []}, ANN):
+        summary(apply_role(accounts_users=[{**ANN, "ssh_keys": [public]}]))
+        assert summary(apply_role(accounts_users=[without])) == 1
+        assert subprocess.run(login, capture_output=True, check=False).returncode != 0
+        assert host.check_output("cat /home/ann/.ssh/authorized_keys") == "ssh-ed25519 HERS"
+    assert not host.file("/var/lib/campushub/accounts-keys.json").exists
 
 
 @pytest.mark.attack

@@ -249,6 +249,8 @@ def test_a_host_without_internet_lives_on_the_wheelhouse(
     finally:
         host.check_output("cat /tmp/hosts > /etc/hosts")
     summary(apply_role(base_ca_certificates=CONTROLLER))
+    assert host.run("ls -d /opt/campushub/wheelhouse*").stdout == ""
+    assert summary(apply_role(base_ca_certificates=CONTROLLER)) == 0
     host.check_output(f"{UV} pip install --quiet --python /tmp/offline six")
 
 

@@ -144,6 +144,11 @@ def test_where_xpra_fails_tigervnc_takes_its_place(host: Host, apply_role: Apply
         assert "TigerVNC makes the displays" in done.stdout
         assert engine(host) == "tigervnc"
         assert "changed=0" in apply_role().stdout
+        # Who chooses TigerVNC for good hears no more of it.
+        assert apply_role(displays_engine="tigervnc").returncode == 0
+        assert not host.file(FOUND).exists
+        assert not host.file("/var/lib/campushub/xpra-failed").exists
+        assert "changed=0" in apply_role(displays_engine="tigervnc").stdout
     finally:
         host.check_output(f"mv /usr/bin/xpra.away /usr/bin/xpra; rm -f {FOUND}")
     assert apply_role().returncode == 0

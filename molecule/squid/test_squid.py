@@ -192,5 +192,13 @@ def test_removal_puts_it_back(host: Host, apply_role: Callable[..., CompletedPro
     assert apply_role(squid_state="absent").returncode == 0
     assert "Managed by CampusHub" not in host.file(CONFIGURATION).content_string
     assert host.run("systemctl is-active --quiet squid").rc != 0
+    assert host.run("systemctl is-enabled --quiet squid").rc != 0
+    # A squid that the site has had before goes on as before.
+    assert host.run("echo '# of the site' >>%s", CONFIGURATION).rc == 0
+    assert apply_role().returncode == 0
+    assert apply_role(squid_state="absent").returncode == 0
+    assert host.file(CONFIGURATION).content_string.endswith("# of the site\n")
+    assert host.run("systemctl is-active squid && systemctl is-enabled squid").stdout.split() == ["active", "enabled"]
+    assert "changed=0" in apply_role(squid_state="absent").stdout
     assert apply_role().returncode == 0
     assert fetch(host, "http://127.0.0.1:8000/x")[0] == "200"

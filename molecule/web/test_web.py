@@ -926,6 +926,13 @@ def test_a_certificate_from_an_acme_service(door: Door, acme_service: dict[str, 
     assert failed.code != 0
     assert "DNS:second.example.test" in subject(door.certificate())
 
+    # Who has another certificate leaves no renewal behind, which would fail twice a day.
+    door.apply().fine()
+    assert "Pebble" not in subject(door.certificate())
+    assert door.host.run("find /etc/letsencrypt /etc/systemd/system/certbot* -path '*campushub*'").stdout == ""
+    door.host.check_output("systemctl start certbot.service")
+    assert door.apply().fine().changed == 0
+
 
 def test_the_site_can_be_removed_and_comes_back(door: Door) -> None:
     door.apply().fine()

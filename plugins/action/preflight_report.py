@@ -56,6 +56,24 @@ def group_errors(
     return errors
 
 
+def leftover_warnings(
+    members: Mapping[str, Iterable[str]], leftovers: Iterable[Mapping[str, Any]], there: Mapping[str, Iterable[str]]
+) -> list[str]:
+    """Return what goes on where a host has left the group that switches it on; `there` gives each host's files."""
+    warnings = []
+    for entry in leftovers:
+        inside = {host for group in entry["groups"] for host in members.get(group, ())}
+        left = [host for host, paths in there.items() if host not in inside and set(entry["paths"]) & set(paths)]
+        if left:
+            remedy = f"install with {entry['setting']}: absent for it" if "setting" in entry else ""
+            remedy = remedy or f"./campushub remove -e confirm=yes --limit {','.join(left)}"
+            warnings.append(
+                f"{', '.join(left)}: what the group {' or '.join(entry['groups'])} has switched on goes on outside of"
+                f" it. Put each host back there, run {remedy}, and take it out then."
+            )
+    return warnings
+
+
 def merged(errors: Iterable[str], hosts: Iterable[str]) -> list[str]:
     """Join messages that differ only in the host they start with, in the order they came."""
     hosts = set(hosts)
@@ -91,6 +109,9 @@ class ActionModule(ActionBase):
             for former, name in renamed.items()
             if members.get(former)
         ]
+        facts = {host: task_vars["hostvars"][host].get("ansible_facts", {}).get("campushub", {}) for host in hosts}
+        there = {host: found.get("markers", []) for host, found in facts.items()}
+        warnings += leftover_warnings(members, arguments.get("leftovers") or [], there)
         for host in hosts:
             errors += task_vars["hostvars"][host].get("ansible_facts", {}).get("preflight_errors", [])
         errors = merged(errors, hosts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import getpass
 import hashlib
 import os
 import shutil
@@ -40,27 +41,39 @@ def digest_of(project: Path) -> str:
 
 def built(project: Path) -> Path:
     """Return the wheel of a project, which is built if its sources have changed. Raises AnsibleActionFail."""
-    dist = project / "dist"
+    place = project / "dist" / digest_of(project)
+    try:
+        # What is there can be used by those who may not write here, too.
+        if not place.is_dir():
+            build(project, place)
+        return next(place.glob("*.whl"))
+    except PermissionError as error:
+        raise AnsibleActionFail(
+            f"{getpass.getuser()} cannot make the package of {project} in it ({error}). Run this once as who owns this"
+            " checkout, or clone the project for yourself."
+        ) from error
+
+
+def build(project: Path, place: Path) -> None:
+    """Build the wheel of a project in its place, and remove those of former sources. Raises AnsibleActionFail."""
+    dist = place.parent
     dist.mkdir(exist_ok=True)
-    place = dist / digest_of(project)
     # Several hosts may need it at once.
     with (dist / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.is_dir():
-            for entry in filter(Path.is_dir, dist.iterdir()):
-                shutil.rmtree(entry)
-            # The controller may have other users, who could put something into a directory that all may write to.
-            with tempfile.TemporaryDirectory(dir=dist) as work:
-                # A directory of its own below, because that one must be there at the end.
-                command = [*BUILD, "--directory", f"{work}/new"]
-                environment = {**os.environ, "TMPDIR": work}
-                done = subprocess.run(
-                    command, check=False, cwd=project, env=environment, capture_output=True, text=True
-                )
-                if done.returncode:
-                    raise AnsibleActionFail(f"{project} cannot be built into a package:\n{done.stderr or done.stdout}")
-                Path(work, "new").rename(place)
-    return next(place.glob("*.whl"))
+        if place.is_dir():
+            return
+        for entry in filter(Path.is_dir, dist.iterdir()):
+            shutil.rmtree(entry)
+        # The controller may have other users, who could put something into a directory that all may write to.
+        with tempfile.TemporaryDirectory(dir=dist) as work:
+            # A directory of its own below, because that one must be there at the end.
+            command = [*BUILD, "--directory", f"{work}/new"]
+            environment = {**os.environ, "TMPDIR": work}
+            done = subprocess.run(command, check=False, cwd=project, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                raise AnsibleActionFail(f"{project} cannot be built into a package:\n{done.stderr or done.stdout}")
+            Path(work, "new").rename(place)
 
 
 class ActionModule(CachedModule):

@@ -59,12 +59,14 @@ class CacheEntry:
         """Store the result for as long as all stays as it was before the module read it, and not after a time."""
         if not self.key:
             return
-        os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-        for key in set(os.listdir(DIRECTORY)) - set(valid_results()):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(DIRECTORY, key))
-        with open(os.path.join(DIRECTORY, self.key), "w", encoding="utf-8") as file:
-            json.dump({**self.seen, "until": until, "result": result}, file)
+        # A full disk makes the next run slower, and this one no failure.
+        with contextlib.suppress(OSError):
+            os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+            for key in set(os.listdir(DIRECTORY)) - set(valid_results()):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(DIRECTORY, key))
+            with open(os.path.join(DIRECTORY, self.key), "w", encoding="utf-8") as file:
+                json.dump({**self.seen, "until": until, "result": result}, file)
 
 
 def valid_results() -> dict[str, dict[str, Any]]:

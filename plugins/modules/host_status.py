@@ -66,6 +66,10 @@ options:
     description: What module C(displays_check) found on the host.
     type: path
     default: /var/lib/campushub/displays-check.json
+  displays_engine:
+    description: The engine that is wanted. With V(auto) TigerVNC in the place of Xpra is no fault.
+    type: str
+    default: auto
   maintenance:
     description: What C(campushub maintenance) has written.
     type: path
@@ -273,7 +277,7 @@ def memory_line() -> tuple[str, str]:
     return ("memory", f"{size(1024 * int(values['MemAvailable']))} of {size(1024 * int(values['MemTotal']))} available")
 
 
-def display_line(file: Path) -> tuple[list[tuple[str, str]], list[str]]:
+def display_line(file: Path, engine: str) -> tuple[list[tuple[str, str]], list[str]]:
     """What the check of Xpra found, and whether TigerVNC has to take its place; nothing where there was none."""
     try:
         found = json.loads(file.read_text())
@@ -281,7 +285,10 @@ def display_line(file: Path) -> tuple[list[tuple[str, str]], list[str]]:
         return [], []
     version = f"Xpra {found['version']}".strip()
     if not found["ok"]:
-        fault = f"{version} does not work, so TigerVNC makes the displays: {found['reason'].rstrip('.')}."
+        reason = found["reason"].rstrip(".")
+        if engine == "auto":
+            return [("displays", f"TigerVNC, for {version} failed its check: {reason}")], []
+        fault = f"{version} does not work, so TigerVNC makes the displays: {reason}."
         return [("displays", f"TigerVNC, for {version} failed its check")], [fault]
     untested = "" if found["tested"] else ", with which CampusHub was not tested; its check passed"
     return [("displays", version + untested)], []
@@ -348,7 +355,7 @@ def look(parameters: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str], 
     refused = ["--grep=is refused: UID", "--since=-7days"]
     lines += twin_lines(run("journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=jupyterhub", *refused))
     lines += environment_lines(Path(parameters["environments"]))
-    displays, broken = display_line(Path(parameters["displays_check"]))
+    displays, broken = display_line(Path(parameters["displays_check"]), parameters["displays_engine"])
     disks, full = disk_lines(parameters["disks"])
     lines += [*displays, *disks, memory_line()]
     return lines, faults + broken + full, count
@@ -367,6 +374,7 @@ def main() -> None:
             "environments": {"type": "path", "default": "/opt/campushub"},
             "disks": {"type": "list", "elements": "path", "default": ["/", "/home", "/opt", "/var"]},
             "displays_check": {"type": "path", "default": "/var/lib/campushub/displays-check.json"},
+            "displays_engine": {"type": "str", "default": "auto"},
             "maintenance": {"type": "path", "default": "/etc/campushub/maintenance.json"},
             "deadline": {"type": "int", "default": 5},
             "version": {"type": "str", "default": ""},

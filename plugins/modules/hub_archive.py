@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from ansible.module_utils.basic import AnsibleModule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DOCUMENTATION = r"""
 module: hub_archive
@@ -31,7 +31,8 @@ description:
     root only. The hub may be at work while it is made.
   - An SQLite database is copied by SQLite itself, one on PostgreSQL by C(pg_dump) and C(pg_restore).
   - For O(state=restored) the hub must be stopped. Files that were there before are kept beside it, with
-    C(.before-restore) at the end of the name. What was in a database on PostgreSQL is not kept.
+    C(.before-restore) at the end of the name, or in C(.campushub-before-restore) where a file system is mounted there.
+    What was in a database on PostgreSQL is not kept.
 options:
   path:
     description: The file, a compressed tar.
@@ -52,12 +53,6 @@ options:
     description: Directory of the database.
     type: path
     default: /var/lib/jupyterhub
-  database_url:
-    description:
-      - The hub's database when it is not SQLite in O(data). When empty it is read from C(database_url) in
-        O(configuration).
-    type: str
-    default: ''
 """
 
 EXAMPLES = r"""
@@ -75,6 +70,11 @@ size:
   description: Bytes of the file.
   returned: success
   type: int
+kept:
+  description: Directories with what was there before.
+  returned: with O(state=restored)
+  type: list
+  elements: str
 lost:
   description: Users' servers that were started after the file was made, as people know them.
   returned: with O(state=compared)
@@ -86,6 +86,8 @@ FORMAT = 1
 MANIFEST = "campushub.json"
 DUMP = "postgresql.dump"
 SQLITE = "jupyterhub.sqlite"
+# How names of unfinished files begin, and of what belongs to this host.
+OURS = ".campushub-"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 SLURM = Path("/etc/slurm/slurm.conf")
 
@@ -94,11 +96,11 @@ class ArchiveError(Exception):
     """A reason, for people, why it cannot be done."""
 
 
-def database_url(given: str, configuration: Path) -> str:
+def database_url(configuration: Path) -> str:
     """URL of a database server without the name of SQLAlchemy's driver, or nothing for SQLite."""
     file = configuration / "database_url"
-    url = given
-    if not url and file.is_file():
+    url = ""
+    if file.is_file():
         lines = [line.strip() for line in file.read_text().splitlines()]
         url = next((line for line in lines if line and not line.startswith("#")), "")
     scheme, separator, rest = url.partition("://")
@@ -149,21 +151,23 @@ def is_state(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
     name = Path(info.name).name
     if not (info.isfile() or info.isdir() or info.issym()):
         return None
-    return None if SQLITE in name or name.startswith(".campushub-") else info
+    return None if SQLITE in name or name.startswith(OURS) else info
 
 
-def create(path: Path, configuration: Path, data: Path, url: str) -> dict[str, Any]:
+def create(path: Path, configuration: Path, data: Path) -> dict[str, Any]:
     """Write the archive next to where it will be and rename it when it is whole."""
     if not configuration.is_dir():
         raise ArchiveError(f"There is no {configuration} on this host, so there is no hub to save.")
-    server = database_url(url, configuration)
+    server = database_url(configuration)
     manifest = {
         "format": FORMAT,
         "host": socket.gethostname(),
         "made": time.strftime(TIME),
         "database": "postgresql" if server else "sqlite",
     }
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".campushub-") as directory:
+    # Of a link the archive would have only where it leads.
+    configuration, data = configuration.resolve(), data.resolve()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=OURS) as directory:
         scratch = Path(directory)
         whole = scratch / "archive"
         whole.touch(mode=0o600)
@@ -196,20 +200,59 @@ def read_manifest(archive: tarfile.TarFile) -> dict[str, Any]:
     return manifest
 
 
-def replace(target: Path, new: Path) -> Callable[[], None]:
-    """Put a directory in the place of another, which is kept; return what undoes it."""
-    kept = target.with_name(f"{target.name}.before-restore")
+def is_mount(place: Path) -> bool:
+    """Whether something is mounted there; a directory of the same file system (mount --bind) counts, too."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return str(place) in (fields[4] for fields in mounts)
+
+
+def move(source: Path, target: Path, undo: list[Callable[[], Any]]) -> None:
+    """Rename, and note what undoes it."""
+    source.rename(target)
+    undo.append(lambda: target.rename(source))
+
+
+def give(place: Path, owner: int, group: int, mode: int, undo: list[Callable[[], Any]]) -> None:
+    """Set who has a directory, and note what undoes it."""
+    before = place.stat()
+    os.chown(place, owner, group)
+    place.chmod(mode)
+
+    def give_back() -> None:
+        os.chown(place, before.st_uid, before.st_gid)
+        place.chmod(before.st_mode & 0o7777)
+
+    undo.append(give_back)
+
+
+def kept_place(place: Path) -> Path:
+    """Where that goes which a restore replaces."""
+    return place / ".campushub-before-restore" if is_mount(place) else place.with_name(f"{place.name}.before-restore")
+
+
+def replace(place: Path, new: Path, undo: list[Callable[[], Any]]) -> None:
+    """Put a directory in the place of another, which is kept."""
+    kept = kept_place(place)
     shutil.rmtree(kept, ignore_errors=True)
-    if target.exists():
-        target.rename(kept)
-    new.rename(target)
+    if is_mount(place):
+        replace_entries(place, new, kept, undo)
+    else:
+        if place.exists():
+            move(place, kept, undo)
+        move(new, place, undo)
 
-    def undo() -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        if kept.exists():
-            kept.rename(target)
 
-    return undo
+def replace_entries(place: Path, new: Path, kept: Path, undo: list[Callable[[], Any]]) -> None:
+    """Exchange what is in a directory, which itself cannot be renamed."""
+    kept.mkdir(mode=0o700)
+    undo.append(kept.rmdir)
+    for entry in sorted(place.iterdir()):
+        if entry.name != "lost+found" and not entry.name.startswith(OURS):
+            move(entry, kept / entry.name, undo)
+    for entry in sorted(new.iterdir()):
+        move(entry, place / entry.name, undo)
+    state = new.stat()
+    give(place, state.st_uid, state.st_gid, state.st_mode & 0o7777, undo)
 
 
 def restore_postgresql(server: str, dump: Path) -> None:
@@ -220,31 +263,50 @@ def restore_postgresql(server: str, dump: Path) -> None:
     postgresql("pg_restore", server, "--clean", "--if-exists", "--no-owner", "--single-transaction", str(dump))
 
 
-def restore(path: Path, configuration: Path, data: Path, url: str) -> dict[str, Any]:
+def make_staging(place: Path, undo: list[Callable[[], Any]]) -> Path:
+    """Make a directory from which files can be renamed into a place."""
+    if not is_mount(place):
+        return Path(tempfile.mkdtemp(dir=place.parent, prefix=OURS))
+    # As long as this works the place is root's: the user of the hub could put a link in the way of what is unpacked.
+    give(place, os.getuid(), os.getgid(), 0o700, undo)
+    return Path(tempfile.mkdtemp(dir=place, prefix=OURS))
+
+
+def unpack(archive: tarfile.TarFile, staging: Mapping[str, Path]) -> None:
+    """Put what an archive has of each place into its directory, and the dump of a database into that of the data."""
+    # Owners and modes are part of the state; newer Pythons would leave them out.
+    archive.extraction_filter = lambda member, _: member
+    for member in archive:
+        top = member.name.split("/")[0]
+        if member.name in staging and not member.isdir():
+            raise ArchiveError(f"It has a link in the place of {member.name}, and not what the link leads to.")
+        safe = ".." not in member.name.split("/") and not member.name.startswith("/")
+        if safe and top in staging:
+            archive.extract(member, staging[top])
+        elif member.name == DUMP:
+            archive.extract(member, staging["data"])
+
+
+def restore(path: Path, configuration: Path, data: Path) -> dict[str, Any]:
     """Unpack everything beside its place first, so that a broken archive changes nothing."""
     try:
         archive = tarfile.open(path)  # noqa: SIM115 (closed below)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ArchiveError(f"The backup cannot be read: {error}") from error
-    undo: list[Callable[[], None]] = []
-    places = {"configuration": configuration, "data": data}
-    staging = {name: Path(tempfile.mkdtemp(dir=place.parent, prefix=".campushub-")) for name, place in places.items()}
+    undo: list[Callable[[], Any]] = []
+    staging: dict[str, Path] = {}
+    # A link stays, and what it leads to is replaced.
+    places = {"configuration": configuration.resolve(), "data": data.resolve()}
     try:
+        for name, place in places.items():
+            staging[name] = make_staging(place, undo)
         with archive:
             manifest = read_manifest(archive)
-            # Owners and modes are part of the state; newer Pythons would leave them out.
-            archive.extraction_filter = lambda member, _: member
-            for member in archive:
-                top = member.name.split("/")[0]
-                safe = ".." not in member.name.split("/") and not member.name.startswith("/")
-                if safe and top in places:
-                    archive.extract(member, staging[top])
-                elif member.name == DUMP:
-                    archive.extract(member, staging["data"])
+            unpack(archive, staging)
         for name, place in places.items():
-            undo.append(replace(place, staging[name] / name))
+            replace(place, staging[name] / name, undo)
         if manifest["database"] == "postgresql":
-            restore_postgresql(database_url(url, configuration), staging["data"] / DUMP)
+            restore_postgresql(database_url(configuration), staging["data"] / DUMP)
     except (ArchiveError, tarfile.TarError, OSError, EOFError) as error:
         for step in reversed(undo):
             step()
@@ -302,7 +364,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["created", "restored", "compared"], "default": "created"},
             "configuration": {"type": "path", "default": "/etc/jupyterhub"},
             "data": {"type": "path", "default": "/var/lib/jupyterhub"},
-            "database_url": {"type": "str", "default": "", "no_log": True},
         },
         supports_check_mode=True,
     )
@@ -310,16 +371,18 @@ def main() -> None:
     path = Path(parameters["path"])
     state = parameters["state"]
     if module.check_mode:
-        module.exit_json(changed=state != "compared", manifest={}, size=0, lost=[])
+        module.exit_json(changed=state != "compared", manifest={}, size=0, kept=[], lost=[])
     os.umask(0o077)
     try:
         if state == "compared":
             module.exit_json(changed=False, lost=lost_servers(path))
+        places = [Path(parameters[name]).resolve() for name in ("configuration", "data")]
         work = create if state == "created" else restore
-        manifest = work(path, Path(parameters["configuration"]), Path(parameters["data"]), parameters["database_url"])
+        manifest = work(path, *places)
+        kept = [str(kept_place(place)) for place in places if state == "restored" and kept_place(place).exists()]
     except ArchiveError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True, manifest=manifest, size=path.stat().st_size)
+    module.exit_json(changed=True, manifest=manifest, size=path.stat().st_size, kept=kept)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ actions:
 HOMES = "/home"
 LOGIN_DEFS = "/etc/login.defs"
 APPLIED = "/var/lib/campushub/accounts.json"
+KEYED = "/var/lib/campushub/accounts-keys.json"
 
 
 @dataclass
@@ -144,6 +145,8 @@ class Host:
     homes: dict[str, Home] = field(default_factory=dict)
     #: Digests of the hashes that were set here, by user.
     applied: dict[str, str] = field(default_factory=dict)
+    #: Users who were given keys here.
+    keyed: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -440,24 +443,40 @@ def read_host(names: Iterable[str]) -> Host:
             continue
         if stat.S_ISDIR(found.st_mode):
             host.homes[home] = Home(found.st_uid, stat.S_IMODE(found.st_mode))
-    try:
-        with open(APPLIED, encoding="utf-8") as file:
-            host.applied = json.load(file)
-    except (FileNotFoundError, ValueError):
-        pass
+    host.applied = recorded(APPLIED) or {}
+    host.keyed = set(recorded(KEYED) or [])
     return host
 
 
-def remember(applied: Mapping[str, str]) -> None:
-    """Write down which hashes are in force; where there are none, leave nothing behind."""
-    if not applied:
-        os.unlink(APPLIED)
+def recorded(path: str) -> Any:
+    """Return what was written down; nothing where nothing was, or a write was cut off."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def record(path: str, content: Mapping[str, str] | list[str]) -> None:
+    """Write down what is in force; where nothing is, leave nothing behind."""
+    if not content:
+        os.unlink(path)
         return
-    os.makedirs(os.path.dirname(APPLIED), mode=0o755, exist_ok=True)
-    temporary = f"{APPLIED}.new"
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    temporary = f"{path}.new"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(applied, file)
-    os.replace(temporary, APPLIED)
+        json.dump(content, file)
+    os.replace(temporary, path)
+
+
+def wanted_keys(users: Iterable[Mapping[str, Any]], keyed: set[str]) -> dict[str, list[str]]:
+    """Return the keys of users for whom any are listed, and none for those who had some before."""
+    present = [user for user in users if user["state"] == "present"]
+    return {
+        user["name"]: user["ssh_keys"] or []
+        for user in present
+        if user["ssh_keys"] is not None or user["name"] in keyed
+    }
 
 
 # The most bytes of a file of keys, which is that of thousands.
@@ -529,7 +548,11 @@ class Runner:
         if code:
             hint = ""
             if action.argv[0] == "userdel" and code == 8:
-                hint = f" End what still runs: loginctl terminate-user {action.argv[-1]}."
+                name = action.argv[-1]
+                hint = (
+                    f" End servers and jobs with campushub-revoke {name} on the hub, what else runs with"
+                    f" loginctl terminate-user {name} here, and run this again."
+                )
             self.problems.append(f"could not {action.words}: {said.strip()}.{hint}")
             self.done.pop()
 
@@ -547,14 +570,14 @@ class Runner:
         except OSError as error:
             self.problems.append(f"could not set the mode of new homes: {error}")
 
-    def keys(self, name: str, keys: list[str]) -> None:
-        """Bring the marked part of a user's keys to what is listed."""
+    def keys(self, name: str, keys: list[str]) -> bool:
+        """Bring the marked part of a user's keys to what is listed; return whether it is now, or would be."""
         try:
             pwd.getpwnam(name)
         except KeyError:
             if keys and self.module.check_mode:
                 self.done.append(f"set the ssh keys of {name}")
-            return
+            return False
         try:
             text = keys_as_user(name, "read")
             wanted = replace_block(text, "\n".join(keys))
@@ -564,6 +587,8 @@ class Runner:
                     keys_as_user(name, "write", wanted)
         except (OSError, subprocess.TimeoutExpired) as error:
             self.problems.append(f"could not set the ssh keys of {name}: {error}")
+            return False
+        return True
 
 
 def on_own_disk(directory: str) -> bool:
@@ -580,9 +605,9 @@ def cache_entry(parameters: Mapping[str, Any]) -> CacheEntry:
     users = parameters["users"]
     names = {user["name"] for user in users}
     homes = [row[5] for row in table("/etc/passwd", 7) if row[0] in names]
-    keys = any(user["ssh_keys"] is not None for user in users)
+    keys = wanted_keys(users, set(recorded(KEYED) or []))
     alone = parameters["state"] == "present" and not keys and all(map(on_own_disk, homes))
-    tables = ["/etc/passwd", "/etc/shadow", "/etc/group", LOGIN_DEFS, APPLIED]
+    tables = ["/etc/passwd", "/etc/shadow", "/etc/group", LOGIN_DEFS, APPLIED, KEYED]
     return CacheEntry(parameters["cache_key"] if alone else None, [*tables, *homes])
 
 
@@ -634,11 +659,16 @@ def main() -> None:
         runner.new_homes(module.params["new_homes"] if module.params["state"] == "present" else None)
     for action in plan.actions:
         runner.run(action)
-    for user in users:
-        if user["state"] == "present" and user["ssh_keys"] is not None:
-            runner.keys(user["name"], user["ssh_keys"])
-    if plan.applied != host.applied and not module.check_mode and not runner.problems:
-        remember(plan.applied)
+    # A home that stays keeps its keys, for an account that comes back.
+    keyed = host.keyed - {user["name"] for user in users if user["remove_home"] or module.params["state"] == "absent"}
+    for name, keys in wanted_keys(users, host.keyed).items():
+        if runner.keys(name, keys):
+            keyed = keyed | {name} if keys else keyed - {name}
+    if not module.check_mode:
+        if plan.applied != host.applied and not runner.problems:
+            record(APPLIED, plan.applied)
+        if keyed != host.keyed:
+            record(KEYED, sorted(keyed))
     problems = plan.problems + runner.problems
     result = {
         "changed": bool(runner.done),

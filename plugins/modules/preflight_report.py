@@ -27,6 +27,14 @@ options:
     type: list
     elements: str
     default: []
+  leftovers:
+    description:
+      - What groups switch on, each with C(groups), the C(paths) by which it is known, and the C(setting) that
+        removes it.
+      - Who has such a path, as M(check_host) found it, and is in none of the groups, is pointed out.
+    type: list
+    elements: dict
+    default: []
   renamed_groups:
     description: Former names of groups, each with the name it has now; the administrator is told to rename them.
     type: dict

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.settings.validation import answered_otherwise, facts
+import yaml
+
+from tests.settings.validation import ROOT, answered_otherwise, facts, run_for
 
 HOSTS = "is not supported. Use Debian 12 or 13, or Ubuntu 22.04 or 24.04."
 APPLICATION = {"id": "paraview", "title": "ParaView", "command": ["paraview"]}
@@ -243,3 +245,16 @@ GOOD: dict[str, dict[str, Any]] = {
 def test_bad_settings_are_named_with_a_remedy_and_good_ones_pass() -> None:
     good: dict[str, tuple[dict[str, Any], list[str]]] = {name: (settings, []) for name, settings in GOOD.items()}
     assert answered_otherwise("displays", BAD | good) == {}
+
+
+def test_a_sound_server_of_the_site_is_masked_no_longer() -> None:
+    """By the record of links removal knows which mask is ours."""
+    paths = "__displays_files | selectattr('link', 'defined') | map(attribute='path')"
+    units = [f"/etc/systemd/user/pulseaudio.{kind}" for kind in ("socket", "service")]
+    hosts: dict[str, dict[str, Any]] = {"sound": {}, "none": {"displays_sound": False}}
+    assert run_for("displays", hosts, {}, paths) == {"sound": units, "none": []}
+    for name in ("configure", "remove"):
+        tasks = yaml.safe_load((ROOT / f"roles/displays/tasks/{name}.yml").read_text())
+        assert [task["managed_files"].get("links_record") for task in tasks if "managed_files" in task] == [
+            "{{ __displays_links }}"
+        ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.settings.validation import ROOT, answered_otherwise, wired
+from tests.settings.validation import ROOT, answered_otherwise, facts, run_for, wired
 
 LAYOUT = "Write it like /eos/user/{first_letter}/{login}; other words in braces are not known."
 COMMAND = "Write it like [/usr/local/sbin/make-home, '{login}'], a program on the host and its arguments."
@@ -153,6 +153,22 @@ def test_the_hub_finds_all_that_it_reads_in_the_document() -> None:
     former = {"deadline": written["check_timeout"], "when_down": written["on_unavailable"]}
     assert {key: written.pop(key) for key in former} == former
     assert set(re.findall(r"^    (\w+):", read, re.MULTILINE)) == set(written) - {"comment"}
+
+
+def test_a_watch_that_a_run_has_left_is_stopped_later() -> None:
+    """As the next run finds it: its files are gone, and it still runs."""
+    (task,) = (task for task in yaml.safe_load((ROOT / "roles/homes/tasks/deploy.yml").read_text()) if "when" in task)
+    there, none = (facts(campushub={"markers": markers}) for markers in ([task["vars"]["__homes_link"]], []))
+    off = {"homes_watch": "none", **task["vars"]}
+    hosts = {
+        "left": {**off, "facts": there},
+        "nothing": {**off, "facts": none},
+        "unknown": {**off, "facts": facts()},
+        "absent": {**off, "homes_state": "absent", "facts": there},
+        "watched": {**task["vars"], "homes_mount_point": "/net", "homes_layout": "/net/{login}", "facts": none},
+    }
+    found = run_for("homes", hosts, {}, task["when"])
+    assert found == {"left": True, "nothing": False, "unknown": True, "absent": True, "watched": True}
 
 
 def test_accounts_have_the_homes_of_the_layout_and_make_none(tmp_path: Path) -> None:

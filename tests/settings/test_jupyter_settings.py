@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.settings.validation import ROOT, answered_otherwise, facts, rendered, run_for
 
@@ -145,6 +146,28 @@ def test_each_service_that_forks_has_its_switch() -> None:
     assert f"/bin/campushub-prefork-kernels {socket} numpy scipy.optimize\n" in kernels
     # Both are shut off from the host in the same way.
     assert len(set(servers.splitlines()) ^ set(kernels.splitlines())) == 6
+
+
+def test_a_unit_that_a_run_has_left_is_stopped_later() -> None:
+    """As the next run finds it: its file is gone, and it still runs."""
+    tasks = {task["name"]: task for task in yaml.safe_load((ROOT / "roles/jupyter/tasks/install.yml").read_text())}
+    timer = tasks["Switch the warm-up of environments on or off"]
+    loop = tasks["Stop a service that forks servers or kernels"]
+    wants = "/etc/systemd/system/multi-user.target.wants/campushub-"
+    there = [timer["vars"]["__jupyter_warm_up_link"], f"{wants}prefork.service", f"{wants}prefork-kernels.service"]
+    settings = {**timer["vars"], **loop["vars"], "jupyter_prefork_kernels": False}
+    hosts = {
+        "left": {**settings, "facts": facts(campushub={"markers": there})},
+        "nothing": {**settings, "facts": facts(campushub={"markers": []})},
+        "unknown": settings,
+    }
+    expression = f"[{timer['when']}, {loop['loop'].strip().removeprefix('{{').removesuffix('}}')}]"
+    kernels = ["campushub-prefork-kernels.service"]
+    assert run_for("jupyter", hosts, {}, expression) == {
+        "left": [True, kernels],
+        "nothing": [False, []],
+        "unknown": [True, kernels],
+    }
 
 
 def locked(role: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from plugins.action import preflight_report as report
 from tests.settings.validation import preflight
@@ -49,6 +50,28 @@ def test_a_cluster_has_one_hub() -> None:
     ]
 
 
+def test_what_a_host_has_of_a_group_that_it_has_left_is_named() -> None:
+    playbook = yaml.safe_load((ROOT / "playbooks" / "preflight.yml").read_text())
+    (table,) = (
+        play["vars"]["preflight_leftovers"] for play in playbook if "preflight_leftovers" in play.get("vars", {})
+    )
+    known = {name for task in playbook[1]["tasks"] for name in task.get("preflight_report", {}).get("groups", ())}
+    assert {group for entry in table for group in entry["groups"]} == known
+    there = {
+        "h": ["/etc/campushub/homes.json", "/etc/jupyterhub/settings.json", "/opt/campushub/user"],
+        "a": ["/etc/campushub/homes.json", "/etc/squid/conf.d/campushub.conf"],
+        "b": ["/etc/squid/conf.d/campushub.conf", "/etc/jupyterhub/settings.json"],
+        "unknown": [],
+    }
+    members = {"hub": ["h"], "network_homes": ["a"], "all": list(there)}
+    goes_on = "has switched on goes on outside of it. Put each host back there, run"
+    assert report.leftover_warnings(members, table, there) == [
+        f"b: what the group hub {goes_on} ./campushub remove -e confirm=yes --limit b, and take it out then.",
+        f"h: what the group network_homes {goes_on} install with homes_state: absent for it, and take it out then.",
+        f"a, b: what the group squid {goes_on} install with squid_state: absent for it, and take it out then.",
+    ]
+
+
 def test_a_cluster_is_told_of_accounts_without_numbers(tmp_path: Path) -> None:
     hub = {
         **DEAD,
@@ -80,6 +103,21 @@ def test_no_host_at_all(tmp_path: Path) -> None:
     status, output = preflight(tmp_path, {"all": {"hosts": {}}})
     assert status != 0
     assert "has no hosts. Name one that has" in output
+
+
+def test_other_files_in_the_directory_of_an_inventory_are_named(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    stray = tmp_path / "site" / "notes"
+    stray.write_text("".join(f"word{number} # of a note\n" for number in range(40)))
+    (tmp_path / "site" / "install.log").write_text("PLAY RECAP\n")
+    inventory = {"hub": {"hosts": {"h1": DEAD}}}
+    (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    status, output = preflight(tmp_path / "site", inventory, "-i", f"{tmp_path}/site")
+    assert status != 0
+    assert f"{stray}: read as a part of the inventory, and no host in it is in a group." in output
+    assert "word7" not in output
+    stray.unlink()
+    assert "read as a part" not in preflight(tmp_path / "site", inventory, "-i", f"{tmp_path}/site")[1]
 
 
 @pytest.mark.parametrize("options", [(), ("--check",)])

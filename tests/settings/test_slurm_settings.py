@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from plugins.module_utils.files import MARKER
 from tests.settings.validation import answered_otherwise, facts, messages, rendered, wired
 
 TRIXIE = facts("Debian", "13", "trixie")
@@ -317,6 +318,18 @@ def test_the_configuration_names_all_hosts_and_partitions() -> None:
     assert [line for line in lines if line.startswith(("KillWait", "TmpFS"))] == ["KillWait=30", "TmpFS=/scratch"]
     assert "JobRequeue=0" in lines
     assert not [line for line in lines if line.startswith(("Accounting", "Priority", "JobAcct"))]
+
+
+def test_the_configuration_of_another_cluster_is_known_as_ours(tmp_path: Path) -> None:
+    """By its words what the host had is kept beside it, and put back by removal."""
+    theirs, key = tmp_path / "slurm.conf", tmp_path / "munge.key"
+    key.write_bytes(bytes(1024))
+    key.chmod(0o600)
+    joined = {"slurm_join": True, "slurm_conf_file": str(theirs), "slurm_munge_key_file": str(key)}
+    for text, expected in (("A=1\nB=2\n", f"# {MARKER}\nA=1\nB=2\n"), (f"A=1\n# {MARKER}\n", f"A=1\n# {MARKER}\n")):
+        theirs.write_text(text)
+        found = rendered("slurm", {"hub1": joined}, "[{'path': 'conf', 'content': __slurm_joined_conf}]")
+        assert found["hub1"]["conf"] == expected
 
 
 def test_accounting_is_told_to_all_hosts() -> None:

@@ -162,3 +162,49 @@ def test_each_wired_setting_has_its_wiring_as_default() -> None:
     found = [reading.findall(path.read_text()) for path in ROOT.glob("roles/*/defaults/main.yml")]
     assert {f"{role}_{name}" for pairs in found for role, name in pairs} == wiring
     assert "precedence" not in (ROOT / "ansible.cfg").read_text()
+
+
+GROUPS = {"hub", "compute", "slurm_controller", "displays", "cvmfs_clients", "squid", "eos_clients", "network_homes"}
+
+
+def applied(playbook: str) -> dict[str, set[str]]:
+    """Return the groups on whose hosts a playbook applies each role, or removes it."""
+    found: dict[str, set[str]] = {}
+    for play in yaml.safe_load((ROOT / playbook).read_text()):
+        hosts = set(str(play.get("hosts", "")).split(":"))
+        for task in play.get("tasks", []):
+            included = [task]
+            if "ansible.builtin.include_tasks" in task:
+                included = yaml.safe_load((ROOT / task["ansible.builtin.include_tasks"]).read_text())
+            for entry in included:
+                role = (
+                    entry.get("ansible.builtin.import_role") or entry.get("ansible.builtin.include_role") or {}
+                ).get("name")
+                condition = task.get("when", "")
+                # A condition names groups within those of the play: one, or a list.
+                named = set(re.findall(r"'(\w+)'", str(condition))) & GROUPS
+                narrowed = named if named and "or '" not in condition else GROUPS if "all" in hosts else hosts
+                if role:
+                    found.setdefault(role, set()).update(narrowed)
+    return found
+
+
+def test_roles_are_checked_applied_and_removed_on_the_same_hosts(tmp_path: Path) -> None:
+    (checked,) = (
+        play["vars"]
+        for play in yaml.safe_load((ROOT / "playbooks/preflight.yml").read_text())
+        if "preflight_roles" in play.get("vars", {})
+    )
+    settings = {name: checked[name] for name in ("preflight_hub", "preflight_work", "preflight_roles")}
+    hosts = {group: {"hosts": {f"h-{group}": settings}} for group in GROUPS}
+    said = wired(tmp_path, {"all": {"children": hosts}}, ["preflight_roles"])
+    of_preflight: dict[str, set[str]] = {}
+    for host, found in said.items():
+        for role in found["preflight_roles"]:
+            of_preflight.setdefault(role, set()).add(host.removeprefix("h-"))
+    of_site, of_removal = applied("site.yml"), applied("playbooks/remove.yml")
+    assert len(of_site) == 11
+    assert of_preflight == of_site
+    # Accounts go with the files that every host has, and the group of displays had another name.
+    removed = {role: groups - {"desktops"} for role, groups in of_removal.items()}
+    assert removed == {**of_site, "accounts": GROUPS}

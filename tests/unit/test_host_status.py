@@ -163,6 +163,7 @@ def test_unit(output: str, state: str, fault: list[str], monkeypatch: pytest.Mon
         "server_name": "",
         "environments": "/nonexistent",
         "displays_check": "/nonexistent",
+        "displays_engine": "auto",
         "maintenance": "/nonexistent",
         "disks": [],
     }
@@ -171,17 +172,19 @@ def test_unit(output: str, state: str, fault: list[str], monkeypatch: pytest.Mon
     assert found[1] == fault
 
 
-def test_xpra_that_does_not_work_is_a_fault(tmp_path: Path) -> None:
+def test_xpra_that_does_not_work_is_a_fault_where_it_is_wanted(tmp_path: Path) -> None:
     file = tmp_path / "displays-check.json"
-    assert host_status.display_line(file) == ([], [])
+    assert host_status.display_line(file, "auto") == ([], [])
     file.write_text('{"ok": true, "tested": true, "version": "6.5.5", "reason": ""}')
-    assert host_status.display_line(file) == ([("displays", "Xpra 6.5.5")], [])
+    assert host_status.display_line(file, "xpra") == ([("displays", "Xpra 6.5.5")], [])
     file.write_text('{"ok": true, "tested": false, "version": "6.6", "reason": ""}')
-    assert "was not tested" in host_status.display_line(file)[0][0][1]
-    file.write_text('{"ok": false, "tested": false, "version": "6.6", "reason": "no picture came within 20 s"}')
-    lines, faults = host_status.display_line(file)
+    assert "was not tested" in host_status.display_line(file, "xpra")[0][0][1]
+    file.write_text('{"ok": false, "tested": false, "version": "6.6", "reason": "no picture came within 20 s."}')
+    lines, faults = host_status.display_line(file, "xpra")
     assert lines == [("displays", "TigerVNC, for Xpra 6.6 failed its check")]
     assert faults == ["Xpra 6.6 does not work, so TigerVNC makes the displays: no picture came within 20 s."]
+    line = "TigerVNC, for Xpra 6.6 failed its check: no picture came within 20 s"
+    assert host_status.display_line(file, "auto") == ([("displays", line)], [])
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}"])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import runpy
+import shutil
 import sqlite3
+import subprocess
 import tarfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +50,25 @@ class Hub:
         return names
 
     def save(self, url: str = "") -> dict[str, Any]:
-        manifest: dict[str, Any] = hub_archive.create(self.backup, self.configuration, self.data, url)
+        if url:
+            (self.configuration / "database_url").write_text(f"{url}\n")
+        manifest: dict[str, Any] = hub_archive.create(self.backup, self.configuration, self.data)
         return manifest
 
-    def put_back(self, url: str = "") -> None:
-        hub_archive.restore(self.backup, self.configuration, self.data, url)
+    def put_back(self) -> None:
+        hub_archive.restore(self.backup, self.configuration, self.data)
+
+
+def contents_of(backup: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+    with tarfile.open(backup) as archive:
+        members = [(info, archive.extractfile(info)) for info in archive]
+        return [(info, member.read() if member else b"") for info, member in members]
+
+
+def write_archive(backup: Path, contents: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    with tarfile.open(backup, "w:gz") as archive:
+        for info, content in contents:
+            archive.addfile(info, io.BytesIO(content))
 
 
 @pytest.fixture
@@ -75,6 +94,84 @@ def test_what_was_there_before_is_kept(hub: Hub) -> None:
     kept = sqlite3.connect(hub.data.with_name("jupyterhub.before-restore") / "jupyterhub.sqlite")
     assert [row[0] for row in kept.execute("SELECT name FROM users ORDER BY name")] == ["alice", "bob"]
     kept.close()
+
+
+def test_a_link_stays_and_what_it_leads_to_comes_back(hub: Hub) -> None:
+    real = hub.data.parent / "elsewhere"
+    hub.data.rename(real)
+    hub.data.symlink_to(real)
+    (hub.data / "notes").write_text("old")
+    hub.save()
+    with tarfile.open(hub.backup) as archive:
+        assert archive.getmember("data").isdir()
+        assert "data/notes" in archive.getnames()
+    hub.write("DELETE FROM users")
+    hub.put_back()
+    assert hub.data.readlink() == real
+    assert hub.users() == ["alice"]
+    assert (real.with_name("elsewhere.before-restore") / "jupyterhub.sqlite").exists()
+
+
+def test_a_backup_of_a_link_alone_changes_nothing(hub: Hub) -> None:
+    """As former releases made it."""
+    hub.save()
+    contents = contents_of(hub.backup)
+    for info, _ in contents:
+        if info.name == "data":
+            info.type, info.linkname = tarfile.SYMTYPE, str(hub.data)
+    write_archive(hub.backup, contents)
+    assert refused(hub).endswith(": It has a link in the place of data, and not what the link leads to.")
+
+
+@pytest.fixture(params=["a file system", "a directory of the same one"])
+def mounted(hub: Hub, request: pytest.FixtureRequest) -> Iterator[Hub]:
+    """A hub whose database is on something that is mounted."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount")
+    source = hub.data.with_name("source")
+    shutil.copytree(hub.data, source)
+    options = ["-t", "tmpfs", "none"] if request.param == "a file system" else ["--bind", source]
+    subprocess.run(["mount", *options, hub.data], check=True)
+    if request.param == "a file system":
+        shutil.copytree(source, hub.data, dirs_exist_ok=True)
+    os.chown(hub.data, 1234, 1234)
+    hub.data.chmod(0o750)
+    yield hub
+    subprocess.run(["umount", hub.data], check=True)
+
+
+def test_where_something_is_mounted_its_content_is_replaced(mounted: Hub) -> None:
+    (mounted.data / ".campushub-reserve").write_text("of this host")
+    mounted.save()
+    mounted.write("INSERT INTO users VALUES ('bob')")
+    for _ in range(2):
+        mounted.put_back()
+        assert mounted.users() == ["alice"]
+    names = sorted(path.name for path in mounted.data.iterdir())
+    assert names == [".campushub-before-restore", ".campushub-reserve", "jupyterhub.sqlite"]
+    assert (mounted.data.stat().st_uid, mounted.data.stat().st_mode & 0o777) == (1234, 0o750)
+    assert (mounted.data / ".campushub-before-restore").stat().st_mode & 0o777 == 0o700
+    mounted.save()
+    with tarfile.open(mounted.backup) as archive:
+        assert not [name for name in archive.getnames() if "before-restore" in name]
+
+
+def test_a_restore_that_fails_leaves_a_mount_as_it_was(mounted: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise hub_archive.ArchiveError("no database")
+
+    mounted.save()
+    (info, text), *others = contents_of(mounted.backup)
+    text = text.replace(b'"sqlite"', b'"postgresql"')
+    info.size = len(text)
+    write_archive(mounted.backup, [(info, text), *others])
+    monkeypatch.setattr(hub_archive, "restore_postgresql", fails)
+    mounted.write("INSERT INTO users VALUES ('bob')")
+    with pytest.raises(hub_archive.ArchiveError, match="nothing was changed: no database"):
+        mounted.put_back()
+    assert mounted.users() == ["alice", "bob"]
+    assert [path.name for path in mounted.data.iterdir()] == ["jupyterhub.sqlite"]
+    assert (mounted.data.stat().st_uid, mounted.data.stat().st_mode & 0o777) == (1234, 0o750)
 
 
 def test_only_its_owner_can_read_the_file(hub: Hub) -> None:
@@ -157,13 +254,7 @@ def test_archive_of_something_else(hub: Hub) -> None:
 
 def test_archive_cannot_write_outside(hub: Hub) -> None:
     hub.save()
-    with tarfile.open(hub.backup) as archive:
-        members = [(info, archive.extractfile(info)) for info in archive]
-        contents = [(info, member.read() if member else b"") for info, member in members]
-    evil = tarfile.TarInfo("data/../../../evil")
-    with tarfile.open(hub.backup, "w:gz") as archive:
-        for info, content in [*contents, (evil, b"")]:
-            archive.addfile(info, io.BytesIO(content))
+    write_archive(hub.backup, [*contents_of(hub.backup), (tarfile.TarInfo("data/../../../evil"), b"")])
     hub.put_back()
     assert not (hub.backup.parent.parent / "evil").exists()
     assert not (hub.backup.parent / "evil").exists()
@@ -171,7 +262,7 @@ def test_archive_cannot_write_outside(hub: Hub) -> None:
 
 def test_no_hub(tmp_path: Path) -> None:
     with pytest.raises(hub_archive.ArchiveError, match="so there is no hub to save"):
-        hub_archive.create(tmp_path / "x", tmp_path / "none", tmp_path / "none", "")
+        hub_archive.create(tmp_path / "x", tmp_path / "none", tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -184,9 +275,28 @@ def test_no_hub(tmp_path: Path) -> None:
     ],
 )
 def test_url_is_given_to_postgresql_without_the_driver(tmp_path: Path, url: str, server: str) -> None:
-    assert hub_archive.database_url(url, tmp_path) == server
+    assert hub_archive.database_url(tmp_path) == ""
     (tmp_path / "database_url").write_text(f"# Managed\n{url}\n")
-    assert hub_archive.database_url("", tmp_path) == server
+    assert hub_archive.database_url(tmp_path) == server
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://hub:s%40cret@db:5433/hub?sslmode=require",
+        "postgresql+psycopg://hub@[2001:db8::1]:5432/hub",
+        "postgresql+psycopg:///hub?host=/run/postgresql",
+    ],
+)
+def test_the_copy_before_an_upgrade_is_of_the_same_database(tmp_path: Path, url: str) -> None:
+    """The hub's own program stands alone on its host, so that it reads the URL a second time."""
+    program = runpy.run_path(str(ROOT / "files/campushub_hub/src/campushub_hub/bin/backup_database.py"))
+    address, environment = program["connection"](url)
+    (tmp_path / "database_url").write_text(url)
+    assert hub_archive.without_password(hub_archive.database_url(tmp_path)) == (
+        address,
+        environment.get("PGPASSWORD", ""),
+    )
 
 
 def test_database_of_another_kind(hub: Hub) -> None:

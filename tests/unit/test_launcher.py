@@ -348,6 +348,22 @@ def test_install_is_ansible_playbook_with_the_same_options(machine: Machine) -> 
     )
 
 
+def test_the_configuration_of_another_project_is_left_out(machine: Machine) -> None:
+    machine.complete()
+    own = machine.checkout / "ansible.cfg"
+    assert machine.run("install", "-i", "hosts.yml").returncode == 0
+    program = machine.checkout / ".venv/bin/ansible-playbook"
+    program.write_text(f'#!/bin/bash\necho "$ANSIBLE_CONFIG" >>"{machine.calls}"\n')
+    for given, said in (
+        ("/etc/ansible/ansible.cfg", True),
+        (f"{own.parent}/../checkout/ansible.cfg", False),
+        ("", False),
+    ):
+        answer = machine.run("install", "-i", "hosts.yml", ANSIBLE_CONFIG=given)
+        assert (f"ANSIBLE_CONFIG={given} is left out" in answer.stderr) is said
+        assert machine.called()[-1] == str(own)
+
+
 def test_demo_is_a_playbook_with_variables(machine: Machine) -> None:
     machine.complete()
     with listener() as port:

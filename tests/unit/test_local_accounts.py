@@ -13,6 +13,7 @@ import pytest
 from plugins.module_utils.system_groups import system_groups
 from plugins.modules import local_accounts
 from plugins.modules.local_accounts import Account, Group, Home, Host, Plan, Planner, digest
+from tests.unit.modules import run_module
 
 OLD, NEW = "$6$salt$old", "$6$salt$new"
 
@@ -44,6 +45,19 @@ def commands(made: Plan) -> list[list[str]]:
 def test_nothing_is_done_where_all_is_as_listed() -> None:
     made = plan(host(), {"name": "ann", "uid": 1001, "password_hash": OLD}, {"name": "eve", "state": "absent"})
     assert (made.actions, made.problems) == ([], [])
+
+
+def test_whose_server_runs_is_not_removed_and_it_is_said_why() -> None:
+    module = SimpleNamespace(
+        check_mode=False, get_bin_path=lambda name, **_: name, run_command=lambda *_, **__: (8, "", "ann is in use")
+    )
+    runner = local_accounts.Runner(module)
+    for action in plan(host(), {"name": "ann", "state": "absent"}).actions:
+        runner.run(action)
+    assert "".join(runner.problems) == (
+        "could not remove user ann: ann is in use. End servers and jobs with campushub-revoke ann on the hub, what else"
+        " runs with loginctl terminate-user ann here, and run this again."
+    )
 
 
 def test_a_new_account_follows_its_groups_with_its_hash_on_stdin() -> None:
@@ -298,6 +312,29 @@ def test_keys_are_read_and_written_as_they_are(home: Path) -> None:
     text = local_accounts.keys_as_user("ann", "read")
     local_accounts.keys_as_user("ann", "write", f"{text}ssh-ed25519 B\n")
     assert (home / ".ssh" / "authorized_keys").read_bytes() == b"ssh-ed25519 A Zo\xeb\nssh-ed25519 B\n"
+
+
+def test_keys_that_are_listed_no_more_are_removed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of the host are stand-ins; the file of keys is a real one."""
+    record, keys = tmp_path / "keys.json", home / ".ssh" / "authorized_keys"
+    keys.write_text("ssh-ed25519 HERS\n")
+    monkeypatch.setattr(local_accounts, "KEYED", str(record))
+    monkeypatch.setattr(
+        local_accounts, "read_host", lambda _: host(keyed=set(local_accounts.recorded(str(record)) or []))
+    )
+
+    def apply(**user: Any) -> dict[str, Any]:
+        return run_module(local_accounts.main, users=[{"name": "ann", **user}], access_group="hub")
+
+    assert apply()["changed"] is False, "keys of nobody but their user are not looked at"
+    assert apply(ssh_keys=["ssh-ed25519 OURS"])["actions"] == ["set the ssh keys of ann"]
+    assert record.stat().st_mode & 0o777 == 0o600
+    # As long as there is such a record, results are not cached.
+    assert local_accounts.wanted_keys([{"name": "ann", "state": "present", "ssh_keys": None}], {"ann"}) == {"ann": []}
+    assert apply()["actions"] == ["set the ssh keys of ann"]
+    assert keys.read_text() == "ssh-ed25519 HERS\n"
+    assert not record.exists()
+    assert apply()["changed"] is False
 
 
 @pytest.mark.attack

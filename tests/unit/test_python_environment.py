@@ -11,7 +11,9 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
@@ -397,8 +399,8 @@ def test_a_failing_completion_leaves_the_old_version_in_use(site: Site) -> None:
     assert site.python("import alpha; print(alpha.VERSION)") == "1.0"
 
 
-def test_a_package_of_our_own_is_built_once_for_the_same_sources(tmp_path: Path) -> None:
-    project = tmp_path / "gamma"
+def make_project(project: Path) -> None:
+    """Write the sources of a package."""
     for name, text in {
         "pyproject.toml": """
             [build-system]
@@ -413,6 +415,11 @@ def test_a_package_of_our_own_is_built_once_for_the_same_sources(tmp_path: Path)
     }.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(dedent(text))
+
+
+def test_a_package_of_our_own_is_built_once_for_the_same_sources(tmp_path: Path) -> None:
+    project = tmp_path / "gamma"
+    make_project(project)
     first = built(project)
     assert zipfile.ZipFile(first).read("gamma/__init__.py") == b""
     (project / "tests/test_gamma.py").write_text("changed")
@@ -425,3 +432,36 @@ def test_a_package_of_our_own_is_built_once_for_the_same_sources(tmp_path: Path)
     (project / "pyproject.toml").write_text("")
     with pytest.raises(AnsibleActionFail, match="gamma cannot be built"):
         built(project)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Root works as nobody meanwhile."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_checkout_of_another_user_has_its_packages() -> None:
+    with TemporaryDirectory() as directory:
+        project = Path(directory, "gamma")
+        project.parent.chmod(0o755)
+        make_project(project)
+        wheel = built(project)
+        for path in (*project.glob("dist/*"), project / "dist", project):
+            path.chmod(path.stat().st_mode & 0o555)
+        with another_user():
+            assert built(project) == wheel
+        (project / "gamma/__init__.py").write_text("changed = True")
+        with (
+            another_user(),
+            pytest.raises(AnsibleActionFail, match=r"cannot make the package of .*/gamma in it .*\. Run"),
+        ):
+            built(project)
+        project.chmod(0o755)
+        (project / "dist").chmod(0o755)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,3 +96,18 @@ def test_what_was_cut_off_or_has_no_name_says_nothing(directory: Path, store: Pa
     assert [path.name for path in store.iterdir()] == ["asked"]
     (store / "asked").write_text((store / "asked").read_text()[:-9])
     assert result_cache.valid_results() == {}
+
+
+def test_a_full_disk_is_no_failure(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a file system that is full")
+    full = tmp_path / "var"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "full", full], check=True)
+    try:
+        (full / "log").write_bytes(b"x" * 4096)
+        monkeypatch.setattr(result_cache, "DIRECTORY", f"{full}/store")
+        remember(directory)
+        assert result_cache.valid_results() == {}
+    finally:
+        subprocess.run(["umount", full], check=True)
