@@ -256,6 +256,10 @@ ansible_facts:
         system_users:
           description: Local users that are the system's, each with the groups that name it.
           type: dict
+        environments:
+          description: Links in O(disk_path), as environments have. One without a link has to be installed.
+          type: list
+          elements: str
         markers:
           description: Those files of O(markers) that are there. What one stands for need not be done.
           type: list
@@ -873,6 +877,7 @@ def main() -> None:
             "campushub": {
                 "packages": packages(),
                 "system_users": system_users(),
+                "environments": [path for path in glob.glob(f"{parameters['disk_path']}/*") if os.path.islink(path)],
                 "markers": markers,
                 "cached_results": result_cache.valid_results() if parameters["result_cache"] else None,
                 **({"cluster": cluster_facts()} if parameters["cluster"] else {}),

@@ -89,6 +89,17 @@ def test_nothing_secret_is_in_a_key(scratch: Path) -> None:
     (scratch / "x").unlink()
 
 
+@pytest.mark.parametrize(("known", "is_asked"), [([], False), (["/srv/none"], True)])
+def test_a_host_without_an_environment_is_not_asked_for_it(scratch: Path, known: list[str], is_asked: bool) -> None:
+    look = {
+        "python_environment": {"path": "/srv/none", "requirements": "x==1", "python": "/nowhere"},
+        "check_mode": True,
+    }
+    found = answer_of(scratch, {"cached_results": {}, "environments": known}, [look])
+    assert found["changed"]
+    assert ("invocation" in found) is is_asked
+
+
 CHANGE = {"ansible.builtin.command": "true", "changed_when": True}
 FAILURE = {"ansible.builtin.command": "false", "ignore_errors": True}
 QUESTION = {"ansible.builtin.command": "true", "changed_when": False}
