@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import pwd
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,19 @@ DEFAULT = Settings(
     create_homes=False,
     tmp_directory="",
 )
+
+
+@contextlib.contextmanager
+def running_sudo(environment: dict[str, str]) -> Iterator[int]:
+    """Run a stand-in for sudo with this environment; yield its number once the environment can be read."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as sudo:
+        assert sudo.stdin
+        assert sudo.stdout
+        sudo.stdin.write(b"x")
+        sudo.stdin.flush()
+        sudo.stdout.read(1)
+        yield sudo.pid
+        sudo.stdin.close()
 
 
 @pytest.mark.parametrize(
@@ -109,22 +124,14 @@ def test_servers_of_a_user_share_temporary_files_of_their_own() -> None:
 )
 def test_a_server_has_the_limits_that_its_sudo_is_started_with(said: str | None, properties: dict[str, str]) -> None:
     environment = {SERVER_LIMITS: said, "A": "B"} if said else {"A": "B"}
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=environment) as sudo:
-        assert server_limits(sudo.pid) == properties
-        assert sudo.stdin
-        sudo.stdin.close()
+    with running_sudo(environment) as pid:
+        assert server_limits(pid) == properties
 
 
 @pytest.mark.parametrize("said", ["x 1", "1\nMemoryMax=infinity 1", "1", "1 nan", "-5 -1", "1 2 3"])
 def test_no_other_words_become_properties_of_a_server(said: str) -> None:
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env={SERVER_LIMITS: said}) as sudo:
-        assert sudo.stdin
-        try:
-            assert server_limits(sudo.pid) == {}
-        except ValueError:
-            pass
-        finally:
-            sudo.stdin.close()
+    with running_sudo({SERVER_LIMITS: said}) as pid, contextlib.suppress(ValueError):
+        assert server_limits(pid) == {}
 
 
 @pytest.mark.parametrize(
@@ -152,12 +159,10 @@ def test_a_unit_has_the_number_that_the_hub_knows(monkeypatch: pytest.MonkeyPatc
     asked: list[str] = []
     account = pwd.struct_passwd(("ann", "x", 2001, 2001, "", "/home/ann", "/bin/bash"))
     environment = {user_session.SERVER_UNIT: "17 20"}
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=environment) as sudo:
+    with running_sudo(environment) as pid:
         monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.extend(command))
         monkeypatch.setattr(user_session, "wait_for_removal", lambda _uid: None)
-        user_session.start_receiver(account, sudo.pid, "")
-        assert sudo.stdin
-        sudo.stdin.close()
+        user_session.start_receiver(account, pid, "")
     expected = {"--unit=jupyterhub-user-2001-17.service", "--property=TimeoutStopSec=20s", "--property=KillMode=mixed"}
     assert expected <= set(asked)
 
