@@ -157,7 +157,7 @@ def test_everything_is_in_one_list_though_no_host_answers(tmp_path: Path, option
     assert " ".join(expected.split()) in output
 
 
-def test_an_empty_setting_does_not_keep_others_from_being_checked(tmp_path: Path) -> None:
+def test_an_empty_setting_keeps_no_other_from_its_check(tmp_path: Path) -> None:
     empty = {"base_no_proxy": None, "jupyterhub_admin_users": None, "jupyterhub_tasks_limit": None}
     status, output = preflight(tmp_path, {"hub": {"hosts": {"h1": {**DEAD, **empty}}}})
     assert status != 0

@@ -158,7 +158,7 @@ def test_a_file_that_is_no_longer_asked_about_is_not_missed(tmp_path: Path, mana
     assert reason(new) is None
 
 
-def test_a_file_that_went_while_the_unit_was_stopped_is_no_matter(tmp_path: Path, manager: Manager) -> None:
+def test_a_file_that_went_while_the_unit_stood_is_no_matter(tmp_path: Path, manager: Manager) -> None:
     url = write(tmp_path / "database_url")
     manager.says()
     assert reason(url) is None
