@@ -727,7 +727,7 @@ def test_headings_of_errors_are_translated(site: Site, monkeypatch: pytest.Monke
     def fail(handler: handlers.NewServerHandler) -> None:
         status = int(handler.get_query_argument("status", "0"))
         if status == 409:
-            raise ServerStartError(handlers.OTHER_START, status_code=status)
+            raise ServerStartError(handlers.BAD_NAME, status_code=status)
         raise HTTPError(status) if status else HTTPError(400, handlers.BAD_NAME)
 
     monkeypatch.setattr(handlers.NewServerHandler, "get", fail)
