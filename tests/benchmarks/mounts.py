@@ -135,19 +135,22 @@ def is_mounted(place: str) -> bool:
 
 
 def clients_of(place: str, alone: bool) -> list[int]:
-    """Return the process that serves a mount and, unless it is wanted alone, before it the program's watchdogs."""
-    named, serving = [], 0
+    """Return the process that serves a mount and, unless it is wanted alone, before it the program's other ones."""
+    named: list[int] = []
+    holders: dict[int, int] = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if place.encode() not in (process / "cmdline").read_bytes().split(b"\0"):
                 continue
             named.append(int(process.name))
             if any(handle.readlink() == Path("/dev/fuse") for handle in (process / "fd").iterdir()):
-                serving = int(process.name)
+                holders[int(process.name)] = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-    if not serving:
+    if not holders:
         sys.exit(f"nothing serves {place}")
+    # eosxd has a child that runs commands for it and has inherited the device; the child ends with it.
+    serving = next(number for number, parent in holders.items() if parent not in holders)
     program = Path(f"/proc/{serving}/exe").readlink()
     others = [number for number in named if number != serving and Path(f"/proc/{number}/exe").readlink() == program]
     return [serving] if alone else [*others, serving]
@@ -191,7 +194,7 @@ def main() -> int:
     of_back = parts.add_parser("back")
     of_back.add_argument("place")
     of_back.add_argument("--times", type=int, default=10)
-    of_back.add_argument("--alone", action="store_true", help="leave the client's own watchdog alive")
+    of_back.add_argument("--alone", action="store_true", help="kill the client and none of its helpers")
     wanted = parser.parse_args()
     if os.getuid() != 0:
         sys.exit("Only root can mount the stand-in and reads what the hub does.")
