@@ -1396,14 +1396,14 @@ def test_the_jail_of_failed_logins_comes_and_goes(host: Host, apply_role: ApplyR
         assert "campushub" in host.check_output("fail2ban-client status")
         assert "/var/log/site.log" in host.check_output("fail2ban-client get site logpath")
         host.check_output("fail2ban-client set campushub banip 192.0.2.77")
+        assert "192.0.2.77" in host.check_output("fail2ban-client get campushub banip")
         done = apply_role()
         assert done.returncode == 0, done.stdout[-3000:]
         jails = host.check_output("fail2ban-client status")
         assert "campushub" not in jails
         assert "site" in jails
-        assert "192.0.2.77" not in host.check_output("nft list ruleset 2>/dev/null || true")
         assert not host.check_output("find /etc/fail2ban -name '*campushub*'")
-        assert "fail2ban" not in "".join(line for line in apply_role().stdout.splitlines() if "changed:" in line)
+        assert "changed=0" in apply_role().stdout
     finally:
         host.check_output("systemctl disable --now fail2ban; rm /etc/fail2ban/jail.d/site.conf")
 

@@ -523,7 +523,7 @@ def system_users(etc: Path = Path("/etc")) -> dict[str, list[str]]:
         if number.isdigit() and int(number) < FIRST_GID:
             found[name] = []
     for line in sorted(text_of(etc / "group").splitlines()):
-        group, *_, members = line.split(":")
+        group, _, _, members = line.split(":")[:4] if line.count(":") >= 3 else ("", "", "", "")
         for name in members.split(","):
             if name in found:
                 found[name].append(group)

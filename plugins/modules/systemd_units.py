@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -100,8 +101,9 @@ def removed(name: str, patterns: list[str], check: bool) -> tuple[float, str]:
     gone = [file for file in known["found"] if not os.path.lexists(file)]
     record = {"found": found, "removed": [time.time(), gone[0]] if gone else known["removed"]}
     if record != known and not check:
-        # Names of files in closed directories are in it.
-        write(path, json.dumps(record, indent=1) + "\n", 0o600, (os.geteuid(), os.getegid()))
+        # Names of files in closed directories are in it. Without it, as on a full disk, a file that goes is not missed.
+        with contextlib.suppress(OSError):
+            write(path, json.dumps(record, indent=1) + "\n", 0o600, (os.geteuid(), os.getegid()))
     moment, file = record["removed"]
     return float(moment), str(file)
 

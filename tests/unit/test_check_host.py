@@ -138,7 +138,7 @@ def test_name_of_a_group_of_the_system(tmp_path: Path) -> None:
 def test_users_of_the_system_are_found_with_their_groups(tmp_path: Path) -> None:
     users = "root:x:0:0::/root:/bin/sh\nhub:x:997:997::/:/bin/false\nalice:x:2001:2001::/:/bin/sh\n"
     (tmp_path / "passwd").write_text(users)
-    (tmp_path / "group").write_text("shadow:x:42:hub,alice\nadm:x:4:hub\nhub:x:997:\n")
+    (tmp_path / "group").write_text("shadow:x:42:hub,alice\n\n+\n# none\nadm:x:4:hub\nhub:x:997:\n")
     assert check_host.system_users(tmp_path) == {"root": [], "hub": ["adm", "shadow"]}
 
 

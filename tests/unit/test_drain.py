@@ -83,5 +83,5 @@ def test_jobs_of_a_node_are_named_when_draining_is_only_tried(cluster: Cluster) 
 )
 def test_a_node_is_resumed_where_it_needs_to_be(cluster: Cluster, state: str, resumed: bool) -> None:
     cluster.stub("scontrol", f"[ $1 = update ] || echo '{SHOWN.format(state)}'")
-    assert ("node1.example.org takes servers already." in cluster.run("resume")) is not resumed
+    assert ("node1.example.org was not drained, so there is nothing to resume." in cluster.run("resume")) is not resumed
     assert cluster.orders() == (["scontrol update nodename=node1 state=resume"] if resumed else [])

@@ -61,7 +61,8 @@ async def ask(
     Return how a program has ended and what it has printed, which is nothing if it is too much.
 
     It gets no descriptor of the hub's: with that of the journal its user could write there in the hub's name, or end
-    that connection. Raises TimeoutError if it goes on for too long.
+    that connection. What it says beside its answer is read when it has ended, so one that says more than a pipe holds
+    waits until its time is over. Raises TimeoutError if it goes on for too long.
     """
     # Of our own, because whoever has the other end may keep it; nobody waits for the end of this one.
     errors, for_errors = os.pipe()
