@@ -235,7 +235,7 @@ class Types:
             text = option.get("type", "str") in ("str", "path") and "choices" not in option
             hint = (' Write "" for none, or leave' if text else " Leave") + " the line out for the default."
         problem = f"is {kind(value)}, but {expected(option)} is needed."
-        self.errors.append(f"{path}{written} {problem}{hint} See roles/{self.role}/README.md.")
+        self.errors.append(f"{path}{written} {problem}{hint} See docs/reference/settings/{self.role}.md.")
         self.mistyped.append(path)
 
     def _check_choices(self, path: str, value: Any, option: Mapping[str, Any], secret: bool) -> None:
@@ -248,7 +248,7 @@ class Types:
         written = "" if secret else f" = {shown(value)}"
         words = ", ".join(str(choice) or '""' for choice in choices)
         nearest = [] if secret else difflib.get_close_matches(str(value), map(str, choices), n=1, cutoff=0.6)
-        hint = f"Did you mean {nearest[0]}?" if nearest else f"See roles/{self.role}/README.md."
+        hint = f"Did you mean {nearest[0]}?" if nearest else f"See docs/reference/settings/{self.role}.md."
         self.errors.append(f"{path}{written} is none of {words}. {hint}")
         self.mistyped.append(path)
 
@@ -260,7 +260,7 @@ class Types:
                 self.errors.append(f"{path}.{name} is no setting of {path.partition('[')[0]}. {hint}")
         for name, option in options.items():
             if option.get("required") and name not in value:
-                self.errors.append(f"{path}.{name} is missing. See roles/{self.role}/README.md.")
+                self.errors.append(f"{path}.{name} is missing. See docs/reference/settings/{self.role}.md.")
                 self.mistyped.append(f"{path}.{name}")
 
     def concern(self, path: str) -> bool:
@@ -392,7 +392,8 @@ class ActionModule(ActionBase):
         self._templar.available_variables = task_vars
         written -= former.keys()
         for name, nearest in unknown_names(role, written, options, elsewhere):
-            hint = f"Did you mean {nearest}?" if nearest else f"Its settings are listed in roles/{role}/README.md."
+            listed = f"Its settings are listed in docs/reference/settings/{role}.md."
+            hint = f"Did you mean {nearest}?" if nearest else listed
             errors.append(f"{name} is no setting of role {role}. {hint}")
 
         types = self._types(role, options, task_vars)
@@ -406,8 +407,8 @@ class ActionModule(ActionBase):
 
         for name, path in plain_secrets(options, task_vars):
             result.setdefault("warnings", []).append(
-                f"{name} is in plain text in {path}. Encrypt it with Ansible Vault: ansible-vault encrypt_string"
-                f" --stdin-name {name}"
+                f"{name} is in plain text in {path}. Encrypt it with Ansible Vault:"
+                f" .venv/bin/ansible-vault encrypt_string --stdin-name {name}"
             )
 
         host = task_vars.get("inventory_hostname", "?")
@@ -439,13 +440,14 @@ class ActionModule(ActionBase):
                 # An empty value is none that a role has by default, and templates would read it as 0, or fail.
                 types.check(name, values[name], {**option, "required": True})
             elif option.get("required"):
-                types.errors.append(f"{name} is missing. See roles/{role}/README.md.")
+                types.errors.append(f"{name} is missing. See docs/reference/settings/{role}.md.")
                 types.mistyped.append(name)
         if not types.errors:
             # What depends on several values (required_if and its like) is left to Ansible.
             checked = ArgumentSpecValidator(argument_spec(options)).validate(values)
             for message in checked.error_messages:
-                types.errors.append(f"{without_secrets(message, options, values)}. See roles/{role}/README.md.")
+                text = without_secrets(message, options, values)
+                types.errors.append(f"{text}. See docs/reference/settings/{role}.md.")
         return types
 
     @staticmethod

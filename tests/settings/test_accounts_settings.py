@@ -73,7 +73,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nameless": (
         {"accounts_users": [{"uid": 2001}, {"name": "Bob"}]},
         [
-            "accounts_users[0].name is missing. See roles/accounts/README.md.",
+            "accounts_users[0].name is missing. See docs/reference/settings/accounts.md.",
             f'accounts_users[1].name = "Bob" is no login name that Unix can have. {LETTERS}',
         ],
     ),
@@ -82,22 +82,31 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             (
                 'accounts_access_group = null is empty, but a text is needed. Write "" for none, or leave the line out'
-                " for the default. See roles/accounts/README.md."
+                " for the default. See docs/reference/settings/accounts.md."
             ),
-            'accounts_groups[0] = "staff" is a text, but a dictionary is needed. See roles/accounts/README.md.',
-            "accounts_users = {} is a dictionary, but a list of dictionaries is needed. See roles/accounts/README.md.",
+            (
+                'accounts_groups[0] = "staff" is a text, but a dictionary is needed.'
+                " See docs/reference/settings/accounts.md."
+            ),
+            (
+                "accounts_users = {} is a dictionary, but a list of dictionaries is needed."
+                " See docs/reference/settings/accounts.md."
+            ),
         ],
     ),
     "inner-types": (
         user(uid="many", groups="staff", password_hash=["s3cret"], state="gone"),
         [
-            'accounts_users[0].uid = "many" is a text, but a whole number is needed. See roles/accounts/README.md.',
+            (
+                'accounts_users[0].uid = "many" is a text, but a whole number is needed.'
+                " See docs/reference/settings/accounts.md."
+            ),
             (
                 'accounts_users[0].groups = "staff" is a text, but a list of texts is needed.'
-                " Begin a line with a dash for each entry. See roles/accounts/README.md."
+                " Begin a line with a dash for each entry. See docs/reference/settings/accounts.md."
             ),
-            "accounts_users[0].password_hash is a list, but a text is needed. See roles/accounts/README.md.",
-            'accounts_users[0].state = "gone" is none of present, absent. See roles/accounts/README.md.',
+            "accounts_users[0].password_hash is a list, but a text is needed. See docs/reference/settings/accounts.md.",
+            'accounts_users[0].state = "gone" is none of present, absent. See docs/reference/settings/accounts.md.',
         ],
     ),
     "state": (
@@ -270,7 +279,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "directory-kind": (
         {"accounts_directory": "LDAP"},
-        ['accounts_directory = "LDAP" is none of "", ldap, ad. See roles/accounts/README.md.'],
+        ['accounts_directory = "LDAP" is none of "", ldap, ad. See docs/reference/settings/accounts.md.'],
     ),
     "no-servers": (
         {**LDAP, "accounts_ldap_uris": [], "accounts_ldap_base_dn": ""},

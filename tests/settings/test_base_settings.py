@@ -192,11 +192,11 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             [
                 (
                     "base_no_proxy = null is empty, but a list of texts is needed. Write [] for none."
-                    " See roles/base/README.md."
+                    " See docs/reference/settings/base.md."
                 ),
                 (
                     'base_packages = "git,curl" is a text, but a list of texts is needed.'
-                    " Begin a line with a dash for each entry. See roles/base/README.md."
+                    " Begin a line with a dash for each entry. See docs/reference/settings/base.md."
                 ),
             ],
         ),

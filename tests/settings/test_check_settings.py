@@ -25,7 +25,7 @@ LIMITS = {
         "servers": {"type": "list", "elements": "dict", "options": {"cpu": {"type": "float"}}},
     },
 }
-SEE = "See roles/hub/README.md."
+SEE = "See docs/reference/settings/hub.md."
 
 
 @pytest.mark.parametrize(

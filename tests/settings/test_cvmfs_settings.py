@@ -359,7 +359,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "method": (
         settings(cvmfs_mount_method="automount"),
-        ['cvmfs_mount_method = "automount" is none of autofs, systemd. See roles/cvmfs/README.md.'],
+        ['cvmfs_mount_method = "automount" is none of autofs, systemd. See docs/reference/settings/cvmfs.md.'],
     ),
     "deadline": (
         settings(cvmfs_check_deadline=1),

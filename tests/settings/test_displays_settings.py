@@ -35,7 +35,12 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "source": (
         {"displays_xpra_source": "pypi"},
-        ['displays_xpra_source = "pypi" is none of upstream, build, distribution. See roles/displays/README.md.'],
+        [
+            (
+                'displays_xpra_source = "pypi" is none of upstream, build, distribution.'
+                " See docs/reference/settings/displays.md."
+            ),
+        ],
     ),
     "url": (
         {"displays_xpra_apt_url": "xpra.org"},

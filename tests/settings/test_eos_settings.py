@@ -232,7 +232,12 @@ def bad(keytabs: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         ),
         "auth": (
             with_instance(auth="password"),
-            ['eos_instances[0].auth = "password" is none of krb5, sss, oauth2, unix. See roles/eos/README.md.'],
+            [
+                (
+                    'eos_instances[0].auth = "password" is none of krb5, sss, oauth2, unix.'
+                    " See docs/reference/settings/eos.md."
+                ),
+            ],
         ),
         "no-keytab": (
             with_instance(auth="sss"),

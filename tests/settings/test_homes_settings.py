@@ -51,7 +51,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "when-down": (
         {"homes_on_unavailable": "wait"},
-        ['homes_on_unavailable = "wait" is none of refuse, scratch. See roles/homes/README.md.'],
+        ['homes_on_unavailable = "wait" is none of refuse, scratch. See docs/reference/settings/homes.md.'],
     ),
     "nothing-to-watch": (
         {"homes_watch": "remount"},

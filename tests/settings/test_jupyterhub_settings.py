@@ -81,7 +81,7 @@ LDAP_BASE = (
     "is no name in a directory. Write it like ou=people,dc=example,dc=org. It is needed with jupyterhub_ldap_filter, "
     "and where no jupyterhub_ldap_bind_templates say how users are named."
 )
-README = "See roles/jupyterhub/README.md."
+README = "See docs/reference/settings/jupyterhub.md."
 
 
 def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
@@ -886,7 +886,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "jupyterhub_admin_user is no setting of role jupyterhub. Did you mean jupyterhub_admin_users?",
                 (
                     "jupyterhub_qqqqqqqqqqqqqqqqqqqq is no setting of role jupyterhub. "
-                    "Its settings are listed in roles/jupyterhub/README.md."
+                    "Its settings are listed in docs/reference/settings/jupyterhub.md."
                 ),
             ],
         ),

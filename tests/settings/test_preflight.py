@@ -152,7 +152,7 @@ def test_everything_is_in_one_list_though_no_host_answers(tmp_path: Path, option
           python3.
         - powerless: its user cannot become root: sudo: a password is required. Allow sudo for ansible_user, or give
           its password with --ask-become-pass.
-        - dead2: base_state = "gone" is none of present, absent. See roles/base/README.md.
+        - dead2: base_state = "gone" is none of present, absent. See docs/reference/settings/base.md.
     """
     assert " ".join(expected.split()) in output
 

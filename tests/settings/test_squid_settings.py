@@ -120,7 +120,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "log": (settings(squid_log_days=0), ["squid_log_days = 0 is no number of days. Give at least 1."]),
     "unit": (
         settings(squid_disk_mb="10GB"),
-        ['squid_disk_mb = "10GB" is a text, but a whole number is needed. See roles/squid/README.md.'],
+        ['squid_disk_mb = "10GB" is a text, but a whole number is needed. See docs/reference/settings/squid.md.'],
     ),
     "misspelt": (
         settings(squid_networks=[]),

@@ -251,7 +251,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "debian11": ({"facts": facts("Debian", "11.9", "bullseye")}, [f'distribution = "Debian 11" {SUPPORTED}']),
         "mode": (
             {"web_tls_mode": "letsencrypt"},
-            ['web_tls_mode = "letsencrypt" is none of own, acme, self_signed. See roles/web/README.md.'],
+            ['web_tls_mode = "letsencrypt" is none of own, acme, self_signed. See docs/reference/settings/web.md.'],
         ),
         "many": (
             {
@@ -439,7 +439,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             {"web_tls_certifcate": "/x", "web_upload_limit": ["1g"]},
             [
                 "web_tls_certifcate is no setting of role web. Did you mean web_tls_certificate?",
-                'web_upload_limit = ["1g"] is a list, but a text is needed. See roles/web/README.md.',
+                'web_upload_limit = ["1g"] is a list, but a text is needed. See docs/reference/settings/web.md.',
             ],
         ),
     }

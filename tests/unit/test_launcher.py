@@ -77,7 +77,9 @@ class Machine:
                 mkdir -p "$3/bin"
                 for program in python ansible-playbook; do
                   printf '#!/bin/bash\\necho "$0 $*" >>"{self.calls}"\\n' >"$3/bin/$program"; chmod +x "$3/bin/$program"
-                done ;;
+                done
+                # What is said of an inventory is tested in test_run_playbook.py.
+                sed -i '2i if [ "$1" = -P ]; then shift 3; exec "$@"; fi' "$3/bin/python" ;;
               *) exec {real} "$@" ;;
             esac""",
         )
@@ -145,8 +147,10 @@ def test_unknown_verb_is_answered_with_the_verbs_there_are(machine: Machine) -> 
     for verb in ("instal", "../site", "tasks/x"):
         answer = machine.run(verb)
         assert answer.returncode == 2
-        assert f"there is no verb '{verb}'" in answer.stderr
-        assert "  install " in answer.stderr
+        assert answer.stderr.startswith(f"campushub: there is no verb '{verb}'.\n\n  install ")
+    machine.python()
+    assert "there is no verb 'instal'. Did you mean install?\n" in machine.run("instal").stderr
+    assert "there is no verb 'x'.\n" in machine.run("x").stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -371,11 +375,11 @@ def test_demo_is_a_playbook_with_variables(machine: Machine) -> None:
     machine.run("demo", "--suite", "trixie", "--port", str(port), "-v")
     checkout = machine.checkout
     assert machine.called()[-1] == (
-        f"{checkout}/.venv/bin/ansible-playbook -i {checkout}/inventories/demo {checkout}/playbooks/demo.yml "
+        f"{checkout}/.venv/bin/ansible-playbook {checkout}/playbooks/demo.yml -i {checkout}/inventories/demo "
         f"--extra-vars demo_suite=trixie --extra-vars demo_port={port} -v"
     )
     machine.run("demo", "--destroy")
-    assert machine.called()[-1].endswith(f"{checkout}/playbooks/demo/destroy.yml")
+    assert f"ansible-playbook {checkout}/playbooks/demo/destroy.yml " in machine.called()[-1]
 
 
 def test_the_environment_is_made_once_for_each_lock(machine: Machine) -> None:
