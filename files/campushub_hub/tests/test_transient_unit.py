@@ -31,13 +31,15 @@ class Bus(threading.Thread):
         connection, _ = self.listener.accept()
         with connection, self.listener:
             greeted = b""
-            while not greeted.endswith(b"BEGIN\r\n"):
+            while b"BEGIN\r\n" not in greeted:
                 greeted += (received := connection.recv(4096))
                 if not received:
                     return
-                if greeted.endswith(b"\r\n") and not greeted.endswith(b"BEGIN\r\n"):
+                if greeted.endswith(b"\r\n") and b"BEGIN\r\n" not in greeted:
                     connection.sendall(b"AGREE_UNIX_FD\r\n" if b"NEGOTIATE" in greeted else b"OK 0123\r\n")
             parser = Parser()
+            # The first message waits for no answer, so it may have come already.
+            parser.add_data(greeted.partition(b"BEGIN\r\n")[2])
             hello = self.next_message(connection, parser)
             connection.sendall(new_method_return(hello, "s", (":1.5",)).serialise(1))
             call = self.next_message(connection, parser)
@@ -55,11 +57,12 @@ class Bus(threading.Thread):
     @staticmethod
     def next_message(connection: socket.socket, parser: Parser) -> Message:
         """Return a message, with the file descriptors that came with it."""
-        while True:
+        while not (message := parser.get_next_message()):
             data, received, _, _ = socket.recv_fds(connection, 65536, 1)
+            if not data:
+                raise EOFError
             parser.add_data(data, [FileDescriptor(handle) for handle in received])
-            if message := parser.get_next_message():
-                return message
+        return message
 
 
 @pytest.fixture
