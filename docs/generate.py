@@ -186,7 +186,8 @@ class Reference:
         for example in EXAMPLES:
             path = ROOT / f"inventories/{example}/group_vars/all.yml"
             head = path.read_text().partition(ALL_SETTINGS)[0]
-            found[path] = head + self.example(set(re.findall(r"^(?:# )?(\w+):", head, re.MULTILINE)))
+            # What is there as an example of several lines is explained below.
+            found[path] = head + self.example(set(re.findall(r"^(?:# )?(\w+): ", head, re.MULTILINE)))
         return found
 
     def plain(self, text: str) -> str:

@@ -334,8 +334,8 @@ def test_absent_leaves_nothing_and_brings_back_what_was_there(host: Host, apply_
     assert "timeout" not in host.check_output("cat /etc/pip.conf")
     assert summary(apply_role(base_state="absent")) > 0
     assert host.check_output("cat /etc/pip.conf") == "[global]\ntimeout = 77"
-    for path in ("/opt/campushub", "/etc/uv/uv.toml", "/etc/npmrc", "/var/lib/campushub"):
+    for path in ("/opt/campushub", "/etc/uv", "/etc/npmrc", "/var/lib/campushub"):
         assert not host.file(path).exists, path
     assert host.run("ls /usr/local/share/ca-certificates/campushub-*").rc != 0
-    assert "CampusHub" not in host.check_output("cat /etc/environment")
+    assert "CampusHub" not in host.check_output("cat /etc/environment /etc/locale.conf /etc/default/locale || true")
     assert summary(apply_role(base_state="absent")) == 0

@@ -581,5 +581,5 @@ def test_absent_removes_everything(host: Host, apply_role: ApplyRole) -> None:
     removed = apply_role(jupyter_state="absent")
     assert removed.returncode == 0, removed.stdout
     assert host.check_output("ls -d /opt/campushub/user* /etc/profile.d/campushub.sh 2>/dev/null || true") == ""
-    assert host.check_output("find /etc/jupyter /etc/ipython -type f 2>/dev/null || true") == ""
+    assert host.check_output("find /etc/jupyter /etc/ipython 2>/dev/null || true") == ""
     assert apply_role(check=True).returncode == 0

@@ -158,6 +158,11 @@ options:
         description: Where else a name may come from, as the end of a sentence; then one that is unknown is a warning.
         type: str
         default: ''
+  login_groups:
+    description: Groups whose members alone may log in. It is a warning when they have none.
+    type: list
+    elements: str
+    default: []
   managed_names:
     description: Names of users and groups that a role makes or removes, by setting. None may be a group of the system.
     type: dict
@@ -468,6 +473,23 @@ def name_problems(wanted: list[dict[str, Any]], seconds: int) -> tuple[list[str]
                 else:
                     problems.append(f"{said} {guess or f'Correct it, or add it to {place}.'}")
     return problems, unknown
+
+
+def login_warnings(groups: list[str], seconds: int) -> list[str]:
+    """Say that nobody may log in where none of these groups of the host has a member; no groups are no question."""
+    if not groups:
+        return []
+    try:
+        done = subprocess.run(
+            ["getent", "--", "group", *groups], capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return []
+    # NAME:x:GID:MEMBERS
+    if any(not line.endswith(":") for line in done.stdout.splitlines()):
+        return []
+    nobody = f"Nobody may log in yet: neither the settings nor the group {' or '.join(groups)} names anybody."
+    return [f"{nobody} Add people to accounts_users."]
 
 
 def managed_name_problems(managed: dict[str, list[str]], etc: Path = Path("/etc")) -> list[str]:
@@ -822,6 +844,7 @@ def main() -> None:
                     "elsewhere": {"type": "str", "default": ""},
                 },
             },
+            "login_groups": {"type": "list", "elements": "str", "default": []},
             "managed_names": {"type": "dict", "default": {}},
             "directory": {"type": "bool", "default": False},
             "reach": {
@@ -863,6 +886,7 @@ def main() -> None:
     if parameters["subdomains_of"]:
         # The name server of the host may know less than that of browsers.
         unknown = [*unknown, *filter(None, [wildcard_problem(parameters["subdomains_of"], parameters["deadline"])])]
+    unknown = [*unknown, *login_warnings(parameters["login_groups"], parameters["deadline"])]
     silent, clock = source_problems(parameters)
     if not installed:
         problems += silent

@@ -65,6 +65,14 @@ def test_a_file_is_valid_and_sets_only_decisions_of_the_site(inventory: str) -> 
     assert set(values) <= DECIDED
 
 
+@pytest.mark.parametrize("inventory", [*EXAMPLES, "demo"])
+def test_an_inventory_has_every_group_so_that_runs_warn_of_none(inventory: str) -> None:
+    plays = yaml.safe_load((ROOT / "playbooks/preflight.yml").read_text())
+    (report,) = (task["preflight_report"] for task in plays[-1]["tasks"] if "preflight_report" in task)
+    hosts = yaml.safe_load((ROOT / f"inventories/{inventory}/hosts.yml").read_text())
+    assert set(hosts["all"]["children"]) == set(report["groups"])
+
+
 def test_examples_differ_in_what_a_site_decides_only() -> None:
     parts = [(ROOT / f"inventories/{name}/group_vars/all.yml").read_text().partition("# === ")[2] for name in EXAMPLES]
     assert parts[0] == parts[1] != ""

@@ -166,3 +166,34 @@ def test_names_of_a_provider_stop_nothing(tmp_path: Path) -> None:
     _, output = preflight(tmp_path, {"hub": {"hosts": {"hub1": hub}}})
     assert "It counts once the account is made, at the first login." in output
     assert "hub1: jupyterhub_admin_users" not in output
+
+
+def test_groups_without_members_let_nobody_in() -> None:
+    empty = [group.gr_name for group in grp.getgrall() if not group.gr_mem][:2]
+    (said,) = check_host.login_warnings(empty, 5)
+    assert said.startswith(
+        f"Nobody may log in yet: neither the settings nor the group {' or '.join(empty)} names anybody."
+    )
+    assert check_host.login_warnings([], 5) == []
+
+
+def test_preflight_warns_when_nobody_may_log_in(tmp_path: Path) -> None:
+    nobody = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "accounts_access_group": "zzyzx-group",
+        **dict.fromkeys(("base_apt_mirror", "base_python_index_url", "base_npm_registry"), "http://127.0.0.1:1"),
+    }
+    warning = "[WARNING]: Nobody may log in yet: neither the settings nor the group zzyzx-group names anybody."
+    gone = {"accounts_users": [{"name": "eve", "state": "absent"}, {"name": "bot", "access": False}, 7]}
+    _, output = preflight(tmp_path, {"hub": {"hosts": {"hub1": nobody | gone}}})
+    assert warning in output
+    # With somebody, or where others know who there is, nothing is said.
+    for somebody in (
+        {"accounts_users": [{"name": "ann"}]},
+        {"jupyterhub_allow_all": True},
+        {"accounts_directory": "ldap"},
+        {"jupyterhub_authenticator": "oidc"},
+    ):
+        _, output = preflight(tmp_path, {"hub": {"hosts": {"hub1": nobody | somebody}}})
+        assert "Nobody may log in yet" not in output

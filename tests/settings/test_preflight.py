@@ -157,6 +157,16 @@ def test_everything_is_in_one_list_though_no_host_answers(tmp_path: Path, option
     assert " ".join(expected.split()) in output
 
 
+def test_a_misspelt_variable_of_a_vault_is_in_the_list(tmp_path: Path) -> None:
+    people = {"accounts_users": [{"name": "ana", "password_hash": "{{ vault_anna }}"}], "web_tls_mode": "magic"}
+    cluster = {"hub": {"hosts": {"h1": DEAD | people}}, "compute": {"hosts": {"n1": DEAD | people}}}
+    status, output = preflight(tmp_path, cluster)
+    assert status != 0
+    assert "3 mistakes to put right" in output
+    assert "- h1, n1: accounts_users cannot be worked out: 'vault_anna' is undefined" in output
+    assert '- h1: web_tls_mode = "magic" is none of own, acme, self_signed.' in output
+
+
 def test_an_empty_setting_keeps_no_other_from_its_check(tmp_path: Path) -> None:
     empty = {"base_no_proxy": None, "jupyterhub_admin_users": None, "jupyterhub_tasks_limit": None}
     status, output = preflight(tmp_path, {"hub": {"hosts": {"h1": {**DEAD, **empty}}}})

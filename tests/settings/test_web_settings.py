@@ -67,6 +67,7 @@ PUBLIC = (
     "is not a name that an ACME service gives a certificate for. Give a name with a domain, "
     "such as jupyter.example.org, or choose another web_tls_mode than acme."
 )
+RESERVED = "is reserved for examples. Give the name that people type into their browser."
 SUPPORTED = (
     "is not supported. Use Debian 12 or 13, Ubuntu 22.04 or 24.04, "
     "or Enterprise Linux 9 (RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle)."
@@ -133,7 +134,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
     """For each fake host its settings and what must be said about them."""
     authority = Authority(directory)
     key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    leaf = authority.certificate("hub", key, ("hub.example.org", "*.lab.example.org", "192.0.2.7", "2001:db8::7"))
+    leaf = authority.certificate("hub", key, ("hub.site.test", "*.lab.site.test", "192.0.2.7", "2001:db8::7"))
     chain = authority.own()
     good = authority.write("good.pem", leaf)
     full = authority.write("full.pem", leaf + chain)
@@ -143,22 +144,23 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
     key_file = authority.write("key.pem", key_pem(key))
     other_key = authority.write("other.key", key_pem(other))
     locked = authority.write("locked.key", key_pem(key, b"secret"))
-    old = authority.write("old.pem", authority.certificate("hub", key, ("hub.example.org",), NOW - 9 * DAY, NOW - DAY))
-    early = authority.write("early.pem", authority.certificate("hub", key, ("hub.example.org",), NOW + DAY))
-    nameless = authority.write("nameless.pem", authority.certificate("hub.example.org", key))
+    old = authority.write("old.pem", authority.certificate("hub", key, ("hub.site.test",), NOW - 9 * DAY, NOW - DAY))
+    early = authority.write("early.pem", authority.certificate("hub", key, ("hub.site.test",), NOW + DAY))
+    nameless = authority.write("nameless.pem", authority.certificate("hub.site.test", key))
     note = authority.write("note.txt", "not what you look for")
     der = authority.write("leaf.der", b"\x30\x82\x01\x0a")
     torn = authority.write("torn.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     gone = str(directory / "gone.pem")
-    wild = authority.write("wild.pem", authority.certificate("hub", key, ("hub.example.org", "*.hub.example.org")))
+    wild = authority.write("wild.pem", authority.certificate("hub", key, ("hub.site.test", "*.hub.site.test")))
+    example = authority.write("example.pem", authority.certificate("hub", key, ("hub.example.net",)))
     hook = authority.write("hook", "#!/bin/sh\nexit 0\n")
 
     def own(certificate: str = good, key: str = key_file, **others: Any) -> dict[str, Any]:
-        named = {"web_server_name": "hub.example.org", "web_tls_mode": "own"}
+        named = {"web_server_name": "hub.site.test", "web_tls_mode": "own"}
         return {**named, "web_tls_certificate": certificate, "web_tls_key": key, **others}
 
     def acme(**others: Any) -> dict[str, Any]:
-        named = {"web_server_name": "hub.example.org", "web_tls_mode": "acme", "web_acme_email": "ops@example.org"}
+        named = {"web_server_name": "hub.site.test", "web_tls_mode": "acme", "web_acme_email": "ops@example.org"}
         return {**named, **others}
 
     other_first = f'web_tls_key = "{key_file}" does not belong to the first certificate in'
@@ -181,7 +183,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "own": (own(), []),
         "own-chain-in-file": (own(full), []),
         "own-chain-apart": (own(web_tls_chain=chain_file), []),
-        "own-aliases": (own(web_server_aliases=["A.lab.example.org", "192.0.2.7", "2001:DB8:0::7"]), []),
+        "own-aliases": (own(web_server_aliases=["A.lab.site.test", "192.0.2.7", "2001:DB8:0::7"]), []),
         "acme": (acme(web_acme_ca_certificate=chain_file, web_acme_eab_key_id="k", web_acme_eab_hmac_key="h"), []),
         "subdomains": ({"web_user_subdomains": True, "web_server_name": "localhost", "web_public_port": 8443}, []),
         "subdomains-own": (own(wild, web_user_subdomains=True), []),
@@ -190,23 +192,23 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             own(web_user_subdomains=True),
             [
                 (
-                    f'web_tls_certificate = "{good}" does not cover *.hub.example.org; it is for hub.example.org, '
-                    "*.lab.example.org, 192.0.2.7, 2001:db8::7. Get one for all of web_server_name and "
-                    "web_server_aliases, and for *.hub.example.org, in which the names of users are, or correct these."
+                    f'web_tls_certificate = "{good}" does not cover *.hub.site.test; it is for hub.site.test, '
+                    "*.lab.site.test, 192.0.2.7, 2001:db8::7. Get one for all of web_server_name and "
+                    "web_server_aliases, and for *.hub.site.test, in which the names of users are, or correct these."
                 )
             ],
         ),
         "subdomains-names": (
             {
                 "web_user_subdomains": True,
-                "web_server_name": "hub.example.org",
-                "web_server_aliases": ["www.example.org", "www.hub.example.org", "a.b.hub.example.org"],
+                "web_server_name": "hub.site.test",
+                "web_server_aliases": ["www.example.org", "www.hub.site.test", "a.b.hub.site.test"],
                 "web_public_port": 0,
             },
             [
                 (
-                    'web_server_aliases[1] = "www.hub.example.org" is a name that a user\'s server may have. '
-                    "Give one that is not below hub.example.org, since web_user_subdomains is on."
+                    'web_server_aliases[1] = "www.hub.site.test" is a name that a user\'s server may have. '
+                    "Give one that is not below hub.site.test, since web_user_subdomains is on."
                 ),
                 (
                     "web_public_port = 0 is not a port. "
@@ -228,7 +230,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             acme(web_user_subdomains=True),
             [
                 (
-                    'web_acme_dns_hook = "" is missing, and a certificate for *.hub.example.org (web_user_subdomains) '
+                    'web_acme_dns_hook = "" is missing, and a certificate for *.hub.site.test (web_user_subdomains) '
                     "is only given by way of DNS. Give the path of a program that puts a TXT record into DNS, "
                     "or a certificate of your own with web_tls_mode own."
                 )
@@ -255,8 +257,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         ),
         "many": (
             {
-                "web_server_name": "hub_1.example.org",
-                "web_server_aliases": ["ok.example.org", "https://hub.example.org", "300.1.1.1"],
+                "web_server_name": "hub_1.site.test",
+                "web_server_aliases": ["ok.example.org", "https://hub.site.test", "300.1.1.1"],
                 "web_http_port": 0,
                 "web_https_port": 70000,
                 "web_upload_limit": "10 gigs",
@@ -268,8 +270,8 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
                 "web_hsts_max_age": -1,
             },
             [
-                f'web_server_name = "hub_1.example.org" {NAME}',
-                f'web_server_aliases[1] = "https://hub.example.org" {ALIAS}',
+                f'web_server_name = "hub_1.site.test" {NAME}',
+                f'web_server_aliases[1] = "https://hub.site.test" {ALIAS}',
                 f'web_server_aliases[2] = "300.1.1.1" {ALIAS}',
                 f"web_http_port = 0 is not a port. {PORT} 80 is usual.",
                 f"web_https_port = 70000 is not a port. {PORT} 443 is usual.",
@@ -345,7 +347,7 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             own(reverse),
             [
                 f"{other_first} {reverse}. {OTHER_KEY}",
-                f'web_tls_certificate = "{reverse}" does not cover hub.example.org; it is for no name at all. {COVER}',
+                f'web_tls_certificate = "{reverse}" does not cover hub.site.test; it is for no name at all. {COVER}',
                 f'web_tls_certificate = "{reverse}" {ORDER}',
             ],
         ),
@@ -364,16 +366,16 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             ],
         ),
         "own-names": (
-            own(web_server_aliases=["jupyter.example.org", "lab.example.org", "a.b.lab.example.org", "192.0.2.8"]),
+            own(web_server_aliases=["jupyter.example.org", "lab.site.test", "a.b.lab.site.test", "192.0.2.8"]),
             [
-                f'web_tls_certificate = "{good}" does not cover jupyter.example.org, lab.example.org, '
-                "a.b.lab.example.org, 192.0.2.8; it is for hub.example.org, *.lab.example.org, 192.0.2.7, 2001:db8::7. "
+                f'web_tls_certificate = "{good}" does not cover jupyter.example.org, lab.site.test, '
+                "a.b.lab.site.test, 192.0.2.8; it is for hub.site.test, *.lab.site.test, 192.0.2.7, 2001:db8::7. "
                 + COVER
             ],
         ),
         "own-common-name-only": (
             own(nameless),
-            [f'web_tls_certificate = "{nameless}" does not cover hub.example.org; it is for no name at all. {COVER}'],
+            [f'web_tls_certificate = "{nameless}" does not cover hub.site.test; it is for no name at all. {COVER}'],
         ),
         "own-expired-and-other-key": (
             own(old, other_key),
@@ -409,13 +411,20 @@ def cases(directory: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
             [f'web_acme_directory_url = "http://ca.example.org/dir" {DIRECTORY}'],
         ),
         "acme-names": (
-            acme(web_server_name="hub", web_server_aliases=["hub.example.org", "192.0.2.1", "2001:db8::1"]),
+            acme(web_server_name="hub", web_server_aliases=["hub.site.test", "192.0.2.1", "2001:db8::1"]),
             [
                 f'web_server_name = "hub" {PUBLIC}',
                 f'web_server_aliases[1] = "192.0.2.1" {PUBLIC}',
                 f'web_server_aliases[2] = "2001:db8::1" {PUBLIC}',
             ],
         ),
+        "example-own": (
+            own(example, web_server_name="Hub.Example.NET"),
+            [f'web_server_name = "Hub.Example.NET" {RESERVED}'],
+        ),
+        "example-acme": (acme(web_server_name="hub.example"), [f'web_server_name = "hub.example" {RESERVED}']),
+        "example-near": (acme(web_server_name="hub.myexample.org"), []),
+        "example-self-signed": ({"web_server_name": "jupyter.example.org"}, []),
         "acme-ca": (
             acme(web_acme_ca_certificate=gone),
             [

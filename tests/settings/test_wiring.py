@@ -205,6 +205,5 @@ def test_roles_are_checked_applied_and_removed_on_the_same_hosts(tmp_path: Path)
     of_site, of_removal = applied("site.yml"), applied("playbooks/remove.yml")
     assert len(of_site) == 11
     assert of_preflight == of_site
-    # Accounts go with the files that every host has, and the group of displays had another name.
-    removed = {role: groups - {"desktops"} for role, groups in of_removal.items()}
-    assert removed == {**of_site, "accounts": GROUPS}
+    # Accounts go with the files that every host has.
+    assert of_removal == {**of_site, "accounts": GROUPS}

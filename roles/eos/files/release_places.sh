@@ -14,7 +14,7 @@ if [ -n "$gone" ]; then
   # shellcheck disable=SC2086
   systemctl stop $gone
   # shellcheck disable=SC2086
-  systemctl reset-failed $gone 2>/dev/null || :
+  systemctl reset-failed $gone campushub-watch-eos.service 2>/dev/null || :
 fi
 if systemctl is-active --quiet autofs.service; then
   for place in $(stale); do

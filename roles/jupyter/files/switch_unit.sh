@@ -15,5 +15,7 @@ else
   systemctl stop "$unit"
   rm -f "$wanted"
   systemctl daemon-reload
+  # Without its file it would be named in each look at the host.
+  systemctl reset-failed "${unit%.*}.*" 2>/dev/null || :
 fi
 echo changed
