@@ -380,16 +380,3 @@ def test_who_leaves_the_directory_leaves_nothing_behind(host: Host, change: Appl
     assert found
     assert found[1] == "0"
     assert host.file("/home/u10001").exists, "homes stay"
-
-
-def test_an_sssd_of_the_site_runs_again(host: Host, change: ApplyRole) -> None:
-    path = "/etc/sssd/sssd.conf"
-    theirs = (
-        "[sssd]\nservices = nss\ndomains = theirs\n[domain/theirs]\nid_provider = ldap\nldap_uri = ldap://127.0.0.1:1\n"
-    )
-    assert host.run("install -m 600 /dev/null %s && printf %s >%s", path, theirs, path).rc == 0
-    restored(change())
-    assert "Managed by CampusHub" in host.file(path).content_string
-    change(accounts_directory="")
-    assert host.file(path).content_string == theirs
-    assert host.run("systemctl is-active sssd && systemctl is-enabled sssd").stdout.split() == ["active", "enabled"]
