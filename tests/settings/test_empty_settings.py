@@ -50,7 +50,7 @@ def test_an_empty_setting_is_refused_by_name(role: str) -> None:
     for name, option in options.items():
         begin, end = expected(name, option).split("…")
         assert [
-            text for text in said[name.replace("_", "-")] if text.startswith(begin) and f"{end} See roles" in text
+            text for text in said[name.replace("_", "-")] if text.startswith(begin) and f"{end} See docs/" in text
         ], said[name.replace("_", "-")]
 
 
