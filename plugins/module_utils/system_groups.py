@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 # The distributions' default; and those whose numbers stand for nobody.
@@ -18,9 +19,17 @@ def system_groups(etc: Path = Path("/etc")) -> set[str]:
         definitions = ""
     given = re.search(r"^GID_MIN\s+(\d+)", definitions, re.MULTILINE)
     first = int(given[1]) if given else FIRST_GID
-    found = set()
-    for line in (etc / "group").read_text(errors="surrogateescape").splitlines():
-        name, _, number = line.split(":")[:3] if line.count(":") >= 3 else ("", "", "")
-        if number.isdigit() and (int(number) < first or int(number) in NOBODY):
-            found.add(name)
-    return found
+    return {
+        name
+        for name, _, number, *_ in table(etc / "group", 4)
+        if number.isdigit() and (int(number) < first or int(number) in NOBODY)
+    }
+
+
+def table(path: str | Path, columns: int) -> Iterator[list[str]]:
+    """Yield the rows of a file of accounts."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            row = line.rstrip("\n").split(":")
+            if len(row) >= columns and not line.startswith(("#", "+", "-")):
+                yield row

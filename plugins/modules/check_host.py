@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from ansible.module_utils import result_cache
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.files import MARKER
-from ansible.module_utils.system_groups import FIRST_GID, system_groups
+from ansible.module_utils.system_groups import FIRST_GID, system_groups, table
 from ansible.module_utils.user_subdomains import wildcard_problem
 
 DOCUMENTATION = r"""
@@ -539,13 +539,10 @@ def packages() -> list[str]:
 
 def system_users(etc: Path = Path("/etc")) -> dict[str, list[str]]:
     """Return the local users that are the system's, each with the groups that name it."""
-    found: dict[str, list[str]] = {}
-    for line in text_of(etc / "passwd").splitlines():
-        name, _, number = line.split(":")[:3] if line.count(":") >= 3 else ("", "", "")
-        if number.isdigit() and int(number) < FIRST_GID:
-            found[name] = []
-    for line in sorted(text_of(etc / "group").splitlines()):
-        group, _, _, members = line.split(":")[:4] if line.count(":") >= 3 else ("", "", "", "")
+    found: dict[str, list[str]] = {
+        name: [] for name, _, number, *_ in table(etc / "passwd", 4) if number.isdigit() and int(number) < FIRST_GID
+    }
+    for group, _, _, members, *_ in sorted(table(etc / "group", 4)):
         for name in members.split(","):
             if name in found:
                 found[name].append(group)

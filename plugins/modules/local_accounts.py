@@ -18,7 +18,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.files import replace_block, write
 from ansible.module_utils.result_cache import CacheEntry
-from ansible.module_utils.system_groups import system_groups
+from ansible.module_utils.system_groups import system_groups, table
 
 DOCUMENTATION = r"""
 module: local_accounts
@@ -413,15 +413,6 @@ class Planner:
             self._problem(f"group {name} is the first group of {', '.join(primary)} and is not removed.")
         else:
             self._do(f"remove group {name}", "groupdel", name)
-
-
-def table(path: str, columns: int) -> Iterable[list[str]]:
-    """Yield the rows of a file of accounts."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            row = line.rstrip("\n").split(":")
-            if len(row) >= columns and not line.startswith(("#", "+", "-")):
-                yield row
 
 
 def read_host(names: Iterable[str]) -> Host:
