@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.metadata
 import sqlite3
@@ -25,6 +26,18 @@ ROLE = ROOT / "roles" / "jupyterhub"
 def merged(settings: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
     """Return a settings document with other values in some of its sections."""
     return {**settings, **{name: {**settings.get(name, {}), **values} for name, values in sections.items()}}
+
+
+async def give_up_start(spawner: Any) -> None:
+    """Begin a start and give it up, twice, while it is submitted: it ends at once, and is not forgotten."""
+    start = asyncio.ensure_future(spawner.start())
+    await asyncio.sleep(0.3)
+    for _ in range(2):
+        start.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([start], timeout=0.3)
+    assert start.cancelled()
+    assert await spawner.poll() is None, "the hub would forget it"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -51,6 +51,8 @@ from campushub_hub.spawners.cluster import (
 )
 from campushub_hub.spawners.slurm import ANSWER_SIZE, HeldConnection, Resources
 
+from .conftest import give_up_start
+
 ME = pwd.getpwuid(os.getuid())
 # As squeue of Debian 13 (24.11) has printed it, with SLURM_TIME_FORMAT=%s.
 RUNNING = f"12|RUNNING|{ME.pw_uid}|alice|slurm-node|main|1764471600|None"
@@ -974,14 +976,7 @@ def test_a_start_given_up_while_it_is_submitted_leaves_no_job(
     slurm.jobs = RUNNING if accepted else ""
 
     async def scenario() -> None:
-        start = asyncio.ensure_future(spawner.start())
-        await asyncio.sleep(0.3)
-        for _ in range(2):
-            start.cancel()
-            await asyncio.sleep(0)
-        await asyncio.wait([start], timeout=0.3)
-        assert start.cancelled()
-        assert await spawner.poll() is None, "the hub would forget it"
+        await give_up_start(spawner)
         spawner.stop_timeout = 0.1
         await asyncio.wait_for(spawner.stop(), 10)
         assert spawner.job == 12 * accepted

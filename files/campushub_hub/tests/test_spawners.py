@@ -38,7 +38,7 @@ from campushub_hub.spawners.lifetime import Condition
 from campushub_hub.spawners.listeners import socket_owners
 from campushub_hub.spawners.systemd import escape_unit_name
 
-from .conftest import merged
+from .conftest import give_up_start, merged
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 NOBODY = 65534
@@ -295,14 +295,7 @@ def test_a_start_given_up_while_it_is_submitted_leaves_no_unit(
     monkeypatch.setattr(spawner, "get_args", list)
 
     async def scenario() -> None:
-        start = asyncio.ensure_future(spawner.start())
-        await asyncio.sleep(0.3)
-        for _ in range(2):
-            start.cancel()
-            await asyncio.sleep(0)
-        await asyncio.wait([start], timeout=0.3)
-        assert start.cancelled()
-        assert await spawner.poll() is None, "the hub would forget it"
+        await give_up_start(spawner)
         await asyncio.wait_for(spawner.stop(), 10)
         assert await spawner.poll() == 1
         await asyncio.sleep(1.2)
@@ -396,6 +389,17 @@ class Centre:
             configuration, "read_settings", lambda: merged(settings, Authenticator={"admin_users": [ME]})
         )
         self.pids: list[int] = []
+
+    def replace_mediator(self, script: str) -> None:
+        """Put a program in the place of the mediator, which its user has a say in; REAL in it is the mediator."""
+        real = self.mediator.with_name("real-mediator")
+        self.mediator.rename(real)
+        self.mediator.write_text("#!/bin/sh\n" + script.replace("REAL", str(real)) + "\n")
+        self.mediator.chmod(0o755)
+
+    def end_mediator_with(self, end: str) -> None:
+        """Have the mediator do what it is asked, and then this in the place of its answer."""
+        self.replace_mediator(f'[ $1 != receive ] || exec REAL "$@"\nREAL "$@" >/dev/null\n{end}')
 
     def serve(self, *command: str) -> None:
         """Set what a server is."""
@@ -535,12 +539,8 @@ def test_a_mediator_cannot_hide_a_server_from_the_hub(
     centre: Centre, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     """Its user can have it name another process, kill it when the server runs, or stop it."""
-    real = centre.mediator.with_name("real-mediator")
-    centre.mediator.rename(real)
     ends = {"endless": "exec yes", "stopped": "kill -STOP $$"}
-    end = ends.get(answer, f"echo '{answer}'")
-    centre.mediator.write_text(f'#!/bin/sh\n[ $1 != receive ] || exec {real} "$@"\n{real} "$@" >/dev/null\n{end}\n')
-    centre.mediator.chmod(0o755)
+    centre.end_mediator_with(ends.get(answer, f"echo '{answer}'"))
     monkeypatch.setitem(user_session.ACTION_SECONDS, "spawn", 2)
     monkeypatch.setattr(user_session, "SESSION_SECONDS", 0)
 
@@ -561,13 +561,8 @@ def test_a_mediator_cannot_hide_a_server_from_the_hub(
 @pytest.mark.attack
 def test_no_start_that_is_given_up_hides_a_server(centre: Centre) -> None:
     """The number that the mediator has said counts for nothing, in that moment either."""
-    real = centre.mediator.with_name("real-mediator")
-    centre.mediator.rename(real)
     answer = '{"ok": true, "pid": 4194303}'
-    centre.mediator.write_text(
-        f'#!/bin/sh\n[ $1 != receive ] || exec {real} "$@"\n{real} "$@" >/dev/null\nsleep 0.5\necho \'{answer}\'\n'
-    )
-    centre.mediator.chmod(0o755)
+    centre.end_mediator_with(f"sleep 0.5\necho '{answer}'")
 
     async def act(spawner: CampusSudoSpawner) -> None:
         start = asyncio.ensure_future(spawner.start())
@@ -591,10 +586,7 @@ def test_what_is_no_answer_is_no_fault_of_the_hub(
     centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: str, answer: str
 ) -> None:
     """JupyterHub counts exceptions in starts that say nothing to a user, and may end for their number."""
-    real = centre.mediator.with_name("real-mediator")
-    centre.mediator.rename(real)
-    centre.mediator.write_text(f"#!/bin/sh\n[ $1 != {answered} ] || exec echo '{answer}'\nexec {real} \"$@\"\n")
-    centre.mediator.chmod(0o755)
+    centre.replace_mediator(f"[ $1 != {answered} ] || exec echo '{answer}'\nexec REAL \"$@\"")
     if answered == "explain":
         centre.serve("/bin/false")
     else:
@@ -1271,13 +1263,8 @@ def test_a_mediator_cannot_hide_a_server_behind_a_home(
     centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its user can have it say that the home is missing when the unit has become a server."""
-    real = centre.mediator.with_name("real-mediator")
-    centre.mediator.rename(real)
     answer = '{"ok": true, "home": "missing", "problem": ""}'
-    centre.mediator.write_text(
-        f'#!/bin/sh\n[ $1 != receive ] || exec {real} "$@"\n{real} "$@" >/dev/null\necho \'{answer}\'\n'
-    )
-    centre.mediator.chmod(0o755)
+    centre.end_mediator_with(f"echo '{answer}'")
     (tmp_path / "net").mkdir()
     network_homes(monkeypatch, tmp_path / "local", f"{tmp_path}/net")
     monkeypatch.setattr(sudo_spawner, "EXIT_SECONDS", 0.2)

@@ -251,12 +251,9 @@ async def test_nobody_can_take_the_names_of_all_numbers(api, manager, monkeypatc
     assert x11.size(display.number, display.screen.authority) == (display.width, display.height)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user")
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ["server-{}.xkm", ".tX{}-lock", ".X{}-lock", ".X11-unix/X{}"])
-async def test_numbers_of_which_somebody_has_a_file_are_left_out(api, manager, engine, name):
-    """X servers have files of known names in directories of everybody's, and wait for them or end without them."""
-    begin = time.monotonic()
+@contextlib.contextmanager
+def files_of_another(name):
+    """Have another user's files of this name in /tmp for the 40 smallest numbers."""
     with contextlib.ExitStack() as stack:
         for number in range(40):
             path = Path("/tmp", name.format(number))
@@ -264,6 +261,16 @@ async def test_numbers_of_which_somebody_has_a_file_are_left_out(api, manager, e
                 path.touch(exist_ok=False)
                 stack.callback(path.unlink)
                 os.chown(path, 65534, 65534)
+        yield
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["server-{}.xkm", ".tX{}-lock", ".X{}-lock", ".X11-unix/X{}"])
+async def test_numbers_of_which_somebody_has_a_file_are_left_out(api, manager, engine, name):
+    """X servers have files of known names in directories of everybody's, and wait for them or end without them."""
+    begin = time.monotonic()
+    with files_of_another(name):
         await api.running()
         assert manager.displays["1"].number >= 40
     # It has not waited for one of them, which takes 12 s.
@@ -275,13 +282,7 @@ async def test_numbers_of_which_somebody_has_a_file_are_left_out(api, manager, e
 async def test_nobody_can_take_the_files_of_all_numbers(api, manager, monkeypatch, engine):
     """Of the small numbers there are fewer here, as somebody else on this machine may want one."""
     monkeypatch.setattr(displays_manager, "_NUMBERS", 40)
-    with contextlib.ExitStack() as stack:
-        for number in range(40):
-            path = Path(f"/tmp/.tX{number}-lock")
-            with contextlib.suppress(FileExistsError):  # An X server starts.
-                path.touch(exist_ok=False)
-                stack.callback(path.unlink)
-                os.chown(path, 65534, 65534)
+    with files_of_another(".tX{}-lock"):
         await api.running()
         assert manager.displays["1"].number >= 40
 
