@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -254,13 +254,24 @@ class Person:
         self.page.wait_for_timeout(1500)
         return visit
 
+    def home(self) -> None:
+        """Open the hub's page, which loads itself again when something has changed."""
+        while True:
+            try:
+                self.page.goto(f"{self.url}/hub/home")
+            except Error as error:
+                if "ERR_ABORTED" not in error.message:
+                    raise
+            else:
+                return
+
     def stop(self) -> None:
         """Stop the server."""
-        self.page.goto(f"{self.url}/hub/home")
+        self.home()
         with self.page.expect_response(lambda response: response.request.method == "DELETE"):
             self.page.locator("#stop").click()
         while True:
-            self.page.goto(f"{self.url}/hub/home")
+            self.home()
             if not self.page.locator("#stop").is_visible():
                 return
             self.page.wait_for_timeout(300)
