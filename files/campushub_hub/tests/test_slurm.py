@@ -704,7 +704,10 @@ def test_a_server_that_has_answered_is_asked_less_often(
     """One that does not is asked as often as the setting says, and one whose connection has ended."""
     spawner.answer_interval = 20
     monkeypatch.setattr(spawner, "_held", HeldConnection(None))  # type: ignore[arg-type]
-    assert spawner.answer_pause == 60
+    for now, pause in ((0, 60), (30, 30), (45, 75), (59, 61)):
+        with monkeypatch.context() as clock:
+            clock.setattr(time, "monotonic", lambda now=now: now)
+            assert spawner.answer_pause == pause
     spawner.unresponsive = True
     assert spawner.answer_pause == 20
     spawner.unresponsive, spawner._held = False, None  # noqa: SLF001

@@ -117,7 +117,7 @@ CONNECT_SECONDS = 5.0
 DOUBT_SECONDS = 1.0
 # Of the connection that is held to each server: seconds between two signs of life that are missing, how many may be.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 4
-# How much later a server is asked again that has answered there.
+# How much longer a server is not asked again that has answered there.
 ANSWERED_FACTOR = 3
 # The most bytes that a server may say there in answer to a question.
 ANSWER_SIZE = 10_000
@@ -239,7 +239,7 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         help="Seconds after which a server is ended that nobody can connect to, as when its node has gone. 0 is never.",
     )
     poll_interval = Integer(
-        120, config=True, help="Seconds between two looks of JupyterHub; it is told of an end as soon as Slurm says so."
+        600, config=True, help="Seconds between two looks of JupyterHub; it is told of an end as soon as Slurm says so."
     )
     # The path in the sudo rule.
     mediator_path = Unicode(MEDIATOR, config=True, help="Path of the program that acts as the user.")
@@ -752,9 +752,14 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
         """
         Return the seconds until the server is asked again.
 
-        That it has ended the connection shows, and a page that gets no answer has the hub ask at once.
+        That it has ended the connection shows, and a page that gets no answer has the hub ask at once. All that have
+        answered are asked at the same moments: the hub of hundreds would hardly ever be at rest.
         """
-        return self.answer_interval if self.unresponsive or not self._held else ANSWERED_FACTOR * self.answer_interval
+        if self.unresponsive or not self._held:
+            return self.answer_interval
+        pause = ANSWERED_FACTOR * self.answer_interval
+        left = pause - time.monotonic() % pause
+        return left if left > self.answer_interval else left + pause
 
     async def answers(self) -> bool:
         """Return whether the server answers a request, whatever it says."""
