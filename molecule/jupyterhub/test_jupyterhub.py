@@ -665,16 +665,24 @@ print(hub.run("{ALLOCATE.format(megabytes=450)}", name="second"))
 """
 
 
+def prefork_pid(host: Host, service: str = "prefork") -> str:
+    """Return the process of a service that forks servers or kernels."""
+    return str(host.check_output(f"systemctl show --value -p MainPID campushub-{service}"))
+
+
 @pytest.mark.chaos
 def test_tasks_limit_stops_a_fork_bomb(host: Host, alice: Client) -> None:
-    """Alice cannot have more processes than her limit; the host goes on."""
+    """Alice cannot have more processes than her limit, in a forked kernel of a forked server; the host goes on."""
+    host.check_output(f"pgrep -u alice -P {prefork_pid(host)}")
     bomb = (
-        "import subprocess\nn = 0\ntry:\n    while n < 400:\n        subprocess.Popen(['sleep', '20']); n += 1\n"
-        "except OSError as error:\n    print('stopped', n, error)"
+        "import os, subprocess\nn = 0\ntry:\n    while n < 400:\n        subprocess.Popen(['sleep', '20']); n += 1\n"
+        "except OSError as error:\n    print('stopped', n, os.getppid(), error)"
     )
     printed = alice("alice", "run", bomb)
     assert printed.startswith("stopped")
-    assert int(printed.split()[1]) < 200
+    started, parent = printed.split()[1:3]
+    assert int(started) < 200
+    assert parent == prefork_pid(host, "prefork-kernels")
     host.run("pkill -u alice -x sleep")
 
 

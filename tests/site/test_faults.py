@@ -91,6 +91,8 @@ def test_after_a_reboot_all_is_back(browse: BrowserSession, host: Host) -> None:
     alice.open_lab()
     alice.open_notebook()
     expect(outputs(alice.execute("print(open('kept.txt').read())"))).to_contain_text("kept")
+    for service in ("campushub-prefork", "campushub-prefork-kernels"):
+        host.run(f"pgrep -u alice -P {host.main_pid(service)}")
     # And one who was not logged in can log in.
     bob = browse("bob")
     bob.see_login()
