@@ -133,7 +133,7 @@ def test_ssh_keys_admit_their_owner_and_users_own_keys_stay(
         assert summary(apply_role(accounts_users=[without])) == 1
         assert subprocess.run(login, capture_output=True, check=False).returncode != 0
         assert host.check_output("cat /home/ann/.ssh/authorized_keys") == "ssh-ed25519 HERS"
-    assert not host.file("/var/lib/campushub/accounts-keys.json").exists
+    assert host.file("/var/lib/campushub/accounts-keys.json").content_string == "[]"
 
 
 @pytest.mark.attack

@@ -88,6 +88,8 @@ DUMP = "postgresql.dump"
 SQLITE = "jupyterhub.sqlite"
 # How names of unfinished files begin, and of what belongs to this host.
 OURS = ".campushub-"
+# What is in a mount, while a restore replaces it.
+ASIDE = f"{OURS}being-replaced"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 SLURM = Path("/etc/slurm/slurm.conf")
 
@@ -230,10 +232,32 @@ def kept_place(place: Path) -> Path:
     return place / ".campushub-before-restore" if is_mount(place) else place.with_name(f"{place.name}.before-restore")
 
 
+def older_place(place: Path) -> Path:
+    """Where that is meanwhile which the restore before has replaced."""
+    kept = kept_place(place)
+    return kept.with_name(f"{kept.name}.old")
+
+
+def undo_cut_off(place: Path) -> None:
+    """Put back what a restore has replaced that was cut off: nobody else has it."""
+    aside = place / ASIDE
+    if aside.is_dir():
+        for entry in aside.iterdir():
+            new = place / entry.name
+            if new.is_dir() and not new.is_symlink():
+                shutil.rmtree(new)
+            entry.rename(new)
+        aside.rmdir()
+    elif not place.exists() and kept_place(place).exists():
+        kept_place(place).rename(place)
+
+
 def replace(place: Path, new: Path, undo: list[Callable[[], Any]]) -> None:
     """Put a directory in the place of another, which is kept."""
     kept = kept_place(place)
-    shutil.rmtree(kept, ignore_errors=True)
+    if kept.exists():
+        shutil.rmtree(older_place(place), ignore_errors=True)
+        move(kept, older_place(place), undo)
     if is_mount(place):
         replace_entries(place, new, kept, undo)
     else:
@@ -244,15 +268,17 @@ def replace(place: Path, new: Path, undo: list[Callable[[], Any]]) -> None:
 
 def replace_entries(place: Path, new: Path, kept: Path, undo: list[Callable[[], Any]]) -> None:
     """Exchange what is in a directory, which itself cannot be renamed."""
-    kept.mkdir(mode=0o700)
-    undo.append(kept.rmdir)
+    aside = place / ASIDE
+    aside.mkdir(mode=0o700)
+    undo.append(aside.rmdir)
     for entry in sorted(place.iterdir()):
         if entry.name != "lost+found" and not entry.name.startswith(OURS):
-            move(entry, kept / entry.name, undo)
+            move(entry, aside / entry.name, undo)
     for entry in sorted(new.iterdir()):
         move(entry, place / entry.name, undo)
     state = new.stat()
     give(place, state.st_uid, state.st_gid, state.st_mode & 0o7777, undo)
+    move(aside, kept, undo)
 
 
 def restore_postgresql(server: str, dump: Path) -> None:
@@ -298,6 +324,8 @@ def restore(path: Path, configuration: Path, data: Path) -> dict[str, Any]:
     # A link stays, and what it leads to is replaced.
     places = {"configuration": configuration.resolve(), "data": data.resolve()}
     try:
+        for place in places.values():
+            undo_cut_off(place)
         for name, place in places.items():
             staging[name] = make_staging(place, undo)
         with archive:
@@ -315,6 +343,8 @@ def restore(path: Path, configuration: Path, data: Path) -> dict[str, Any]:
     finally:
         for directory in staging.values():
             shutil.rmtree(directory, ignore_errors=True)
+    for place in places.values():
+        shutil.rmtree(older_place(place), ignore_errors=True)
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -415,7 +416,7 @@ class Planner:
             self._do(f"remove group {name}", "groupdel", name)
 
 
-def read_host(names: Iterable[str]) -> Host:
+def read_host(names: Collection[str]) -> Host:
     """Return the local accounts and groups, and the homes of those named."""
     host = Host()
     for row in table("/etc/passwd", 7):
@@ -435,7 +436,9 @@ def read_host(names: Iterable[str]) -> Host:
         if stat.S_ISDIR(found.st_mode):
             host.homes[home] = Home(found.st_uid, stat.S_IMODE(found.st_mode))
     host.applied = recorded(APPLIED) or {}
-    host.keyed = set(recorded(KEYED) or [])
+    known = recorded(KEYED)
+    # Where nothing says who was given keys, as after a former release, it may have been anybody.
+    host.keyed = set(names) & host.users.keys() if known is None else set(known)
     return host
 
 
@@ -448,10 +451,11 @@ def recorded(path: str) -> Any:
         return None
 
 
-def record(path: str, content: Mapping[str, str] | list[str]) -> None:
-    """Write down what is in force; where nothing is, leave nothing behind."""
-    if not content:
-        os.unlink(path)
+def record(path: str, content: Mapping[str, str] | list[str] | None) -> None:
+    """Write down what is in force; with None leave nothing behind."""
+    if content is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         return
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     temporary = f"{path}.new"
@@ -596,7 +600,8 @@ def cache_entry(parameters: Mapping[str, Any]) -> CacheEntry:
     users = parameters["users"]
     names = {user["name"] for user in users}
     homes = [row[5] for row in table("/etc/passwd", 7) if row[0] in names]
-    keys = wanted_keys(users, set(recorded(KEYED) or []))
+    known = recorded(KEYED)
+    keys = known is None or wanted_keys(users, set(known))
     alone = parameters["state"] == "present" and not keys and all(map(on_own_disk, homes))
     tables = ["/etc/passwd", "/etc/shadow", "/etc/group", LOGIN_DEFS, APPLIED, KEYED]
     return CacheEntry(parameters["cache_key"] if alone else None, [*tables, *homes])
@@ -643,23 +648,27 @@ def main() -> None:
         users = [{**user, "state": "absent", "remove_home": False} for user in users]
         groups = [{**group, "state": "absent"} for group in groups if group["name"] != access]
         groups.append({"name": access, "state": "absent"})
-    host = read_host(user["name"] for user in users)
+    host = read_host([user["name"] for user in users])
     plan = Planner(host, users, groups, access).make()
     runner = Runner(module)
     if module.params["new_homes"]:
         runner.new_homes(module.params["new_homes"] if module.params["state"] == "present" else None)
     for action in plan.actions:
         runner.run(action)
+    keys_of = wanted_keys(users, host.keyed)
+    # Before any are written: nobody would take away those that a run wrote which was cut off.
+    keyed = host.keyed | {name for name, keys in keys_of.items() if keys}
+    if keyed != set(recorded(KEYED) or []) and not module.check_mode:
+        record(KEYED, sorted(keyed))
+    done = {name for name, keys in keys_of.items() if runner.keys(name, keys) and not keys}
     # A home that stays keeps its keys, for an account that comes back.
-    keyed = host.keyed - {user["name"] for user in users if user["remove_home"] or module.params["state"] == "absent"}
-    for name, keys in wanted_keys(users, host.keyed).items():
-        if runner.keys(name, keys):
-            keyed = keyed | {name} if keys else keyed - {name}
+    gone = module.params["state"] == "absent"
+    keyed -= done | {user["name"] for user in users if user["remove_home"] or gone}
     if not module.check_mode:
         if plan.applied != host.applied and not runner.problems:
-            record(APPLIED, plan.applied)
-        if keyed != host.keyed:
-            record(KEYED, sorted(keyed))
+            record(APPLIED, plan.applied or None)
+        if recorded(KEYED) != sorted(keyed):
+            record(KEYED, None if gone and not keyed else sorted(keyed))
     problems = plan.problems + runner.problems
     result = {
         "changed": bool(runner.done),

@@ -96,6 +96,55 @@ def test_what_was_there_before_is_kept(hub: Hub) -> None:
     kept.close()
 
 
+def cut_off(hub: Hub, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Begin a restore, and lose the power at one of its steps, after which nothing is undone."""
+    moved = hub_archive.move
+
+    def move(source: Path, target: Path, undo: list[Any]) -> None:
+        nonlocal step
+        step -= 1
+        if step == 0:
+            raise SystemExit
+        moved(source, target, undo)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(hub_archive, "move", move)
+        with pytest.raises(SystemExit):
+            hub.put_back()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("step", range(1, 5))
+def test_a_restore_that_is_cut_off_loses_nothing(hub: Hub, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Of configuration and data one is moved away and another comes; the next restore keeps what there was."""
+    hub.save()
+    hub.write("INSERT INTO users VALUES ('bob')")
+    cut_off(hub, monkeypatch, step)
+    hub.put_back()
+    assert hub.users() == ["alice"]
+    places = [hub.data.with_name(f"jupyterhub.before-restore{end}") for end in ("", ".old")]
+    assert [path.exists() for path in places] == [True, False]
+    kept = sqlite3.connect(places[0] / "jupyterhub.sqlite")
+    assert [row[0] for row in kept.execute("SELECT name FROM users ORDER BY name")] == ["alice", "bob"]
+    kept.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_a_restore_of_a_mount_that_is_cut_off_loses_nothing(
+    mounted: Hub, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    mounted.save()
+    mounted.write("INSERT INTO users VALUES ('bob')")
+    cut_off(mounted, monkeypatch, step)
+    mounted.put_back()
+    assert mounted.users() == ["alice"]
+    assert [path.name for path in mounted.data.iterdir() if path.name.startswith(".")] == [".campushub-before-restore"]
+    kept = sqlite3.connect(mounted.data / ".campushub-before-restore/jupyterhub.sqlite")
+    assert [row[0] for row in kept.execute("SELECT name FROM users ORDER BY name")] == ["alice", "bob"]
+    kept.close()
+
+
 def test_a_link_stays_and_what_it_leads_to_comes_back(hub: Hub) -> None:
     real = hub.data.parent / "elsewhere"
     hub.data.rename(real)

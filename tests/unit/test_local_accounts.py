@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -319,9 +321,12 @@ def test_keys_that_are_listed_no_more_are_removed(home: Path, tmp_path: Path, mo
     record, keys = tmp_path / "keys.json", home / ".ssh" / "authorized_keys"
     keys.write_text("ssh-ed25519 HERS\n")
     monkeypatch.setattr(local_accounts, "KEYED", str(record))
-    monkeypatch.setattr(
-        local_accounts, "read_host", lambda _: host(keyed=set(local_accounts.recorded(str(record)) or []))
-    )
+
+    def read_host(names: list[str]) -> local_accounts.Host:
+        known = local_accounts.recorded(str(record))
+        return host(keyed=set(names if known is None else known))
+
+    monkeypatch.setattr(local_accounts, "read_host", read_host)
 
     def apply(**user: Any) -> dict[str, Any]:
         return run_module(local_accounts.main, users=[{"name": "ann", **user}], access_group="hub")
@@ -333,8 +338,19 @@ def test_keys_that_are_listed_no_more_are_removed(home: Path, tmp_path: Path, mo
     assert local_accounts.wanted_keys([{"name": "ann", "state": "present", "ssh_keys": None}], {"ann"}) == {"ann": []}
     assert apply()["actions"] == ["set the ssh keys of ann"]
     assert keys.read_text() == "ssh-ed25519 HERS\n"
-    assert not record.exists()
     assert apply()["changed"] is False
+    # Of a run that was cut off, or a former release, which kept no record.
+    apply(ssh_keys=["ssh-ed25519 OURS"])
+    record.write_text("[]")
+    with monkeypatch.context() as cut:
+        cut.setattr(local_accounts.Runner, "keys", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            apply(ssh_keys=["ssh-ed25519 OURS"])
+    assert json.loads(record.read_text()) == ["ann"]
+    record.unlink()
+    assert apply()["actions"] == ["set the ssh keys of ann"]
+    assert keys.read_text() == "ssh-ed25519 HERS\n"
+    assert json.loads(record.read_text()) == []
 
 
 @pytest.mark.attack

@@ -107,16 +107,18 @@ class ServerStarter(BaseHandler):  # type: ignore[misc]
             error = ServerStartError(MAINTENANCE, status_code=503, time=planned["when"])
             error.title = gettext_noop("Maintenance")
             raise error
-        # It may be another one by now.
-        spawner = user.spawners[server_name]
+        # A start that failed may have had its spawner replaced, here and by whoever asks for one meanwhile.
+        before = user.spawners[server_name]._spawn_future
         start: asyncio.Future[None] = asyncio.ensure_future(
             super().spawn_single_user(user, server_name, display_name, options)
         )
         # It asks the directory once more.
-        while not (start.done() or spawner.pending):  # noqa: ASYNC110 (it is an attribute of JupyterHub)
+        while not (start.done() or user.spawners[server_name].pending):  # noqa: ASYNC110 (it is an attribute of JupyterHub)
             await asyncio.sleep(START_INTERVAL)
-        if spawner.profiles and spawner._spawn_future:
-            spawner._spawn_future.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
+        spawner = user.spawners[server_name]
+        spawning = spawner._spawn_future
+        if spawner.profiles and spawning and spawning is not before:
+            spawning.add_done_callback(partial(self.forget_failed_choice, spawner.orm_spawner, former))
         return start
 
     async def hand_over(self, user: Any, server_name: str, options: Any) -> Any:
