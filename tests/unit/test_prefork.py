@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ for line in sys.stdin:
 USERS = itertools.count(60010)
 # Says what it is, and ends as it is told.
 PROGRAM = """
-import gc, json, os, random, resource, signal, socket, sys, threading, time
+import gc, json, multiprocessing.process, os, random, resource, signal, socket, sys, threading, time
 if __name__ == "__main__":
+    if "--fork" in sys.argv and not os.fork():
+        time.sleep(60)
     if "--wait" in sys.argv:
         print(os.getpid(), flush=True)
         time.sleep(60)
@@ -76,7 +79,9 @@ if __name__ == "__main__":
     print(json.dumps({
         "arguments": sys.argv[1:], "variables": dict(os.environ), "directory": os.getcwd(), "parent": os.getppid(),
         "pid": os.getpid(),
-        "line": open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"), "random": random.random(),
+        "line": open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"),
+        "random": [random.random(), bytes(multiprocessing.process.current_process().authkey).hex()],
+        "imported in": multiprocessing.process.ORIGINAL_DIR,
         "files": {n: os.readlink(place + n) for n in os.listdir(place) if os.path.exists(place + n)},
         "status": open("/proc/self/status").read(), "groups": open("/proc/self/cgroup").read(),
         "limits": open("/proc/self/limits").read(), "nice": os.nice(0), "oom": open("/proc/self/oom_score_adj").read(),
@@ -87,18 +92,18 @@ if __name__ == "__main__":
 """
 
 
-# Imports what the service does, and prints where somebody is asked for whom this process runs as, or where.
+# Imports what a service does, and prints who asks for whom this process runs as, or where, or for random bytes.
 IMPORT = """
 import importlib, json, os, runpy, sys
-for name in sys.argv[2:]:
+for name in sys.argv[3:]:
     sys.path.insert(0, name)
-modules, callers = runpy.run_path(sys.argv[1])["MODULES"], set()
+modules, callers = runpy.run_path(sys.argv[1])[sys.argv[2]], set()
 def watch(name, real):
     def asked(*arguments):
         callers.add((name, sys._getframe(1).f_globals["__name__"]))
         return real(*arguments)
     setattr(os, name, asked)
-for name in ("getuid", "geteuid", "getgid", "getegid", "getgroups", "getlogin", "getpid", "getcwd"):
+for name in ("getuid", "geteuid", "getgid", "getegid", "getgroups", "getlogin", "getpid", "getcwd", "urandom"):
     watch(name, getattr(os, name))
 present = 0
 for name in modules:
@@ -106,7 +111,7 @@ for name in modules:
         importlib.import_module(name)
     except ImportError:
         continue
-    present += name.startswith(("campushub_session", "jupyterlab"))
+    present += name.startswith(("campushub_session", "jupyterlab", "ipykernel", "IPython"))
 assert present >= 5, present
 print(json.dumps(sorted(callers)))
 """
@@ -185,13 +190,17 @@ def as_user(prepare: Callable[[], None], groups: list[int] | None = None) -> dic
     return {"user": None, "group": None, "extra_groups": None, "preexec_fn": become}
 
 
-def test_no_module_asks_at_its_import_whose_process_it_is() -> None:
+@pytest.mark.parametrize(("program", "modules"), [("prefork.py", "MODULES"), ("prefork_kernel.py", "KERNEL")])
+def test_no_module_asks_at_its_import_whose_process_it_is(program: str, modules: str) -> None:
     """The answer would be that of the service. A home is asked for by a variable, which the service watches itself."""
     packages = [ROOT / "files/campushub_session", ROOT / "files/jupyter_displays"]
-    command = [sys.executable, "-c", IMPORT, *map(str, [FILES / "prefork.py", *packages])]
+    command = [sys.executable, "-c", IMPORT, str(FILES / program), modules, *map(str, packages)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, env={"HOME": "/nonexistent"}).stdout
-    # Where programs of theirs are looked for; the third one is loaded again for each server.
-    known = {("getcwd", "multiprocessing.process"), ("getcwd", "rich"), ("getuid", "send2trash.plat_other")}
+    # Where programs of theirs are looked for; what is not so is had again by each fork.
+    known = {("getcwd", "rich"), ("getuid", "send2trash.plat_other")}
+    known |= {(name, "multiprocessing.process") for name in ("getcwd", "urandom")} | {
+        ("urandom", "jupyter_client.session")
+    }
     assert set(map(tuple, json.loads(printed))) <= known
 
 
@@ -232,7 +241,10 @@ def test_a_fork_has_no_file_of_the_service(environment: Path) -> None:
 
 @pytest.mark.usefixtures("service")
 def test_forks_have_randomness_of_their_own(environment: Path) -> None:
-    assert run(environment)[0]["random"] != run(environment)[0]["random"]
+    """And a key of their own, by which processes of multiprocessing know each other; with it they run what they get."""
+    (one, _), (other, _) = run(environment), run(environment)
+    assert not set(one["random"]) & set(other["random"])
+    assert one["imported in"] == "/usr"
 
 
 @pytest.mark.usefixtures("service")
@@ -313,6 +325,20 @@ def test_what_cannot_be_forked_starts_by_itself(
 
 
 @pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    ("control", "reason"),
+    [(65, "no memory may be written to and executed"), (41, "THP_enabled cannot be taken over")],
+)
+def test_rules_for_memory_are_not_lost(environment: Path, control: int, reason: str) -> None:
+    """As systemd's MemoryDenyWriteExecute= sets one."""
+    if ctypes.CDLL(None).prctl(66, 0, 0, 0, 0) < 0:
+        pytest.skip("a kernel without PR_SET_MDWE")
+    result, said = run(environment, **as_user(lambda: ctypes.CDLL(None).prctl(control, 1, 0, 0, 0)))
+    assert result["parent"] == os.getpid()
+    assert said == f"No fork: {reason}. The server starts by itself.\n"
+
+
+@pytest.mark.usefixtures("service")
 def test_a_login_that_is_audited_stays_so(environment: Path) -> None:
     """The kernel writes down who logged in, and a fork of the service would be nobody's."""
     if not Path("/proc/self/loginuid").exists():
@@ -376,17 +402,53 @@ def test_client_and_server_end_together(environment: Path) -> None:
         client.communicate()
 
 
-def test_servers_go_on_without_the_service(environment: Path, service: PreforkService) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_servers_go_on_without_the_service(environment: Path, service: PreforkService, number: int) -> None:
     client = start(environment, "--wait")
     assert client.stdout
     pid = int(client.stdout.readline())
     service.stop()
     assert client.poll() is None
     assert runs(pid)
-    client.terminate()
+    client.send_signal(number)
     client.wait(10)
     until(lambda: not runs(pid), "no server")
     client.communicate()
+
+
+def test_a_client_ends_though_something_has_its_connection(environment: Path, service: PreforkService) -> None:
+    """A process that the server has forked, while there is no service that could say how the server has ended."""
+    client = start(environment, "--wait", "--fork")
+    assert client.stdout
+    pid = int(client.stdout.readline())
+    (other,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    service.stop()
+    os.kill(pid, signal.SIGKILL)
+    assert client.wait(10) == -signal.SIGKILL
+    assert runs(other)
+    os.kill(other, signal.SIGKILL)
+    client.communicate()
+
+
+def test_a_start_is_not_too_late_once_it_is_promised(environment: Path) -> None:
+    """The client runs nothing itself any more."""
+    slow = make_environment(environment.parent / "slow", PROGRAM, PYTHON)
+    program = slow / "bin/campushub-prefork"
+    text = program.read_text()
+    program.write_text(text.replace("DEADLINE = 10", "DEADLINE = 1"))
+    assert program.read_text() != text
+    service = PreforkService(slow)
+    speaker = Speaker(service, slow)
+    try:
+        speaker.say("H", "receive", "receive", "ask", "receive")
+        assert speaker.hear(6) == "A\nB\nR\n"
+        time.sleep(1.2)
+        speaker.say("G", "receive")
+        assert speaker.process.stdout
+        assert json.loads(speaker.process.stdout.readline())["parent"] == service.process.pid
+    finally:
+        speaker.end()
+        service.stop()
 
 
 def test_a_service_that_hangs_delays_a_start_shortly(environment: Path) -> None:

@@ -380,13 +380,15 @@ def test_without_the_service_kernels_start_by_themselves(service: PreforkService
     assert kernel.log.read_text().startswith("No fork: ")
 
 
-def test_kernels_differ_in_randomness_and_have_nothing_open(service: PreforkService, start: Any) -> None:
-    look = (
-        "import os, random; places = [os.readlink(f'/proc/self/fd/{n}') for n in range(3, 200) if "
-        "os.path.exists(f'/proc/self/fd/{n}')]; print(random.random(), len([p for p in places if '/run/' in p]))"
-    )
-    answers = [kernel.run(look).split() for kernel in (start(), start())]
-    assert answers[0][0] != answers[1][0]
-    assert [answer[1] for answer in answers] == ["0", "0"]
+def test_kernels_differ_in_randomness_and_have_nothing_open(service: PreforkService, start: Any, home: Path) -> None:
+    look = """
+import os, random, multiprocessing.process as m
+places = [os.readlink(f'/proc/self/fd/{n}') for n in range(3, 200) if os.path.exists(f'/proc/self/fd/{n}')]
+key = get_ipython().kernel.parent.flags["secure"][0]["Session"]["key"].decode()
+print(random.random(), m.current_process().authkey.hex(), key, m.ORIGINAL_DIR, len([p for p in places if '/run/' in p]))
+"""
+    one, other = [kernel.run(look).split() for kernel in (start(), start())]
+    assert not set(one[:3]) & set(other[:3])
+    assert one[3:] == other[3:] == [str(home), "0"]
     # Nor has the service anything of them, or of IPython's.
     until(lambda: service.descriptors() <= 11, "few descriptors")

@@ -28,6 +28,7 @@ import atexit
 import contextlib
 import ctypes
 import dataclasses
+import fcntl
 import gc
 import importlib
 import locale
@@ -78,7 +79,7 @@ PROGRAMS = {
 }
 
 REQUEST = 4 << 20  # bytes; the kernel allows a program as much
-DEADLINE = 10  # seconds from the fork to go
+DEADLINE = 10  # seconds from the fork until a child is ready
 SILENCE = 2.0  # seconds that a connection may say nothing
 CONNECTIONS = 32  # of one user, servers that run among them
 STARTS, ONE_MORE = 10, 3.0  # of one user in a row, and the seconds after which there may be one more
@@ -96,7 +97,8 @@ SAME_PERSONALITY = 0xFFFFFFFF
 CALLS = {"x86_64": (250, 251, 252), "aarch64": (219, 30, 31)}.get(platform.machine())
 # What /proc/PID/status must say of a child as it does of its client.
 SAME: tuple[str, ...] = ("Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb", "NoNewPrivs")
-SAME += ("Seccomp", "Seccomp_filters", "SigBlk", "SigIgn", "Cpus_allowed", "Mems_allowed")
+SAME += ("Seccomp", "Seccomp_filters", "SigBlk", "SigIgn", "Cpus_allowed", "Mems_allowed", "THP_enabled")
+SAME += ("Speculation_Store_Bypass", "SpeculationIndirectBranch")
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = libc.ptrace.restype = ctypes.c_long
@@ -366,7 +368,7 @@ def limit_of(text: str) -> int:
 
 def ignore_signals(ignored: int) -> None:
     """Ignore the signals that the client ignores, and no other."""
-    # Until the client says go, an alarm ends this process.
+    # Until this process is ready, an alarm ends it.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM}:
         if ignored >> (number - 1) & 1:
             signal.signal(number, signal.SIG_IGN)
@@ -408,7 +410,7 @@ def settle(request: Request, options: Sequence[str]) -> None:
     for name in RELOADED:
         if name in sys.modules:
             importlib.reload(sys.modules[name])
-    random.seed()
+    renew_randomness()
     words = [sys.executable, *(options or ("-s", request.arguments[0])), *request.arguments[1:]]
     name = "python" if options else os.path.basename(request.arguments[0])
     call("prctl", PR_SET_NAME, ctypes.create_string_buffer(os.fsencode(name)), 0, 0, 0)
@@ -416,6 +418,20 @@ def settle(request: Request, options: Sequence[str]) -> None:
     start, end = (int(word) for word in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
     line = b"\0".join(os.fsencode(word) for word in words)[: end - start - 1]
     ctypes.memmove(start, line.ljust(end - start, b"\0"), end - start)
+
+
+def renew_randomness() -> None:
+    """Have anew what imports have taken at random, and where this process is."""
+    random.seed()
+    if process := sys.modules.get("multiprocessing.process"):
+        # By the key processes know each other; in the directory they look for modules.
+        vars(process)["current_process"]().authkey = os.urandom(32)
+        vars(process)["ORIGINAL_DIR"] = os.getcwd()
+    if session := sys.modules.get("jupyter_client.session"):
+        # Of a kernel that is started with --secure.
+        for settings, _ in vars(session)["session_flags"].values():
+            if settings["Session"].get("key"):
+                settings["Session"]["key"] = vars(session)["new_id_bytes"]()
 
 
 class WatchedEnvironment(MutableMapping[str, str]):
@@ -670,6 +686,8 @@ def begin(connection: Connection, program: Program) -> Request:
             program.space["check"](request.variables, RefusedError)
         # As after any start of a program, and not before: all there is of this process is the user's now.
         call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
+        # From this word on the client runs nothing itself. Where it ends before it says go there is nothing to read.
+        signal.alarm(0)
         socket.send_fds(client, [b"R"], [handle])
         os.close(handle)
         if client.recv(1) != b"G":
@@ -678,8 +696,18 @@ def begin(connection: Connection, program: Program) -> Request:
         with contextlib.suppress(OSError):
             client.sendall(f"N{error}\n".encode(errors="replace"))
         os._exit(0)
-    signal.alarm(0)
     return request
+
+
+def end_with(connection: socket.socket, owner: int) -> None:
+    """Have the kernel of the system end a process or a group (-PID) when the client has gone, whatever they do."""
+    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(connection, fcntl.F_SETOWN, owner)
+    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+    watch = select.poll()
+    watch.register(connection, 0)
+    if watch.poll(0):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(path: str, program: str) -> None:
@@ -690,6 +718,8 @@ def main(path: str, program: str) -> None:
     connection = service.serve()
     request = begin(connection, loaded)
     status, pid = 1, os.getpid()
+    # The service does the same for a server, as long as it is there. What a kernel has started ends with it.
+    end_with(connection.socket, -pid if "run" in loaded.space else pid)
 
     def tell() -> None:
         """Tell the client, which the service cannot do when it was restarted meanwhile."""
@@ -703,7 +733,7 @@ def main(path: str, program: str) -> None:
     sys.argv = [program, *request.arguments[1:]]
     try:
         if "run" in loaded.space:
-            loaded.space["run"](request.arguments[1:], connection.socket)
+            loaded.space["run"](request.arguments[1:])
         else:
             runpy.run_path(program, run_name="__main__")
         status = 0

@@ -48,6 +48,16 @@ def check() -> None:
         raise NoServerError("its server is not its parent")
 
 
+def check_memory() -> None:
+    """Raise NoServerError where no memory may be written to and executed (PR_SET_MDWE), which /proc does not show."""
+    import mmap
+
+    try:
+        mmap.mmap(-1, 1, mmap.MAP_PRIVATE | mmap.MAP_ANON, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    except PermissionError:
+        raise NoServerError("no memory may be written to and executed") from None
+
+
 def request() -> bytes:
     """Return what the service must know."""
     variables = [name + b"=" + value for name, value in os.environb.items()]
@@ -78,6 +88,8 @@ def fork(service: socket.socket) -> int:
     service.connect(SERVICE)
     try:
         service.sendall(b"H")
+        # Meanwhile the service forks.
+        check_memory()
         heard = service.recv(1) == b"A"
     except ConnectionError:
         heard = False
@@ -131,26 +143,27 @@ def pass_signals_on(handle: int, group: int) -> None:
             signal.signal(number, pass_on)
 
 
-def end_with_server(service: socket.socket, handle: int) -> None:
-    """Wait until a kernel has ended; end it when the server that has started it has ended."""
+def wait_for_end(service: socket.socket, handle: int) -> None:
+    """Wait until the fork has ended; end a kernel when the server that has started it has ended."""
     import select
 
     watched = select.poll()
-    server = os.pidfd_open(os.getppid())
-    started_by = os.environ.get("JPY_PARENT_PID")
-    for number in (service.fileno(), handle, server)[: 3 if started_by else 2]:
+    for number in (service.fileno(), handle):
         watched.register(number, select.POLLIN)
+    server, started_by = -1, os.environ.get("JPY_PARENT_PID") if KERNEL else None
+    if started_by:
+        server = os.pidfd_open(os.getppid())
+        watched.register(server, select.POLLIN)
     if started_by not in (None, str(os.getppid())) or server in dict(watched.poll()):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-    # Processes that the kernel has forked may have its connection to the service still.
+    # Processes that the fork has forked may have its connection to the service still.
     wait(service, 3)
 
 
 def accompany(service: socket.socket, handle: int) -> int:
     """Stay until the server has ended; return its status, negative is a signal."""
     try:
-        if KERNEL:
-            end_with_server(service, handle)
+        wait_for_end(service, handle)
         data = service.recv(4, socket.MSG_WAITALL)
     except OSError:
         data = b""

@@ -12,16 +12,12 @@ from __future__ import annotations
 import builtins
 import contextlib
 import ctypes
-import fcntl
 import importlib
 import importlib.machinery
 import os
 import re
 import runpy
-import select
-import signal
 import site
-import socket
 import sys
 import threading
 import types
@@ -342,20 +338,8 @@ def check(variables: dict[str, str], refused: type[Exception]) -> None:
             raise refused(f"{name} is in the kernel's directory")
 
 
-def end_with(connection: socket.socket) -> None:
-    """Have the kernel of the system end this process and its group when the client has gone, whatever they do."""
-    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(connection, fcntl.F_SETOWN, -os.getpid())
-    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
-    watch = select.poll()
-    watch.register(connection, 0)
-    if watch.poll(0):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def run(arguments: Sequence[str], connection: socket.socket) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Run a kernel as if it had started by itself."""
-    end_with(connection)
     position = next(i for i, finder in enumerate(sys.meta_path) if finder is PathFinder)
     sys.meta_path.insert(position, LIBRARIES)
     # These read at their import who has started it, and in what terminal. That one's end is the client's to notice.
