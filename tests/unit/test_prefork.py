@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import runpy
+import shutil
 import signal
 import socket
 import struct
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0 or not Path(PYTHON).exists(), r
 GROUP, OTHER = 60002, 60003
 # Speaks to the service as it likes: takes words from its input, and prints what it gets.
 SPEAKER = """
-import ctypes, os, socket, struct, sys
+import contextlib, ctypes, os, socket, struct, sys
 path, environment, option = sys.argv[1:]
 if option == "--closed":
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
@@ -48,6 +49,21 @@ for line in sys.stdin:
         print("closed", flush=True)
     elif line == "receive\\n":
         print(service.recv(1).decode(), flush=True)
+    elif line == "receive all\\n":
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            while part := service.recv(1000):
+                said += part
+        print(said.partition(b"\\n")[0].decode(), flush=True)
+    elif line == "leave\\n":
+        if os.fork():
+            os._exit(0)
+        print("left", flush=True)
+    elif line[:5] == "leave":
+        os.set_inheritable(service.fileno(), True)
+        if os.fork():
+            os.execv(line[6:-1], [line[6:-1], "20"])
+        print("left", flush=True)
     else:
         service.send(line[:-1].encode())
 """
@@ -56,7 +72,10 @@ USERS = itertools.count(60010)
 # Says what it is, and ends as it is told.
 PROGRAM = """
 import gc, json, multiprocessing.process, os, random, resource, signal, socket, sys, threading, time
+os.environ.get("X_SET")
 if __name__ == "__main__":
+    import ctypes
+    libc, KEYCTL = ctypes.CDLL(None), {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
     if "--fork" in sys.argv and not os.fork():
         time.sleep(60)
     if "--wait" in sys.argv:
@@ -81,6 +100,7 @@ if __name__ == "__main__":
         "pid": os.getpid(),
         "line": open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"),
         "random": [random.random(), bytes(multiprocessing.process.current_process().authkey).hex()],
+        "keys": [libc.syscall(KEYCTL, *words, 0, 0) for words in ((0, -3), (11, -3))] if KEYCTL else [],
         "imported in": multiprocessing.process.ORIGINAL_DIR,
         "files": {n: os.readlink(place + n) for n in os.listdir(place) if os.path.exists(place + n)},
         "status": open("/proc/self/status").read(), "groups": open("/proc/self/cgroup").read(),
@@ -176,6 +196,11 @@ def runs(pid: int) -> bool:
         return False
 
 
+def status_of(pid: int) -> str:
+    """Return what the kernel says of a process."""
+    return Path(f"/proc/{pid}/status").read_text()
+
+
 def as_user(prepare: Callable[[], None], groups: list[int] | None = None) -> dict[str, Any]:
     """Return options for a client of which root changes something first."""
 
@@ -188,6 +213,79 @@ def as_user(prepare: Callable[[], None], groups: list[int] | None = None) -> dic
         os.setresuid(user, user, user)
 
     return {"user": None, "group": None, "extra_groups": None, "preexec_fn": become}
+
+
+# Loads what a service does, and prints what is left of loops and sockets.
+LEFT = """
+import gc, json, runpy, sys
+space = runpy.run_path(sys.argv[1], run_name="prefork")
+program = sys.argv[2]
+del sys.argv[1]
+space["load"](program)
+gc.unfreeze()
+import asyncio, selectors, socket, tornado.ioloop, zmq
+kinds = asyncio.AbstractEventLoop, selectors.BaseSelector, socket.socket, tornado.ioloop.IOLoop, zmq.Context, zmq.Socket
+found = [repr(type(item)) for item in gc.get_objects() if issubclass(type(item), kinds)]
+context, loop = zmq.Context(), asyncio.new_event_loop()
+assert {zmq.Context, type(loop)} <= {type(item) for item in gc.get_objects()}
+print(json.dumps(found))
+"""
+
+
+class Speaker:
+    """A user who speaks to the service without its client."""
+
+    def __init__(self, service: PreforkService, environment: Path, option: str = "") -> None:
+        self.user = next(USERS)
+        self.process: subprocess.Popen[str] = subprocess.Popen(
+            [PYTHON, "-c", SPEAKER, str(service.path), str(environment), option],
+            user=self.user,
+            group=GROUP,
+            extra_groups=[],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def say(self, *lines: str) -> None:
+        """Have it do things."""
+        assert self.process.stdin
+        self.process.stdin.write("".join(f"{line}\n" for line in lines))
+        self.process.stdin.flush()
+
+    def hear(self, length: int) -> str:
+        """Return what it prints."""
+        assert self.process.stdout
+        return self.process.stdout.read(length)
+
+    def end(self) -> None:
+        """End it. A server of its may have its output still."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
+
+@pytest.fixture
+def speak(service: PreforkService, environment: Path) -> Iterator[Callable[[str], Speaker]]:
+    """Connect to the service as a user of its own."""
+    speakers: list[Speaker] = []
+
+    def connect(option: str = "") -> Speaker:
+        speakers.append(Speaker(service, environment, option))
+        return speakers[-1]
+
+    yield connect
+    for speaker in speakers:
+        speaker.end()
+
+
+@pytest.mark.parametrize("program", ["singleuser.py", "prefork_kernel.py"])
+def test_the_service_has_no_event_loop_or_socket(program: str) -> None:
+    """Of ZeroMQ's neither."""
+    command = [sys.executable, "-c", LEFT, str(FILES / "prefork.py"), str(FILES / program), "matplotlib.pyplot"]
+    assert json.loads(subprocess.run(command, check=True, capture_output=True).stdout) == []
 
 
 @pytest.mark.parametrize(("program", "modules"), [("prefork.py", "MODULES"), ("prefork_kernel.py", "KERNEL")])
@@ -218,7 +316,7 @@ def test_a_fork_is_what_the_client_is(environment: Path, service: PreforkService
         each["status"] = re.sub(changing, "", each["status"])
         # Besides these a fork has its connection to the client.
         each["files"] = sorted(number for number, kind in each["files"].items() if not kind.startswith("socket:"))
-        for name in ("line", "parent", "pid", "random"):
+        for name in ("keys", "line", "parent", "pid", "random"):
             del each[name]
     assert forked == plain
     assert sorted(forked["files"]) == ["0", "1", "2"]
@@ -255,9 +353,16 @@ def test_limits_and_rights_are_taken_over(environment: Path) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+        # CAP_NET_RAW, of those that nobody can gain any more.
+        ctypes.CDLL(None).prctl(24, 13, 0, 0, 0)
+
+    def boundary(status: str) -> int:
+        return int(status.partition("CapBnd:\t")[2][:16], 16)
 
     forked, said = run(environment, **as_user(prepare))
     assert said == ""
+    own = boundary(Path("/proc/self/status").read_text())
+    assert boundary(forked["status"]) == own & ~(1 << 13)
     assert re.search(r"Max open files +200 +300 ", forked["limits"])
     assert (forked["nice"], forked["oom"], forked["hup"]) == (min(os.nice(0) + 5, 19), "500\n", True)
     assert "NoNewPrivs:\t1\n" in forked["status"]
@@ -312,6 +417,7 @@ def test_control_groups_and_namespaces_are_taken_over(environment: Path, service
         ({"env": {"PYTHONPATH": "/tmp"}}, "PYTHONPATH is set"),
         ({"env": {"LD_PRELOAD": ""}}, "LD_PRELOAD is set"),
         ({"env": {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}}, ""),
+        ({"env": {"LANG": "C.UTF-8", "X_SET": ""}}, "X_SET is set"),
         ({"user": 0, "group": 0, "extra_groups": []}, "capabilities"),
         ({"pass_fds": [1]}, ""),
     ],
@@ -354,6 +460,32 @@ def test_a_login_that_is_audited_stays_so(environment: Path) -> None:
     assert said == "No fork: a login that is audited. The server starts by itself.\n"
 
 
+def test_another_environment_gets_no_fork(environment: Path, service: PreforkService) -> None:
+    second = make_environment(environment.parent / "second", PROGRAM, PYTHON)
+    (second / "run/s").symlink_to(service.path)
+    result, said = run(second)
+    assert result["parent"] == os.getpid()
+    assert said == "No fork: the service runs another environment. The server starts by itself.\n"
+
+
+@pytest.mark.usefixtures("service")
+def test_a_root_directory_of_its_own_gets_no_fork(environment: Path) -> None:
+    root = environment.parent / "root"
+    root.mkdir()
+
+    def prepare() -> None:
+        libc = ctypes.CDLL(None)
+        assert libc.unshare(0x20000) == 0
+        assert libc.mount(None, b"/", None, 0x44000, None) == 0
+        assert libc.mount(b"/", os.fsencode(root), None, 0x5000, None) == 0
+        os.chroot(root)
+        os.chdir("/usr")
+
+    result, said = run(environment, **as_user(prepare))
+    assert result["parent"] == os.getpid()
+    assert said == "No fork: a root directory. The server starts by itself.\n"
+
+
 def test_a_user_is_told_of_too_many_starts(environment: Path, service: PreforkService) -> None:
     user = next(USERS)
     told = [run(environment, user=user) for _ in range(12)]
@@ -387,6 +519,32 @@ def test_a_foreign_user_namespace_gets_no_fork(environment: Path) -> None:
     client = start(environment, **{**as_user(lambda: None), "preexec_fn": prepare, "env": {"LANG": "C.UTF-8"}})
     _, said = client.communicate(timeout=20)
     assert "No fork: " in said
+
+
+def test_starts_and_stops_leave_nothing_behind(environment: Path, service: PreforkService) -> None:
+    """Two hundred, each in a control group of its own."""
+    place = next(path for path in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if Path(path, "cgroup.procs").exists())
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    until(lambda: service.descriptors() <= 5 and not children.read_text(), "no other server")
+    seen = []
+    for turn in range(20):
+        groups = [Path(place, f"prefork-test-{os.getpid()}-{turn}-{number}") for number in range(10)]
+        clients = []
+        for group in groups:
+            group.mkdir()
+            enter = as_user(lambda group=group: (group / "cgroup.procs").write_text("0"))  # type: ignore[misc]
+            clients.append(start(environment, **enter))
+        for group, client in zip(groups, clients, strict=True):
+            printed, said = client.communicate(timeout=20)
+            assert said.startswith("Forked as process "), said
+            assert group.name in json.loads(printed)["groups"]
+            # As the service manager removes it, which nothing must be in.
+            until(lambda group=group: not (group / "cgroup.procs").read_text(), "an empty group")  # type: ignore[misc]
+            group.rmdir()
+        if turn in (9, 19):
+            until(lambda: not children.read_text() and service.descriptors() <= 5, "no child")
+            seen.append(service.memory())
+    assert seen[1] - seen[0] < 0.2, seen
 
 
 @pytest.mark.usefixtures("service")
@@ -451,6 +609,54 @@ def test_a_start_is_not_too_late_once_it_is_promised(environment: Path) -> None:
         service.stop()
 
 
+@pytest.mark.parametrize(("before", "after"), [([], ["ask", "receive"]), (["ask", "receive"], [])])
+def test_a_start_goes_on_when_the_service_is_killed(
+    service: PreforkService, speak: Callable[[str], Speaker], before: list[str], after: list[str]
+) -> None:
+    """Before its request, and before go."""
+    speaker = speak("")
+    speaker.say("H", "receive", "receive", *before)
+    heard = speaker.hear(6 if before else 4)
+    service.stop()
+    speaker.say(*after, "G", "receive")
+    assert speaker.process.stdout
+    assert heard + speaker.hear(2 if after else 0) == "A\nB\nR\n"
+    assert json.loads(speaker.process.stdout.readline())["parent"] != service.process.pid
+    # Its status.
+    assert speaker.hear(1) == "\x07"
+
+
+@pytest.mark.parametrize("heard", [b"", b"A", b"AB", b"AB" + struct.pack("=i", -signal.SIGKILL)])
+def test_a_child_that_is_killed_fails_no_start(environment: Path, heard: bytes) -> None:
+    """With a stand-in for the service, which says what is said until then."""
+    with tempfile.TemporaryDirectory(dir=environment.parent) as name, socket.socket(socket.AF_UNIX) as listener:
+        Path(name).chmod(0o755)
+        killed = make_environment(Path(name) / "env", PROGRAM, PYTHON)
+        listener.bind(str(killed / "run/s"))
+        (killed / "run/s").chmod(0o666)
+        listener.listen()
+        client = start(killed)
+        connection, _ = listener.accept()
+        connection.sendall(heard)
+        connection.close()
+        printed, said = client.communicate(timeout=20)
+    assert (client.returncode, json.loads(printed)["pid"]) == (7, client.pid)
+    assert said.startswith("No fork: ")
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.02, 0.03])
+def test_no_start_fails_whenever_the_service_is_killed(
+    environment: Path, service: PreforkService, delay: float
+) -> None:
+    client = start(environment)
+    time.sleep(delay)
+    service.stop()
+    printed, said = client.communicate(timeout=20)
+    # A server that has been forked goes on.
+    assert client.returncode == 7, said
+    assert json.loads(printed)["directory"] == "/usr"
+
+
 def test_a_service_that_hangs_delays_a_start_shortly(environment: Path) -> None:
     impatient = make_environment(environment.parent / "impatient", PROGRAM, PYTHON, wait=1)
     service = PreforkService(impatient)
@@ -462,11 +668,15 @@ def test_a_service_that_hangs_delays_a_start_shortly(environment: Path) -> None:
 
 
 def test_garbage_and_crowds_gain_nothing(environment: Path, service: PreforkService) -> None:
+    """Ten thousand connections of ten users, from processes that have as many open files as they may."""
     crowd = """
-import os, socket, struct, sys
-os.setresuid(60009, 60009, 60009)
+import os, resource, socket, struct, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+user = int(sys.argv[2])
+os.setresuid(user, user, user)
 held = []
-for number in range(300):
+print("begin", flush=True)
+for number in range(1000):
     s = socket.socket(socket.AF_UNIX)
     s.connect(sys.argv[1])
     held.append(s)
@@ -482,14 +692,30 @@ for number in range(300):
 print("held", flush=True)
 sys.stdin.read()
 """
-    attacker = subprocess.Popen(
-        [PYTHON, "-c", crowd, str(service.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert attacker.stdout
-    assert attacker.stdout.readline() == "held\n"
-    result, said = run(environment)
-    assert (said, result["parent"]) == ("", service.process.pid)
-    attacker.communicate(timeout=10)
+    attackers = [
+        subprocess.Popen(
+            [PYTHON, "-c", crowd, str(service.path), str(user)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for user in range(60000, 60010)
+    ]
+    try:
+        for word in ("begin\n", "held\n"):
+            for attacker in attackers:
+                assert attacker.stdout
+                assert attacker.stdout.readline() == word
+            began = time.monotonic()
+            result, said = run(environment)
+            assert (said, result["parent"]) == ("", service.process.pid)
+            # The client as shipped waits so long for an answer.
+            assert time.monotonic() - began < 3, word
+            # 32 connections of each, and a handle of each child.
+            assert service.descriptors() <= 5 + 10 * 32 * 2
+    finally:
+        for attacker in attackers:
+            attacker.communicate(timeout=10)
     until(lambda: service.descriptors() <= 5, "no descriptor left")
     assert service.process.poll() is None
 
@@ -509,55 +735,6 @@ print(json.dumps(space["load"](sys.argv[2]).variables))
     assert {name for name in read if name.startswith("JUPYTERHUB_")} == known
     others = ("HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "XDG_", "LANG", "LC_", "JUPYTER_CONFIG", "JUPYTER_RUN")
     assert [name for name in read if name.upper().startswith(others) or name.lower().endswith("_proxy")] == []
-
-
-class Speaker:
-    """A user who speaks to the service without its client."""
-
-    def __init__(self, service: PreforkService, environment: Path, option: str = "") -> None:
-        self.user = next(USERS)
-        self.process: subprocess.Popen[str] = subprocess.Popen(
-            [PYTHON, "-c", SPEAKER, str(service.path), str(environment), option],
-            user=self.user,
-            group=GROUP,
-            extra_groups=[],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def say(self, *lines: str) -> None:
-        """Have it do things."""
-        assert self.process.stdin
-        self.process.stdin.write("".join(f"{line}\n" for line in lines))
-        self.process.stdin.flush()
-
-    def hear(self, length: int) -> str:
-        """Return what it prints."""
-        assert self.process.stdout
-        return self.process.stdout.read(length)
-
-    def end(self) -> None:
-        """End it. A server of its may have its output still."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe:
-                pipe.close()
-
-
-@pytest.fixture
-def speak(service: PreforkService, environment: Path) -> Iterator[Callable[[str], Speaker]]:
-    """Connect to the service as a user of its own."""
-    speakers: list[Speaker] = []
-
-    def connect(option: str = "") -> Speaker:
-        speakers.append(Speaker(service, environment, option))
-        return speakers[-1]
-
-    yield connect
-    for speaker in speakers:
-        speaker.end()
 
 
 def test_nobody_acts_for_another_user(speak: Callable[[str], Speaker]) -> None:
@@ -587,6 +764,44 @@ def test_nothing_is_read_before_the_child_is_the_users(
     speaker.say("ask", "receive")
     assert speaker.hear(2) == "R\n"
     assert Path(f"/proc/{child}/fd").stat().st_uid == speaker.user
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize("program", ["", "sleep"])
+def test_who_is_gone_or_another_by_then_gets_no_fork(
+    environment: Path, service: PreforkService, speak: Callable[[str], Speaker], accepted: bool, program: str
+) -> None:
+    """The client ends, or executes a program with more rights, while somebody has its connection still."""
+    until(lambda: service.descriptors() <= 5, "no other server")
+    words = ["leave"]
+    if program:
+        # Of root, as `su` is one.
+        place = environment.parent / program
+        shutil.copyfile("/usr/bin/sleep", place)
+        place.chmod(0o4755)
+        words = [f"leave {place}"]
+    if not accepted:
+        os.kill(service.process.pid, signal.SIGSTOP)
+    speaker = speak("")
+    if accepted:
+        until(lambda: service.descriptors() > 5, "a connection")
+        os.kill(service.process.pid, signal.SIGSTOP)
+    speaker.say("H", *words)
+    assert speaker.hear(5) == "left\n"
+    if program:
+        until(lambda: "Uid:\t" + str(speaker.user) + "\t0\t" in status_of(speaker.process.pid), "more rights")
+    else:
+        assert speaker.process.wait(10) == 0
+    os.kill(service.process.pid, signal.SIGCONT)
+    speaker.say("receive all")
+    assert speaker.process.stdout
+    said = speaker.process.stdout.readline()
+    if program:
+        assert said == "ANa process that its user may not look into\n"
+    else:
+        assert said == "\n" or said.startswith("AN"), said
+    result, said = run(environment)
+    assert (said, result["parent"]) == ("", service.process.pid)
 
 
 def test_process_closed_to_its_user_gets_no_fork(speak: Callable[[str], Speaker]) -> None:
@@ -630,6 +845,31 @@ def test_a_socket_that_is_kept_ends_no_other_server(
     assert service.cpu_seconds() - used < 0.2
     other.terminate()
     other.communicate()
+
+
+def test_a_fork_has_no_key_of_the_service(environment: Path) -> None:
+    """It has a keyring of its own for its session, with nothing in it, as the unit of a server has."""
+    add = {"x86_64": 248, "aarch64": 217}.get(os.uname().machine, -1)
+    keyed = make_environment(environment.parent / "keyed", PROGRAM, PYTHON)
+
+    def prepare() -> None:
+        libc = ctypes.CDLL(None)
+        keyctl = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+        # It is the service's, to write to and read.
+        assert libc.syscall(keyctl, 1, None) > 0
+        assert libc.syscall(add, b"user", b"campushub-test", b"x", 1, -3) > 0
+        assert libc.syscall(keyctl, 11, -3, None, 0) == 4
+
+    try:
+        service = PreforkService(keyed, preexec_fn=prepare)
+    except subprocess.SubprocessError:
+        pytest.skip("no keyrings here")
+    (one, said), (other, _) = run(keyed), run(keyed)
+    service.stop()
+    assert (said, one["parent"]) == ("", service.process.pid)
+    assert (one["keys"][1], other["keys"][1]) == (0, 0)
+    assert one["keys"][0] > 0
+    assert one["keys"][0] != other["keys"][0]
 
 
 def test_names_that_users_give_are_no_lines(environment: Path) -> None:
