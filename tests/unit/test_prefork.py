@@ -78,6 +78,12 @@ if __name__ == "__main__":
     libc, KEYCTL = ctypes.CDLL(None), {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
     if "--fork" in sys.argv and not os.fork():
         time.sleep(60)
+    if "--late" in sys.argv:
+        class Late:
+            def __del__(self, sleep=time.sleep, write=os.write):
+                sleep(0.3)
+                write(1, b"late")
+        sys.late = Late()
     if "--wait" in sys.argv:
         print(os.getpid(), flush=True)
         time.sleep(60)
@@ -558,6 +564,16 @@ def test_client_and_server_end_together(environment: Path) -> None:
         assert client.wait(10) == -signal.SIGKILL
         until(lambda pid=pid: not runs(pid), "no server")  # type: ignore[misc]
         client.communicate()
+
+
+@pytest.mark.usefixtures("service")
+def test_a_server_ends_as_slowly_as_it_likes(environment: Path) -> None:
+    """After it has said with which status."""
+    client = start(environment, "--late")
+    printed, said = client.communicate(timeout=20)
+    assert said.startswith("Forked as process "), said
+    assert client.returncode == 7
+    assert printed.endswith("}\nlate")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -147,16 +147,15 @@ def wait_for_end(service: socket.socket, handle: int) -> None:
     """Wait until the fork has ended; end a kernel when the server that has started it has ended."""
     import select
 
+    # By the connection it is not known: the fork says its status before it has written all, and may have forked others.
     watched = select.poll()
-    for number in (service.fileno(), handle):
-        watched.register(number, select.POLLIN)
+    watched.register(handle, select.POLLIN)
     server, started_by = -1, os.environ.get("JPY_PARENT_PID") if KERNEL else None
     if started_by:
         server = os.pidfd_open(os.getppid())
         watched.register(server, select.POLLIN)
     if started_by not in (None, str(os.getppid())) or server in dict(watched.poll()):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-    # Processes that the fork has forked may have its connection to the service still.
     wait(service, 3)
 
 
