@@ -1045,14 +1045,22 @@ def test_nothing_is_cancelled_while_slurm_is_silent(hub: SlurmCluster, slurm: Sl
     assert cancelled(slurm) == []
 
 
-def test_a_job_that_waited_for_a_killed_hub_is_given_up(
-    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("job", [PENDING.replace("13", "12"), RUNNING], ids=["waits", "has-not-reported"])
+def test_a_job_that_a_killed_hub_was_starting_is_given_up(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
-    slurm.jobs = PENDING.replace("13", "12")
+    slurm.jobs = job
     monkeypatch.setattr(spawner, "_check_pending", True)
-    assert asyncio.run(spawner.poll()) == 1
-    assert (spawner.job, spawner.cluster.claims) == (0, {})
+
+    async def scenario() -> None:
+        assert await spawner.poll() == 1
+        assert (spawner.job, spawner.cluster.claims) == (0, {})
+        await spawner.cluster.refresh()
+        await spawner.cluster.cancel_orphans()
+
+    asyncio.run(scenario())
     assert spawner.orm_spawner.state["last_end"]["reason"] == "hub"
+    assert len(cancelled(slurm)) == 1
 
 
 def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
