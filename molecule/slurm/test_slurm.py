@@ -356,6 +356,30 @@ def test_a_node_with_jobs_is_not_taken_out(hub: Host, alice: Client, apply_to: C
     assert alice("alice", "run", "print('still here')") == "still here\n"
 
 
+def test_a_node_is_not_taken_out_while_slurm_is_silent(
+    hub: Host, alice: Client, apply_to: Callable[[str], ApplyRole]
+) -> None:
+    """Nobody knows then whether jobs run there."""
+    configuration = hub.file("/etc/slurm/slurm.conf").sha256sum
+    hub.check_output("systemctl stop slurmctld")
+    try:
+        done = apply_to("slurm-hub")(slurm_nodes=["slurm-hub"])
+    finally:
+        hub.check_output("systemctl start slurmctld")
+    assert done.returncode != 0
+    assert "Slurm does not answer on slurm-hub" in done.stdout
+    assert hub.file("/etc/slurm/slurm.conf").sha256sum == configuration
+    wait_until(lambda: state(hub, "alice") == "RUNNING", "the controller answers")
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
+def test_a_node_with_jobs_is_not_removed(hub: Host, alice: Client, apply_to: Callable[[str], ApplyRole]) -> None:
+    done = apply_to("slurm-node")(slurm_state="absent")
+    assert done.returncode != 0
+    assert f"slurm-node alice {jobs(hub, 'alice')[0][0]}" in done.stdout
+    assert alice("alice", "run", "print('still here')") == "still here\n"
+
+
 # The project's playbooks
 
 
@@ -889,6 +913,7 @@ def test_a_hub_gets_nodes_and_loses_them_with_all_running(
     client("alice", "stop")
 
 
+@pytest.mark.usefixtures("without_alice")
 def test_a_host_that_is_removed_keeps_no_key(hub: Host, node: Host, apply_to: Callable[[str], ApplyRole]) -> None:
     """The last test: the cluster has no node afterwards."""
     key = "/etc/munge/munge.key"

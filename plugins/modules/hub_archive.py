@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -92,6 +93,8 @@ OURS = ".campushub-"
 ASIDE = f"{OURS}being-replaced"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 SLURM = Path("/etc/slurm/slurm.conf")
+# In the hub's directory of data, the name of its jobs (campushub_hub/spawners/cluster.py).
+JOB_NAME = "slurm_job_name"
 
 
 class ArchiveError(Exception):
@@ -362,12 +365,27 @@ def younger_units(since: float) -> list[str]:
     return sorted(found)
 
 
-def younger_jobs(since: float) -> list[str]:
+def job_name(text: bytes) -> str:
+    """Return the name of a hub's jobs that a file has, or nothing."""
+    found = re.fullmatch(rb"([A-Za-z0-9_.-]+)\n?", text)
+    return found[1].decode() if found else ""
+
+
+def job_names(archive: tarfile.TarFile, data: Path) -> list[str]:
+    """Return the names of the jobs of the hub on this host, and of the one that is restored."""
+    here = data / JOB_NAME
+    name = job_name(here.read_bytes()) if here.exists() else ""
+    names = {name or f"campushub-{socket.gethostname().partition('.')[0]}"}
+    if f"data/{JOB_NAME}" in archive.getnames() and (saved := archive.extractfile(f"data/{JOB_NAME}")):
+        names.add(job_name(saved.read()))
+    return sorted(filter(None, names))
+
+
+def younger_jobs(since: float, names: list[str]) -> list[str]:
     """Return the servers in a cluster, those that wait included, that were submitted after a time."""
     if not SLURM.exists() or not shutil.which("squeue"):
         return []
-    name = f"campushub-{socket.gethostname().partition('.')[0]}"
-    command = ["squeue", "--noheader", f"--name={name}", "--format=%u %i %V"]
+    command = ["squeue", "--noheader", f"--name={','.join(names)}", "--format=%u %i %V"]
     environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -376,14 +394,15 @@ def younger_jobs(since: float) -> list[str]:
     return [f"job {number} of {user}" for user, number, submitted in jobs if float(submitted) > since]
 
 
-def lost_servers(path: Path) -> list[str]:
+def lost_servers(path: Path, data: Path) -> list[str]:
     """Return the servers that a hub which is restored would not know."""
     try:
         with tarfile.open(path) as archive:
             made = dt.datetime.strptime(read_manifest(archive)["made"], TIME)  # noqa: DTZ007 (with a zone)
+            names = job_names(archive, data)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ArchiveError(f"The backup cannot be read: {error}") from error
-    return younger_units(made.timestamp()) + younger_jobs(made.timestamp())
+    return younger_units(made.timestamp()) + younger_jobs(made.timestamp(), names)
 
 
 def main() -> None:
@@ -405,7 +424,7 @@ def main() -> None:
     os.umask(0o077)
     try:
         if state == "compared":
-            module.exit_json(changed=False, lost=lost_servers(path))
+            module.exit_json(changed=False, lost=lost_servers(path, Path(parameters["data"])))
         places = [Path(parameters[name]).resolve() for name in ("configuration", "data")]
         work = create if state == "created" else restore
         manifest = work(path, *places)

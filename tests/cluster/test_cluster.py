@@ -157,12 +157,12 @@ def test_memory_over_the_limit_is_killed_there_with_the_reason(
 QUEUE = {
     "en-US": (
         "0 CPU free now",
-        "Place 1 in the queue of main. It waits until enough CPUs and memory are free.",
+        "Place 1 in the queue of main. It waits until 2 CPU and enough memory are free in partition main.",
         "Stop this server",
     ),
     "ru-RU": (
         "сейчас свободно ЦП: 0",
-        "Место 1 в очереди main. Он ждёт, пока освободится достаточно процессоров и памяти.",
+        "Место 1 в очереди main. Он ждёт, пока в разделе main освободится достаточно памяти и ЦП (2).",
         "Остановить этот сервер",
     ),
 }

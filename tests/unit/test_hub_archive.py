@@ -6,6 +6,7 @@ import io
 import os
 import runpy
 import shutil
+import socket
 import sqlite3
 import subprocess
 import tarfile
@@ -408,18 +409,41 @@ def test_servers_that_are_younger_than_a_backup_are_named(
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.setattr(hub_archive, "SLURM", tmp_path / "none")
     younger = ["jupyterhub-user-alice.service", "jupyterhub-user-carol.service"]
-    assert hub_archive.lost_servers(hub.backup) == younger
+    assert hub_archive.lost_servers(hub.backup, hub.data) == younger
     (tmp_path / "slurm.conf").touch()
     monkeypatch.setattr(hub_archive, "SLURM", tmp_path / "slurm.conf")
-    assert hub_archive.lost_servers(hub.backup) == [*younger, "job 17 of erin"]
+    assert hub_archive.lost_servers(hub.backup, hub.data) == [*younger, "job 17 of erin"]
     # What Slurm does not say may be a server that is lost.
     stand_in(tmp_path, "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
-    assert hub_archive.lost_servers(hub.backup)[-1] == (
+    assert hub_archive.lost_servers(hub.backup, hub.data)[-1] == (
         "jobs that Slurm does not name now (Unable to contact slurm controller)"
     )
+
+
+def test_jobs_are_known_by_the_name_that_the_hub_has_used(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the hub which is restored, and of the one on this host; squeue(1) is a stand-in."""
+    (hub.data / "slurm_job_name").write_text("campushub-before\n")
+    hub.save()
+    stand_in(tmp_path, "systemctl", "")
+    stand_in(tmp_path, "squeue", 'for word; do case "$word" in --name=*) echo "${word#*=}" 1 9999999999;; esac; done')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(hub_archive, "SLURM", tmp_path)
+    monkeypatch.setattr(socket, "gethostname", lambda: "here.example.org")
+    for written, names in (
+        ("campushub-before\n", "campushub-before"),
+        ("campushub-now\n", "campushub-before,campushub-now"),
+        ("x --user=ann\n", "campushub-before,campushub-here"),
+    ):
+        (hub.data / "slurm_job_name").write_text(written)
+        assert hub_archive.lost_servers(hub.backup, hub.data) == [f"job 1 of {names}"]
+    (hub.data / "slurm_job_name").unlink()
+    hub.save()
+    assert hub_archive.lost_servers(hub.backup, hub.data) == ["job 1 of campushub-here"]
 
 
 def test_a_file_that_is_no_backup_is_not_compared(hub: Hub) -> None:
     hub.backup.write_text("hello")
     with pytest.raises(hub_archive.ArchiveError, match="The backup cannot be read: "):
-        hub_archive.lost_servers(hub.backup)
+        hub_archive.lost_servers(hub.backup, hub.data)

@@ -331,12 +331,12 @@ def test_people_see_what_is_free_and_what_they_wait_for(
     free, place, begins = {
         "en": (
             "3 CPU free now",
-            "enough GPUs, CPUs and memory are free. Expected at 11/30/26, ",
+            "1 GPU, 4 CPU and enough memory are free in partition main. Expected at 11/30/26, ",
             "It is starting on node1.",
         ),
         "ru": (
             "сейчас свободно ЦП: 3",
-            "GPU, процессоров и памяти. Ожидается в 30.11.2026, ",
+            "памяти, ЦП (4) и GPU (1). Ожидается в 30.11.2026, ",
             "Он запускается на node1.",
         ),
     }[language]
@@ -361,7 +361,8 @@ def test_people_see_what_is_free_and_what_they_wait_for(
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             StagedSpawner.held = True
             page.locator("#start").click()
-            page.get_by_text(place).wait_for()
+            # Screen readers say it when it changes.
+            page.get_by_role("status").filter(has_text=place).wait_for()
             keep_picture(page, f"queue{suffix}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             monkeypatch.setattr(StagedJob, "begins", True)

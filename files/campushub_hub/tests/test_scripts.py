@@ -319,6 +319,28 @@ def test_servers_of_the_host_are_known_by_their_spawner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "name"),
+    [("campushub-before\n", "campushub-before"), ("x y\n", "campushub-hub"), (None, "campushub-hub")],
+)
+def test_servers_in_a_cluster_are_known_by_their_jobs_name(tmp_path: Path, written: str | None, name: str) -> None:
+    """As the hub has written it down; programs of the host and of Slurm are stand-ins."""
+    script = (ROOT / "roles/jupyterhub/files/list-servers").read_text()
+    for place in ("/etc/jupyterhub", "/var/lib/jupyterhub", "/etc/slurm"):
+        script = script.replace(place, str(tmp_path))
+    (tmp_path / "settings.json").write_text('{"SlurmCluster": {}}')
+    (tmp_path / "slurm.conf").touch()
+    if written is not None:
+        (tmp_path / "slurm_job_name").write_text(written)
+    for program, text in (("systemctl", ""), ("uname", "echo hub.example.org"), ("squeue", 'echo "asked $*"')):
+        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = ["sh", "-c", script, "list-servers", "x"]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[0] == f"asked --noheader --name={name} --format=slurm %u %i"
+
+
+@pytest.mark.parametrize(
     ("url", "same"),
     [
         ("postgresql+psycopg://hub:new@db.example.org/hub", True),

@@ -129,9 +129,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(slurm: Slurm, certificates: Path) -> Iterator[SlurmCluster]:  # noqa: ARG001 (nothing real is called)
+def hub(slurm: Slurm, certificates: Path, tmp_path: Path) -> Iterator[SlurmCluster]:  # noqa: ARG001 (nothing real is called)
     """The hub's view of a cluster."""
-    settings = {"certificates": str(certificates), "job_name": "campushub-test", "address": "hub"}
+    settings = {
+        "certificates": str(certificates),
+        "job_name": "campushub-test",
+        "name_file": str(tmp_path / "slurm_job_name"),
+        "address": "hub",
+    }
     SlurmCluster.clear_instance()
     yield SlurmCluster.instance(config=Config(SlurmCluster=settings))
     SlurmCluster.clear_instance()
@@ -178,6 +183,34 @@ def test_other_lines_of_squeue_count_for_nothing() -> None:
 def test_what_is_asked_has_nothing_that_users_write() -> None:
     # Names of jobs (%j), comments (%k), directories (%Z) and commands (%o) may have line breaks in them.
     assert not {"%j", "%k", "%Z", "%o", "%n", "%f"} & set(cluster.FORMAT.split("|"))
+
+
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, **settings: str) -> str:
+    """Return the name of the jobs of a hub that begins on a host."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    path = str(tmp_path / "slurm_job_name")
+    return SlurmCluster(config=Config(SlurmCluster={"name_file": path, **settings})).name
+
+
+def test_jobs_keep_their_name_when_the_host_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the hub would take servers that run for gone, and start them again."""
+    assert named(tmp_path, monkeypatch, "hub1.example.org") == "campushub-hub1"
+    assert (tmp_path / "slurm_job_name").stat().st_mode & 0o777 == 0o600
+    assert named(tmp_path, monkeypatch, "hub2") == "campushub-hub1"
+    # What a line of config.d says wins, and is what others on this host find.
+    assert named(tmp_path, monkeypatch, "hub2", job_name="campushub-west") == "campushub-west"
+    assert named(tmp_path, monkeypatch, "hub2") == "campushub-west"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a\nb\n", "campushub-x --user=ann\n", "a,b\n", "ü\n"])
+def test_what_is_no_name_of_jobs_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "slurm_job_name").write_text(text)
+    assert named(tmp_path, monkeypatch, "hub1") == "campushub-hub1"
+    assert (tmp_path / "slurm_job_name").read_text() == "campushub-hub1\n"
+
+
+def test_a_name_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert named(tmp_path / "missing", monkeypatch, "hub1") == "campushub-hub1"
 
 
 def test_place_in_the_queue_counts_its_partition() -> None:
@@ -1012,14 +1045,22 @@ def test_nothing_is_cancelled_while_slurm_is_silent(hub: SlurmCluster, slurm: Sl
     assert cancelled(slurm) == []
 
 
-def test_a_job_that_waited_for_a_killed_hub_is_given_up(
-    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("job", [PENDING.replace("13", "12"), RUNNING], ids=["waits", "has-not-reported"])
+def test_a_job_that_a_killed_hub_was_starting_is_given_up(
+    slurm: Slurm, spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
-    slurm.jobs = PENDING.replace("13", "12")
+    slurm.jobs = job
     monkeypatch.setattr(spawner, "_check_pending", True)
-    assert asyncio.run(spawner.poll()) == 1
-    assert (spawner.job, spawner.cluster.claims) == (0, {})
+
+    async def scenario() -> None:
+        assert await spawner.poll() == 1
+        assert (spawner.job, spawner.cluster.claims) == (0, {})
+        await spawner.cluster.refresh()
+        await spawner.cluster.cancel_orphans()
+
+    asyncio.run(scenario())
     assert spawner.orm_spawner.state["last_end"]["reason"] == "hub"
+    assert len(cancelled(slurm)) == 1
 
 
 def test_a_server_that_listened_outlives_the_hub(spawner: CampusSlurmSpawner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,8 @@ FORMAT = "%i|%T|%U|%u|%B|%P|%S|%r"
 FREE_FORMAT = "Partition:|,Available:|,CPUsState:|,Gres:|,GresUsed:|"
 # A number of GPUs there, as in: gpu:2(S:0-1) or gpu:a100:2(IDX:0,3),shard:4
 GPUS = re.compile(r"(?:\A|,)gpu(?::\(null\)|:[^:,()]+)?:(\d+)")
+# What can be the name of the jobs of a hub: it is read by scripts.
+JOB_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 # States of squeue(1) after which a job does nothing any more.
 ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
@@ -217,7 +219,14 @@ class SlurmCluster(SingletonConfigurable):
     """The cluster, as one hub sees it."""
 
     job_name = Unicode(
-        config=True, help="Name of the jobs of this hub. Two hubs of one cluster must have different ones."
+        config=True,
+        help="Name of the jobs of this hub. Two hubs of one cluster must have different ones. Empty is the one that "
+        "this hub has used before; the first is campushub- and the name of its host.",
+    )
+    name_file = Unicode(
+        "/var/lib/jupyterhub/slurm_job_name",
+        config=True,
+        help="File with the name of the jobs, so that it stays when the host gets another name.",
     )
     partition = Unicode(
         "", config=True, help="Partition of servers whose profile names none. Empty is the default of the cluster."
@@ -268,12 +277,47 @@ class SlurmCluster(SingletonConfigurable):
         self._cancelled: dict[Key, float] = {}
         # Until when nothing is to be done about a user and an account: always, where the user is in it.
         self._associated: dict[tuple[str, str], float] = {}
+        self._name = ""
         self.tls = Certificates(Path(self.certificates))
 
     @property
     def name(self) -> str:
-        """The name of the jobs of this hub."""
-        return self.job_name or f"campushub-{socket.gethostname().partition('.')[0]}"
+        """
+        The name of the jobs of this hub.
+
+        It is written down: by another one the hub would not find its jobs, and would start servers a second time.
+        """
+        if not self._name:
+            written = self._written_name()
+            self._name = self.job_name or written or f"campushub-{socket.gethostname().partition('.')[0]}"
+            if self._name != written and JOB_NAME.fullmatch(self._name):
+                self._write_name()
+        return self._name
+
+    def _written_name(self) -> str:
+        """Return the name that was written down, if there is one and it can be a name."""
+        try:
+            text = Path(self.name_file).read_text(encoding="ascii").removesuffix("\n")
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            self.log.warning("The name of the jobs cannot be read: %s: %s", self.name_file, error)
+            return ""
+        if not JOB_NAME.fullmatch(text):
+            self.log.warning("%s has no name of jobs, and counts for nothing", self.name_file)
+            return ""
+        return text
+
+    def _write_name(self) -> None:
+        """Write the name down, for the hub's user alone; it is in backups."""
+        new = Path(f"{self.name_file}.new")
+        try:
+            new.unlink(missing_ok=True)
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(f"{self._name}\n")
+            new.replace(self.name_file)
+        except OSError as error:
+            self.log.warning("The name of the jobs cannot be written down: %s", error)
 
     def begin(self) -> None:
         """Begin to look, and to listen to jobs, where that has not begun and there is a loop of events."""
