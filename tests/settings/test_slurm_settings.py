@@ -294,8 +294,13 @@ def test_the_hub_knows_gpus_and_qos_of_the_cluster(tmp_path: Path) -> None:
 
 
 def test_jobs_on_hosts_that_are_taken_out_are_named() -> None:
-    lines = ["node1 alice 12", "node11 bob 13", "node2 carol 14", "node[1-3] dave 15"]
-    settings = {"slurm_nodes": ["node1.example.org", "node2"], "__slurm_jobs": {"stdout_lines": lines}}
+    lines = [f"node {name}" for name in ("node1", "node11", "node2")]
+    lines += ["job node1 alice 12", "job node11 bob 13", "job node2 carol 14", "job node[1-3] dave 15"]
+    settings = {
+        "slurm_nodes": ["node1.example.org", "node2"],
+        "__slurm_jobs": {"stdout_lines": lines},
+        "__slurm_leaving": "{{ __slurm_known_nodes | difference(__slurm_short_names) }}",
+    }
     expression = "[{'path': 'jobs', 'content': __slurm_lost_jobs | join(', ')}]"
     assert rendered("slurm", {"hub1": settings}, expression)["hub1"]["jobs"] == "node11 bob 13"
 
