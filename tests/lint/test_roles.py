@@ -13,12 +13,14 @@ import jinja2.meta
 import pytest
 import yaml
 
+from plugins.modules.cvmfs_client import HANGING
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 LONGEST_VARS = 100  # lines of roles/*/vars/main.yml
 MOST_STATEMENTS = 20  # of Jinja in all of them
 # Expressions of Ansible that stand without braces.
-EXPRESSIONS = {"changed_when", "failed_when", "that", "until", "when"}
+EXPRESSIONS = {"changed_when", "each", "failed_when", "that", "until", "when"}
 # Ansible's own variables and functions, and those of loops and rules.
 GIVEN = {
     *("ansible_check_mode", "ansible_facts", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_playbook_python"),
@@ -134,6 +136,27 @@ def test_the_role_offers_the_engines_that_there_are() -> None:
     modules = set(re.findall(r"^from \.(\w+) import \w+Engine\b", engines, re.MULTILINE)) - {"base"}
     choices = specification["argument_specs"]["main"]["options"]["displays_engine"]["choices"]
     assert set(choices) == {"auto", *modules}
+
+
+def test_the_oldest_xpra_is_the_same_for_role_and_server() -> None:
+    engine = (ROOT / "files" / "jupyter_displays" / "jupyter_displays" / "engines" / "xpra.py").read_text()
+    oldest = re.search(r"minimum = \((\d+), (\d+)\)", engine)
+    assert oldest
+    variables = yaml.safe_load((ROOT / "roles" / "displays" / "vars" / "main.yml").read_text())
+    assert variables["__displays_oldest"] == ".".join(oldest.groups())
+
+
+def test_the_clients_of_cvmfs_that_hang_are_the_same_ones() -> None:
+    """Those that are not to be installed, and those that are found on a host."""
+    rules = (ROOT / "roles" / "cvmfs" / "meta" / "rules.yml").read_text()
+    refused = re.search(r"cvmfs_version is not match\('(.+)'\)", rules)
+    assert refused
+    versions = [
+        f"2.{minor}.{patch}{end}" for minor in (12, 13, 14) for patch in range(12) for end in ("", "-1.el9", "~1")
+    ]
+    found = [version for version in versions if HANGING.match(version)]
+    assert found == [version for version in versions if re.match(refused[1], version)]
+    assert len(found) == 9
 
 
 def entries(value: object) -> Iterator[dict[str, Any]]:

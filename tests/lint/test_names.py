@@ -11,7 +11,7 @@ import yaml
 
 from tests.settings.validation import ROOT
 
-PRONOUN = re.compile(r"\b(it|them|they|what|who|somebody|anybody)\b")
+PRONOUN = re.compile(r"\b(it|them|they|what|who|somebody|anybody)\b", re.IGNORECASE)
 LONGEST_TEST_NAME = 60
 
 
