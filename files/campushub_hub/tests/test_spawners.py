@@ -424,7 +424,7 @@ class Centre:
                     with suppress(FileNotFoundError, ValueError):
                         self.pids.append(int(unit.read_text()))
                 if spawner._explanation:  # noqa: SLF001 (nothing else tells)
-                    # A loop that ends while a program is being started waits for ever (Python 3.11 to 3.13).
+                    # A loop that ends while a program is being started waits indefinitely (Python 3.11 to 3.13).
                     await asyncio.wait([spawner._explanation], timeout=10)  # noqa: SLF001
 
         asyncio.run(whole())

@@ -150,7 +150,7 @@ def test_slurms_own_user_may_cancel_and_associate(
     moved: list[Any] = []
     monkeypatch.setattr(user_session, "move_into_scope", lambda *place: moved.append(place[2:]))
     assert bool(user_session.main({"PAM_TYPE": "open_session", "PAM_USER": user})) == refused
-    # Outside of what a user may run, and not for ever.
+    # Outside of what a user may run, and not indefinitely.
     assert moved == ([] if refused else [("system.slice", user_session.OTHER_SECONDS)])
 
 

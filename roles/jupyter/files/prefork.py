@@ -65,7 +65,7 @@ jupyter_server.view.handlers jupyter_server_terminals.app jupyterlab.labapp jupy
 notebook_shim.shim terminado tornado.simple_httpclient
 """.split()  # noqa: SIM905
 # What a module reads of the environment as it is imported stays as it was for the service: URLs of the hub, or places
-# in somebody's home. Of these a server has its own, imported anew or loaded again.
+# in somebody's home. Of these a server has its own, imported again or loaded again.
 ANEW = ("jupyterhub.services", "jupyterhub.singleuser", "jupyterlab.extensions", "jupyterlab.labapp")
 RELOADED = ("send2trash.plat_other",)
 # What these read makes no difference: languages of messages, the name of the user, which jupyter_config.py sets, places
@@ -421,7 +421,7 @@ def settle(request: Request, options: Sequence[str]) -> None:
 
 
 def renew_randomness() -> None:
-    """Have anew what imports have taken at random, and where this process is."""
+    """Take again what imports have taken at random, and where this process is."""
     random.seed()
     if process := sys.modules.get("multiprocessing.process"):
         # By the key processes know each other; in the directory they look for modules.
@@ -435,13 +435,13 @@ def renew_randomness() -> None:
 
 
 class WatchedEnvironment(MutableMapping[str, str]):
-    """The variables of this process; notes which of them a module reads that is not imported anew."""
+    """The variables of this process; notes which of them a module reads that is not imported again."""
 
     def __init__(self) -> None:
         self.real, self.read = os.environ, dict[tuple[str, str], str | None]()
 
     def __getitem__(self, name: str) -> str:
-        # Whoever is being imported: a module may be imported for the first time by one that is imported anew.
+        # Whoever is being imported: a module may be imported for the first time by one that is imported again.
         frame: Any = sys._getframe(1)  # noqa: SLF001
         while frame and frame.f_code.co_name != "<module>":
             frame = frame.f_back
@@ -507,7 +507,7 @@ def open_files() -> list[str]:
 
 
 def is_anew(module: str) -> bool:
-    """Return whether a module is imported anew for each server."""
+    """Return whether a module is imported again for each server."""
     return module in ANEW or module.startswith(tuple(f"{name}." for name in ANEW))
 
 
@@ -662,7 +662,7 @@ class Service:
         self.visitors[connection.uid].connections -= 1
 
     def unwatch(self, number: int) -> None:
-        """Watch a descriptor no more. By itself that ends with its last copy, which a user may have for ever."""
+        """Watch a descriptor no more. By itself that ends with its last copy, which a user may have indefinitely."""
         with contextlib.suppress(FileNotFoundError):
             self.poll.unregister(number)
 

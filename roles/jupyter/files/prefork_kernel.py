@@ -89,7 +89,7 @@ class Libraries:
         self.stages: dict[str, int] = {}  # by the name of a package: what comes earlier, the package may need
         self.hidden: dict[str, types.ModuleType] = {}
         self.others: set[str] = set()  # packages and modules that they have brought along, which are not hidden
-        self.libraries: set[str] = set()  # of a package that is imported anew: what no process loads twice
+        self.libraries: set[str] = set()  # of a package that is imported again: what no process loads twice
         self.missing = Missing()
         self.filters: list[Any] = []  # of warnings
         self.lock = threading.RLock()
@@ -144,7 +144,7 @@ class Libraries:
             return found
 
     def forget(self, stage: int) -> None:
-        """Have what was imported then and later imported anew. What is loaded with it is not loaded twice, though."""
+        """Have what was imported then and later imported again. What is loaded with it is not loaded twice, though."""
         forgotten = [name for name in self.hidden if self.stage(name) >= stage]
         later = sorted({name.partition(".")[0] for name in forgotten if self.stage(name) > stage})
         for name in forgotten:
@@ -265,7 +265,7 @@ def forget_fonts(manager: types.ModuleType) -> None:
 
 
 def find_own_places(modules: dict[str, types.ModuleType]) -> bool:
-    """Have Matplotlib find its directories anew. Return whether it has no settings of the user there."""
+    """Have Matplotlib find its directories again. Return whether it has no settings of the user there."""
     matplotlib: Any = modules["matplotlib"]
     for name in ("get_configdir", "get_cachedir"):
         function = getattr(matplotlib, name)

@@ -33,7 +33,7 @@ SILENT = (
 
 
 class Restarter(AsyncIOLoopKernelRestarter):
-    """A kernel that dies at work is not busy when it comes back: an open notebook that is told so waits for ever."""
+    """A kernel that dies at work is not busy when it comes back: a notebook that is told so waits indefinitely."""
 
     def start(self) -> None:
         """Begin to watch the kernel."""

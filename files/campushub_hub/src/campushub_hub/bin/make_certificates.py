@@ -2,7 +2,7 @@
 Make the certificates of hub, proxy and nodes, once.
 
 Arguments: DIRECTORY HUB-GROUP PROXY-GROUP NAME. NAME is that by which nodes reach the hub; another one makes all of
-them anew. Role jupyterhub runs it, as root.
+them again. Role jupyterhub runs it, as root.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(directory: str, hub: str, proxy: str, name: str) -> int:
     place = Path(directory)
     mark = place / "name"
     if mark.exists() and mark.read_text() == name:
-        # The hub may run as another user by now. Servers that run believe no certificates that are made anew.
+        # The hub may run as another user by now. Servers that run believe no certificates that are made again.
         keys = {"servers-ca.key": hub, "hub.key": hub, "proxy.key": proxy}
         if sum(hand_over(place / key, group) for key, group in keys.items()):
             print("made")

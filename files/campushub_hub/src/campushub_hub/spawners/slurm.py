@@ -102,7 +102,7 @@ ENDED_WHILE_STARTING = {
 }
 # What sbatch says where the controller, or munge on one of the two hosts, does not answer.
 SILENT = re.compile(r"contact slurm controller|timed out|Zero Bytes|[Aa]uthentication|\AMunge ")
-# Why a job waits that would do so for ever, as clusters say it that do not refuse it (EnforcePartLimits).
+# Why a job waits that would do so indefinitely, as clusters say it that do not refuse it (EnforcePartLimits).
 HOPELESS = re.compile(
     r"(PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
     r"|(Assoc|QOS)Max\w+PerJob(Limit)?|QOSMin\w+)\Z"
@@ -442,7 +442,9 @@ class CampusSlurmSpawner(CampusSpawner, Spawner):  # type: ignore[misc]
             self.log.error("Job %d of the server %s has ended: %s", self.job, self._log_name, found.state)
             raise ServerEndedError(ENDED_WHILE_STARTING[reason])
         if found.state == "PENDING" and HOPELESS.match(found.reason):
-            self.log.error("Job %d of the server %s would wait for ever: %s", self.job, self._log_name, found.reason)
+            self.log.error(
+                "Job %d of the server %s would wait indefinitely: %s", self.job, self._log_name, found.reason
+            )
             raise refusal(found.reason, self._resources)
 
     async def begin_job(self, job: Key, port: int, directory: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ async def property_of(unit: str, name: str) -> str:
         printed, _ = await show.communicate()
         if printed:
             return printed.decode().strip()
-        # One that does not answer, as while it starts itself anew, says nothing of the unit.
+        # One that does not answer, as while it restarts, says nothing of the unit.
         await asyncio.sleep(1)
 
 
