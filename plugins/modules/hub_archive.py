@@ -244,7 +244,8 @@ def older_place(place: Path) -> Path:
 def undo_cut_off(place: Path) -> None:
     """Put back what a restore has replaced that was cut off: nobody else has it."""
     aside = place / ASIDE
-    if aside.is_dir():
+    # The user of the hub could have put a link there, or a directory of its own.
+    if aside.is_dir() and not aside.is_symlink() and aside.stat().st_uid == os.getuid():
         for entry in aside.iterdir():
             new = place / entry.name
             if new.is_dir() and not new.is_symlink():
@@ -327,10 +328,9 @@ def restore(path: Path, configuration: Path, data: Path) -> dict[str, Any]:
     # A link stays, and what it leads to is replaced.
     places = {"configuration": configuration.resolve(), "data": data.resolve()}
     try:
-        for place in places.values():
-            undo_cut_off(place)
         for name, place in places.items():
             staging[name] = make_staging(place, undo)
+            undo_cut_off(place)
         with archive:
             manifest = read_manifest(archive)
             unpack(archive, staging)

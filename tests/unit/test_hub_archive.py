@@ -146,6 +146,25 @@ def test_a_restore_of_a_mount_that_is_cut_off_loses_nothing(
     kept.close()
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("made", ["link", "directory"])
+def test_what_others_put_aside_in_a_mount_is_not_put_back(mounted: Hub, tmp_path: Path, made: str) -> None:
+    mounted.save()
+    aside, elsewhere = mounted.data / hub_archive.ASIDE, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "passwd").write_text("of the host")
+    if made == "link":
+        aside.symlink_to(elsewhere)
+    else:
+        shutil.copytree(elsewhere, aside)
+        os.chown(aside, 1234, 1234)
+    with pytest.raises(hub_archive.ArchiveError, match="nothing was changed"):
+        mounted.put_back()
+    assert mounted.users() == ["alice"]
+    assert (elsewhere / "passwd").exists()
+    assert not (mounted.data / "passwd").exists()
+
+
 def test_a_link_stays_and_what_it_leads_to_comes_back(hub: Hub) -> None:
     real = hub.data.parent / "elsewhere"
     hub.data.rename(real)
